@@ -1,0 +1,68 @@
+"""The order of the rooms: a room imports only from the rooms before it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "r1exp"
+
+# One line is one floor; rooms on one floor do not know each other, except where a line says so.
+ORDER = [
+    "errors", "settings", "records", "files",
+    "prompt", "dataset", "statistics",
+    "sandbox", "rewards",
+    "model", "rollout", "tracking", "health",
+    "algorithm", "evaluation",
+    "step", "stage",
+    "config", "plan", "pipeline", "launch", "report", "doctor",
+    "worker", "__main__",
+]  # fmt: skip
+
+
+def _room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def _imported_rooms(path: Path) -> set[str]:
+    rooms: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            raise AssertionError(f"{path}: relative import; write r1exp.room")
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom) and node.module == "r1exp":
+            names = [f"r1exp.{alias.name}" for alias in node.names]
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        rooms |= {name.split(".")[1] for name in names if name.startswith("r1exp.")}
+    return rooms - {"__version__"}
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_from_the_rooms_before_it(path: Path) -> None:
+    room = _room_of(path)
+    assert room in ORDER, f"{room} is no known room: give it its place in ORDER"
+    later = {other for other in _imported_rooms(path) if ORDER.index(other) > ORDER.index(room)}
+    assert not later, f"{room} imports {sorted(later)}, which come after it"
+
+
+@pytest.mark.parametrize(
+    ("library", "only"),
+    [
+        ("wandb", {"tracking/wandb.py"}),
+        ("vllm", {"rollout/vllm.py"}),
+        ("math_verify", {"rewards/math_verify.py"}),
+    ],
+)
+def test_a_library_at_the_border_is_imported_in_one_file(library: str, only: set[str]) -> None:
+    found = set()
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if any(name.split(".")[0] == library for name in names):
+                found.add(str(path.relative_to(PACKAGE)))
+    assert found <= only
