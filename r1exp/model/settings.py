@@ -1,0 +1,107 @@
+"""Which model does a step start from? Torch-free: these settings are read before torch is loaded."""
+
+from typing import Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from r1exp.settings import Name, Probability, Settings
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+BYTES_PER_NUMBER: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+class ModelShape(Settings):
+    """The sizes of a decoder-only transformer, under the names of its Hugging Face `config.json`."""
+
+    hidden_size: PositiveInt  # features
+    num_hidden_layers: PositiveInt  # transformer blocks
+    num_attention_heads: PositiveInt  # query heads per layer
+    num_key_value_heads: PositiveInt  # key and value heads per layer
+    head_dim: PositiveInt | None = None  # features per head; null: hidden_size / num_attention_heads
+    intermediate_size: PositiveInt  # features inside the gated MLP
+    vocab_size: PositiveInt  # tokens
+    max_position_embeddings: PositiveInt  # tokens in the longest sequence
+    tie_word_embeddings: bool  # true: input and output share one embedding matrix
+    qkv_bias: bool = False  # true: query, key and value projections carry a bias (Qwen2)
+    num_norms_per_layer: PositiveInt = 2  # RMSNorms over hidden_size per layer (Gemma 2: 4)
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"num_attention_heads={self.num_attention_heads} is no multiple of "
+                f"num_key_value_heads={self.num_key_value_heads}; every key head serves the same "
+                "number of query heads: change model.shape.num_key_value_heads"
+            )
+        if self.head_dim is None and self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size={self.hidden_size} is no multiple of "
+                f"num_attention_heads={self.num_attention_heads}: set model.shape.head_dim"
+            )
+        return self
+
+    @property
+    def features_per_head(self) -> int:
+        """Return `head_dim`, also where it follows from the other sizes."""
+        return self.head_dim or self.hidden_size // self.num_attention_heads
+
+
+class LoraSettings(Settings):
+    """Low-rank adapters (arXiv:2106.09685). They are merged into the weights when a step ends."""
+
+    r: NonNegativeInt = 0  # rank; 0: no adapters, every weight is trained
+    alpha: PositiveInt = 32  # adapters are scaled by alpha / r
+    dropout: Probability = 0.0  # probability that an adapter's input feature is dropped
+    target_modules: Literal["all-linear"] | tuple[Name, ...] = "all-linear"  # names of linear layers
+
+    @model_validator(mode="after")
+    def _has_targets(self) -> Self:
+        if not self.target_modules:
+            raise ValueError(
+                "target_modules is empty, so no weight would be trained: "
+                "use model.lora.target_modules=all-linear, or model.lora.r=0 for no adapters"
+            )
+        return self
+
+
+class ModelSettings(Settings):
+    """The policy a step starts from."""
+
+    kind: Literal["tiny", "pretrained"]  # tiny: built here when `path` is null
+    path: Name | None = None  # hub id, folder of a model, or run directory of r1exp
+    revision: Name | None = None  # branch, tag or commit of a hub id; null: its main branch
+    dtype: Dtype = "float32"  # of the weights while training
+    attn_implementation: Name | None = None  # eager, sdpa, flash_attention_2; null: transformers chooses
+    shape: ModelShape | None = None  # tiny: what is built; else: as published, for estimates
+    lora: LoraSettings = Field(default_factory=LoraSettings)
+    init_seed: NonNegativeInt | None = None  # of the random weights where a tiny model is built
+
+    @model_validator(mode="after")
+    def _can_be_found(self) -> Self:
+        if self.kind == "pretrained" and self.path is None:
+            raise ValueError(
+                "a pretrained model needs model.path: a hub id (Qwen/Qwen2.5-0.5B-Instruct), "
+                "a folder with config.json, or the directory of an earlier run"
+            )
+        if self.kind == "pretrained" and self.init_seed is not None:
+            raise ValueError(
+                f"init_seed={self.init_seed} draws the weights of a model that is built here, and a "
+                "pretrained model brings its own: drop model.init_seed, or use model=tiny"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Self:
+        if self.kind != "tiny":
+            return self
+        if self.shape is None or self.init_seed is None:
+            raise ValueError(
+                "a tiny model is built from model.shape and model.init_seed, and one of them is null: "
+                "use model=tiny as it is"
+            )
+        if self.shape.qkv_bias or self.shape.num_norms_per_layer != 2:
+            raise ValueError(
+                "a tiny model is a Llama: no biases, two norms per layer; "
+                "drop model.shape.qkv_bias and model.shape.num_norms_per_layer"
+            )
+        return self
