@@ -1,0 +1,1 @@
+"""What is asked, in which tags, and how the answer is read back."""

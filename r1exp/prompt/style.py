@@ -1,0 +1,183 @@
+r"""Where in a completion does the reasoning stand, and where the answer?
+
+Three shapes:
+    tagged   <think>reasoning</think>\n<answer>answer</answer>    (three pairs of names)
+    boxed    reasoning\n\boxed{answer}
+    plain    reasoning\n#### answer
+
+Tags are plain text for every tokenizer: a special token would be lost when a completion is decoded.
+Sources: DeepSeek-R1 (arXiv:2501.12948, table 1) for think/answer, the seeds for the other two pairs,
+MATH (arXiv:2103.03874) for the box, GSM8K (arXiv:2110.14168) for `####`.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from r1exp.errors import Refused
+from r1exp.prompt.settings import StyleName
+
+
+@dataclass(frozen=True, slots=True)
+class Style(ABC):
+    """How a completion is written and read back; `tags` in the order in which they stand."""
+
+    name: StyleName
+    tags: tuple[str, ...] = ()
+
+    @abstractmethod
+    def follows(self, text: str) -> bool:
+        """Return whether the whole text, up to blanks around it, has this style's form."""
+
+    @abstractmethod
+    def read_answers(self, text: str) -> list[str]:
+        """Return what stands in every answer place of the text, in order, stripped."""
+
+    @abstractmethod
+    def read_reasoning(self, text: str) -> str | None:
+        """Return the reasoning, stripped; None when its place is absent."""
+
+    @abstractmethod
+    def _join(self, reasoning: str, answer: str) -> str: ...
+
+    def read_answer(self, text: str) -> str | None:
+        """Return what stands in the last answer place, stripped; None when there is none."""
+        answers = self.read_answers(text)
+        return answers[-1] if answers else None
+
+    def write(self, reasoning: str, answer: str) -> str:
+        """Return a gold completion; reasoning that already is one with this answer stays as it is.
+
+        Raises Refused where the completion would not be read back as `answer`, for instance because
+        the reasoning itself holds the style's tags.
+        """
+        reasoning, answer = reasoning.strip(), answer.strip()
+        if self._reads_as(reasoning, answer):
+            return reasoning
+        text = self._join(reasoning, answer)
+        if not self._reads_as(text, answer):
+            raise Refused(
+                f"the solution {_shortened(reasoning)!r} with the answer {_shortened(answer)!r} cannot be "
+                f"written in prompt style {self.name!r}: it would be read back as "
+                f"{self.read_answer(text)!r}, for it holds the style's own marks; take them out of the "
+                "data, or choose another style with prompt=..."
+            )
+        return text
+
+    def _reads_as(self, text: str, answer: str) -> bool:
+        return self.follows(text) and self.read_answer(text) == answer
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged(Style):
+    """Reasoning and answer each between a tag of its own."""
+
+    def follows(self, text: str) -> bool:
+        """Return whether the text is the four tags, each once and in order, with nothing outside them."""
+        text = text.strip()
+        if any(text.count(tag) != 1 for tag in self.tags):
+            return False
+        starts = [text.index(tag) for tag in self.tags]
+        between = text[starts[1] + len(self.tags[1]) : starts[2]]
+        ends_with_tag = starts[3] + len(self.tags[3]) == len(text)
+        return starts[0] == 0 and starts == sorted(starts) and not between.strip() and ends_with_tag
+
+    def read_answers(self, text: str) -> list[str]:
+        return list(_between(text, self.tags[2], self.tags[3]))
+
+    def read_reasoning(self, text: str) -> str | None:
+        parts = list(_between(text, self.tags[0], self.tags[1]))
+        return parts[-1] if parts else None
+
+    def _join(self, reasoning: str, answer: str) -> str:
+        think, end_think, tag, end_tag = self.tags
+        return f"{think}{reasoning}{end_think}\n{tag}{answer}{end_tag}"
+
+
+@dataclass(frozen=True, slots=True)
+class Boxed(Style):
+    r"""The answer in LaTeX's \boxed{...}, whose braces balance."""
+
+    def follows(self, text: str) -> bool:
+        r"""Return whether the text holds a complete \boxed{...}."""
+        return bool(_boxes(text))
+
+    def read_answers(self, text: str) -> list[str]:
+        return [text[start:end].strip() for _, start, end in _boxes(text)]
+
+    def read_reasoning(self, text: str) -> str | None:
+        boxes = _boxes(text)
+        return text[: boxes[-1][0]].strip() if boxes else None
+
+    def _join(self, reasoning: str, answer: str) -> str:
+        return f"{reasoning}\n\\boxed{{{answer}}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plain(Style):
+    """No tags: the answer on a last line after `####`, as GSM8K writes it."""
+
+    def follows(self, text: str) -> bool:
+        """Return whether the last line of the text is `#### answer`."""
+        last_line = text.strip().rpartition("\n")[2]
+        return re.fullmatch(r"\s*####[ \t]*[^\s#].*", last_line) is not None
+
+    def read_answers(self, text: str) -> list[str]:
+        parts = (part.strip() for part in re.split("#{4,}", text)[1:])
+        return [part.partition("\n")[0].strip() for part in parts if part]
+
+    def read_reasoning(self, text: str) -> str | None:
+        before, mark, _ = text.rpartition("####")
+        return before.strip() if mark else None
+
+    def _join(self, reasoning: str, answer: str) -> str:
+        return f"{reasoning}\n#### {answer}"
+
+
+_STYLES: dict[StyleName, Style] = {
+    "think_answer": Tagged("think_answer", ("<think>", "</think>", "<answer>", "</answer>")),
+    "reasoning_answer": Tagged("reasoning_answer", ("<reasoning>", "</reasoning>", "<answer>", "</answer>")),
+    "reasoning_summary": Tagged(
+        "reasoning_summary",
+        ("<reasoning_process>", "</reasoning_process>", "<summary>", "</summary>"),
+    ),
+    "boxed": Boxed("boxed"),
+    "plain": Plain("plain"),
+}
+
+
+def style_named(name: StyleName) -> Style:
+    """Return the style that `prompt.style` names."""
+    return _STYLES[name]
+
+
+def _between(text: str, opening: str, closing: str) -> Iterator[str]:
+    """Yield what stands in each innermost opening...closing pair; linear in the text's length."""
+    position = 0
+    while (end := text.find(closing, position)) >= 0:
+        start = text.rfind(opening, position, end)
+        if start >= 0:
+            yield text[start + len(opening) : end].strip()
+        position = end + len(closing)
+
+
+def _boxes(text: str) -> list[tuple[int, int, int]]:
+    r"""Return (start of `\boxed`, start of its content, end of its content) of every innermost box."""
+    boxes: list[tuple[int, int, int]] = []
+    open_braces: list[tuple[int, int] | None] = []  # None: a brace that is no box
+    for mark in re.finditer(r"\\boxed\s*\{|\\.|[{}]", text, re.DOTALL):
+        if mark[0].startswith("\\boxed"):
+            open_braces.append((mark.start(), mark.end()))
+        elif mark[0] == "{":
+            open_braces.append(None)
+        elif mark[0] == "}" and open_braces:
+            box = open_braces.pop()
+            holds_a_box = box is not None and bool(boxes) and boxes[-1][0] > box[0]
+            if box is not None and not holds_a_box:
+                boxes.append((*box, mark.start()))
+    return boxes
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "..."
