@@ -1,0 +1,101 @@
+"""What is a reward? Frozen settings with one pure method that scores.
+
+Three outcomes are kept apart: a wrong answer scores the reward's minimum, a right one up to its
+maximum, and what *could not be scored* is an `Abstain` with its reason, never a number.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final
+
+from pydantic import Field
+
+from r1exp.records import Completion, Problem
+from r1exp.settings import Settings
+
+Span = tuple[float, float]  # the lowest and the highest score a reward can give
+Weight = Annotated[float, Field(ge=0.0)]  # 0: logged, not paid
+
+
+@dataclass(frozen=True, slots=True)
+class Abstain:
+    """The reward could not score, for this reason."""
+
+    reason: str
+
+
+Score = float | Abstain
+
+NOT_APPLICABLE: Final = Abstain("not applicable")  # by design: it counts against no bound
+NO_GOLD: Final = Abstain("no gold answer")
+UNREADABLE_GOLD: Final = Abstain("gold unreadable")
+TIMEOUT: Final = Abstain("timeout")
+NO_LOGPROBS: Final = Abstain("no log-probabilities")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where the training stands when a completion is scored."""
+
+    step: int = 0  # optimiser steps done
+    num_steps: int = 0  # optimiser steps planned; 0: unknown
+
+
+class Reward(Settings, ABC):
+    """One member of the committee: scores a completion by itself.
+
+    `weight` multiplies the score in the sum that is paid. A penalty has a negative span, not a
+    negative weight.
+    """
+
+    kind: str  # the name it is chosen by
+    weight: Weight = 1.0  # factor in the weighted sum; 0: logged only
+    applies_to: dict[str, str | int | bool] | None = None  # column: value; None: every row
+
+    judges_correctness: ClassVar[bool] = False  # true: the gold answer must score the maximum
+    needs_worker: ClassVar[bool] = False  # true: `score` may be slow or hang; see `SlowReward`
+
+    @property
+    @abstractmethod
+    def span(self) -> Span:
+        """The lowest and the highest score."""
+
+    @abstractmethod
+    def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
+        """Return a number inside the span, or why there is none."""
+
+    def applies(self, problem: Problem) -> bool:
+        """Say whether `problem` has every column value that `applies_to` asks for."""
+        if self.applies_to is None:
+            return True
+        return all(problem.columns.get(column) == value for column, value in self.applies_to.items())
+
+
+class GroupReward(Reward):
+    """A member that compares the completions of one prompt with each other."""
+
+    @abstractmethod
+    def score_group(
+        self, problem: Problem, completions: Sequence[Completion], context: Context
+    ) -> list[Score]:
+        """Return one score a completion, in order. All completions answer `problem`."""
+
+    def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
+        """Score a completion as a group of one."""
+        return self.score_group(problem, [completion], context)[0]
+
+
+class SlowReward(Reward):
+    """A member whose `score` may take seconds or never return: it runs in a worker process.
+
+    `quick` is tried first, in the trainer's own process, and answers what is cheap to answer.
+    """
+
+    deadline: Annotated[float, Field(gt=0.0)] = 5.0  # seconds for one completion, in the worker
+    needs_worker: ClassVar[bool] = True
+
+    def quick(self, problem: Problem, completion: Completion, context: Context) -> Score | None:
+        """Return the score where it is cheap to know; None sends the completion to a worker."""
+        del problem, completion, context
+        return None

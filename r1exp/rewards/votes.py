@@ -1,0 +1,63 @@
+"""Which answer do several answers agree on? Reading, counting and comparing votes.
+
+Answers that are the same number are the same vote (`42`, `42.0`, `$42`); others vote by their text.
+Confidence weighs a vote by the length-normalised probability of the completion that cast it:
+
+    weight = exp(mean log-probability of its tokens)
+
+Source: self-consistency, section 2, normalised weighted sum (arXiv:2203.11171).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from r1exp.prompt.answer import parse_number
+from r1exp.prompt.style import Style
+from r1exp.records import Completion
+
+Answer = Fraction | str
+
+
+def answer_of(text: str) -> Answer:
+    """Return the number that `text` is, else the stripped text."""
+    number = parse_number(text)
+    return text.strip() if number is None else number
+
+
+def all_answers(style: Style, text: str) -> list[Answer]:
+    """Return every answer that `text` gives, in order."""
+    return [answer_of(answer) for answer in style.read_answers(text)]
+
+
+def confidence_of(completion: Completion) -> float | None:
+    """Return the length-normalised probability of a completion; None without log-probabilities."""
+    if not completion.logprobs:
+        return None
+    return math.exp(math.fsum(completion.logprobs) / len(completion.logprobs))
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """The answers with the most weight, first cast first, and how many votes the first one got."""
+
+    leaders: tuple[Answer, ...]
+    num_votes: int
+
+
+def count_votes(answers: Sequence[Answer | None], weights: Sequence[float] | None = None) -> Vote | None:
+    """Return the vote of `answers`; None entries do not vote. No votes, no vote."""
+    weight_of: dict[Answer, float] = {}
+    count_of: dict[Answer, int] = {}
+    for position, answer in enumerate(answers):
+        if answer is None:
+            continue
+        weight = 1.0 if weights is None else weights[position]
+        weight_of[answer] = weight_of.get(answer, 0.0) + weight
+        count_of[answer] = count_of.get(answer, 0) + 1
+    if not weight_of:
+        return None
+    most = max(weight_of.values())
+    leaders = tuple(answer for answer, weight in weight_of.items() if weight == most)
+    return Vote(leaders, count_of[leaders[0]])
