@@ -1,0 +1,111 @@
+"""What is the policy that needs no download? A Llama of half a million random weights, built here.
+
+The same settings give the same bytes on every machine: the tokenizer is a fixed list, and the
+weights are uniform with the usual standard deviation (0.02), from a stream that NumPy has frozen.
+A Llama, because its `model_type` makes no library swap our tokenizer's class for its own, and
+because vLLM and every exporter know it. Torch-free.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from r1exp.errors import Refused
+from r1exp.model.folder import whole_folder
+from r1exp.model.settings import ModelSettings, ModelShape
+from r1exp.model.tokenizer import END_ID, PAD_ID, build_tokenizer, save_tokenizer, vocabulary
+from r1exp.prompt.settings import StyleName
+from r1exp.prompt.style import style_named
+
+INIT_STD = 0.02  # standard deviation of every matrix; the library's own `initializer_range`
+
+
+def build_tiny(settings: ModelSettings, folder: Path) -> Path:
+    """Write the model and its tokenizer to `folder`, whole or not at all, and return it.
+
+    Raises `Refused` where `model.shape.vocab_size` has no room for the tokenizer.
+    """
+    if settings.shape is None or settings.init_seed is None:
+        raise ValueError("only a tiny model with a shape and a seed can be built")
+    tokens = vocabulary(_texts())
+    check_vocabulary_fits(settings.shape, len(tokens))
+    with whole_folder(folder) as unfinished:
+        _write_config(settings.shape, unfinished)
+        weights = random_weights(settings.shape, settings.init_seed)
+        save_file(weights, unfinished / "model.safetensors", metadata={"format": "pt"})
+        longest = settings.shape.max_position_embeddings
+        save_tokenizer(build_tokenizer(tokens), unfinished, max_length=longest)
+    return folder
+
+
+def check_vocabulary_fits(shape: ModelShape, num_tokens: int) -> None:
+    """Refuse a shape whose embedding is shorter than the tokenizer."""
+    if shape.vocab_size < num_tokens:
+        raise Refused(
+            f"model.shape.vocab_size={shape.vocab_size}, but the tokenizer of the tiny model has "
+            f"{num_tokens} tokens and each needs a row of the embedding; "
+            f"type model.shape.vocab_size={num_tokens} or more"
+        )
+
+
+def random_weights(shape: ModelShape, seed: int) -> dict[str, np.ndarray]:
+    """Return float32 weights under the names of `LlamaForCausalLM`: matrices uniform, norms one.
+
+    `RandomState` rather than `Generator`: NumPy promises that its stream never changes (NEP 19).
+    """
+    random = np.random.RandomState(seed)
+    bound = INIT_STD * math.sqrt(3.0)  # a uniform on [-b, b] has standard deviation b / sqrt(3)
+
+    def matrix(num_rows: int, num_columns: int) -> np.ndarray:
+        return random.uniform(-bound, bound, (num_rows, num_columns)).astype(np.float32)
+
+    hidden, inner = shape.hidden_size, shape.intermediate_size
+    queries = shape.num_attention_heads * shape.features_per_head
+    keys = shape.num_key_value_heads * shape.features_per_head
+    norm = np.ones(hidden, np.float32)
+    weights = {"model.embed_tokens.weight": matrix(shape.vocab_size, hidden), "model.norm.weight": norm}
+    for layer in (f"model.layers.{number}" for number in range(shape.num_hidden_layers)):
+        weights |= {
+            f"{layer}.input_layernorm.weight": norm,
+            f"{layer}.self_attn.q_proj.weight": matrix(queries, hidden),
+            f"{layer}.self_attn.k_proj.weight": matrix(keys, hidden),
+            f"{layer}.self_attn.v_proj.weight": matrix(keys, hidden),
+            f"{layer}.self_attn.o_proj.weight": matrix(hidden, queries),
+            f"{layer}.post_attention_layernorm.weight": norm,
+            f"{layer}.mlp.gate_proj.weight": matrix(inner, hidden),
+            f"{layer}.mlp.up_proj.weight": matrix(inner, hidden),
+            f"{layer}.mlp.down_proj.weight": matrix(hidden, inner),
+        }
+    if not shape.tie_word_embeddings:
+        weights["lm_head.weight"] = matrix(shape.vocab_size, hidden)
+    return weights
+
+
+def _write_config(shape: ModelShape, folder: Path) -> None:
+    ends = {"bos_token_id": None, "eos_token_id": END_ID, "pad_token_id": PAD_ID}
+    config: dict[str, Any] = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        **shape.model_dump(exclude={"qkv_bias", "num_norms_per_layer"}),
+        "head_dim": shape.features_per_head,
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-6,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        "attention_bias": False,
+        "mlp_bias": False,
+        "initializer_range": INIT_STD,
+        "dtype": "float32",
+        **ends,
+    }
+    for name, values in (("config.json", config), ("generation_config.json", ends)):
+        (folder / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def _texts() -> list[str]:
+    """Return the texts whose pieces become tokens: the arithmetic task in every prompt style."""
+    solution = "Tom has 3 apples and buys 14 more, so he has 3 + 14 = 17 apples."
+    return [style_named(name).write(solution, "17") for name in get_args(StyleName)]

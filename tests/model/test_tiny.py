@@ -1,0 +1,62 @@
+"""The tiny model: the same bytes every time, whole or absent, and a Llama that the library loads."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from r1exp.errors import Refused
+from r1exp.files import hash_of_folder
+from r1exp.model.settings import ModelSettings
+from r1exp.model.tiny import build_tiny, random_weights
+
+ReadModel = Callable[..., ModelSettings]
+
+
+def test_two_builds_have_the_same_bytes_and_another_seed_has_others(
+    read_model: ReadModel, tmp_path: Path
+) -> None:
+    settings = read_model("tiny")
+    first = hash_of_folder(build_tiny(settings, tmp_path / "first"))
+    assert hash_of_folder(build_tiny(settings, tmp_path / "second")) == first
+    assert hash_of_folder(build_tiny(read_model("tiny", init_seed=1), tmp_path / "other")) != first
+
+
+def test_the_weights_are_the_same_on_every_machine(read_model: ReadModel) -> None:
+    shape = read_model("tiny").shape
+    assert shape is not None
+    weights = random_weights(shape, seed=0)
+    # Mersenne Twister seeded with 0 begins with 0.5488135039..., mapped to [-b, b], b = 0.02 * sqrt(3).
+    first = np.float32((2 * 0.5488135039273248 - 1) * 0.02 * 3**0.5)
+    assert weights["model.embed_tokens.weight"][0, 0] == first
+    assert weights["model.layers.1.mlp.down_proj.weight"].std() == pytest.approx(0.02, rel=0.01)
+
+
+def test_a_vocabulary_without_room_for_the_tokenizer_is_refused_and_nothing_is_written(
+    read_model: ReadModel,
+    tmp_path: Path,
+) -> None:
+    shape = read_model("tiny").shape
+    assert shape is not None
+    small = read_model("tiny", shape={**shape.model_dump(), "vocab_size": 200})
+    with pytest.raises(Refused, match="vocab_size=200"):
+        build_tiny(small, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_the_library_finds_every_weight_and_no_other(
+    read_model: ReadModel, tied: bool, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    shape = read_model("tiny").shape
+    assert shape is not None
+    changed = {**shape.model_dump(), "tie_word_embeddings": tied, "num_key_value_heads": 2}
+    folder = build_tiny(read_model("tiny", shape=changed), tmp_path / "model")
+    model, report = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert not any(report[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert type(model).__name__ == "LlamaForCausalLM"
+    assert (model.config.pad_token_id, model.config.eos_token_id) == (0, 1)
