@@ -1,0 +1,27 @@
+"""What every data set promises: two splits of problems, the same in every process."""
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+from r1exp.records import Problem
+from r1exp.settings import Settings
+
+Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("train", "test")
+
+
+class Dataset(Settings, ABC):
+    """A source of problems. The worked reasoning, where known, stands in `columns["solution"]`."""
+
+    kind: str
+
+    @abstractmethod
+    def load(self, split: Split) -> list[Problem]:
+        """Return the problems of one split, in an order that never changes.
+
+        Raises Refused, naming file and line, where the data cannot be read as problems.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Return a content hash that changes with anything that would change what `load` returns."""

@@ -1,0 +1,122 @@
+"""Anyone's problems: a file with one JSON object a line.
+
+    {"question": "What is 1 + 1?", "answer": "2", "solution": "1 + 1 = 2"}
+
+Without a test file, `num_test` questions are held out: those whose SHA-256 is smallest, so that the
+choice depends on the questions alone, neither on the order of lines nor on the other columns. A
+problem's id is the row's `id`, where there is one, else that hash.
+"""
+
+import hashlib
+from collections.abc import Container
+from itertools import chain, count
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import NonNegativeInt, PositiveInt, model_validator
+
+from r1exp.dataset.base import Dataset, Split
+from r1exp.dataset.rows import fingerprint_of_file, read_json_lines, text_in
+from r1exp.errors import Refused
+from r1exp.files import hash_of
+from r1exp.records import Problem
+from r1exp.settings import Name
+
+
+class Jsonl(Dataset):
+    """Problems from JSON lines; columns that no setting names are kept for the rewards."""
+
+    kind: Literal["jsonl"]
+    path: str | None  # the file to train on; must be given
+    test_path: str | None  # the file to test on; null: questions of `path` are held out instead
+    num_test: NonNegativeInt  # questions held out where test_path is null
+    question: Name  # column
+    answer: Name  # column: the gold answer, a text or a number
+    solution: Name | None  # column: the worked reasoning, where a row has one; null: there is none
+    limit: PositiveInt | None  # training problems, the first ones; null: all
+    test_limit: PositiveInt | None  # test problems, the first ones; null: all
+
+    @model_validator(mode="after")
+    def _path_is_given(self) -> Self:
+        if not self.path:
+            raise ValueError("dataset=jsonl needs a file of problems; add dataset.path=FILE.jsonl")
+        return self
+
+    def load(self, split: Split) -> list[Problem]:
+        """Return the first `limit` problems of a split; raise Refused naming the file and line at fault."""
+        train, test = self._two_files() if self.test_path else self._one_file()
+        if split == "train":
+            return train[: self.limit]
+        if not test:
+            raise Refused(
+                "no problem is held out (dataset.num_test=0), so nothing can be measured; raise "
+                "dataset.num_test, or give dataset.test_path=FILE.jsonl"
+            )
+        return test[: self.test_limit]
+
+    def fingerprint(self) -> str:
+        """Return a hash of the settings and of the files' bytes, wherever they lie."""
+        settings = self.model_dump()
+        for name in ("path", "test_path"):
+            if settings[name]:
+                settings[name] = fingerprint_of_file(_path(settings[name]))
+        return hash_of(settings)
+
+    def _two_files(self) -> tuple[list[Problem], list[Problem]]:
+        train, test = self._read(str(self.path)), self._read(str(self.test_path))
+        shared = {problem.prompt for problem in train} & {problem.prompt for problem in test}
+        if shared:
+            raise Refused(
+                f"{len(shared)} questions stand in both {self.path} and {self.test_path}, e.g. "
+                f"{min(shared)[:80]!r}; a test problem must not be trained on; take them out of one file"
+            )
+        return train, test
+
+    def _one_file(self) -> tuple[list[Problem], list[Problem]]:
+        problems = self._read(str(self.path))
+        questions = sorted({problem.prompt for problem in problems}, key=_sha256)
+        if self.num_test >= len(questions):
+            raise Refused(
+                f"{self.path} holds {len(questions)} different questions, and dataset.num_test={self.num_test} of "
+                "them held out leaves none to train on; lower dataset.num_test, or give dataset.test_path"
+            )
+        held_out = set(questions[: self.num_test])
+        train = [problem for problem in problems if problem.prompt not in held_out]
+        return train, [problem for problem in problems if problem.prompt in held_out]
+
+    def _read(self, path: str) -> list[Problem]:
+        problems: dict[str, Problem] = {}  # by id
+        for place, row in read_json_lines(_path(path)):
+            problem = self._problem(row, place, taken_ids=problems)
+            problems[problem.id] = problem
+        return list(problems.values())
+
+    def _problem(self, row: dict[str, Any], place: str, taken_ids: Container[str]) -> Problem:
+        question = text_in(row, self.question, place, "dataset.question")
+        answer = text_in(row, self.answer, place, "dataset.answer")
+        named = {self.question, self.answer, self.solution, "id"}
+        columns = {name: value for name, value in row.items() if name not in named}
+        taken = sorted({"prompt", "question", "answer"} & set(columns))
+        if taken:
+            raise Refused(
+                f"{place}: the columns {taken} have names that r1exp itself uses; rename them in the file, or name "
+                f"one as dataset.question={taken[0]}"
+            )
+        if self.solution is not None and row.get(self.solution) is not None:
+            columns["solution"] = text_in(row, self.solution, place, "dataset.solution")
+        identity = text_in(row, "id", place, "id") if "id" in row else _sha256(question)[:16]
+        return Problem(_unused(identity, taken_ids), question, answer, columns)
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _unused(identity: str, taken_ids: Container[str]) -> str:
+    """Return the identity, numbered where an earlier row has it: the same question may come twice."""
+    numbered = (f"{identity}-{number}" for number in count(2))
+    return next(name for name in chain([identity], numbered) if name not in taken_ids)
