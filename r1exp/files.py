@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,8 @@ def write_text(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -35,20 +37,33 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def link_tree(source: Path, target: Path) -> None:
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes `target` when the block ends, and vanishes when it breaks."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        yield unfinished
+        unfinished.chmod(0o755)  # mkdtemp makes it readable to its owner alone
+        unfinished.rename(target)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def link_tree(source: Path, target: Path, without: Sequence[str] = ()) -> None:
     """Make `target` a copy of the folder `source` that shares its bytes where the file system allows.
 
-    Whole or absent like everything here: the copy grows under a temporary name. Links are safe
-    because no file of ours is changed in place.
+    Whole or absent like everything here. Links are safe because no file of ours is changed in place.
+
+    Args:
+        source: An existing folder.
+        target: Must not exist yet.
+        without: Names that are left out, at any depth.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
-        shutil.copytree(source, temporary, copy_function=_link_or_copy, dirs_exist_ok=True)
-        os.rename(temporary, target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    with whole_folder(target) as unfinished:
+        ignore = shutil.ignore_patterns(*without) if without else None
+        shutil.copytree(source, unfinished, copy_function=_link_or_copy, dirs_exist_ok=True, ignore=ignore)
 
 
 def _link_or_copy(source: str, target: str) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from r1exp.settings import Name, Probability, Settings
 
@@ -64,6 +64,20 @@ class LoraSettings(Settings):
         return self
 
 
+class LearningRates(Settings):
+    """What suits this model where nothing else is typed; `learning_rate` interpolates it."""
+
+    sft: PositiveFloat
+    rl: PositiveFloat
+
+
+class RowsPerDevice(Settings):
+    """How many rows of one forward and backward pass fit on a device at once."""
+
+    sft: PositiveInt  # rows
+    rl: PositiveInt  # completions
+
+
 class ModelSettings(Settings):
     """The policy a step starts from."""
 
@@ -71,6 +85,10 @@ class ModelSettings(Settings):
     path: Name | None = None  # hub id, folder of a model, or run directory of r1exp
     revision: Name | None = None  # branch, tag or commit of a hub id; null: its main branch
     dtype: Dtype = "float32"  # of the weights while training
+    compute_dtype: Dtype = "float32"  # of the passes; bfloat16 or float16: mixed precision (autocast)
+    learning_rate: LearningRates
+    rows_per_device: RowsPerDevice
+    gradient_checkpointing: bool = False  # recompute activations in the backward pass: less memory, slower
     attn_implementation: Name | None = None  # eager, sdpa, flash_attention_2; null: transformers chooses
     shape: ModelShape | None = None  # tiny: what is built; else: as published, for estimates
     lora: LoraSettings = Field(default_factory=LoraSettings)

@@ -32,7 +32,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def option(kind: str, folder: Path) -> dict[str, object]:
-    values: dict[str, object] = yaml.safe_load((CONF / f"{kind}.yaml").read_text(encoding="utf-8"))
+    content = yaml.safe_load((CONF / f"{kind}.yaml").read_text(encoding="utf-8"))
+    values: dict[str, object] = content.get("dataset", content)
     paths = {"gsm8k": str(folder), "jsonl": str(folder / "train.jsonl")}
     changes = {"path": paths[kind]} if kind in paths else {"num_train": 500}
     return values | changes | ({"num_test": 7} if kind == "jsonl" else {})

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from r1exp.model.settings import LoraSettings, ModelSettings, ModelShape
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
+SIZES: dict[str, Any] = {"learning_rate": {"sft": 1e-3, "rl": 1e-4}, "rows_per_device": {"sft": 4, "rl": 8}}
 SHAPE: dict[str, Any] = {
     "hidden_size": 8,
     "num_hidden_layers": 1,
@@ -50,7 +51,7 @@ def test_every_yaml_is_a_model_that_validates(path: Path) -> None:
 )
 def test_a_model_that_cannot_be_had_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        ModelSettings.model_validate(change)
+        ModelSettings.model_validate({**SIZES, **change})
 
 
 def test_key_heads_must_divide_query_heads() -> None:

@@ -1,0 +1,127 @@
+"""The parent's door: `r1exp [verb] overrides...`. Never imports torch.
+
+Without a verb it is `run`. Hydra reads the overrides, expands sweeps and lists the groups; every
+run of a sweep is composed and checked before the first one starts.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from r1exp.errors import ExitCode, Interrupted, R1ExpError, Refused
+from r1exp.settings import nearest
+
+VERBS = ("run", "plan", "doctor")
+_HELP = """\
+r1exp: experiments in R1-style post-training, one command each.
+
+  r1exp [run] [-m] overrides...    compose, check, run; -m or a comma list sweeps
+  r1exp plan [-m] overrides...     the same without running: values and origins, batches, memory, commands
+  r1exp doctor                     what is installed, what is missing for which feature
+
+  r1exp                                       the quickstart: a tiny model on a CPU, minutes
+  r1exp rewards=vote_partial beta=0.01        change the reward and the KL penalty
+  r1exp -m rewards.graded.weight=0,1 seed=1,2 four runs, compared
+  r1exp debug=fast                            every step cut to a few
+
+Options: -m/--multirun, --config-dir DIR (a folder with groups of your own), --help, --version.
+Exit codes: 0 done, 2 refused before running, 3 failed, 4 stopped by health, 75 preempted, 130 interrupted.
+
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return int(_dispatch(words))
+    except (Interrupted, KeyboardInterrupt):
+        sys.stderr.write("r1exp: interrupted\n")
+        return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:  # `r1exp plan | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.DONE)
+    except R1ExpError as error:
+        sys.stderr.write(f"r1exp: {error}\n")
+        return int(error.exit_code)
+
+
+def _dispatch(words: list[str]) -> ExitCode:
+    if "--version" in words:
+        from r1exp import __version__
+
+        _print(f"r1exp {__version__}\n")
+        return ExitCode.DONE
+    if words and "=" not in words[0] and not words[0].startswith(("-", "+", "~")):
+        verb, rest = words[0], words[1:]
+        if verb not in VERBS:
+            close = nearest(verb, VERBS)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise Refused(f"{verb!r} is no verb and no override.{hint} Verbs: {', '.join(VERBS)}.")
+    else:
+        verb, rest = "run", words
+    if verb == "doctor":
+        from r1exp.doctor import doctor_report
+
+        report = doctor_report()
+        _print(report.text())
+        return ExitCode.DONE if report.is_healthy else ExitCode.REFUSED
+    options, overrides = _options(rest)
+    if options.help:
+        _print(_HELP + _groups_text(options.config_dirs))
+        return ExitCode.DONE
+    from r1exp.runner.sweep import plan_members, run_members
+
+    if verb == "plan":
+        _print(plan_members(overrides, options.is_multirun, options.config_dirs))
+        return ExitCode.DONE
+    return run_members(overrides, options.is_multirun, options.config_dirs)
+
+
+class _Options:
+    """The few flags there are."""
+
+    def __init__(self) -> None:
+        self.is_multirun = False
+        self.help = False
+        self.config_dirs: list[Path] = []
+
+
+def _options(words: list[str]) -> tuple[_Options, list[str]]:
+    options, overrides = _Options(), []
+    rest = iter(words)
+    for word in rest:
+        if word in ("-m", "--multirun"):
+            options.is_multirun = True
+        elif word in ("-h", "--help"):
+            options.help = True
+        elif word in ("-cd", "--config-dir"):
+            folder = next(rest, None)
+            if folder is None:
+                raise Refused("--config-dir needs a folder behind it")
+            options.config_dirs.append(Path(folder))
+        elif word.startswith("--config-dir="):
+            options.config_dirs.append(Path(word.partition("=")[2]))
+        elif word.startswith("-"):
+            raise Refused(f"{word}: no such option; there are -m, --config-dir DIR, --help, --version")
+        else:
+            overrides.append(word)
+    return options, overrides
+
+
+def _groups_text(config_dirs: Sequence[Path]) -> str:
+    from r1exp.config.compose import groups, session
+
+    with session(config_dirs):
+        lines = [f"  {name}: {', '.join(options)}\n" for name, options in groups().items()]
+    return "Groups and their options:\n" + "".join(lines)
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

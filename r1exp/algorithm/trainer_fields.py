@@ -1,0 +1,136 @@
+"""Which arguments do the trainers' dataclasses take, and of which type? Known without importing torch.
+
+`trainer_fields.json` is generated from the installed TRL by `python -m r1exp.algorithm.trainer_fields`;
+a test compares it with what is installed, so that it cannot go stale unseen.
+"""
+
+import json
+import sys
+import types
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from r1exp.files import write_json
+from r1exp.settings import nearest
+
+_FILE = Path(__file__).with_suffix(".json")
+_CLASSES = ("SFTConfig", "GRPOConfig")
+_TYPES: dict[str, Any] = {
+    "bool": bool, "int": int, "float": float, "str": str, "dict": dict[str, Any], "list": list[Any], "null": None,
+}  # fmt: skip
+
+
+# What r1exp decides itself, and the key a user types instead.
+OWNED: dict[str, str] = {
+    "learning_rate": "learning_rate",
+    "max_steps": "max_steps",
+    "num_train_epochs": "max_steps",
+    "beta": "beta",
+    "num_generations": "num_generations",
+    "temperature": "temperature",
+    "max_completion_length": "max_completion_length",
+    "seed": "seed",
+    "data_seed": "seed",
+    "per_device_train_batch_size": "model.rows_per_device.sft or .rl, with algorithm.prompts_per_step or stage.rows_per_step",
+    "gradient_accumulation_steps": "algorithm.prompts_per_step or stage.rows_per_step",
+    "generation_batch_size": "algorithm.prompts_per_step and trainer.steps_per_generation",
+    "completion_only_loss": "stage.completion_only",
+    "reward_weights": "rewards.NAME.weight",
+    "output_dir": "paths.run",
+    "run_name": "name",
+    "report_to": "tracking",
+    "project": "tracking.project",
+    "use_cpu": "launcher.device",
+    "bf16": "model.compute_dtype",
+    "fp16": "model.compute_dtype",
+    "deepspeed": "launcher",
+    "fsdp": "launcher",
+    "fsdp_config": "launcher",
+    "use_vllm": "rollout",
+    "resume_from_checkpoint": "the same command again: it goes on by itself",
+    "logging_nan_inf_filter": "health",
+    "disable_tqdm": "tracking",
+    "remove_unused_columns": "dataset",
+    "push_to_hub": "the artifact folder, with the hub's own command line",
+}
+
+
+@cache
+def fields_of(trainer_class: str) -> dict[str, list[str]]:
+    """Return field name -> accepted types of a trainer's dataclass."""
+    table: dict[str, dict[str, list[str]]] = json.loads(_FILE.read_text(encoding="utf-8"))
+    return table[trainer_class]
+
+
+def complaints(trainer_class: str, arguments: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return (key, what is wrong and what to type) for each argument the trainer would not take."""
+    known = fields_of(trainer_class)
+    found = []
+    for key, value in arguments.items():
+        if key in OWNED:
+            found.append((key, f"is decided elsewhere: set {OWNED[key]}"))
+        elif key not in known:
+            close = nearest(key, known.keys() - OWNED.keys())
+            hint = f"; did you mean trainer.{close[0]}?" if close else ""
+            found.append((key, f"is no argument of TRL's {trainer_class}{hint}"))
+        elif not _accepts(known[key], value):
+            found.append((key, f"is {value!r}, but {trainer_class}.{key} takes {' or '.join(known[key])}"))
+    return found
+
+
+def _accepts(type_names: list[str], value: Any) -> bool:
+    if "any" in type_names:
+        return True
+    config = ConfigDict(strict=True, allow_inf_nan=False)
+    if isinstance(value, str) and f"={value}" in type_names:
+        return True
+    for name in type_names:
+        if name.startswith("="):
+            continue
+        try:
+            TypeAdapter(_TYPES[name], config=config).validate_python(value)
+        except ValidationError:
+            continue
+        return True
+    return False
+
+
+def _names_of(annotation: Any) -> list[str]:
+    """Return the plain JSON types, or `=value` for each member of an enumeration, that an annotation allows."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        names = {name for part in get_args(annotation) for name in _names_of(part)}
+        if any(name.startswith("=") for name in names):
+            names.discard("str")  # `SchedulerType | str`: only the members are accepted
+        return sorted(names)
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return [f"={member.value}" for member in annotation]
+    origin = get_origin(annotation) or annotation
+    for name, kind in (("bool", bool), ("int", int), ("float", float), ("str", str), ("dict", dict), ("list", list)):
+        if isinstance(origin, type) and issubclass(origin, kind):
+            return [name]
+    return ["null"] if annotation is type(None) else ["any"]
+
+
+def generate() -> dict[str, dict[str, list[str]]]:
+    """Read the installed dataclasses. Imports TRL, and so torch."""
+    import dataclasses
+    import typing
+
+    import trl
+
+    table = {}
+    for name in _CLASSES:
+        hints = typing.get_type_hints(getattr(trl, name))
+        table[name] = {
+            field.name: _names_of(hints[field.name]) for field in dataclasses.fields(getattr(trl, name)) if field.init
+        }
+    return table
+
+
+if __name__ == "__main__":
+    write_json(_FILE, generate())
+    sys.stderr.write(f"wrote {_FILE}\n")

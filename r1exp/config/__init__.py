@@ -1,0 +1,1 @@
+"""How a command line becomes one checked, frozen `Experiment`."""

@@ -1,0 +1,11 @@
+"""Where conf/, launchers/ and sweeps/ lie: inside an installed wheel, or beside the package in a checkout."""
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_INSTALLED = _PACKAGE / "_assets"
+
+ROOT: Path = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent
+CONF: Path = ROOT / "conf"
+LAUNCHERS: Path = ROOT / "launchers"
+SWEEPS: Path = ROOT / "sweeps"

@@ -1,0 +1,149 @@
+"""From typed words to one frozen `Experiment`: composed once, checked whole, before anything runs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from r1exp.config.check import validated
+from r1exp.config.compose import Composition, compose, words_of
+from r1exp.config.origin import origins
+from r1exp.config.overrides import Word, quote
+from r1exp.errors import Refused
+from r1exp.pipeline.reach import words_for_step
+from r1exp.pipeline.settings import PipelineSettings, StepSpec
+from r1exp.settings import Name, Settings
+from r1exp.step.config import STAGE_KNOBS, StepConfig
+from r1exp.step.settings import STAGES, StageSettings
+
+
+class PathSettings(Settings):
+    """Every folder r1exp writes to, named in one place."""
+
+    runs: Name  # folder of all runs
+    run: Name | None  # folder of this run; null: a new one below `runs`
+    store: Name  # finished steps, shared by runs
+
+
+class Composed(StepConfig):
+    """The top of a composition: one step's settings, and what belongs to the run."""
+
+    name: Name
+    paths: PathSettings
+    pipeline: PipelineSettings | None
+
+
+@dataclass(frozen=True)
+class LadderStep:
+    """One rung, composed."""
+
+    name: str
+    config: StepConfig
+    model_from: str | None  # `base`, a step, or null: the last step that made a model
+    data_from: str | None
+    reached_by: tuple[str, ...]  # the typed words that reached this step
+    origins: dict[str, str]  # dotted key -> file or word that set it
+
+    @property
+    def stage(self) -> StageSettings:
+        """The stage; a step always has one."""
+        assert self.config.stage is not None
+        return self.config.stage
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What will be run. From here on nobody sees a DictConfig."""
+
+    name: str
+    paths: PathSettings
+    top: Composed
+    top_origins: dict[str, str]
+    words: tuple[str, ...]  # as typed
+    choices: dict[str, str | None]  # group -> option, at the top
+    focus: str
+    steps: tuple[LadderStep, ...]
+
+
+def experiment_from(texts: Sequence[str]) -> Experiment:
+    """Compose and check a command line without sweeps. Needs a `compose.session`.
+
+    Raises:
+        Refused: anything that cannot work as typed.
+    """
+    words = words_of(texts)
+    composition = compose(words)
+    _refuse_stage_and_pipeline(words)
+    top = validated(Composed, composition.values, words)
+    if top.stage is not None:
+        steps: tuple[LadderStep, ...] = (_single_step(top, composition, words),)
+        focus = steps[0].name
+    elif top.pipeline is not None:
+        steps = tuple(
+            _ladder_step(name, spec, top.pipeline, words) for name, spec in top.pipeline.steps.items()
+        )
+        focus = top.pipeline.focus
+    else:
+        raise Refused("nothing to run: name a stage (stage=sft) or a pipeline (pipeline=sft_grpo)")
+    return Experiment(
+        name=top.name,
+        paths=top.paths,
+        top=top,
+        top_origins=origins(composition, words),
+        words=tuple(texts),
+        choices=composition.choices,
+        focus=focus,
+        steps=steps,
+    )
+
+
+def _refuse_stage_and_pipeline(words: Sequence[Word]) -> None:
+    groups = {word.key: word for word in words if word.is_group}
+    pipeline = groups.get("pipeline")
+    if "stage" in groups and pipeline is not None and pipeline.value != "none":
+        raise Refused(
+            f"{groups['stage'].text} runs one step and {pipeline.text} runs a ladder: give one of the two; "
+            f"a value for one step of a ladder is typed as pipeline.steps.NAME.set.KEY=..."
+        )
+
+
+def _single_step(top: Composed, composition: Composition, words: Sequence[Word]) -> LadderStep:
+    assert top.stage is not None
+    config = validated(StepConfig, _step_values(composition), words)
+    name = config.algorithm.kind if config.algorithm is not None else top.stage.kind
+    return LadderStep(
+        name=name,
+        config=config,
+        model_from="base",
+        data_from=None,
+        reached_by=tuple(word.text for word in words),
+        origins=origins(composition, words),
+    )
+
+
+def _ladder_step(name: str, spec: StepSpec, pipeline: PipelineSettings, words: Sequence[Word]) -> LadderStep:
+    chosen = words_for_step(name, spec, pipeline, words, quote)
+    step_words = words_of(chosen.overrides)
+    composition = compose(step_words)
+    values = _step_values(composition)
+    if name != pipeline.focus:  # what an experiment says about training is for the focus step
+        stage = values.get("stage") or {}
+        for knob in _unread_knobs(str(stage.get("kind"))):
+            values.pop(knob, None)
+    config = validated(StepConfig, values, step_words, where=f"step {name}: ")
+    return LadderStep(
+        name=name,
+        config=config,
+        model_from=spec.model_from,
+        data_from=spec.data_from,
+        reached_by=chosen.reached_by,
+        origins=origins(composition, step_words),
+    )
+
+
+def _step_values(composition: Composition) -> dict[str, object]:
+    run_level = Composed.model_fields.keys() - StepConfig.model_fields.keys()
+    return {key: value for key, value in composition.values.items() if key not in run_level}
+
+
+def _unread_knobs(stage_kind: str) -> list[str]:
+    stage = STAGES.get(stage_kind)
+    return [] if stage is None else [knob for knob in STAGE_KNOBS if knob not in stage.knobs]

@@ -1,0 +1,1 @@
+"""Ladders: an ordered mapping of steps, and which typed words reach which step."""

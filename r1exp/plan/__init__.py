@@ -1,0 +1,1 @@
+"""What will happen, worked out before anything does: steps, batches, memory, commands."""

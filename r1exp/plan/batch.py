@@ -1,0 +1,134 @@
+"""Batch arithmetic: how the rows of one optimiser step fall onto ranks, and what an epoch drops.
+
+A recipe states the rows of an optimiser step over all ranks (`algorithm.prompts_per_step`,
+`stage.rows_per_step`) and the model how many fit on a device at once (`model.rows_per_device`), so
+that the same command means the same update on one process and on many.
+
+    rows_per_step = world_size * rows_per_device * accumulation
+"""
+
+from dataclasses import dataclass
+
+from r1exp.errors import Refused
+from r1exp.step.config import StepConfig
+from r1exp.step.settings import Sft
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sizes of one training step."""
+
+    world_size: int  # ranks
+    rows_per_step: int  # rows or completions per optimiser step, over all ranks
+    rows_per_device: int  # rows per forward pass of one rank
+    accumulation: int  # forward passes per optimiser step
+    num_steps: int  # optimiser steps
+    num_rows: int | None  # problems in the training split; None: not known before it is downloaded
+    rows_dropped: int | None  # problems each epoch leaves out
+    steps_per_epoch: int | None  # optimiser steps
+
+
+@dataclass(frozen=True)
+class RlBatch(Batch):
+    """Sizes of one RL step; rows are completions."""
+
+    num_generations: int  # completions per prompt
+    completions_per_generation: int  # sampled at once, over all ranks
+    updates_per_batch: int  # optimiser steps on the same completions
+
+    @property
+    def prompts_per_step(self) -> int:
+        """Prompts per optimiser step, over all ranks."""
+        return self.rows_per_step // self.num_generations
+
+    @property
+    def prompts_per_generation(self) -> int:
+        """Prompts sampled at once, over all ranks."""
+        return self.completions_per_generation // self.num_generations
+
+    @property
+    def is_split(self) -> bool:
+        """Whether one prompt's group lies on more than one rank."""
+        return (self.completions_per_generation // self.world_size) % self.num_generations != 0
+
+    @property
+    def is_on_policy(self) -> bool:
+        """Whether every update uses completions of the very policy it updates."""
+        return self.updates_per_batch == 1
+
+
+def batch_of(config: StepConfig, num_rows: int | None) -> Batch:
+    """Work out the batch of a training step.
+
+    Args:
+        config: Of a stage that trains.
+        num_rows: Problems in its training split; None where they are not on this machine yet.
+
+    Raises:
+        Refused: rows that do not divide, or a data set smaller than one batch.
+    """
+    world = config.launcher.num_processes
+    total = config.rows_per_step
+    is_sft = isinstance(config.stage, Sft)
+    owner = "stage.rows_per_step" if is_sft else "algorithm.prompts_per_step x num_generations"
+    if total % world:
+        raise Refused(
+            f"{owner} gives {total} rows per optimiser step, which {world} processes cannot share equally; "
+            f"use a multiple of {world}, or another launcher.num_processes"
+        )
+    most = config.model.rows_per_device.sft if is_sft else config.model.rows_per_device.rl
+    share = total // world
+    per_device = next(rows for rows in range(min(most, share), 0, -1) if share % rows == 0)
+    accumulation = share // per_device
+    if is_sft:
+        _refuse_small(num_rows, total, f"{total} rows of one optimiser step (stage.rows_per_step)")
+        steps_per_epoch = None if num_rows is None else num_rows // total
+        dropped = None if num_rows is None else num_rows % total
+        return Batch(
+            world, total, per_device, accumulation, config.capped_steps, num_rows, dropped, steps_per_epoch
+        )
+    return _rl_batch(config, num_rows, per_device, accumulation)
+
+
+def _rl_batch(config: StepConfig, num_rows: int | None, per_device: int, accumulation: int) -> RlBatch:
+    assert config.num_generations is not None
+    world, total, group = config.launcher.num_processes, config.rows_per_step, config.num_generations
+    per_generation = config.trainer.get("steps_per_generation") or accumulation  # forward passes
+    completions = per_device * world * per_generation
+    if completions % group:
+        raise Refused(
+            f"trainer.steps_per_generation={per_generation} samples {completions} completions at once, which is no "
+            f"multiple of num_generations={group}; use {accumulation} (one optimiser step) or a multiple of it"
+        )
+    if per_generation % accumulation:
+        raise Refused(
+            f"trainer.steps_per_generation={per_generation} must be a multiple of {accumulation}, the forward passes "
+            "of one optimiser step, or an update would mix completions of two policies"
+        )
+    prompts = completions // group
+    _refuse_small(
+        num_rows, prompts, f"{prompts} prompts of one generation batch (algorithm.prompts_per_step)"
+    )
+    iterations = config.trainer.get("num_iterations") or 1
+    updates = per_generation // accumulation * iterations
+    return RlBatch(
+        world_size=world,
+        rows_per_step=total,
+        rows_per_device=per_device,
+        accumulation=accumulation,
+        num_steps=config.capped_steps,
+        num_rows=num_rows,
+        rows_dropped=None if num_rows is None else num_rows % prompts,
+        steps_per_epoch=None if num_rows is None else num_rows // prompts * updates,
+        num_generations=group,
+        completions_per_generation=completions,
+        updates_per_batch=updates,
+    )
+
+
+def _refuse_small(num_rows: int | None, needed: int, what: str) -> None:
+    if num_rows is not None and num_rows < needed:
+        raise Refused(
+            f"the training split has {num_rows} problems, fewer than the {what}; "
+            "use more problems (dataset.limit, dataset.num_train) or a smaller batch"
+        )

@@ -1,0 +1,103 @@
+"""A plan as text: what will run, why each value is what it is, and the exact commands."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from r1exp.config.assets import LAUNCHERS
+from r1exp.config.experiment import Experiment
+from r1exp.config.origin import origin_of
+from r1exp.launcher.command import launch_of
+from r1exp.pipeline.reach import flat
+from r1exp.plan.batch import Batch, RlBatch
+from r1exp.plan.memory import memory_of
+from r1exp.plan.steps import PlannedStep
+from r1exp.step.frozen import folder_name
+
+
+def plan_text(experiment: Experiment, steps: tuple[PlannedStep, ...], run_folder: str = "RUN") -> str:
+    """Return the whole plan.
+
+    Args:
+        experiment: What was composed.
+        steps: Its planned steps.
+        run_folder: Stands in the launch commands for the run directory, which does not exist yet.
+    """
+    lines = [f"Run {experiment.name!r}, focus {experiment.focus}, {len(steps)} steps", ""]
+    lines += _configuration(experiment)
+    lines += ["", "Typed words and the steps they reach", *_reach(experiment, steps)]
+    for step in steps:
+        lines += ["", *_step(step, run_folder)]
+    return "\n".join(lines) + "\n"
+
+
+def _configuration(experiment: Experiment) -> Iterator[str]:
+    yield "Configuration (value, origin)"
+    values = experiment.top.model_dump(mode="json")
+    rows = [
+        (key, _short(value), origin_of(key, experiment.top_origins)) for key, value in flat(values).items()
+    ]
+    width = max(len(f"{key}: {value}") for key, value, _ in rows)
+    for key, value, origin in rows:
+        yield f"  {f'{key}: {value}':<{min(width, 70)}}  # {origin}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _reach(experiment: Experiment, steps: tuple[PlannedStep, ...]) -> Iterator[str]:
+    if not experiment.words:
+        yield "  none typed"
+    for word in experiment.words:
+        names = [step.name for step in steps if word in step.reached_by]
+        yield f"  {word}: {', '.join(names) if names else 'the run as a whole'}"
+
+
+def _step(step: PlannedStep, run_folder: str) -> Iterator[str]:
+    yield f"Step {step.index} {step.name}: stage={step.kind}, model from {step.model_from}, key {step.key}"
+    if step.batch is not None:
+        yield from (f"  {line}" for line in _batch(step.batch))
+    else:
+        asked = [step.config.evaluation.num_problems, step.config.debug.num_problems, step.num_problems]
+        known = [number for number in asked if number is not None]
+        number = str(min(known)) if known else "all (counted after the download)"
+        kinds = f"{step.config.evaluation.samples} sampled" + (
+            " and 1 greedy" if step.config.evaluation.greedy else ""
+        )
+        yield f"  {number} held-out problems, {kinds} completion(s) each"
+    yield from (f"  {line}" for line in memory_of(step).lines())
+    folder = Path(run_folder) / "steps" / folder_name(step.index, step.name)
+    launch = launch_of(step.config.launcher, folder, LAUNCHERS)
+    yield f"  {launch.text()}"
+    for name, text in launch.files.items():
+        body = [line for line in text.splitlines() if not line.startswith("#")]
+        yield f"  {name}: {{{', '.join(body)}}}"
+
+
+def _batch(batch: Batch) -> Iterator[str]:
+    unit = "completions" if isinstance(batch, RlBatch) else "rows"
+    yield (
+        f"{batch.num_steps} optimiser steps of {batch.rows_per_step} {unit} = {batch.world_size} ranks "
+        f"x {batch.rows_per_device} a forward pass x {batch.accumulation} accumulated"
+    )
+    if isinstance(batch, RlBatch):
+        yield (
+            f"{batch.prompts_per_step} prompts x {batch.num_generations} completions a step; "
+            f"{batch.completions_per_generation // batch.world_size} completions sampled per rank at once; "
+            f"groups {'split across ranks (gathered before scoring)' if batch.is_split else 'whole on their rank'}"
+        )
+        policy = (
+            "on-policy" if batch.is_on_policy else f"off-policy: {batch.updates_per_batch} updates per batch"
+        )
+        yield f"{policy}"
+    if batch.num_rows is None:
+        yield "problems: counted after the download"
+    else:
+        epochs = batch.num_steps / batch.steps_per_epoch if batch.steps_per_epoch else 0.0
+        yield (
+            f"{batch.num_rows} problems, {batch.steps_per_epoch} steps per epoch, "
+            f"{batch.rows_dropped} problems dropped per epoch, {epochs:.2f} epochs"
+        )

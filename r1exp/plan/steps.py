@@ -1,0 +1,169 @@
+"""The steps of a run, in order, with the evaluations between them; nothing has run yet.
+
+Names of the measured accuracies follow the ladder: `pre_sft_accuracy` before the first training
+step, `post_sft_accuracy` and `post_grpo_accuracy` after each (seed 003).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r1exp.config.experiment import Experiment, LadderStep
+from r1exp.errors import Refused
+from r1exp.files import hash_of, hash_of_folder
+from r1exp.launcher.command import Device, device_of
+from r1exp.model.locate import locate
+from r1exp.model.settings import ModelSettings
+from r1exp.plan.batch import Batch, batch_of
+from r1exp.plan.trainer_args import trainer_args
+from r1exp.step.config import STAGE_KNOBS, StepConfig, scientific
+from r1exp.step.settings import Evaluate
+
+BASE = "base"  # the model a run starts from, as a source
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One step as it will be run."""
+
+    index: int  # from 1
+    name: str
+    label: str  # in the names of metrics: pre_sft, grpo, ...
+    config: StepConfig
+    model_from: str  # `base` or the name of an earlier step
+    key: str  # hash of what decides the result
+    device: Device
+    num_problems: int | None  # of the split it reads; None: not known before the download
+    batch: Batch | None  # of a step that trains
+    trainer_args: dict[str, Any]
+    reached_by: tuple[str, ...]  # typed words
+    origins: dict[str, str]
+
+    @property
+    def kind(self) -> str:
+        """The kind of stage."""
+        assert self.config.stage is not None
+        return self.config.stage.kind
+
+
+def planned_steps(experiment: Experiment) -> tuple[PlannedStep, ...]:
+    """Work out every step of a run.
+
+    Raises:
+        Refused: what cannot work: batches that do not divide, too little data, no such model or data.
+    """
+    keys: dict[str, str] = {}
+    steps: list[PlannedStep] = []
+    for rung in _with_evaluations(experiment):
+        source = rung.model_from
+        assert source is not None
+        model_key = _base_key(rung.config.model) if source == BASE else keys[source]
+        step = _planned(len(steps) + 1, rung, source, model_key)
+        keys[step.name] = step.key
+        steps.append(step)
+    return tuple(steps)
+
+
+@dataclass(frozen=True)
+class _Rung(LadderStep):
+    label: str = ""
+
+
+def _with_evaluations(experiment: Experiment) -> list[_Rung]:
+    """Return the ladder with its sources resolved and evaluations put in where `evaluation` asks for them."""
+    rungs: list[_Rung] = []
+    model = BASE
+    labels = _labels(experiment.steps)
+    for position, step in enumerate(experiment.steps):
+        source = step.model_from or model
+        label = labels[step.name]
+        if (
+            step.stage.trains
+            and not any(rung.stage.trains for rung in rungs)
+            and step.config.evaluation.before
+        ):
+            rungs.append(_evaluation(step, source, f"pre_{label}"))
+        rungs.append(_Rung(**{**vars(step), "model_from": source}, label=label))
+        if step.stage.trains:
+            model = step.name
+            if step.config.evaluation.after and not _measured_next(
+                experiment.steps[position + 1 :], step.name
+            ):
+                rungs.append(_evaluation(step, step.name, f"post_{label}"))
+    return rungs
+
+
+def _measured_next(later: tuple[LadderStep, ...], name: str) -> bool:
+    """Whether the ladder itself measures step `name` right away."""
+    return bool(later) and isinstance(later[0].stage, Evaluate) and later[0].model_from in (None, name)
+
+
+def _labels(steps: tuple[LadderStep, ...]) -> dict[str, str]:
+    """Return step name -> the algorithm's or the stage's name, or its own where two would share one."""
+    short = {step.name: _short(step) for step in steps}
+    values = list(short.values())
+    return {name: label if values.count(label) == 1 else name for name, label in short.items()}
+
+
+def _short(step: LadderStep) -> str:
+    if step.config.algorithm is not None:
+        return step.config.algorithm.kind
+    return step.stage.kind if step.stage.trains else step.name
+
+
+def _evaluation(trained: LadderStep, source: str, label: str) -> _Rung:
+    """Return the measurement of what `trained` starts from or made, with its model, data, prompt and seed."""
+    nothing = dict.fromkeys(STAGE_KNOBS)
+    config = trained.config.model_copy(update={**nothing, "trainer": {}, "stage": Evaluate(kind="evaluate")})
+    name = f"evaluate-{label.replace('_', '-')}"
+    return _Rung(
+        name=name,
+        config=config,
+        model_from=source,
+        data_from=None,
+        reached_by=trained.reached_by,
+        origins=trained.origins,
+        label=label,
+    )
+
+
+def _planned(index: int, rung: _Rung, source: str, model_key: str) -> PlannedStep:
+    config = rung.config
+    device = device_of(config.launcher)
+    num_problems = config.dataset.count("train" if rung.stage.trains else "test")
+    batch = batch_of(config, num_problems) if rung.stage.trains else None
+    identity = scientific(config)
+    identity["model"].pop("path")
+    identity["dataset"] = config.dataset.fingerprint()
+    return PlannedStep(
+        index=index,
+        name=rung.name,
+        label=rung.label,
+        config=config,
+        model_from=source,
+        key=hash_of({"settings": identity, "model": model_key}),
+        device=device,
+        num_problems=num_problems,
+        batch=batch,
+        trainer_args={} if batch is None else trainer_args(config, batch, device),
+        reached_by=rung.reached_by,
+        origins=rung.origins,
+    )
+
+
+def _base_key(model: ModelSettings) -> str:
+    """Return what identifies the weights a run starts from."""
+    place = locate(model)
+    if place is None:
+        return "built"  # model.shape and model.init_seed are among the settings
+    if isinstance(place, Path):
+        return hash_of_folder(place)
+    return f"{place}@{model.revision or 'main'}"
+
+
+def step_named(steps: tuple[PlannedStep, ...], name: str) -> PlannedStep:
+    """Return a step by its name."""
+    for step in steps:
+        if step.name == name:
+            return step
+    raise Refused(f"no step {name!r}; the run has {[step.name for step in steps]}")

@@ -1,0 +1,130 @@
+"""summary.json and report.md: what each step reached, with intervals, and what changed between steps.
+
+`objective` is the sampled accuracy after the last training step that was measured: what a sweeper
+maximises.
+"""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+from r1exp.config.experiment import Experiment
+from r1exp.evaluation.outcomes import compare
+from r1exp.files import read_json, write_json, write_text
+from r1exp.plan.steps import PlannedStep
+from r1exp.step.frozen import folder_name
+from r1exp.step.status import read_status
+
+_MODES = ("sampled", "greedy")
+
+
+def summarise(experiment: Experiment, steps: tuple[PlannedStep, ...], folder: Path) -> dict[str, Any]:
+    """Collect what the steps of a run left behind; steps that did not run are `planned`."""
+    summary: dict[str, Any] = {
+        "run_id": folder.resolve().name,
+        "name": experiment.name,
+        "overrides": list(experiment.words),
+        "state": "done",
+        "steps": {},
+        "comparisons": {},
+        "objective": None,
+    }
+    measured: list[tuple[str, dict[str, Any]]] = []  # (label, scores.json), in order
+    for step in steps:
+        place = folder / "steps" / folder_name(step.index, step.name)
+        status = read_status(place) if place.is_dir() else None
+        state = "planned" if status is None else status.state
+        entry: dict[str, Any] = {"state": state, "seconds": 0.0 if status is None else status.seconds}
+        if status is not None and status.reason is not None:
+            entry["reason"] = status.reason
+        if status is not None and status.reused_from is not None:
+            entry["reused_from"] = status.reused_from
+        summary["steps"][step.name] = entry
+        if state != "done" and summary["state"] == "done":
+            summary["state"] = state
+        scores = place / "artifact" / "scores.json"
+        if state == "done" and scores.exists():
+            content = read_json(scores)
+            summary[f"{step.label}_accuracy"] = content["summary"]
+            measured.append((step.label, content))
+    for (before_label, before), (after_label, after) in itertools.pairwise(measured):
+        summary["comparisons"][f"{after_label} - {before_label}"] = _compared(before, after)
+    if measured and "sampled" in measured[-1][1]["summary"]:
+        summary["objective"] = measured[-1][1]["summary"]["sampled"]["value"]
+    summary["seconds"] = round(sum(entry["seconds"] for entry in summary["steps"].values()), 3)
+    return summary
+
+
+def _compared(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Return the paired differences of two measurements, where they asked the same problems."""
+    if before["problem_ids"] != after["problem_ids"]:
+        return {}
+    shared = [mode for mode in _MODES if mode in before["outcomes"] and mode in after["outcomes"]]
+    return {mode: compare(before["outcomes"][mode], after["outcomes"][mode]) for mode in shared}
+
+
+def write_report(summary: dict[str, Any], folder: Path) -> None:
+    """Write summary.json and report.md into the run directory."""
+    write_json(folder / "summary.json", summary)
+    write_text(folder / "report.md", report_text(summary))
+
+
+def report_text(summary: dict[str, Any]) -> str:
+    """Return the report as Markdown."""
+    lines = [f"# {summary['name']}", "", f"Run `{summary['run_id']}`: {summary['state']}.", ""]
+    if summary["overrides"]:
+        lines += ["Typed: `" + " ".join(summary["overrides"]) + "`", ""]
+    lines += ["| step | state | seconds |", "|---|---|---|"]
+    for name, entry in summary["steps"].items():
+        note = f" (by {entry['reused_from']})" if "reused_from" in entry else ""
+        note += f": {entry['reason']}" if "reason" in entry else ""
+        lines.append(f"| {name} | {entry['state']}{note} | {entry['seconds']:.0f} |")
+    lines += ["", *_accuracy_table(summary), "", *_comparison_table(summary)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def accuracies(summary: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the measured accuracies of a summary, in the order in which they were measured."""
+    return {key: value for key, value in summary.items() if key.endswith("_accuracy")}
+
+
+def _accuracy_table(summary: dict[str, Any]) -> list[str]:
+    rows = ["| accuracy | decoding | value | 95 % interval | problems |", "|---|---|---|---|---|"]
+    for key, value in accuracies(summary).items():
+        for mode, score in value.items():
+            interval = f"{100 * score['low']:.1f} to {100 * score['high']:.1f}"
+            rows.append(f"| {key} | {mode} | {100 * score['value']:.1f} % | {interval} | {score['n']} |")
+    return rows if len(rows) > 2 else []
+
+
+def _comparison_table(summary: dict[str, Any]) -> list[str]:
+    rows = [
+        "| difference, same problems | decoding | points | 95 % interval | better | worse | p |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, modes in summary["comparisons"].items():
+        for mode, test in modes.items():
+            rows.append(
+                f"| {name} | {mode} | {100 * test['difference']:+.1f} | {100 * test['low']:+.1f} to "
+                f"{100 * test['high']:+.1f} | {test['only_after']} | {test['only_before']} | {test['p_value']:.2g} |"
+            )
+    return rows if len(rows) > 2 else []
+
+
+def headline(summary: dict[str, Any], folder: Path) -> str:
+    """Return what a run prints last: its accuracies and where the rest lies."""
+    lines = []
+    for key, value in accuracies(summary).items():
+        parts = [
+            f"{mode} {100 * score['value']:.1f} % [{100 * score['low']:.1f}, {100 * score['high']:.1f}] n={score['n']}"
+            for mode, score in value.items()
+        ]
+        lines.append(f"{key}: {'; '.join(parts)}")
+    for name, modes in summary["comparisons"].items():
+        parts = [
+            f"{mode} {100 * test['difference']:+.1f} points [{100 * test['low']:+.1f}, {100 * test['high']:+.1f}] "
+            f"p={test['p_value']:.2g}"
+            for mode, test in modes.items()
+        ]
+        lines.append(f"{name}: {'; '.join(parts)}")
+    return "\n".join([*lines, f"{summary['state']} in {summary['seconds']:.0f} s: {folder}"])

@@ -1,0 +1,82 @@
+"""One start of a step's processes: everything they print goes to log.txt, and none outlives the parent."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from r1exp.files import write_text
+from r1exp.launcher.command import Launch
+
+PARENT_VARIABLE = "R1EXP_PARENT"  # "pid:start time"; workers end when that process is gone
+_GRACE = 20.0  # seconds between SIGTERM and SIGKILL
+_POLL = 0.2  # seconds between looks at the process
+
+
+def run_process(launch: Launch, folder: Path, follow: Callable[[], None]) -> int:
+    """Run a step's processes to their end and return the exit status.
+
+    Args:
+        launch: What to start.
+        folder: The step's folder; takes the generated files and log.txt.
+        follow: Called several times a second meanwhile, to draw progress.
+
+    An exception in the parent (Ctrl-C, SIGTERM) first ends the whole process group.
+    """
+    for name, text in launch.files.items():
+        write_text(folder / name, text)
+    environment = {**os.environ, **launch.environment, PARENT_VARIABLE: parent_mark()}
+    with (folder / "log.txt").open("ab") as log:
+        process = subprocess.Popen(
+            launch.arguments,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which ends the group in order
+        )
+        try:
+            while process.poll() is None:
+                follow()
+                time.sleep(_POLL)
+        except BaseException:
+            _end_group(process)
+            raise
+        follow()
+        return process.returncode
+
+
+def parent_mark() -> str:
+    """Return this process's id and start time, which together name it for good."""
+    return f"{os.getpid()}:{psutil.Process().create_time()}"
+
+
+def parent_is_gone(mark: str) -> bool:
+    """Whether the process that `parent_mark` named has ended."""
+    pid, _, started = mark.partition(":")
+    try:
+        return psutil.Process(int(pid)).create_time() != float(started)
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    _signal_group(process, signal.SIGTERM)
+    try:
+        process.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        _signal_group(process, signal.SIGKILL)
+        process.wait()
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return

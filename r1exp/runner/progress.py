@@ -1,0 +1,74 @@
+"""Progress a person can follow: one bar a step on a terminal, one line now and then in a log.
+
+The parent draws it from the step's metrics.jsonl, so that it is the same wherever the workers run.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+_SHOWN = {"reward": "reward", "kl": "kl", "loss": "loss", "mean_token_accuracy": "token acc"}
+_LINE_EVERY = 15.0  # seconds between lines where there is no terminal
+
+
+class Progress:
+    """Follows one step."""
+
+    def __init__(self, title: str, metrics: Path, num_steps: int | None, stream: TextIO = sys.stderr) -> None:
+        """Begin.
+
+        Args:
+            title: What to call the step.
+            metrics: Its metrics.jsonl; need not exist yet.
+            num_steps: Optimiser steps; None for work that has none.
+            stream: A terminal gets a bar, anything else lines.
+        """
+        self._title, self._metrics, self._num_steps, self._stream = title, metrics, num_steps, stream
+        self._offset = 0
+        self._row: dict[str, Any] = {}
+        self._last_line = self._begun = time.monotonic()
+        self._bar = tqdm(total=num_steps, desc=title, file=stream, leave=False) if stream.isatty() else None
+
+    def follow(self) -> None:
+        """Read what is new and show it."""
+        for row in self._new_rows():
+            self._row |= row
+        step = int(self._row.get("step", 0))
+        numbers = self._numbers()
+        if self._bar is not None:
+            self._bar.n = step
+            self._bar.set_postfix_str(numbers, refresh=False)
+            self._bar.refresh()
+        elif time.monotonic() - self._last_line >= _LINE_EVERY and step:
+            self._last_line = time.monotonic()
+            self._stream.write(f"{self._title}: {step}/{self._num_steps} {numbers}{self._time_left(step)}\n")
+            self._stream.flush()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _new_rows(self) -> list[dict[str, Any]]:
+        if not self._metrics.exists():
+            return []
+        with self._metrics.open("rb") as file:
+            file.seek(self._offset)
+            text = file.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def _numbers(self) -> str:
+        known = ((short, self._row.get(key)) for key, short in _SHOWN.items())
+        return " ".join(f"{short} {value:.3f}" for short, value in known if isinstance(value, float | int))
+
+    def _time_left(self, step: int) -> str:
+        if not self._num_steps:
+            return ""
+        spent = time.monotonic() - self._begun
+        return f", about {spent / step * (self._num_steps - step):.0f} s left"

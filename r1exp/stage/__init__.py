@@ -1,0 +1,1 @@
+"""One file a kind of step: what the workers do."""

@@ -1,0 +1,41 @@
+"""Carry out a frozen step, whichever kind it is, and return how it ended."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from r1exp.files import hash_of_folder
+from r1exp.stage.evaluate import evaluate
+from r1exp.step.frozen import Step
+from r1exp.step.status import ArtifactInfo, Status
+
+ARTIFACT = "artifact"
+
+
+def run_stage(step: Step, folder: Path) -> Status:
+    """Do the work of `step` in its folder, on this rank.
+
+    Returns the status `done`; rank 0 hashes the artifact. Raises R1ExpError for trouble with a name.
+    """
+    assert step.config.stage is not None
+    kind = step.config.stage.kind
+    tracking_id = _work_of(kind)(step, folder)
+    artifact = None
+    if os.environ.get("RANK", "0") == "0":
+        artifact = ArtifactInfo(
+            kind="model" if step.config.stage.trains else "scores", hash=hash_of_folder(folder / ARTIFACT)
+        )
+    return Status(state="done", artifact=artifact, tracking_id=tracking_id)
+
+
+def _work_of(kind: str) -> Callable[[Step, Path], str | None]:
+    """Return the function of a kind of stage. Training imports TRL, which takes seconds; measuring does not."""
+    if kind == "evaluate":
+        return evaluate
+    if kind == "sft":
+        from r1exp.stage.sft import sft
+
+        return sft
+    from r1exp.stage.rl import rl
+
+    return rl

@@ -1,0 +1,1 @@
+"""The frozen step: what the parent decided and the workers carry out."""

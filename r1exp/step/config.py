@@ -1,0 +1,118 @@
+"""The settings of one step, from every group, checked together.
+
+The daily knobs that only some stages read (`beta` for sft, say) must be absent where they would
+do nothing, and present where they are read.
+"""
+
+from typing import Annotated, Any, Self
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from r1exp.algorithm.settings import AlgorithmSettings
+from r1exp.algorithm.trainer_fields import complaints
+from r1exp.dataset.settings import DatasetSettings
+from r1exp.evaluation.settings import EvaluationSettings
+from r1exp.health.settings import HealthSettings
+from r1exp.launcher.settings import LauncherSettings
+from r1exp.model.settings import ModelSettings
+from r1exp.prompt.settings import PromptSettings
+from r1exp.rewards.menu import RewardSettings
+from r1exp.rollout.settings import RolloutSettings
+from r1exp.settings import Settings
+from r1exp.step.settings import Rl, Sft, StageSettings
+from r1exp.tracking.settings import TrackingSettings
+
+# Settings that only some stages read; a stage lists its own in `knobs`.
+STAGE_KNOBS = (
+    "algorithm",
+    "rewards",
+    "learning_rate",
+    "max_steps",
+    "trainer",
+    "beta",
+    "num_generations",
+    "temperature",
+)
+
+
+class DebugSettings(Settings):
+    """Caps that cut a run short without changing anything else."""
+
+    max_steps: PositiveInt | None  # optimiser steps of any step
+    num_problems: PositiveInt | None  # problems of any evaluation
+
+
+class StepConfig(Settings):
+    """Everything a person chose for one step."""
+
+    seed: NonNegativeInt
+    model: ModelSettings
+    prompt: PromptSettings
+    dataset: DatasetSettings
+    rollout: RolloutSettings
+    launcher: LauncherSettings
+    tracking: TrackingSettings
+    health: HealthSettings
+    evaluation: EvaluationSettings
+    debug: DebugSettings
+    max_completion_length: PositiveInt  # tokens
+    stage: StageSettings | None = None
+    algorithm: AlgorithmSettings | None = None
+    rewards: Annotated[dict[str, RewardSettings], Field(min_length=1)] | None = None
+    learning_rate: PositiveFloat | None = None
+    max_steps: PositiveInt | None = None  # optimiser steps
+    beta: NonNegativeFloat | None = None  # weight of the KL penalty
+    num_generations: Annotated[int, Field(ge=2)] | None = None  # completions per prompt
+    temperature: PositiveFloat | None = None  # of sampling in training
+    trainer: dict[str, Any] = Field(default_factory=dict)  # passed on to the trainer's dataclass
+
+    @model_validator(mode="after")
+    def _stage_gets_what_it_reads(self) -> Self:
+        if self.stage is None:
+            return self
+        for name in STAGE_KNOBS:
+            given = getattr(self, name)
+            if name in self.stage.knobs and given is None:
+                raise ValueError(f"stage={self.stage.kind} needs {name}: give {name}=...")
+            if name not in self.stage.knobs and given not in (None, {}):
+                raise ValueError(
+                    f"stage={self.stage.kind} does not read {name}, so {name} would do nothing: leave it out"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _trainer_takes_its_arguments(self) -> Self:
+        wrong = []
+        if self.stage is not None and self.stage.trainer_class is not None:
+            wrong = complaints(self.stage.trainer_class, self.trainer)
+        elif self.algorithm is not None:  # the top of a ladder, as its focus step will read it
+            wrong = complaints(Rl.trainer_class, self.trainer)
+        if wrong:
+            raise ValueError("; ".join(f"trainer.{key} {complaint}" for key, complaint in wrong))
+        return self
+
+    @property
+    def capped_steps(self) -> int:
+        """The optimiser steps of a training step, after the cap of `debug`."""
+        assert self.max_steps is not None
+        return min(self.max_steps, self.debug.max_steps or self.max_steps)
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows (SFT) or completions (RL) per optimiser step, over all ranks."""
+        if isinstance(self.stage, Sft):
+            return self.stage.rows_per_step
+        assert self.algorithm is not None and self.num_generations is not None
+        return self.algorithm.prompts_per_step * self.num_generations
+
+
+def scientific(config: StepConfig) -> dict[str, Any]:
+    """Return the settings that decide a step's result: what its key is the hash of.
+
+    Left out: where it runs and where numbers go (launcher, tracking, health), and, unless the step
+    is an evaluation, what would be measured afterwards.
+    """
+    values = config.model_dump(mode="json", exclude={"launcher", "tracking", "health"})
+    if config.stage is not None and config.stage.trains:
+        del values["evaluation"]
+    return values

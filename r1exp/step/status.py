@@ -1,0 +1,65 @@
+"""How a step ended, in `status.json` of its folder."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import NonNegativeFloat
+
+from r1exp.errors import ExitCode, Interrupted, Preempted, R1ExpError, StoppedByHealth
+from r1exp.files import write_text
+from r1exp.settings import Settings
+
+State = Literal["running", "done", "failed", "stopped", "preempted", "interrupted"]
+_FILE = "status.json"
+
+
+class ArtifactInfo(Settings):
+    """What a finished step leaves in `artifact/`."""
+
+    kind: Literal["model", "scores"]
+    hash: str  # of every file's name and bytes
+
+
+class Status(Settings):
+    """The state of a step, with what a person needs to go on from there."""
+
+    state: State
+    reason: str | None = None  # why it did not end in `done`
+    checkpoint: str | None = None  # last complete one, relative to the step's folder
+    seconds: NonNegativeFloat = 0.0  # wall clock, from launch to end
+    artifact: ArtifactInfo | None = None
+    reused_from: str | None = None  # the run that did the work, where it was found in the step store
+    tracking_id: str | None = None  # W&B id of the step
+
+    def write(self, folder: Path) -> None:
+        """Replace the status of the step in `folder`."""
+        write_text(folder / _FILE, self.model_dump_json(indent=2, exclude_none=True) + "\n")
+
+
+def read_status(folder: Path) -> Status | None:
+    """Return the status of the step in `folder`; None where it has none yet."""
+    path = folder / _FILE
+    if not path.exists():
+        return None
+    return Status.model_validate_json(path.read_text(encoding="utf-8"), strict=True)
+
+
+def state_of(error: R1ExpError) -> State:
+    """Return the state a step ends in when `error` ends it."""
+    if isinstance(error, StoppedByHealth):
+        return "stopped"
+    if isinstance(error, Preempted):
+        return "preempted"
+    if isinstance(error, Interrupted):
+        return "interrupted"
+    return "failed"
+
+
+EXIT_CODES: dict[State, ExitCode] = {
+    "done": ExitCode.DONE,
+    "failed": ExitCode.FAILED,
+    "stopped": ExitCode.STOPPED,
+    "preempted": ExitCode.PREEMPTED,
+    "interrupted": ExitCode.INTERRUPTED,
+    "running": ExitCode.FAILED,  # a process that ended without saying how
+}
