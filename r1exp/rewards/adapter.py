@@ -3,58 +3,61 @@
     reward(prompts, completions, completion_ids, **columns, trainer_state, log_metric) -> [number | None]
 
 TRL 1.16 calls the functions one after the other, in order, on every rank, each with this rank's
-slice of the batch. The first call of a batch scores it for all members; the others read their
-column.
+slice of the batch, and averages what `log_metric` was told over ranks. The first call of a batch
+scores it for all members; the others read their column.
 
 TRL adds up what is there and skips None, so that inside a group a completion without a score would
-be paid 0 where its neighbours are paid 2. An abstention must be neutral: it takes the mean of its
-group under that member, which leaves its advantage to the other members. A group nobody could
-score is None throughout.
+be paid 0 where its neighbours are paid 2. An abstention is neutral instead (`metrics.neutral`). A
+group that nobody could score is None throughout.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from r1exp.errors import Refused
 from r1exp.records import Completion, Problem
-from r1exp.rewards.base import Abstain, Context, Score
-from r1exp.rewards.committee import Committee, groups_of
+from r1exp.rewards.base import Context, TokenizedCompletion
+from r1exp.rewards.committee import Committee
+from r1exp.rewards.metrics import AbstentionBound, AbstentionWatch, Metrics, neutral
+from r1exp.rewards.ranks import ALONE, Ranks, score_together
 
 RewardFunc = Callable[..., list[float | None]]
 
-_NOT_COLUMNS = {"prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric"}
-_NOT_COLUMNS |= {"environments"}
+LOGPROBS_COLUMN = "completion_logprobs"  # one list of natural logs a completion, if the rollout has it
+_NOT_COLUMNS = {"prompts", "completions", "completion_ids", "environments", LOGPROBS_COLUMN}
+_NOT_COLUMNS |= {"trainer_state", "log_extra", "log_metric"}
 
 
-def reward_funcs(committee: Committee) -> list[RewardFunc]:
-    """Return the committee as TRL reward functions, each named after its member."""
-    desk = _Desk(committee)
+def reward_funcs(
+    committee: Committee, ranks: Ranks = ALONE, bound: AbstentionBound | None = None
+) -> list[RewardFunc]:
+    """Return the committee as TRL reward functions, each named after its member.
+
+    Args:
+        committee: Its `weights` are TRL's `reward_weights`.
+        ranks: This rank among the others, with accelerate's `gather_object`.
+        bound: How much may stay unscored before the run is stopped.
+    """
+    desk = _Desk(committee, ranks, AbstentionWatch(bound or AbstentionBound()))
     return [desk.function(name) for name in committee.names]
-
-
-def neutral(scores: Sequence[Score], groups: Sequence[tuple[int, ...]]) -> list[float | None]:
-    """Return `scores` with each abstention replaced by the mean of its group, or None without one."""
-    paid: list[float | None] = [None if isinstance(score, Abstain) else score for score in scores]
-    for rows in groups:
-        known = [score for row in rows if not isinstance(score := scores[row], Abstain)]
-        if known and len(known) < len(rows):
-            mean = math.fsum(known) / len(known)
-            for row in rows:
-                paid[row] = mean if paid[row] is None else paid[row]
-    return paid
 
 
 class _Desk:
     """Scores a batch once and hands each function its column."""
 
-    def __init__(self, committee: Committee) -> None:
+    def __init__(self, committee: Committee, ranks: Ranks, watch: AbstentionWatch) -> None:
         self._committee = committee
+        self._ranks = ranks
+        self._watch = watch
+        self._metrics = Metrics()
         self._batch: Any = None  # the list TRL passes to every function of one batch
         self._columns: dict[str, list[float | None]] = {}
 
     def function(self, name: str) -> RewardFunc:
+        first = name == self._committee.names[0]
+
         def reward(completions: list[Any], **kwargs: Any) -> list[float | None]:
-            if self._batch is not completions:
+            if first or self._batch is not completions:
                 self._columns = self._score(completions, kwargs)
                 self._batch = completions
             return self._columns[name]
@@ -64,19 +67,42 @@ class _Desk:
 
     def _score(self, completions: list[Any], kwargs: Mapping[str, Any]) -> dict[str, list[float | None]]:
         problems = [Problem.from_row(row) for row in _rows(kwargs, len(completions))]
-        texts = [_text(completion) for completion in completions]
-        answers = [
-            Completion(text, num_tokens=len(ids))
-            for text, ids in zip(texts, kwargs["completion_ids"], strict=True)
-        ]
-        table = self._committee.score(problems, answers, _context(kwargs.get("trainer_state")))
-        groups = groups_of(problems)
-        return {name: neutral(scores, groups) for name, scores in table.items()}
+        answers = _completions(completions, kwargs["completion_ids"], kwargs.get(LOGPROBS_COLUMN))
+        context = _context(kwargs.get("trainer_state"))
+        scored = score_together(self._committee, problems, answers, context, self._ranks)
+        self._watch.see(scored.table)
+        paid = {name: neutral(scores, scored.batch.groups) for name, scores in scored.table.items()}
+        weights = dict(zip(self._committee.names, self._committee.weights, strict=True))
+        log_metric = kwargs.get("log_metric")
+        if log_metric is not None:
+            for metric, value in self._metrics.of(scored, weights, paid).items():
+                log_metric(metric, value)
+        return {name: column[scored.own] for name, column in paid.items()}
 
 
 def _rows(kwargs: Mapping[str, Any], num_rows: int) -> list[dict[str, Any]]:
+    missing = {"id", "question", "answer"} - kwargs.keys()
+    if missing:
+        raise Refused(
+            f"the rows have no column {sorted(missing)}, and rewards are computed from r1exp's own rows; "
+            "write them with `Problem.to_row`"
+        )
     columns = {name: values for name, values in kwargs.items() if name not in _NOT_COLUMNS}
     return [{name: values[row] for name, values in columns.items()} for row in range(num_rows)]
+
+
+def _completions(
+    texts: Sequence[Any], token_ids: Sequence[Sequence[int]], logprobs: Sequence[Sequence[float]] | None
+) -> list[Completion]:
+    return [
+        TokenizedCompletion(
+            text=_text(texts[row]),
+            num_tokens=len(token_ids[row]),
+            logprobs=None if logprobs is None else tuple(logprobs[row]),
+            token_ids=tuple(token_ids[row]),
+        )
+        for row in range(len(texts))
+    ]
 
 
 def _text(completion: Any) -> str:

@@ -7,7 +7,7 @@ maximum, and what *could not be scored* is an `Abstain` with its reason, never a
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, Protocol
 
 from pydantic import Field
 
@@ -16,6 +16,7 @@ from r1exp.settings import Settings
 
 Span = tuple[float, float]  # the lowest and the highest score a reward can give
 Weight = Annotated[float, Field(ge=0.0)]  # 0: logged, not paid
+Seconds = Annotated[float, Field(gt=0.0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,13 @@ class Context:
     num_steps: int = 0  # optimiser steps planned; 0: unknown
 
 
+@dataclass(frozen=True, slots=True)
+class TokenizedCompletion(Completion):
+    """A completion that still knows its tokens, for functions that ask for them."""
+
+    token_ids: tuple[int, ...] = ()
+
+
 class Reward(Settings, ABC):
     """One member of the committee: scores a completion by itself.
 
@@ -54,7 +62,6 @@ class Reward(Settings, ABC):
     applies_to: dict[str, str | int | bool] | None = None  # column: value; None: every row
 
     judges_correctness: ClassVar[bool] = False  # true: the gold answer must score the maximum
-    needs_worker: ClassVar[bool] = False  # true: `score` may be slow or hang; see `SlowReward`
 
     @property
     @abstractmethod
@@ -92,10 +99,68 @@ class SlowReward(Reward):
     `quick` is tried first, in the trainer's own process, and answers what is cheap to answer.
     """
 
-    deadline: Annotated[float, Field(gt=0.0)] = 5.0  # seconds for one completion, in the worker
-    needs_worker: ClassVar[bool] = True
+    deadline: Seconds = 5.0  # seconds for one completion; then the worker is killed
+    memory_limit: ClassVar[int | None] = None  # bytes of address space of the worker
+
+    def prepare(self) -> None:
+        """Import and load what `score` needs; called in the worker, outside the deadline."""
+        return
 
     def quick(self, problem: Problem, completion: Completion, context: Context) -> Score | None:
         """Return the score where it is cheap to know; None sends the completion to a worker."""
         del problem, completion, context
         return None
+
+
+class SlowGroupReward(GroupReward):
+    """The same for a member that scores a whole group in one call."""
+
+    deadline: Seconds = 5.0  # seconds a completion of the group; then the worker is killed
+
+    def prepare(self) -> None:
+        """Import and load what `score_group` needs; called in the worker, outside the deadline."""
+        return
+
+
+class BatchScorer(Protocol):
+    """Something opened once that scores many completions at once: a service, a model, a sandbox."""
+
+    def score(
+        self, problems: Sequence[Problem], completions: Sequence[Completion], context: Context
+    ) -> list[Score]:
+        """Return one score a completion, in order. Bounds its own time and never raises for one row."""
+        ...
+
+
+class BatchReward(Reward):
+    """A member that scores many rows at once, in the trainer's process, and bounds its own time."""
+
+    @abstractmethod
+    def open(self) -> BatchScorer:
+        """Return the scorer; the committee opens it once and keeps it."""
+
+    def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
+        """Score one completion with a scorer of its own."""
+        return self.open().score([problem], [completion], context)[0]
+
+
+class JudgedReward(GroupReward):
+    """A member that builds on another member's verdict whether a completion is right.
+
+    The committee asks the member named `judged_by` first. Right means that it gave its maximum.
+    """
+
+    judged_by: str  # name of a member that judges correctness; its weight may be 0
+
+    @abstractmethod
+    def score_judged(
+        self, completions: Sequence[Completion], right: Sequence[bool | Abstain], context: Context
+    ) -> list[Score]:
+        """Return one score a completion of the group, given the verdict on each."""
+
+    def score_group(
+        self, problem: Problem, completions: Sequence[Completion], context: Context
+    ) -> list[Score]:
+        """Abstain: without the committee there is no verdict."""
+        del problem, context
+        return [Abstain(f"no verdict from {self.judged_by}")] * len(completions)

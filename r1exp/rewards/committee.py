@@ -1,17 +1,48 @@
 """Who scores what? The members of the committee, over the rows of one batch.
 
 A batch is two parallel lists, problems and completions; the completions of one prompt stand
-together. Every member scores the rows it applies to: alone, a group at once, or a batch at once,
-whichever its class is. The work is cut into units that do not depend on each other, so that ranks
-can share it (`r1exp.rewards.ranks`) and still agree on every number.
+together. Every member scores the rows it applies to: one by one, a group in one call, or all at
+once, whichever its class is. The work is cut into units that do not depend on each other, so that
+ranks can share it (`r1exp.rewards.ranks`) and still agree on every number.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Any
 
 from r1exp.records import Completion, Problem
-from r1exp.rewards.base import NOT_APPLICABLE, Context, GroupReward, Reward, Score
+from r1exp.rewards.base import (
+    NOT_APPLICABLE,
+    Abstain,
+    BatchReward,
+    BatchScorer,
+    Context,
+    GroupReward,
+    JudgedReward,
+    Reward,
+    Score,
+    SlowGroupReward,
+    SlowReward,
+)
+from r1exp.rewards.worker_process import Job
+from r1exp.rewards.workers import WorkerPool
+
+Openers = Mapping[str, Callable[[Any], BatchScorer]]  # by kind: how to open what this room cannot
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Completions to score, the problems they answer, and when."""
+
+    problems: Sequence[Problem]
+    completions: Sequence[Completion]
+    context: Context
+    groups: list[tuple[int, ...]] = field(init=False)  # rows of each group
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "groups", groups_of(self.problems))
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +53,14 @@ class Unit:
     rows: tuple[int, ...]  # positions in the batch
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of some units."""
+
+    scores: dict[Unit, list[Score]]
+    seconds: dict[str, float]  # a member: what it took
+
+
 def groups_of(problems: Sequence[Problem]) -> list[tuple[int, ...]]:
     """Return the positions of each group: the neighbours that answer the same problem."""
     runs = groupby(range(len(problems)), key=lambda row: (problems[row].id, problems[row].prompt))
@@ -29,12 +68,25 @@ def groups_of(problems: Sequence[Problem]) -> list[tuple[int, ...]]:
 
 
 class Committee:
-    """Named rewards that score together. The names are the keys of the `rewards` mapping."""
+    """Named rewards that score together. The names are the keys of the `rewards` mapping.
 
-    def __init__(self, rewards: Mapping[str, Reward]) -> None:
-        if not rewards:
-            raise ValueError("the committee has no member; choose one, for example rewards=graded")
+    Args:
+        rewards: The members.
+        openers: For kinds whose scorer lives in a later room (`reward_model`), how to open it.
+        num_workers: Processes for slow members; None takes the cores there are.
+
+    Raises:
+        ValueError: no member, or a member that builds on one that is missing or judges nothing.
+    """
+
+    def __init__(
+        self, rewards: Mapping[str, Reward], openers: Openers | None = None, num_workers: int | None = None
+    ) -> None:
+        _refuse_what_cannot_work(rewards)
         self.rewards = dict(rewards)
+        self._openers = dict(openers or {})
+        self._opened: dict[str, BatchScorer] = {}
+        self._pool = WorkerPool(num_workers)
 
     @property
     def names(self) -> list[str]:
@@ -49,36 +101,119 @@ class Committee:
     def score(
         self, problems: Sequence[Problem], completions: Sequence[Completion], context: Context
     ) -> dict[str, list[Score]]:
-        """Return every member's score of every row."""
-        done = {unit: self.score_unit(unit, problems, completions, context) for unit in self.units(problems)}
-        return self.assemble(done, len(problems))
+        """Return every member's score of every row, worked out by this process alone."""
+        batch = Batch(problems, completions, context)
+        return self.assemble(self.work(self.units(batch), batch).scores, batch)
 
-    def units(self, problems: Sequence[Problem]) -> list[Unit]:
+    def close(self) -> None:
+        """End the worker processes."""
+        self._pool.close()
+
+    def units(self, batch: Batch) -> list[Unit]:
         """Cut the batch into units, the same way whatever the number of ranks."""
-        groups = groups_of(problems)
         units: list[Unit] = []
         for name, reward in self.rewards.items():
-            mine = [rows for rows in groups if reward.applies(problems[rows[0]])]
+            mine = [rows for rows in batch.groups if reward.applies(batch.problems[rows[0]])]
+            if isinstance(reward, JudgedReward):
+                continue  # needs the others' scores: see `assemble`
             if isinstance(reward, GroupReward):
                 units += [Unit(name, rows) for rows in mine]
             else:
                 units += [Unit(name, (row,)) for rows in mine for row in rows]
         return units
 
-    def score_unit(
-        self, unit: Unit, problems: Sequence[Problem], completions: Sequence[Completion], context: Context
-    ) -> list[Score]:
-        """Return the scores of the rows of one unit."""
-        reward = self.rewards[unit.name]
-        if isinstance(reward, GroupReward):
-            problem = problems[unit.rows[0]]
-            return reward.score_group(problem, [completions[row] for row in unit.rows], context)
-        return [reward.score(problems[row], completions[row], context) for row in unit.rows]
+    def work(self, units: Sequence[Unit], batch: Batch) -> Done:
+        """Score `units`, any part of what `units()` returned."""
+        scores: dict[Unit, list[Score]] = {}
+        seconds: dict[str, float] = {}
+        for name, reward in self.rewards.items():
+            begin = time.perf_counter()
+            mine = [unit for unit in units if unit.name == name]
+            scores.update(self._work_of_member(reward, mine, batch))
+            seconds[name] = time.perf_counter() - begin
+        return Done(scores, seconds)
 
-    def assemble(self, done: Mapping[Unit, Sequence[Score]], num_rows: int) -> dict[str, list[Score]]:
-        """Put the scores of all units in their rows; rows without a score are not applicable."""
-        table: dict[str, list[Score]] = {name: [NOT_APPLICABLE] * num_rows for name in self.rewards}
+    def assemble(self, done: Mapping[Unit, Sequence[Score]], batch: Batch) -> dict[str, list[Score]]:
+        """Put the scores of all units in their rows, and let the members speak that build on them."""
+        table: dict[str, list[Score]] = {
+            name: [NOT_APPLICABLE] * len(batch.problems) for name in self.rewards
+        }
         for unit, scores in done.items():
             for row, score in zip(unit.rows, scores, strict=True):
                 table[unit.name][row] = score
+        for name, reward in self.rewards.items():
+            if isinstance(reward, JudgedReward):
+                self._hear_judged(name, reward, table, batch)
         return table
+
+    def _work_of_member(self, reward: Reward, units: list[Unit], batch: Batch) -> dict[Unit, list[Score]]:
+        if not units:
+            return {}
+        if isinstance(reward, BatchReward):
+            rows = [row for unit in units for row in unit.rows]
+            scores = self._open(reward, units[0].name).score(
+                [batch.problems[row] for row in rows], [batch.completions[row] for row in rows], batch.context
+            )
+            return {unit: [score] for unit, score in zip(units, scores, strict=True)}
+        if isinstance(reward, SlowReward | SlowGroupReward):
+            return self._work_of_slow(reward, units, batch)
+        return {unit: _score_here(reward, unit, batch) for unit in units}
+
+    def _work_of_slow(
+        self, reward: SlowReward | SlowGroupReward, units: list[Unit], batch: Batch
+    ) -> dict[Unit, list[Score]]:
+        scores: dict[Unit, list[Score]] = {}
+        jobs: dict[Unit, Job] = {}
+        for unit in units:
+            problem = batch.problems[unit.rows[0]]
+            completions = tuple(batch.completions[row] for row in unit.rows)
+            known = (
+                reward.quick(problem, completions[0], batch.context)
+                if isinstance(reward, SlowReward)
+                else None
+            )
+            if known is None:
+                jobs[unit] = Job(reward, problem, completions, batch.context)
+            else:
+                scores[unit] = [known]
+        return scores | dict(zip(jobs, self._pool.run(list(jobs.values())), strict=True))
+
+    def _hear_judged(
+        self, name: str, reward: JudgedReward, table: dict[str, list[Score]], batch: Batch
+    ) -> None:
+        most = self.rewards[reward.judged_by].span[1]
+        for rows in batch.groups:
+            if not reward.applies(batch.problems[rows[0]]):
+                continue
+            verdicts = [table[reward.judged_by][row] for row in rows]
+            right = [verdict if isinstance(verdict, Abstain) else verdict >= most for verdict in verdicts]
+            completions = [batch.completions[row] for row in rows]
+            for row, score in zip(rows, reward.score_judged(completions, right, batch.context), strict=True):
+                table[name][row] = score
+
+    def _open(self, reward: BatchReward, name: str) -> BatchScorer:
+        if name not in self._opened:
+            opener = self._openers.get(reward.kind)
+            self._opened[name] = reward.open() if opener is None else opener(reward)
+        return self._opened[name]
+
+
+def _score_here(reward: Reward, unit: Unit, batch: Batch) -> list[Score]:
+    problem = batch.problems[unit.rows[0]]
+    completions = [batch.completions[row] for row in unit.rows]
+    if isinstance(reward, GroupReward):
+        return reward.score_group(problem, completions, batch.context)
+    return [reward.score(problem, completion, batch.context) for completion in completions]
+
+
+def _refuse_what_cannot_work(rewards: Mapping[str, Reward]) -> None:
+    if not rewards:
+        raise ValueError("the committee has no member; choose one, for example rewards=graded")
+    judges = [name for name, reward in rewards.items() if reward.judges_correctness]
+    for name, reward in rewards.items():
+        if isinstance(reward, JudgedReward) and reward.judged_by not in judges:
+            raise ValueError(
+                f"rewards.{name}.judged_by={reward.judged_by} must name a member that judges correctness, "
+                f"here one of {judges or 'none'}; add one with weight 0 if it shall not be paid, "
+                "for example '+rewards.right={kind: strict, style: ${prompt.style}, weight: 0}'"
+            )

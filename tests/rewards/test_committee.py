@@ -1,9 +1,13 @@
+from types import SimpleNamespace
+
 import pytest
 
+from r1exp.errors import Refused, StoppedByHealth
 from r1exp.records import Completion, Problem
 from r1exp.rewards.adapter import reward_funcs
-from r1exp.rewards.base import NOT_APPLICABLE, Abstain, Context, Reward
+from r1exp.rewards.base import NOT_APPLICABLE, Abstain, BatchReward, Context, JudgedReward, Reward
 from r1exp.rewards.committee import Committee
+from r1exp.rewards.metrics import AbstentionBound
 from r1exp.rewards.strict import Strict
 from r1exp.rewards.tags import Format
 from r1exp.rewards.vote_partial import VotePartial
@@ -54,28 +58,121 @@ def test_a_committee_without_members_is_refused() -> None:
         Committee({})
 
 
-def called_as_trl_does(committee: Committee, *texts: str) -> dict[str, list[float | None]]:
-    problems, completions = batch(*texts)
-    rows = [problem.to_row([{"role": "user", "content": problem.prompt}]) for problem in problems]
-    kwargs = {column: [row[column] for row in rows] for column in rows[0] if column != "prompt"}
-    shared = {
-        "prompts": [row["prompt"] for row in rows],
-        "completions": [[{"role": "assistant", "content": answer.text}] for answer in completions],
-        "completion_ids": [[1, 2, 3] for _ in completions],
-        "trainer_state": None,
-        "log_extra": lambda column, values: None,
-        "log_metric": lambda name, value: None,
-    }
-    return {reward.__name__: reward(**shared, **kwargs) for reward in reward_funcs(committee)}
+class Trainer:
+    """Calls reward functions as TRL 1.16 does."""
+
+    def __init__(self, committee: Committee, **settings) -> None:
+        self.funcs = reward_funcs(committee, **settings)
+        self.logged: dict[str, float] = {}
+
+    def call(self, *texts: str, **columns) -> dict[str, list[float | None]]:
+        problems, completions = batch(*texts)
+        rows = [problem.to_row([{"role": "user", "content": problem.prompt}]) for problem in problems]
+        kwargs = {column: [row[column] for row in rows] for column in rows[0] if column != "prompt"}
+        shared = {
+            "prompts": [row["prompt"] for row in rows],
+            "completions": [[{"role": "assistant", "content": answer.text}] for answer in completions],
+            "completion_ids": [[1, 2, 3] for _ in completions],
+            "trainer_state": SimpleNamespace(global_step=7, max_steps=9),
+            "log_extra": lambda column, values: None,
+            "log_metric": self.logged.__setitem__,
+        }
+        return {func.__name__: func(**shared, **kwargs, **columns) for func in self.funcs}
 
 
 def test_trl_gets_one_function_a_member() -> None:
     committee = Committee({"right": Strict(style="plain"), "shape": Format(style="plain")})
-    assert called_as_trl_does(committee, "#### 42", "42") == {"right": [2.0, 2.0], "shape": [1.0, 0.0]}
+    assert Trainer(committee).call("#### 42", "42") == {"right": [2.0, 2.0], "shape": [1.0, 0.0]}
 
 
 def test_an_abstention_takes_the_mean_of_its_group() -> None:
     texts = ["1", "3", "abstain", "4", "abstain", "abstain"]
-    assert called_as_trl_does(Committee({"said": ByName()}), *texts) == {
-        "said": [1.0, 3.0, 4.0, 4.0, None, None]
-    }
+    trainer = Trainer(Committee({"said": ByName()}))
+    assert trainer.call(*texts) == {"said": [1.0, 3.0, 4.0, 4.0, None, None]}
+    assert trainer.logged["rewards/said/abstained"] == 0.5
+    assert trainer.logged["rewards/said/abstained/asked_to"] == 0.5
+    assert trainer.logged["rewards/said/variance_share"] == 1.0
+    assert trainer.logged["rewards/said/seconds"] > 0.0
+
+
+def test_a_reason_once_seen_is_reported_ever_after() -> None:
+    trainer = Trainer(Committee({"said": ByName()}))
+    trainer.call("1", "abstain")
+    trainer.call("1", "2")
+    assert trainer.logged["rewards/said/abstained/asked_to"] == 0.0
+
+
+def test_too_many_abstentions_stop_the_run() -> None:
+    trainer = Trainer(Committee({"said": ByName()}), bound=AbstentionBound(share=0.6, num_batches=1))
+    trainer.call("abstain", "1")
+    with pytest.raises(StoppedByHealth, match="asked to 2x"):
+        trainer.call("abstain", "abstain")
+
+
+def test_the_context_and_the_log_probabilities_reach_the_members() -> None:
+    vote = VotePartial(style="plain", scope="group", confidence=True, partial_until_step=6)
+    trainer = Trainer(Committee({"vote": vote}))
+    assert trainer.call("#### 42", "#### 41") == {"vote": [None, None]}  # no log-probabilities
+    paid = trainer.call("#### 42", "#### 41", completion_logprobs=[[-0.1], [-0.2]])
+    assert paid == {"vote": [2.0, 0.0]}  # step 7 of 9: partial credit is over
+
+
+def test_rows_of_somebody_else_are_refused() -> None:
+    func = reward_funcs(Committee({"said": ByName()}))[0]
+    with pytest.raises(Refused, match=r"no column \['answer', 'id', 'question'\]"):
+        func(prompts=["?"], completions=["1"], completion_ids=[[1]])
+
+
+class Opened:
+    """What a batch member opens: it is asked once a batch."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def score(self, problems, completions, context):
+        self.calls.append(len(completions))
+        return [float(completion.text) / 10 for completion in completions]
+
+
+class InOneCall(BatchReward):
+    kind: str = "in_one_call"
+
+    @property
+    def span(self):
+        return (0.0, 1.0)
+
+    def open(self):
+        raise AssertionError("an opener was given")
+
+
+def test_a_batch_member_is_opened_once_and_asked_once_a_batch() -> None:
+    opened = Opened()
+    committee = Committee(
+        {"model": InOneCall(applies_to=None)}, openers={"in_one_call": lambda reward: opened}
+    )
+    for _ in range(2):
+        assert committee.score(*batch("1", "2", "3"), NOW) == {"model": [0.1, 0.2, 0.3]}
+    assert opened.calls == [3, 3]
+
+
+class Echo(JudgedReward):
+    kind: str = "echo"
+
+    @property
+    def span(self):
+        return (0.0, 1.0)
+
+    def score_judged(self, completions, right, context):
+        return [verdict if isinstance(verdict, Abstain) else float(verdict) for verdict in right]
+
+
+def test_a_member_can_build_on_anothers_verdict() -> None:
+    committee = Committee({"echo": Echo(judged_by="right"), "right": Strict(style="plain", weight=0.0)})
+    assert committee.score(*batch("#### 42", "#### 41"), NOW)["echo"] == [1.0, 0.0]
+
+
+def test_a_verdict_from_nobody_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"rewards.echo.judged_by=shape must name .* one of \['right'\]"):
+        Committee(
+            {"echo": Echo(judged_by="shape"), "shape": Format(style="plain"), "right": Strict(style="plain")}
+        )

@@ -1,0 +1,136 @@
+"""What does each member do to the training? Numbers of one scored batch, and when to stop.
+
+For member k with weight w_k and score r_k, R = sum_k w_k r_k the total, and d the deviation of a
+completion from the mean of its group:
+
+    variance_share_k = sum(d(w_k r_k) * d(R)) / sum(d(R)^2)
+
+summed over all completions of the batch. The shares add up to 1. A member that is constant inside
+every group has share 0: it adds nothing to GRPO's advantage. A negative share works against the sum.
+"""
+
+import math
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+
+from pydantic import PositiveInt
+
+from r1exp.errors import StoppedByHealth
+from r1exp.rewards.base import NOT_APPLICABLE, Abstain, Score
+from r1exp.rewards.ranks import Scored
+from r1exp.settings import Probability, Settings
+
+Paid = Sequence[float | None]  # None: no score, and nobody in the group has one
+
+
+def neutral(scores: Sequence[Score], groups: Sequence[tuple[int, ...]]) -> list[float | None]:
+    """Return `scores` with each abstention replaced by the mean of its group, or None without one.
+
+    An abstention must pull a completion neither up nor down: at the group's mean its advantage is
+    left to the other members. TRL alone would count it as 0.
+    """
+    paid: list[float | None] = [None if isinstance(score, Abstain) else score for score in scores]
+    for rows in groups:
+        known = [score for row in rows if not isinstance(score := scores[row], Abstain)]
+        if known and len(known) < len(rows):
+            mean = math.fsum(known) / len(known)
+            for row in rows:
+                paid[row] = mean if paid[row] is None else paid[row]
+    return paid
+
+
+def variance_shares(
+    paid: Mapping[str, Paid], weights: Mapping[str, float], groups: Sequence[tuple[int, ...]]
+) -> dict[str, float]:
+    """Return each member's share of the within-group variance; empty where no group has any."""
+    parts = {
+        name: _deviations([weights[name] * (value or 0.0) for value in column], groups)
+        for name, column in paid.items()
+    }
+    total = [math.fsum(row) for row in zip(*parts.values(), strict=True)]
+    whole = math.fsum(value * value for value in total)
+    if whole < 1e-12 * len(total):
+        return {}
+    return {
+        name: math.fsum(a * b for a, b in zip(part, total, strict=True)) / whole
+        for name, part in parts.items()
+    }
+
+
+def abstentions(scores: Sequence[Score]) -> tuple[Counter[str], int]:
+    """Return how often each reason was given, and how many rows the member applied to."""
+    reasons = Counter(score.reason for score in scores if isinstance(score, Abstain))
+    num_applied = len(scores) - reasons.pop(NOT_APPLICABLE.reason, 0)
+    return reasons, num_applied
+
+
+class Metrics:
+    """The committee's metrics, batch after batch; a reason once seen is reported ever after."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[str, str]] = set()
+
+    def of(self, scored: Scored, weights: Mapping[str, float], paid: Mapping[str, Paid]) -> dict[str, float]:
+        """Return the metrics of one batch. TRL itself logs every member's mean and std."""
+        metrics: dict[str, float] = {}
+        shares = variance_shares(paid, weights, scored.batch.groups)
+        for name, scores in scored.table.items():
+            reasons, num_applied = abstentions(scores)
+            self._seen |= {(name, reason) for reason in reasons}
+            metrics[f"rewards/{name}/seconds"] = scored.seconds[name]
+            metrics[f"rewards/{name}/abstained"] = reasons.total() / max(num_applied, 1)
+            if name in shares:
+                metrics[f"rewards/{name}/variance_share"] = shares[name]
+            for reason in sorted(reason for member, reason in self._seen if member == name):
+                key = f"rewards/{name}/abstained/{reason.replace(' ', '_')}"
+                metrics[key] = reasons[reason] / max(num_applied, 1)
+        return metrics
+
+
+class AbstentionBound(Settings):
+    """When too little can be scored to go on."""
+
+    share: Probability = 0.5  # of the rows a member applies to
+    num_batches: PositiveInt = 4  # the last ones, together
+
+
+class AbstentionWatch:
+    """Stops a run whose scoring is broken rather than let it train on what is left."""
+
+    def __init__(self, bound: AbstentionBound) -> None:
+        self._bound = bound
+        self._history: dict[str, deque[tuple[Counter[str], int]]] = {}
+
+    def see(self, table: Mapping[str, Sequence[Score]]) -> None:
+        """Take note of a batch.
+
+        Raises:
+            StoppedByHealth: a member abstained too often. All ranks see the same table, so all stop.
+        """
+        for name, scores in table.items():
+            history = self._history.setdefault(name, deque(maxlen=self._bound.num_batches))
+            history.append(abstentions(scores))
+            reasons = sum((counts for counts, _ in history), Counter[str]())
+            num_applied = sum(applied for _, applied in history)
+            full = len(history) == self._bound.num_batches
+            if full and num_applied and reasons.total() / num_applied > self._bound.share:
+                raise StoppedByHealth(_too_many(name, reasons, num_applied, self._bound))
+
+
+def _too_many(name: str, reasons: Counter[str], num_applied: int, bound: AbstentionBound) -> str:
+    listed = ", ".join(f"{reason} {count}x" for reason, count in reasons.most_common())
+    return (
+        f"the reward {name!r} could not score {reasons.total()} of {num_applied} completions in the last "
+        f"{bound.num_batches} batches ({listed}); at most {bound.share:.0%} may stay unscored. "
+        f"Mend the cause, or take the reward out of the sum with rewards.{name}.weight=0 and look at "
+        f"`r1exp check`"
+    )
+
+
+def _deviations(values: Sequence[float], groups: Sequence[tuple[int, ...]]) -> list[float]:
+    deviations = [0.0] * len(values)
+    for rows in groups:
+        mean = math.fsum(values[row] for row in rows) / len(rows)
+        for row in rows:
+            deviations[row] = values[row] - mean
+    return deviations

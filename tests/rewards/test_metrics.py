@@ -1,0 +1,54 @@
+import pytest
+
+from r1exp.errors import StoppedByHealth
+from r1exp.rewards.base import NOT_APPLICABLE, TIMEOUT, Abstain
+from r1exp.rewards.metrics import AbstentionBound, AbstentionWatch, abstentions, neutral, variance_shares
+
+PAIRS = [(0, 1), (2, 3)]
+
+
+def test_an_abstention_is_paid_its_groups_mean_and_a_silent_group_nothing() -> None:
+    scores = [1.0, TIMEOUT, TIMEOUT, TIMEOUT]
+    assert neutral(scores, PAIRS) == [1.0, 1.0, None, None]
+    assert neutral([0.0, 2.0, TIMEOUT, 3.0], [(0, 1, 2), (3,)]) == [0.0, 2.0, 1.0, 3.0]
+
+
+def test_shares_of_the_within_group_variance_add_up_to_one() -> None:
+    """a: deviations -1 1 0 0; b weighs half: deviations 0 0 -1 1; the sum: -1 1 -1 1."""
+    paid = {"a": [0.0, 2.0, 5.0, 5.0], "b": [7.0, 7.0, 0.0, 4.0], "shadow": [0.0, 9.0, 0.0, 9.0]}
+    shares = variance_shares(paid, {"a": 1.0, "b": 0.5, "shadow": 0.0}, PAIRS)
+    assert shares == {"a": 0.5, "b": 0.5, "shadow": 0.0}
+
+
+def test_a_member_that_is_constant_inside_every_group_has_no_share() -> None:
+    shares = variance_shares(
+        {"flat": [3.0, 3.0, 1.0, 1.0], "a": [0.0, 1.0, 0.0, 0.0]}, {"flat": 1.0, "a": 1.0}, PAIRS
+    )
+    assert shares == {"flat": 0.0, "a": 1.0}
+
+
+def test_members_that_pull_against_each_other_show_it() -> None:
+    shares = variance_shares({"up": [0.0, 3.0], "down": [1.0, 0.0]}, {"up": 1.0, "down": 1.0}, [(0, 1)])
+    assert shares == {"up": pytest.approx(1.5), "down": pytest.approx(-0.5)}
+
+
+def test_without_any_variance_there_are_no_shares() -> None:
+    assert variance_shares({"a": [1.0, 1.0]}, {"a": 1.0}, [(0, 1)]) == {}
+
+
+def test_rows_a_member_does_not_apply_to_are_no_abstentions() -> None:
+    reasons, num_applied = abstentions([1.0, TIMEOUT, NOT_APPLICABLE, NOT_APPLICABLE, TIMEOUT])
+    assert (dict(reasons), num_applied) == ({"timeout": 2}, 3)
+
+
+def test_a_run_that_cannot_score_is_stopped_with_the_reason() -> None:
+    watch = AbstentionWatch(AbstentionBound(share=0.5, num_batches=2))
+    broken = {"code": [TIMEOUT, Abstain("sandbox down"), TIMEOUT, 1.0]}
+    watch.see(broken)
+    with pytest.raises(StoppedByHealth, match=r"'code' could not score 6 of 8 .*timeout 4x, sandbox down 2x"):
+        watch.see(broken)
+
+
+def test_rows_that_do_not_apply_never_stop_a_run() -> None:
+    watch = AbstentionWatch(AbstentionBound(share=0.1, num_batches=1))
+    watch.see({"chat": [NOT_APPLICABLE, NOT_APPLICABLE], "math": [1.0, NOT_APPLICABLE]})

@@ -1,0 +1,139 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from r1exp.records import Problem
+from r1exp.rewards.base import Context, TokenizedCompletion
+from r1exp.rewards.function import NO_VALUE, Function
+from r1exp.rewards.worker_process import Job
+from r1exp.rewards.workers import DIED, TIMEOUT, WorkerPool
+
+Run = Callable[..., list]
+
+
+@pytest.fixture
+def pool() -> Iterator[WorkerPool]:
+    pool = WorkerPool(num_workers=2)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def run(pool: WorkerPool, foreign: str) -> Run:
+    """Scores each text as a job of its own."""
+
+    def run(*texts: str, function: str = "misbehaves", deadline: float = 0.5, **settings) -> list:
+        reward = Function(kind=f"{foreign}:{function}", deadline=deadline, **settings)
+        problem = Problem("a", "a", "5")
+        jobs = [
+            Job(reward, problem, (TokenizedCompletion(text, 3, token_ids=(1, 2, 4)),), Context(step=30))
+            for text in texts
+        ]
+        return [scores[0] for scores in pool.run(jobs)]
+
+    return run
+
+
+def test_a_job_that_hangs_is_cut_off_at_its_deadline_and_the_others_go_on(run: Run) -> None:
+    run("warm")
+    begin = time.monotonic()
+    assert run("hang", "fine", "hang", "fine", "fine") == [TIMEOUT, 5.0, TIMEOUT, 5.0, 5.0]
+    assert time.monotonic() - begin < 10.0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("die", DIED.reason, id="the process exits"),
+        pytest.param("raise", "error: KeyError", id="an exception"),
+        pytest.param("short", "error: ValueError", id="too few values"),
+        pytest.param("none", NO_VALUE.reason, id="None"),
+    ],
+)
+def test_trouble_in_foreign_code_has_its_reason(text: str, expected: str, run: Run) -> None:
+    broken, fine = run(text, "fine")
+    assert broken.reason == expected
+    assert fine == 5.0
+
+
+def test_workers_live_on_between_batches(run: Run) -> None:
+    assert set(run("pid", "pid", "pid")) >= set(run("pid"))
+
+
+def test_what_a_function_prints_is_no_answer(run: Run) -> None:
+    assert run("print") == [5.0]
+
+
+def test_functions_take_arguments_factories_coroutines_steps_and_tokens(run: Run) -> None:
+    assert run("", function="at_step", arguments={"bonus": 0.5}) == [30.5]
+    assert run("", function="make_constant", factory=True, arguments={"value": 2.0}) == [2.0]
+    assert run("", function="later") == [1.0]
+    assert run("ids") == [7.0]
+
+
+def test_a_package_that_is_not_there_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="'no_such_package', which Python does not find"):
+        Function(kind="no_such_package.rewards:mine")
+
+
+def test_a_killed_worker_takes_its_children_along(run: Run) -> None:
+    assert run("grandchild") == [TIMEOUT]
+    assert _soon(lambda: "sleep 4711" not in _command_lines())
+
+
+def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path, foreign: str) -> None:
+    """Even while they are stuck in an endless loop."""
+    script = f"""
+        from r1exp.rewards.function import Function
+        from r1exp.rewards.base import Context
+        from r1exp.rewards.worker_process import Job
+        from r1exp.rewards.workers import WorkerPool
+        from r1exp.records import Completion, Problem
+        reward = Function(kind="{foreign}:misbehaves", deadline=600.0)
+        pool = WorkerPool(num_workers=1)
+        pool.run([Job(reward, Problem("a", "a", "5"), (Completion("fine", 1),), Context())])
+        print(pool._workers[0]._process.pid, flush=True)
+        pool.run([Job(reward, Problem("a", "a", "5"), (Completion("hang", 1),), Context())])
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    parent = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert parent.stdout is not None
+    worker = int(parent.stdout.readline())
+    time.sleep(0.3)  # it is looping now
+    assert _is_running(worker)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    assert _soon(lambda: not _is_running(worker))
+
+
+def _soon(claim: Callable[[], bool]) -> bool:
+    until = time.monotonic() + 5.0
+    while not claim() and time.monotonic() < until:
+        time.sleep(0.02)
+    return claim()
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _command_lines() -> str:
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(path.read_bytes().replace(b"\0", b" ").decode())
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return "\n".join(lines)
