@@ -1,0 +1,1 @@
+"""Who generates, and how: one interface for evaluation, sampling and labelling."""

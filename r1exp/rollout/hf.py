@@ -1,0 +1,117 @@
+"""Completions from a transformers model in this process.
+
+Prompts are put in batches of similar length and padded on the left, so that every completion starts
+in the same column. The sampler draws from a stream of its own: the seed decides it, and the global
+random state is afterwards what it was before.
+
+Shapes: B completions of a batch, S tokens of the longest prompt, T tokens of the longest completion.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from r1exp.records import Completion, Message
+from r1exp.rollout.settings import HfRollout, Sampling
+
+
+class HfGenerator:
+    """A causal language model and its tokenizer, ready to answer prompts."""
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: HfRollout
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self.end_ids = _end_ids(model, tokenizer)
+        self.pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+
+    def generate(self, prompts: list[list[Message]], n: int, sampling: Sampling) -> list[list[Completion]]:
+        """Return `n` completions of each prompt, in the order of the prompts.
+
+        The same arguments, batch size and library versions give the same completions.
+        """
+        rows = [tokens for tokens in self._tokenized(prompts) for _ in range(n)]
+        by_length = sorted(range(len(rows)), key=lambda row: len(rows[row]))
+        completions: dict[int, Completion] = {}
+        with self._ready_to_sample(sampling.seed):
+            for start in range(0, len(rows), self.settings.batch_size):
+                batch = by_length[start : start + self.settings.batch_size]
+                answers = self._complete([rows[row] for row in batch], sampling)
+                completions |= dict(zip(batch, answers, strict=True))
+        return [[completions[index * n + k] for k in range(n)] for index in range(len(prompts))]
+
+    def _tokenized(self, prompts: list[list[Message]]) -> list[list[int]]:
+        if not prompts:
+            return []
+        texts = self.tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=False)
+        # The template has written the special tokens already.
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return ids
+
+    @contextmanager
+    def _ready_to_sample(self, seed: int) -> Iterator[None]:
+        was_training = self.model.training
+        devices = [self.model.device] if self.model.device.type == "cuda" else []
+        self.model.eval()
+        try:
+            with torch.inference_mode(), torch.random.fork_rng(devices):
+                torch.manual_seed(seed)
+                yield
+        finally:
+            self.model.train(was_training)
+
+    def _complete(self, rows: list[list[int]], sampling: Sampling) -> list[Completion]:
+        longest = max(map(len, rows))
+        padded = [[self.pad_id] * (longest - len(row)) + row for row in rows]
+        mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
+        device = self.model.device
+        ids_bst = self.model.generate(
+            input_ids=torch.tensor(padded, device=device),
+            attention_mask=torch.tensor(mask, device=device),
+            generation_config=self._generation_config(sampling),
+        )
+        ids_bt = ids_bst[:, longest:].tolist()
+        lengths = [_length(ids_t, self.end_ids) for ids_t in ids_bt]
+        kept = [ids_t[:length] for ids_t, length in zip(ids_bt, lengths, strict=True)]
+        texts = self.tokenizer.batch_decode(kept, skip_special_tokens=True)
+        return [
+            Completion(text, num_tokens=len(ids_t), finished=ids_t[-1] in self.end_ids)
+            for text, ids_t in zip(texts, kept, strict=True)
+        ]
+
+    def _generation_config(self, sampling: Sampling) -> GenerationConfig:
+        # What is not stated here a model's own generation config would decide (Qwen's says top_p=0.8).
+        greedy = sampling.temperature == 0.0
+        drawn: dict[str, Any] = {
+            "temperature": 1.0 if greedy else sampling.temperature,
+            "top_p": 1.0 if greedy else sampling.top_p,
+            "top_k": 50 if greedy else sampling.top_k,  # 50 is the library's "not set" in greedy search
+            "min_p": None if greedy else 0.0,
+            "typical_p": 1.0,
+            "repetition_penalty": 1.0,
+        }
+        return GenerationConfig(
+            do_sample=not greedy,
+            max_new_tokens=sampling.max_tokens,
+            eos_token_id=sorted(self.end_ids),
+            pad_token_id=self.pad_id,
+            disable_compile=True,
+            **drawn,
+        )
+
+
+def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Return every token that ends a completion: the tokenizer's and those the model's config names."""
+    named = model.generation_config.eos_token_id
+    from_model = set() if named is None else {named} if isinstance(named, int) else set(named)
+    return from_model | {tokenizer.eos_token_id}
+
+
+def _length(ids_t: list[int], end_ids: set[int]) -> int:
+    """Return the number of tokens up to and including the first end token."""
+    return next((t for t, token in enumerate(ids_t, start=1) if token in end_ids), len(ids_t))
