@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 
 from r1exp.errors import Refused
@@ -61,7 +62,7 @@ def parse(texts: Sequence[str], groups: Iterable[str]) -> list[Word]:
                 text=text,
                 key=key,
                 is_group=override.key_or_group in known_groups,
-                is_plain=override.is_change(),
+                is_plain=override.type == OverrideType.CHANGE,
                 is_sweep=override.is_sweep_override(),
             )
         )

@@ -1,0 +1,136 @@
+"""What is installed, what is missing for which feature, and how to get it. Torch-free."""
+
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from r1exp.launcher.command import available_cores, device_of
+from r1exp.launcher.settings import Local
+
+# Sets that are known not to work together, with what happens (docs/traps.md).
+_CONFLICTS = (
+    (
+        "antlr4-python3-runtime",
+        "==4.9.*",
+        "hydra-core 1.3.8 and omegaconf 2.3 read overrides with antlr 4.9 only",
+    ),
+    ("transformers", ">=5.16.1,<5.18", "vllm 0.31 needs transformers below 5.18, and trl 1.16 at least 5.16"),
+    ("trl", "==1.16.*", "r1exp's trainers are written against trl 1.16"),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    what: str
+    state: str  # ok, missing, wrong
+    detail: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings; healthy when nothing required is missing or wrong."""
+
+    findings: tuple[Finding, ...]
+    is_healthy: bool
+
+    def text(self) -> str:
+        """Return the report as aligned lines."""
+        width = max(len(finding.what) for finding in self.findings)
+        lines = [f"{f.state:<8} {f.what:<{width}}  {f.detail}" for f in self.findings]
+        verdict = "ready" if self.is_healthy else "not ready: see the lines marked missing or wrong"
+        return "\n".join([*lines, verdict]) + "\n"
+
+
+def doctor_report() -> Report:
+    """Look at this machine and this environment."""
+    required = [_python(), *_required(), *_conflicts()]
+    optional = [_device(), *_features()]
+    return Report((*required, *optional), all(finding.state == "ok" for finding in required))
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding(
+        "python", "ok" if sys.version_info >= (3, 11) else "wrong", f"{version}, needs 3.11 or newer"
+    )
+
+
+def _required() -> list[Finding]:
+    """Check every requirement r1exp itself declares."""
+    findings = []
+    for text in metadata.requires("r1exp") or []:
+        requirement = Requirement(text)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        found = _version(requirement.name)
+        if found is None:
+            findings.append(Finding(requirement.name, "missing", f"type: pip install '{requirement}'"))
+        elif not requirement.specifier.contains(found, prereleases=True):
+            findings.append(Finding(requirement.name, "wrong", f"{found}; type: pip install '{requirement}'"))
+        else:
+            findings.append(Finding(requirement.name, "ok", found))
+    return findings
+
+
+def _conflicts() -> list[Finding]:
+    findings = []
+    for name, wanted, reason in _CONFLICTS:
+        found = _version(name)
+        if found is not None and not Requirement(f"x{wanted}").specifier.contains(found, prereleases=True):
+            findings.append(Finding(name, "wrong", f"{found}, needs {wanted}: {reason}"))
+    return findings
+
+
+def _device() -> Finding:
+    launcher = Local(kind="local", num_processes=1, device="auto", threads_per_process=None)
+    return Finding("device", "ok", f"{device_of(launcher)}, {available_cores()} CPU cores")
+
+
+def _features() -> list[Finding]:
+    """Check what single features need."""
+    return [
+        _feature(
+            "W&B upload", _has_wandb_key(), "key found", "no key: runs are kept offline; type: wandb login"
+        ),
+        _feature(
+            "code rewards (bubblewrap)",
+            shutil.which("bwrap") is not None,
+            "bwrap found",
+            "type: apt-get install bubblewrap",
+        ),
+        _feature(
+            "C++ code rewards (g++)",
+            shutil.which("g++") is not None,
+            "g++ found",
+            "type: apt-get install g++",
+        ),
+        _feature(
+            "git",
+            shutil.which("git") is not None,
+            "manifests name the commit",
+            "manifests will not name the commit",
+        ),
+    ]
+
+
+def _feature(what: str, is_there: bool, good: str, bad: str) -> Finding:
+    return Finding(what, "ok" if is_there else "missing", good if is_there else bad)
+
+
+def _has_wandb_key() -> bool:
+    from r1exp.tracking.settings import has_api_key
+
+    return has_api_key()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return str(Version(metadata.version(name)))
+    except metadata.PackageNotFoundError:
+        return None
