@@ -1,0 +1,1 @@
+"""How good a model is on problems it never saw, and whether it got better."""

@@ -1,0 +1,153 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from pydantic import ValidationError
+
+from r1exp.errors import Refused
+from r1exp.evaluation.outcomes import compare
+from r1exp.evaluation.score import score
+from r1exp.evaluation.settings import EvaluationSettings
+from r1exp.prompt.settings import PromptSettings
+from r1exp.records import Completion, Message, Problem
+from r1exp.rollout.settings import Sampling
+
+CONF = Path(__file__).parents[2] / "conf" / "evaluation"
+PROMPT = PromptSettings(style="think_answer", system="Think.")
+
+
+def settings(**changes: Any) -> EvaluationSettings:
+    values = {"before": True, "after": True, "num_problems": None, "samples": 1, "temperature": 0.7}
+    values |= {"top_p": 0.9, "greedy": True, "max_tokens": 16}
+    return EvaluationSettings.model_validate(values | changes)
+
+
+def problems(num_problems: int) -> list[Problem]:
+    return [Problem(f"p{n}", f"{n} + 1?", str(n + 1)) for n in range(num_problems)]
+
+
+class Adder:
+    """Answers `n + 1?` rightly; when sampling, every second sample is one too many."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[list[list[Message]], int, Sampling]] = []
+
+    def generate(self, prompts: list[list[Message]], n: int, sampling: Sampling) -> list[list[Completion]]:
+        self.calls.append((prompts, n, sampling))
+        sums = [int(prompt[-1]["content"].split()[0]) + 1 for prompt in prompts]
+        return [[self._write(total + k % 2) for k in range(n)] for total in sums]
+
+    def _write(self, total: int) -> Completion:
+        return Completion(f"<think>so</think>\n<answer>{total}</answer>", num_tokens=9)
+
+
+def test_every_problem_is_asked_sampled_and_greedy() -> None:
+    adder = Adder()
+    scores = score(adder, problems(3), PROMPT, settings(samples=2), seed=5)
+    (prompts, n, sampled), (same_prompts, one, greedy) = adder.calls
+    assert prompts == same_prompts
+    assert [turn["role"] for turn in prompts[0]] == ["system", "user"]
+    assert (n, one) == (2, 1)
+    assert sampled == Sampling(temperature=0.7, top_p=0.9, max_tokens=16, seed=5)
+    assert greedy.temperature == 0.0
+    assert scores.problem_ids == ("p0", "p1", "p2")
+    assert scores.outcomes == {"sampled": [[True, False]] * 3, "greedy": [[True]] * 3}
+
+
+def test_the_summary_counts_problems_not_samples() -> None:
+    summary = score(Adder(), problems(10), PROMPT, settings(samples=2), seed=0).summary()
+    assert list(summary) == ["sampled", "greedy"]
+    assert set(summary["sampled"]) == {"value", "n", "low", "high"}
+    assert (summary["sampled"]["value"], summary["sampled"]["n"]) == (0.5, 10)
+    # Wilson at 10 of 10: low = 1 / (1 + 3.8415 / 10)
+    assert summary["greedy"]["low"] == pytest.approx(0.7225, abs=5e-5)
+    assert summary["greedy"]["high"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "modes"),
+    [({"samples": 0}, ["greedy"]), ({"greedy": False}, ["sampled"])],
+)
+def test_one_mode_alone_can_be_measured(changes: dict[str, Any], modes: list[str]) -> None:
+    adder = Adder()
+    assert list(score(adder, problems(2), PROMPT, settings(**changes), seed=0).outcomes) == modes
+    assert len(adder.calls) == 1
+
+
+def test_only_as_many_problems_as_wanted_are_asked() -> None:
+    scores = score(Adder(), problems(9), PROMPT, settings(num_problems=4), seed=0)
+    assert scores.problem_ids == ("p0", "p1", "p2", "p3")
+
+
+@pytest.mark.parametrize(
+    ("text", "gold", "read", "correct"),
+    [
+        pytest.param("<answer>1080</answer>", "1,080", "1080", True, id="the same number"),
+        pytest.param("<answer>7.0</answer>", "7", "7.0", True, id="seven as a decimal"),
+        pytest.param("I think it is 7.", "7", "7", True, id="the last number"),
+        pytest.param("<answer>8</answer> or 7", "7", "8", False, id="the answer place wins"),
+        pytest.param("<answer>x=1或x=3</answer>", "x=1或x=3", "x=1或x=3", True, id="the same text"),
+        pytest.param("no idea", "7", None, False, id="nothing to read"),
+    ],
+)
+def test_answers_are_judged_by_the_rule(text: str, gold: str, read: str | None, correct: bool) -> None:
+    class Parrot(Adder):
+        def _write(self, total: int) -> Completion:
+            return Completion(text, num_tokens=16, finished=False)
+
+    problem = Problem("p", "0 + 1?", gold)
+    [row] = score(Parrot(), [problem], PROMPT, settings(samples=0), seed=0).rows()
+    assert row == {
+        "problem_id": "p", "mode": "greedy", "text": text, "answer": read, "gold": gold,
+        "correct": correct, "num_tokens": 16, "finished": False,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [([], "no held-out problem"), ([Problem("p7", "1 + 1?", None)], "'p7'")],
+)
+def test_what_cannot_be_measured_is_refused(asked: list[Problem], message: str) -> None:
+    with pytest.raises(Refused, match=message):
+        score(Adder(), asked, PROMPT, settings(), seed=0)
+
+
+def test_single_answers_are_compared_by_mcnemar() -> None:
+    before, after = [[False]] * 5 + [[True]] * 5, [[True]] * 10
+    test = compare(before, after)
+    assert (test["method"], test["difference"], test["p_value"]) == ("mcnemar", 0.5, 2 / 32)
+    assert (test["only_before"], test["only_after"], test["n"]) == (0, 5, 10)
+
+
+def test_several_answers_are_compared_problem_by_problem() -> None:
+    # differences 0, 1/2, 1: mean 1/2, standard deviation 1/2, t = 1/2 / (1/2 / sqrt(3)) = 1.732, two
+    # degrees of freedom: p = 1 - t / sqrt(2 + t²) = 0.2254
+    test = compare([[False, False]] * 3, [[False, False], [True, False], [True, True]])
+    assert (test["method"], test["difference"]) == ("paired_t", 0.5)
+    assert test["p_value"] == pytest.approx(0.2254, abs=5e-5)
+
+
+def test_different_problems_are_not_compared() -> None:
+    with pytest.raises(ValueError, match="same problems"):
+        compare([[True]], [[True], [False]])
+
+
+def test_scores_read_back_give_the_same_comparison() -> None:
+    content = score(Adder(), problems(3), PROMPT, settings(), seed=0).to_json()
+    assert content["problem_ids"] == ["p0", "p1", "p2"]
+    assert compare(content["outcomes"]["greedy"], content["outcomes"]["greedy"])["p_value"] == 1.0
+
+
+def test_measuring_nothing_is_refused() -> None:
+    with pytest.raises(ValidationError, match="measures nothing"):
+        settings(samples=0, greedy=False)
+
+
+@pytest.mark.parametrize(("name", "num_problems"), [("default", None), ("fast", 100)])
+def test_every_option_is_read(name: str, num_problems: int | None) -> None:
+    option = OmegaConf.merge(OmegaConf.load(CONF / "default.yaml"), OmegaConf.load(CONF / f"{name}.yaml"))
+    option.pop("defaults", None)
+    composed = OmegaConf.create({"max_completion_length": 40, "evaluation": option})
+    values = OmegaConf.to_container(composed.evaluation, resolve=True)
+    assert EvaluationSettings.model_validate(values).num_problems == num_problems
