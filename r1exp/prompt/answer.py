@@ -13,7 +13,7 @@ from r1exp.prompt.style import Style
 
 MAX_NUMBER_LENGTH = 200  # characters; what is longer is no number
 
-_INTEGER = r"(?:[0-9]{1,3}(?:,[0-9]{3}){1,20}(?![0-9])|[0-9]+)"
+_INTEGER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
 _CURRENCY = r"\\?[$€£¥]"
 _WHOLE_NUMBER = re.compile(
     rf"(?P<sign>[-+]?)(?:{_CURRENCY}(?P<sign_inside>[-+]?))?"

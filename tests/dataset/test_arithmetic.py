@@ -55,6 +55,12 @@ def test_a_solution_goes_from_left_to_right() -> None:
     assert problem.columns["solution"] == f"{a}+{b}={a + b}\n{a + b}+{c}={a + b + c}"
 
 
+def test_operands_come_in_any_order() -> None:
+    problems = arithmetic().load("test")
+    in_order = [p.id for p in problems if operands(p.prompt) == sorted(operands(p.prompt))]
+    assert 100 < len(in_order) < 400  # one order of six, and more where operands are equal
+
+
 def test_fewer_problems_are_the_first_of_more() -> None:
     assert arithmetic(num_train=10).load("train") == arithmetic().load("train")[:10]
     assert arithmetic(num_train=10).load("test") == arithmetic().load("test")

@@ -128,6 +128,11 @@ def test_several_answers_are_compared_problem_by_problem() -> None:
     assert test["p_value"] == pytest.approx(0.2254, abs=5e-5)
 
 
+def test_one_answer_is_compared_with_several() -> None:
+    test = compare([[False], [True]], [[False, True], [True, True]])
+    assert (test["method"], test["difference"]) == ("paired_t", 0.25)
+
+
 def test_different_problems_are_not_compared() -> None:
     with pytest.raises(ValueError, match="same problems"):
         compare([[True]], [[True], [False]])

@@ -54,6 +54,24 @@ def test_completions_come_in_the_order_of_the_prompts(
     ]
 
 
+def test_batches_hold_prompts_of_similar_length(
+    counting_model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    widths = []
+    generate = counting_model.generate
+
+    def watched(input_ids: torch.Tensor, **rest: Any) -> Any:
+        widths.append(input_ids.shape[1])
+        return generate(input_ids=input_ids, **rest)
+
+    monkeypatch.setattr(counting_model, "generate", watched)
+    asked = prompts("one two three", "four", "two three four", "five")
+    generator(counting_model, tokenizer, batch_size=2).generate(asked, 1, GREEDY)
+    assert widths == [1, 3]
+
+
 def test_the_generation_prompt_is_added(
     counting_model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
 ) -> None:

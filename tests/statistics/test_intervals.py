@@ -60,6 +60,13 @@ def test_trials_spread_evenly_over_clusters_count_each() -> None:
     assert (interval.low, interval.high) == (independent.low, independent.high)
 
 
+def test_no_interval_is_narrower_than_that_of_independent_trials() -> None:
+    # p = 11/20, var(p) = 10/9 * 0.9 / 400 = 1/400, so n* would be 0.2475 * 400 = 99 of 20 trials.
+    interval = clustered_proportion([[True, False]] * 9 + [[True, True]])
+    independent = proportion(11, 20)
+    assert (interval.low, interval.high) == (independent.low, independent.high)
+
+
 @pytest.mark.parametrize("outcome", [True, False])
 def test_without_any_variation_each_cluster_counts_once(outcome: bool) -> None:
     interval = clustered_proportion([[outcome] * 8] * 20)
