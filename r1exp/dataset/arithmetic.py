@@ -79,6 +79,10 @@ class Arithmetic(Dataset):
         """Return the problems of one split; fewer problems asked for are the first ones of more."""
         return self._first(split, self.num_train if split == "train" else self.num_test)
 
+    def count(self, split: Split) -> int:
+        """Return the number of problems, without making them."""
+        return self.num_train if split == "train" else self.num_test
+
     def fingerprint(self) -> str:
         """Return a hash of the settings and of a few problems, which stand for the wording."""
         sample = [problem.prompt for split in SPLITS for problem in self._first(split, 16)]

@@ -25,3 +25,7 @@ class Dataset(Settings, ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """Return a content hash that changes with anything that would change what `load` returns."""
+
+    def count(self, split: Split) -> int | None:
+        """Return the number of problems of one split; None where only a download would tell."""
+        return len(self.load(split))

@@ -44,6 +44,10 @@ class Gsm8k(Dataset):
             problems.append(Problem(f"gsm8k-{split}-{number:04d}", question, gold, columns))
         return problems
 
+    def count(self, split: Split) -> int | None:
+        """Return the number of problems; None for a hub id, which is downloaded when the run starts."""
+        return None if self._folder() is None else super().count(split)
+
     def fingerprint(self) -> str:
         """Return a hash of the settings and of a local folder's bytes; of a hub id its name and revision."""
         settings = self.model_dump()

@@ -14,17 +14,21 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from r1exp import __version__
 from r1exp.config.assets import LAUNCHERS
 from r1exp.config.experiment import Experiment
 from r1exp.errors import ExitCode, Interrupted, Refused
-from r1exp.files import link_tree, read_json, write_json
+from r1exp.files import hash_of, link_tree, read_json, write_json
 from r1exp.launcher.command import launch_of
+from r1exp.model.locate import locate
+from r1exp.model.tiny import build_tiny
 from r1exp.plan.steps import BASE, PlannedStep, step_named
 from r1exp.report.summary import summarise, write_report
 from r1exp.runner.manifest import manifest
 from r1exp.runner.process import run_process
 from r1exp.runner.progress import Progress
 from r1exp.runner.store import StepStore
+from r1exp.step.checkpoints import remove_incomplete
 from r1exp.step.frozen import Step, folder_name
 from r1exp.step.status import EXIT_CODES, Status, read_status
 
@@ -97,6 +101,7 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         resumed = self.store.take_checkpoints(step.key, folder)
         self.store.note_workplace(step.key, folder)
+        remove_incomplete(folder)
         self._frozen(step).write(folder)
         earlier = read_status(folder)
         Status(state="running").write(folder)
@@ -121,10 +126,6 @@ class Run:
         return status
 
     def _frozen(self, step: PlannedStep) -> Step:
-        if step.model_from == BASE:
-            path = step.config.model.path
-        else:
-            path = str(self.folder_of(step_named(self.steps, step.model_from)) / "artifact")
         return Step(
             name=step.name,
             index=step.index,
@@ -135,9 +136,21 @@ class Run:
             device=step.device,
             world_size=step.config.launcher.num_processes,
             trainer_args=step.trainer_args,
-            model_path=path,
-            model_cache=str(Path(self.experiment.paths.store).resolve() / "models"),
+            model_path=str(self._model_of(step)),
         )
+
+    def _model_of(self, step: PlannedStep) -> Path | str:
+        """Return where the step's model is loaded from; a tiny one is built now if need be."""
+        if step.model_from != BASE:
+            return (self.folder_of(step_named(self.steps, step.model_from)) / "artifact").resolve()
+        model = step.config.model
+        place = locate(model)
+        if place is not None:
+            return place.resolve() if isinstance(place, Path) else place
+        identity = hash_of([model.model_dump(mode="json", include={"shape", "init_seed"}), __version__])
+        folder = Path(self.experiment.paths.store).resolve() / "models" / f"tiny-{identity}"
+        with self.store.lease(folder.name, on_wait=lambda: None):
+            return folder if folder.is_dir() else build_tiny(model, folder)
 
     @staticmethod
     def _final_status(folder: Path, code: int, seconds: float, interruption: Interrupted | None) -> Status:

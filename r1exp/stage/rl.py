@@ -11,14 +11,13 @@ from r1exp.step.frozen import Step
 def rl(step: Step, folder: Path) -> str | None:
     """Train, save the model in `artifact/`, and return the W&B id."""
     config = step.config
-    path = step.base_model()
-    tokenizer = load_tokenizer(path, config.model)
+    tokenizer = load_tokenizer(step.model_path, config.model)
     problems = config.dataset.load("train")
     return train(
         step,
         folder,
         tokenizer,
         lambda output, callbacks: grpo_trainer(
-            config, step.trainer_args, output, load_policy(path, config.model), tokenizer, problems, callbacks
+            config, step.trainer_args, output, load_policy(step.model_path, config.model), tokenizer, problems, callbacks
         ),
     )

@@ -19,15 +19,14 @@ from r1exp.step.frozen import Step
 def sft(step: Step, folder: Path) -> str | None:
     """Train, save the model in `artifact/`, and return the W&B id."""
     config = step.config
-    path = step.base_model()
-    tokenizer = load_tokenizer(path, config.model)
+    tokenizer = load_tokenizer(step.model_path, config.model)
     rows = [demonstration(problem, config) for problem in config.dataset.load("train")]
     return train(
         step,
         folder,
         tokenizer,
         lambda output, callbacks: SFTTrainer(
-            model=load_policy(path, config.model),
+            model=load_policy(step.model_path, config.model),
             args=SFTConfig(**step.trainer_args, output_dir=str(output)),
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,

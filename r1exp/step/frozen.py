@@ -27,8 +27,7 @@ class Step(Settings):
     device: Literal["cpu", "cuda"]
     world_size: PositiveInt  # ranks that must be there
     trainer_args: dict[str, Any]  # for the trainer's dataclass, complete but for output_dir
-    model_path: Name | None  # hub id or folder; null: built from model.shape
-    model_cache: Name  # folder of models that are built here
+    model_path: Name  # hub id or folder the model is loaded from
 
     def write(self, folder: Path) -> None:
         """Write the step into its folder."""

@@ -1,0 +1,71 @@
+"""How much better than expected was each token? Generalised advantage estimation over ragged completions.
+
+    delta_t = r_t + gamma V_{t+1} - V_t
+    A_t     = delta_t + gamma lambda A_{t+1}
+    R_t     = A_t + V_t
+
+The step after the last token is worth 0, also where the length limit cut the completion.
+
+Source: GAE, eq. 16 (arXiv:1506.02438); whitening: arXiv:2006.05990, choice C67.
+
+Shapes: B completions of this rank, T tokens of the longest one. A mask is 1 on tokens that the policy chose.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Reduce = Callable[[Tensor], Tensor]  # adds a tensor up over all ranks, the same result on each
+
+
+def alone(values: Tensor) -> Tensor:
+    """Add up over the one rank there is."""
+    return values
+
+
+def gae(
+    rewards_bt: Tensor, values_bt: Tensor, mask_bt: Tensor, gamma: float, lam: float
+) -> tuple[Tensor, Tensor]:
+    """Return advantages and returns, both (B, T) and 0 where the mask is 0.
+
+    A gap in the mask (the answer of a tool, say) is jumped over: the next chosen token follows the last one.
+
+    Args:
+        rewards_bt: Reward of each token.
+        values_bt: The critic's estimate before each token is chosen.
+        mask_bt: 1 on tokens that count.
+        gamma: Discount per token.
+        lam: 1 sums up the rewards that came, 0 trusts the critic's next estimate.
+    """
+    advantages_bt = torch.zeros_like(values_bt)
+    next_value_b = torch.zeros_like(values_bt[:, 0])
+    next_advantage_b = torch.zeros_like(next_value_b)
+    for t in range(values_bt.size(1) - 1, -1, -1):
+        counts_b = mask_bt[:, t].bool()
+        delta_b = rewards_bt[:, t] + gamma * next_value_b - values_bt[:, t]
+        advantage_b = delta_b + gamma * lam * next_advantage_b
+        advantages_bt[:, t] = torch.where(counts_b, advantage_b, 0.0)
+        next_advantage_b = torch.where(counts_b, advantage_b, next_advantage_b)
+        next_value_b = torch.where(counts_b, values_bt[:, t], next_value_b)
+    returns_bt = torch.where(mask_bt.bool(), advantages_bt + values_bt, 0.0)
+    return advantages_bt, returns_bt
+
+
+def moments(values_bt: Tensor, mask_bt: Tensor, reduce: Reduce) -> tuple[Tensor, Tensor]:
+    """Return the mean and the variance (divided by n) of the masked values of all ranks.
+
+    Two passes: the mean comes off before anything is squared.
+    """
+    mask_bt = mask_bt.to(values_bt.dtype)
+    sums = reduce(torch.stack([(values_bt * mask_bt).sum(), mask_bt.sum()]))
+    count = sums[1].clamp(min=1.0)
+    mean = sums[0] / count
+    squares = reduce((((values_bt - mean) ** 2) * mask_bt).sum())
+    return mean, squares / count
+
+
+def whiten(values_bt: Tensor, mask_bt: Tensor, reduce: Reduce = alone, epsilon: float = 1e-8) -> Tensor:
+    """Return (x - mean) / (std + epsilon) over the masked values of all ranks; 0 where the mask is 0."""
+    mean, variance = moments(values_bt, mask_bt, reduce)
+    return (values_bt - mean) / (variance.sqrt() + epsilon) * mask_bt.to(values_bt.dtype)

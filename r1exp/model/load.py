@@ -1,0 +1,78 @@
+"""Load a policy and its tokenizer, and save them so that `from_pretrained` finds a plain model.
+
+Runs in workers: imports torch.
+"""
+
+from pathlib import Path
+
+import torch
+from huggingface_hub.errors import HFValidationError
+from peft import LoraConfig, PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from r1exp.errors import Refused
+from r1exp.files import whole_folder
+from r1exp.model.settings import ModelSettings
+from r1exp.prompt.chat import CHAT_TEMPLATE
+
+
+def load_tokenizer(path: str, settings: ModelSettings) -> PreTrainedTokenizerBase:
+    """Return the tokenizer, with a chat template and a padding token.
+
+    A tokenizer without a chat template gets the one of the prompt room, one without a padding
+    token pads with its end token.
+
+    Raises:
+        Refused: there is no tokenizer at `path`.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=settings.revision)
+    except (OSError, ValueError, HFValidationError) as error:
+        raise Refused(_message(path, "tokenizer", error)) from error
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = CHAT_TEMPLATE
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_policy(path: str, settings: ModelSettings) -> PreTrainedModel:
+    """Return the model with weights of `settings.dtype`.
+
+    Raises:
+        Refused: there is no causal language model at `path`.
+    """
+    attention = {} if settings.attn_implementation is None else {"attn_implementation": settings.attn_implementation}
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            path, revision=settings.revision, dtype=getattr(torch, settings.dtype), **attention
+        )
+    except (OSError, ValueError, HFValidationError) as error:
+        raise Refused(_message(path, "model", error)) from error
+
+
+def peft_config(settings: ModelSettings) -> LoraConfig | None:
+    """Return the adapters to train, or None where every weight is trained."""
+    lora = settings.lora
+    if lora.r == 0:
+        return None
+    targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    return LoraConfig(
+        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
+    )
+
+
+def save_artifact(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Save a model that `from_pretrained` loads as it is, whole or not at all; adapters are merged."""
+    plain = model.merge_and_unload() if isinstance(model, PeftModel) else model
+    with whole_folder(folder) as unfinished:
+        plain.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+
+
+def _message(path: str, what: str, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0]
+    return (
+        f"model.path={path}: no {what} can be loaded from there ({reason}); give a folder that `from_pretrained` "
+        "loads, or a hub id that this machine can reach or has in its cache"
+    )

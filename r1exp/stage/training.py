@@ -1,0 +1,57 @@
+"""What every training step shares: seed, callbacks, resume, and the artifact at the end."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase, ProgressCallback, Trainer, TrainerCallback, set_seed
+from transformers.trainer_callback import PrinterCallback, TrainerControl, TrainerState
+from transformers.training_args import TrainingArguments
+
+from r1exp.errors import StepFailed
+from r1exp.files import write_json
+from r1exp.model.load import save_artifact
+from r1exp.step.checkpoints import FOLDER, MARK, last_checkpoint
+from r1exp.step.frozen import Step
+
+MakeTrainer = Callable[[Path, list[TrainerCallback]], Trainer]
+
+
+def train(step: Step, folder: Path, tokenizer: PreTrainedTokenizerBase, make_trainer: MakeTrainer) -> str | None:
+    """Train to the end, from the last complete checkpoint if there is one, and save `artifact/`.
+
+    Returns the W&B id of the step, or None without W&B.
+    """
+    set_seed(step.config.seed)  # adapters are drawn before the trainer seeds
+    trainer = make_trainer(folder / FOLDER, [_MarkCheckpoint(step.key)])
+    for noisy in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(noisy)
+    if trainer.accelerator.num_processes != step.world_size:
+        raise StepFailed(
+            f"{step.world_size} ranks were promised, but the trainer sees {trainer.accelerator.num_processes}: "
+            "each would have trained alone"
+        )
+    resume = last_checkpoint(folder)
+    trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if trainer.is_world_process_zero():
+        save_artifact(model, tokenizer, folder / "artifact")
+    trainer.accelerator.wait_for_everyone()
+    return None
+
+
+class _MarkCheckpoint(TrainerCallback):
+    """Marks a checkpoint as whole once everything in it is written."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Write the mark last; a crash before it leaves a checkpoint nobody will load."""
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            write_json(folder / MARK, {"key": self._key, "step": state.global_step})
+
+
