@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+import torch
+
+from r1exp.algorithm.gae import gae, moments, whiten
+
+GENERATOR = np.random.default_rng(0)
+MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0], [0, 0, 0, 0, 0]])
+REWARDS = GENERATOR.normal(size=MASK.shape)
+VALUES = GENERATOR.normal(size=MASK.shape)
+
+
+def tensors(*arrays: np.ndarray) -> list[torch.Tensor]:
+    return [torch.tensor(array) for array in arrays]
+
+
+def advantages_by_definition(gamma: float, lam: float) -> np.ndarray:
+    """A_t = sum_l (gamma lambda)^l delta_{t+l}, each completion by itself, without any recursion."""
+    result = np.zeros(MASK.shape)
+    for b, length in enumerate(MASK.sum(axis=1)):
+        reward, value = REWARDS[b, :length], np.append(VALUES[b, :length], 0.0)
+        delta = reward + gamma * value[1:] - value[:-1]
+        for t in range(length):
+            result[b, t] = sum((gamma * lam) ** k * delta[t + k] for k in range(length - t))
+    return result
+
+
+@pytest.mark.parametrize(("gamma", "lam"), [(1.0, 1.0), (1.0, 0.95), (0.9, 0.5), (0.99, 0.0)])
+def test_advantages_of_ragged_completions_equal_the_definition(gamma: float, lam: float) -> None:
+    advantages, returns = gae(*tensors(REWARDS, VALUES, MASK), gamma=gamma, lam=lam)
+    expected = advantages_by_definition(gamma, lam)
+    np.testing.assert_allclose(advantages.numpy(), expected, atol=1e-12)
+    np.testing.assert_allclose(returns.numpy(), (expected + VALUES) * MASK, atol=1e-12)
+
+
+def test_two_tokens_by_hand() -> None:
+    # delta_1 = 1 - 0.5 = 0.5; delta_0 = 0 + 0.9 * 0.5 - 0.2 = 0.25; A_0 = 0.25 + 0.9 * 0.8 * 0.5
+    advantages, returns = gae(
+        torch.tensor([[0.0, 1.0]]), torch.tensor([[0.2, 0.5]]), torch.ones(1, 2), gamma=0.9, lam=0.8
+    )
+    assert advantages[0].tolist() == pytest.approx([0.61, 0.5])
+    assert returns[0].tolist() == pytest.approx([0.81, 1.0])
+
+
+def test_lambda_1_gamma_1_and_a_zero_critic_give_the_sum_of_the_rewards_to_come() -> None:
+    rewards, mask = tensors(REWARDS, MASK)
+    advantages, _ = gae(rewards, torch.zeros_like(rewards), mask, gamma=1.0, lam=1.0)
+    expected = np.flip(np.cumsum(np.flip(REWARDS * MASK, axis=1), axis=1), axis=1) * MASK
+    np.testing.assert_allclose(advantages.numpy(), expected, atol=1e-12)
+
+
+def test_a_gap_in_the_mask_is_jumped_over() -> None:
+    def row(*values: float) -> torch.Tensor:
+        return torch.tensor([values], dtype=torch.float64)
+
+    with_gap, _ = gae(row(1, 9, 2, 3), row(4, 9, 5, 6), row(1, 0, 1, 1), gamma=0.9, lam=0.8)
+    without, _ = gae(row(1, 2, 3), row(4, 5, 6), row(1, 1, 1), gamma=0.9, lam=0.8)
+    assert with_gap[0, [0, 2, 3]].tolist() == pytest.approx(without[0].tolist())
+    assert with_gap[0, 1] == 0.0
+
+
+def test_whitening_equals_numpy_and_leaves_padding_at_zero() -> None:
+    whitened = whiten(*tensors(REWARDS, MASK))
+    kept = REWARDS[MASK == 1]
+    np.testing.assert_allclose(
+        whitened.numpy()[MASK == 1], (kept - kept.mean()) / (kept.std() + 1e-8), atol=1e-12
+    )
+    assert (whitened.numpy()[MASK == 0] == 0.0).all()
+
+
+def test_two_ranks_whiten_with_the_moments_of_both() -> None:
+    slices = [tensors(REWARDS[:2], MASK[:2]), tensors(REWARDS[2:], MASK[2:])]
+    kept = REWARDS[MASK == 1]
+    # What the collective returns: the sums of both ranks. The second pass needs the common mean.
+    first = sum(torch.stack([(values * mask).sum(), mask.sum().double()]) for values, mask in slices)
+    second = sum((((values - kept.mean()) ** 2) * mask).sum() for values, mask in slices)
+    for values, mask in slices:
+        answers = iter([first, second])
+        mean, variance = moments(values, mask, lambda _, answers=answers: next(answers))
+        assert mean.item() == pytest.approx(kept.mean(), abs=1e-12)
+        assert variance.item() == pytest.approx(kept.var(), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "mask", [pytest.param([[1, 1]], id="no variance"), pytest.param([[0, 0]], id="no token")]
+)
+def test_whitening_nothing_gives_zeros(mask: list[list[int]]) -> None:
+    assert whiten(torch.full((1, 2), 3.0), torch.tensor(mask)).tolist() == [[0.0, 0.0]]
