@@ -4,8 +4,16 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag
 
+from r1exp.rewards.accuracy import Accuracy
 from r1exp.rewards.function import Function
 from r1exp.rewards.graded import Graded
+from r1exp.rewards.judge import Judge
+from r1exp.rewards.language_consistency import LanguageConsistency
+from r1exp.rewards.lengths import Cosine, Length, SoftOverlong
+from r1exp.rewards.majority_vote import MajorityVote
+from r1exp.rewards.reasoning_steps import ReasoningSteps
+from r1exp.rewards.repetition_penalty import RepetitionPenalty
+from r1exp.rewards.reward_model import RewardModel
 from r1exp.rewards.strict import Strict
 from r1exp.rewards.tags import Format, TagCount, XmlCount
 from r1exp.rewards.vote_partial import VotePartial
@@ -18,9 +26,19 @@ def kind(value: Any) -> str | None:
 
 
 RewardSettings = Annotated[
-    Annotated[Format, Tag("format")]
+    Annotated[Accuracy, Tag("accuracy")]
+    | Annotated[Cosine, Tag("cosine")]
+    | Annotated[Format, Tag("format")]
     | Annotated[Function, Tag("function")]
     | Annotated[Graded, Tag("graded")]
+    | Annotated[Judge, Tag("judge")]
+    | Annotated[LanguageConsistency, Tag("language_consistency")]
+    | Annotated[Length, Tag("length")]
+    | Annotated[MajorityVote, Tag("majority_vote")]
+    | Annotated[ReasoningSteps, Tag("reasoning_steps")]
+    | Annotated[RepetitionPenalty, Tag("repetition_penalty")]
+    | Annotated[RewardModel, Tag("reward_model")]
+    | Annotated[SoftOverlong, Tag("soft_overlong")]
     | Annotated[Strict, Tag("strict")]
     | Annotated[TagCount, Tag("tag_count")]
     | Annotated[VotePartial, Tag("vote_partial")]

@@ -1,0 +1,111 @@
+"""Is the completion as short as it can be? Three rewards that look at its number of tokens.
+
+    length         l = 1/2 - (n - min)/(max - min) over the group; right: l, wrong: min(0, l)
+                   (Kimi k1.5, section 2.3.3, arXiv:2501.12599)
+    cosine         long + (short - long) * (1 + cos(pi * n/max_length)) / 2, with one pair of corner
+                   values for right and one for wrong completions
+                   (Demystifying Long Chain-of-Thought, appendix C.1, arXiv:2502.03373)
+    soft_overlong  0 until limit - margin, then a straight line down to -1 at the limit
+                   (DAPO, eq. 13, arXiv:2503.14476)
+
+Right and wrong are another member's verdict (`judged_by`). The corner values as shipped follow seed
+000: a wrong completion loses more the longer it is. The paper and open-r1 have it the other way
+round, to leave room for exploring: wrong_short=-1 wrong_long=-0.5.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, Self
+
+from pydantic import PositiveInt, model_validator
+
+from r1exp.records import Completion, Problem
+from r1exp.rewards.base import Abstain, Context, JudgedReward, Reward, Score, Span
+
+
+class Length(JudgedReward):
+    """Short against the others of its group."""
+
+    kind: Literal["length"] = "length"
+
+    @property
+    def span(self) -> Span:
+        return (-0.5, 0.5)
+
+    def score_judged(
+        self, completions: Sequence[Completion], right: Sequence[bool | Abstain], context: Context
+    ) -> list[Score]:
+        del context
+        shortest = min(completion.num_tokens for completion in completions)
+        spread = max(completion.num_tokens for completion in completions) - shortest
+        scores: list[Score] = []
+        for completion, verdict in zip(completions, right, strict=True):
+            line = 0.5 - (completion.num_tokens - shortest) / spread if spread else 0.0
+            scores.append(verdict if isinstance(verdict, Abstain) else line if verdict else min(0.0, line))
+        return scores
+
+
+class Cosine(JudgedReward):
+    """Short against a fixed length, on a smooth slope."""
+
+    kind: Literal["cosine"] = "cosine"
+    max_length: PositiveInt  # tokens; longer counts as this long
+    right_short: float = 1.0  # a right completion of no tokens
+    right_long: float = 0.5  # a right completion of max_length tokens
+    wrong_short: float = -0.5  # a wrong completion of no tokens
+    wrong_long: float = -1.0  # a wrong completion of max_length tokens
+
+    @model_validator(mode="after")
+    def _right_pays_more(self) -> Self:
+        if min(self.right_short, self.right_long) <= max(self.wrong_short, self.wrong_long):
+            raise ValueError(
+                f"the worst right completion earns {min(self.right_short, self.right_long)} and the best wrong "
+                f"one {max(self.wrong_short, self.wrong_long)}: right must always pay more; raise right_short "
+                "and right_long, or lower wrong_short and wrong_long"
+            )
+        return self
+
+    @property
+    def span(self) -> Span:
+        corners = (self.right_short, self.right_long, self.wrong_short, self.wrong_long)
+        return (min(corners), max(corners))
+
+    def score_judged(
+        self, completions: Sequence[Completion], right: Sequence[bool | Abstain], context: Context
+    ) -> list[Score]:
+        del context
+        return [
+            verdict if isinstance(verdict, Abstain) else self._on_slope(completion.num_tokens, verdict)
+            for completion, verdict in zip(completions, right, strict=True)
+        ]
+
+    def _on_slope(self, num_tokens: int, right: bool) -> float:
+        short, long = (self.right_short, self.right_long) if right else (self.wrong_short, self.wrong_long)
+        progress = min(num_tokens / self.max_length, 1.0)
+        return long + (short - long) * (1.0 + math.cos(math.pi * progress)) / 2.0
+
+
+class SoftOverlong(Reward):
+    """Thinking long is free until it is almost too late."""
+
+    kind: Literal["soft_overlong"] = "soft_overlong"
+    limit: PositiveInt  # tokens; where the sampler cuts
+    margin: PositiveInt  # tokens before the limit over which the penalty grows
+
+    @model_validator(mode="after")
+    def _margin_fits_inside_limit(self) -> Self:
+        if self.margin >= self.limit:
+            raise ValueError(
+                f"margin={self.margin} must be smaller than limit={self.limit} (both in tokens), or even an "
+                "empty completion is punished; lower rewards.soft_overlong.margin"
+            )
+        return self
+
+    @property
+    def span(self) -> Span:
+        return (-1.0, 0.0)
+
+    def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
+        del problem, context
+        room = self.limit - self.margin - completion.num_tokens  # negative inside the margin
+        return min(max(room / self.margin, -1.0), 0.0)

@@ -1,0 +1,38 @@
+r"""Are two formulas the same? math-verify's answer, for the inside of a worker process.
+
+Called without math-verify's own timeouts, which are signals: whoever calls bounds the time. What
+stands in an answer's place is a formula as a whole, so it is read as one (`2x` is no 2); text with
+words in it is searched for a formula (`18 dollars` holds 18).
+"""
+
+import logging
+import re
+from functools import lru_cache
+from typing import Any
+
+import math_verify
+
+_MARKED = re.compile(r"\$|\\boxed|\\\(|\\\[")
+_WORD = re.compile(r"(?<![A-Za-z\\{])(?!(?:sin|cos|tan|cot|sec|csc|log|exp|sqrt|max|min|mod)\b)[A-Za-z]{3,}")
+
+# "timeout is disabled" is what we want; the rest is about single formulas and would fill the log.
+logging.getLogger("math_verify").setLevel(logging.CRITICAL)
+
+
+def same_formula(gold: str, answer: str) -> bool | None:
+    """Return whether `answer` is mathematically the same as `gold`; None when gold is unreadable."""
+    target = parsed(gold)
+    if all(isinstance(reading, str) for reading in target):  # the text again, for want of a formula
+        return None
+    if answer.strip() == gold.strip():
+        return True
+    return bool(math_verify.verify(list(target), list(parsed(answer)), timeout_seconds=None))
+
+
+@lru_cache(maxsize=4096)
+def parsed(text: str) -> tuple[Any, ...]:
+    """Return what math-verify reads in `text`; a group shares its gold, and often its answers."""
+    text = text.strip().replace("\\%", "%")  # in LaTeX math-verify drops the escaped sign
+    if not (_MARKED.search(text) or _WORD.search(text)):
+        text = f"${text}$"
+    return tuple(math_verify.parse(text, parsing_timeout=None))

@@ -1,0 +1,38 @@
+"""Does the completion repeat itself?
+
+    score = max_penalty * (1 - number of different n-grams / number of n-grams)
+
+N-grams are over words, or over characters where a script has no blanks (Chinese, Japanese, Thai); a
+text may hold both. A text shorter than n words is not punished. Linear in the length of the text.
+Source: Demystifying Long Chain-of-Thought, appendix C.2 (arXiv:2502.03373), as open-r1 computes it.
+"""
+
+from itertools import islice
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from r1exp.records import Completion, Problem
+from r1exp.rewards.base import Context, Reward, Score, Span
+from r1exp.rewards.scripts import words
+
+
+class RepetitionPenalty(Reward):
+    """Takes points off for going round in circles."""
+
+    kind: Literal["repetition_penalty"] = "repetition_penalty"
+    n: Annotated[int, Field(ge=1)] = 3  # words in a row that count as one phrase
+    max_penalty: Annotated[float, Field(lt=0.0)] = -1.0  # points, approached when all is repetition
+
+    @property
+    def span(self) -> Span:
+        return (self.max_penalty, 0.0)
+
+    def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
+        del problem, context
+        tokens = words(completion.text)
+        num_phrases = len(tokens) - self.n + 1
+        if num_phrases < 1:
+            return 0.0
+        different = len(set(zip(*(islice(tokens, start, None) for start in range(self.n)), strict=False)))
+        return self.max_penalty * (1.0 - different / num_phrases) if different < num_phrases else 0.0

@@ -1,0 +1,53 @@
+"""What does a trained reward model think of the completion?
+
+    x = (logit - centre) / scale
+    score = x                    normalisation=none
+            1 / (1 + exp(-x))    normalisation=sigmoid: a Bradley-Terry model's chance to beat `centre`
+
+The model is a sequence classifier with one output, as TRL's RewardTrainer leaves it. Only the settings
+are here; what loads and runs it needs torch and sits in `r1exp.model.scorer`, which the training
+process hands to the committee (`Committee(..., openers={"reward_model": ...})`).
+"""
+
+import math
+from typing import Literal
+
+from pydantic import PositiveFloat, PositiveInt
+
+from r1exp.errors import R1ExpError
+from r1exp.rewards.base import Abstain, BatchReward, BatchScorer, Score, Span
+from r1exp.settings import Name
+
+NOT_FINITE = Abstain("score not finite")
+
+
+class RewardModel(BatchReward):
+    """A learned scorer: helpful and harmless rewards, or any preference model."""
+
+    kind: Literal["reward_model"] = "reward_model"
+    model: Name  # hub id or folder of a sequence classifier with one label
+    batch_size: PositiveInt = 16  # completions in one forward pass
+    max_length: PositiveInt = 2048  # tokens of prompt and completion; the beginning is cut off
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of the weights
+    normalisation: Literal["none", "sigmoid"] = "sigmoid"
+    centre: float = 0.0  # logit that becomes 0 (none) or 1/2 (sigmoid)
+    scale: PositiveFloat = 1.0  # logits a unit
+
+    @property
+    def span(self) -> Span:
+        return (0.0, 1.0) if self.normalisation == "sigmoid" else (-math.inf, math.inf)
+
+    def open(self) -> BatchScorer:
+        raise R1ExpError(
+            f"the reward model {self.model!r} is loaded by the training process only; "
+            "here nothing was given that could open it"
+        )
+
+    def normalised(self, logit: float) -> Score:
+        """Return the score for the model's output."""
+        if not math.isfinite(logit):
+            return NOT_FINITE
+        x = (logit - self.centre) / self.scale
+        if self.normalisation == "none":
+            return x
+        return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))

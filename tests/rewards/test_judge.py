@@ -1,0 +1,159 @@
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from r1exp.errors import Refused
+from r1exp.records import Completion, Problem
+from r1exp.rewards.base import Abstain, Context
+from r1exp.rewards.committee import Committee
+from r1exp.rewards.judge import DOWN, UNCLEAR, Judge
+
+
+class Endpoint:
+    """Speaks as much of the OpenAI protocol as a judge needs; `reply` decides each answer."""
+
+    def __init__(self) -> None:
+        self.requests: list[dict] = []
+        self.keys: list[str | None] = []
+        self.reply: Callable[[str], str | int] = lambda question: '{"score": 10}'
+        self.most_at_once = 0
+        self._now = 0
+        self._lock = threading.Lock()
+        endpoint = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                status, text = endpoint.answer(body, self.headers.get("Authorization"))
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, *args: object) -> None:
+                """Be quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def answer(self, body: dict, key: str | None) -> tuple[int, str]:
+        with self._lock:
+            self.requests.append(body)
+            self.keys.append(key)
+            self._now += 1
+            self.most_at_once = max(self.most_at_once, self._now)
+        reply = self.reply(body["messages"][0]["content"])
+        with self._lock:
+            self._now -= 1
+        if isinstance(reply, int):
+            return reply, "{}"
+        return 200, json.dumps({"choices": [{"message": {"content": reply}}]})
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    endpoint = Endpoint()
+    yield endpoint
+    endpoint.server.shutdown()
+    endpoint.server.server_close()
+
+
+def judge(url: str, **settings) -> Judge:
+    return Judge(endpoint=url, model="m", **{"rubric": "helpful", "retries": 0, "timeout": 5.0, **settings})
+
+
+def verdicts(reward: Judge, *texts: str) -> list:
+    committee = Committee({"judge": reward})
+    problems = [Problem("a", "How are you?") for _ in texts]
+    return committee.score(problems, [Completion(text, 3) for text in texts], Context())["judge"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        pytest.param('{"score": 10}', 1.0, id="best"),
+        pytest.param('{"score": 1}', 0.0, id="worst"),
+        pytest.param('I think so. {"score": "4"}', 3 / 9, id="with words around"),
+        pytest.param('{"score": 1} no: {"score": 10}', 1.0, id="the last word counts"),
+        pytest.param('{"score": 11}', UNCLEAR, id="off the scale"),
+        pytest.param("very good", UNCLEAR, id="no number"),
+        pytest.param(500, DOWN, id="server error"),
+        pytest.param(401, Abstain("judge refused: 401"), id="wrong key"),
+    ],
+)
+def test_the_judges_points_become_a_score_and_failures_none(reply, expected, endpoint) -> None:
+    endpoint.reply = lambda question: reply
+    assert verdicts(judge(endpoint.url), "Fine.") == [expected]
+
+
+def test_an_endpoint_that_is_not_there_gives_no_verdict() -> None:
+    assert verdicts(judge("http://127.0.0.1:9"), "Fine.") == [DOWN]
+
+
+def test_failures_are_tried_again(endpoint) -> None:
+    endpoint.reply = lambda question: 503 if len(endpoint.requests) < 3 else '{"score": 10}'
+    assert verdicts(judge(endpoint.url, retries=2), "Fine.") == [1.0]
+    assert len(endpoint.requests) == 3
+
+
+def test_a_refusal_is_not_tried_again(endpoint) -> None:
+    endpoint.reply = lambda question: 404
+    verdicts(judge(endpoint.url, retries=2), "Fine.")
+    assert len(endpoint.requests) == 1
+
+
+def test_the_same_reply_is_judged_once(endpoint) -> None:
+    committee = Committee({"judge": judge(endpoint.url)})
+    problems = [Problem("a", "?")] * 3
+    for _ in range(2):
+        committee.score(problems, [Completion(text, 1) for text in ("x", "y", "x")], Context())
+    assert len(endpoint.requests) == 2
+
+
+def test_a_judge_that_was_down_is_asked_again(endpoint) -> None:
+    committee = Committee({"judge": judge(endpoint.url)})
+    asked = ([Problem("a", "?")], [Completion("x", 1)], Context())
+    endpoint.reply = lambda question: 500
+    assert committee.score(*asked)["judge"] == [DOWN]
+    endpoint.reply = lambda question: '{"score": 10}'
+    assert committee.score(*asked)["judge"] == [1.0]
+
+
+def test_requests_run_side_by_side(endpoint) -> None:
+    barrier = threading.Barrier(4, timeout=10)  # nobody is answered before four have asked
+
+    def reply(question: str) -> str:
+        barrier.wait()
+        return '{"score": 10}'
+
+    endpoint.reply = reply
+    assert verdicts(judge(endpoint.url, concurrency=4), "a", "b", "c", "d") == [1.0] * 4
+    assert endpoint.most_at_once == 4
+
+
+def test_the_question_holds_rubric_prompt_and_reply_and_the_key_comes_from_the_environment(
+    endpoint, monkeypatch
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "secret")
+    verdicts(judge(endpoint.url, instructions="the rhyme.", rubric=None, api_key_env="JUDGE_KEY"), "Roses")
+    question = endpoint.requests[0]["messages"][0]["content"]
+    assert all(part in question for part in ("Judge the rhyme.", "How are you?", "Roses"))
+    assert endpoint.keys == ["Bearer secret"]
+
+
+def test_megabytes_are_not_sent(endpoint) -> None:
+    verdicts(judge(endpoint.url, max_characters=100), "a" * 10**6)
+    assert len(endpoint.requests[0]["messages"][0]["content"]) < 2000
+
+
+def test_what_cannot_work_is_refused(monkeypatch) -> None:
+    monkeypatch.delenv("JUDGE_KEY", raising=False)
+    with pytest.raises(Refused, match="export JUDGE_KEY="):
+        judge("http://x", api_key_env="JUDGE_KEY").open()
+    with pytest.raises(ValueError, match="one of the two"):
+        judge("http://x", instructions="both")
+    with pytest.raises(ValueError, match="lowest=9 must be below highest=9"):
+        judge("http://x", lowest=9, highest=9)

@@ -1,0 +1,26 @@
+import math
+
+import pytest
+
+from r1exp.errors import R1ExpError
+from r1exp.rewards.reward_model import NOT_FINITE, RewardModel
+
+
+@pytest.mark.parametrize(
+    ("settings", "logit", "expected"),
+    [
+        pytest.param({}, 0.0, 0.5, id="sigmoid at the centre"),
+        pytest.param({}, math.log(3.0), 0.75, id="sigmoid of log 3"),
+        pytest.param({}, -1000.0, 0.0, id="sigmoid far down does not overflow"),
+        pytest.param({"centre": 2.0, "scale": 4.0, "normalisation": "none"}, 10.0, 2.0, id="standardised"),
+        pytest.param({}, math.nan, NOT_FINITE, id="NaN"),
+    ],
+)
+def test_the_logit_becomes_a_score(settings, logit, expected) -> None:
+    score = RewardModel(model="m", **settings).normalised(logit)
+    assert score == expected if expected == NOT_FINITE else score == pytest.approx(expected)
+
+
+def test_without_an_opener_it_says_so() -> None:
+    with pytest.raises(R1ExpError, match="loaded by the training process"):
+        RewardModel(model="m").open()
