@@ -27,6 +27,7 @@ from r1exp.errors import Refused
 from r1exp.settings import nearest
 
 _user_folders: list[Path] = []  # --config-dir; read by the plug-in below when Hydra starts
+_groups: dict[str, list[str]] = {}  # of the session; listing folders costs more than composing
 
 
 class _SweepsBesideConf(SearchPathPlugin):
@@ -58,6 +59,7 @@ def session(config_dirs: Sequence[Path] = ()) -> Iterator[None]:
             raise Refused(f"--config-dir {folder}: there is no such folder")
     register()
     _user_folders[:] = [folder.resolve() for folder in config_dirs]
+    _groups.clear()
     with initialize_config_dir(str(CONF), version_base="1.3", job_name="r1exp"):
         yield
 
@@ -68,16 +70,18 @@ class Composition:
 
     values: dict[str, Any]  # resolved, plain
     choices: dict[str, str | None]  # group -> chosen option
-    files: tuple[tuple[str, str], ...]  # (config file, package), in the order in which they were merged
+    overrides: tuple[str, ...]  # what was handed to Hydra
     mode: str | None  # "MULTIRUN" when a file asked for it
     sweep_params: dict[str, str]  # hydra.sweeper.params
 
 
 def groups() -> dict[str, list[str]]:
     """Return every config group with its options. Needs a session."""
-    loader = GlobalHydra.instance().config_loader()
-    names = [path.name for path in CONF.iterdir() if path.is_dir()] + ["sweeps"]
-    return {name: sorted(loader.get_group_options(name)) for name in sorted(names)}
+    if not _groups:
+        loader = GlobalHydra.instance().config_loader()
+        names = [path.name for path in CONF.iterdir() if path.is_dir()] + ["sweeps"]
+        _groups.update({name: sorted(loader.get_group_options(name)) for name in sorted(names)})
+    return _groups
 
 
 def compose(words: Sequence[Word]) -> Composition:
@@ -97,16 +101,20 @@ def compose(words: Sequence[Word]) -> Composition:
         values = _plain(config)
     except (HydraException, OmegaConfBaseException) as error:
         raise Refused(_message(error)) from error
-    defaults = (
-        GlobalHydra.instance().config_loader().compute_defaults_list("config", texts, run_mode=RunMode.RUN)
-    )
     return Composition(
         values=values,
         choices={k: v for k, v in hydra_node.runtime.choices.items() if not k.startswith("hydra/")},
-        files=tuple((d.config_path or "", d.package or "") for d in defaults.defaults),
+        overrides=tuple(texts),
         mode=None if hydra_node.mode is None else hydra_node.mode.name,
         sweep_params={k: str(v) for k, v in (hydra_node.sweeper.get("params") or {}).items()},
     )
+
+
+def files_of(composition: Composition) -> list[tuple[str, str]]:
+    """Return (config file, package) in the order in which they were merged. Needs a session."""
+    loader = GlobalHydra.instance().config_loader()
+    defaults = loader.compute_defaults_list("config", list(composition.overrides), run_mode=RunMode.RUN)
+    return [(entry.config_path or "", entry.package or "") for entry in defaults.defaults]
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:

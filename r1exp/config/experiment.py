@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from r1exp.config.check import validated
 from r1exp.config.compose import Composition, compose, words_of
-from r1exp.config.origin import origins
 from r1exp.config.overrides import Word, quote
 from r1exp.errors import Refused
 from r1exp.pipeline.reach import words_for_step
@@ -40,7 +39,8 @@ class LadderStep:
     model_from: str | None  # `base`, a step, or null: the last step that made a model
     data_from: str | None
     reached_by: tuple[str, ...]  # the typed words that reached this step
-    origins: dict[str, str]  # dotted key -> file or word that set it
+    composition: Composition  # where its values came from
+    words: tuple[Word, ...]  # what it was composed from
 
     @property
     def stage(self) -> StageSettings:
@@ -56,9 +56,8 @@ class Experiment:
     name: str
     paths: PathSettings
     top: Composed
-    top_origins: dict[str, str]
+    composition: Composition  # of the top
     words: tuple[str, ...]  # as typed
-    choices: dict[str, str | None]  # group -> option, at the top
     focus: str
     steps: tuple[LadderStep, ...]
 
@@ -87,9 +86,8 @@ def experiment_from(texts: Sequence[str]) -> Experiment:
         name=top.name,
         paths=top.paths,
         top=top,
-        top_origins=origins(composition, words),
+        composition=composition,
         words=tuple(texts),
-        choices=composition.choices,
         focus=focus,
         steps=steps,
     )
@@ -115,7 +113,8 @@ def _single_step(top: Composed, composition: Composition, words: Sequence[Word])
         model_from="base",
         data_from=None,
         reached_by=tuple(word.text for word in words),
-        origins=origins(composition, words),
+        composition=composition,
+        words=tuple(words),
     )
 
 
@@ -135,7 +134,8 @@ def _ladder_step(name: str, spec: StepSpec, pipeline: PipelineSettings, words: S
         model_from=spec.model_from,
         data_from=spec.data_from,
         reached_by=chosen.reached_by,
-        origins=origins(composition, step_words),
+        composition=composition,
+        words=tuple(step_words),
     )
 
 

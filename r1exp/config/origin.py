@@ -6,7 +6,7 @@ from typing import Any
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from r1exp.config.compose import Composition
+from r1exp.config.compose import Composition, files_of
 from r1exp.config.overrides import Word
 from r1exp.pipeline.reach import flat
 
@@ -15,7 +15,7 @@ def origins(composition: Composition, words: Sequence[Word]) -> dict[str, str]:
     """Return dotted key -> the file below conf/ (or sweeps/) or the word that set it last. Needs a session."""
     found: dict[str, str] = {}
     repository = GlobalHydra.instance().config_loader().repository  # type: ignore[attr-defined]
-    for path, package in composition.files:
+    for path, package in files_of(composition):
         if path.startswith("hydra"):
             continue
         result = repository.load_config(config_path=path)

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from r1exp.config.assets import LAUNCHERS
+from r1exp.config.compose import words_of
 from r1exp.config.experiment import Experiment
-from r1exp.config.origin import origin_of
+from r1exp.config.origin import origin_of, origins
 from r1exp.launcher.command import launch_of
 from r1exp.pipeline.reach import flat
 from r1exp.plan.batch import Batch, RlBatch
 from r1exp.plan.memory import memory_of
 from r1exp.plan.steps import PlannedStep
+from r1exp.step.config import StepConfig
 from r1exp.step.frozen import folder_name
 
 
@@ -28,16 +30,15 @@ def plan_text(experiment: Experiment, steps: tuple[PlannedStep, ...], run_folder
     lines += _configuration(experiment)
     lines += ["", "Typed words and the steps they reach", *_reach(experiment, steps)]
     for step in steps:
-        lines += ["", *_step(step, run_folder)]
+        lines += ["", *_step(step, experiment.top, run_folder)]
     return "\n".join(lines) + "\n"
 
 
 def _configuration(experiment: Experiment) -> Iterator[str]:
     yield "Configuration (value, origin)"
-    values = experiment.top.model_dump(mode="json")
-    rows = [
-        (key, _short(value), origin_of(key, experiment.top_origins)) for key, value in flat(values).items()
-    ]
+    found = origins(experiment.composition, words_of(experiment.words))
+    values = flat(experiment.top.model_dump(mode="json"))
+    rows = [(key, _short(value), origin_of(key, found)) for key, value in values.items()]
     width = max(len(f"{key}: {value}") for key, value, _ in rows)
     for key, value, origin in rows:
         yield f"  {f'{key}: {value}':<{min(width, 70)}}  # {origin}"
@@ -56,8 +57,9 @@ def _reach(experiment: Experiment, steps: tuple[PlannedStep, ...]) -> Iterator[s
         yield f"  {word}: {', '.join(names) if names else 'the run as a whole'}"
 
 
-def _step(step: PlannedStep, run_folder: str) -> Iterator[str]:
+def _step(step: PlannedStep, top: StepConfig, run_folder: str) -> Iterator[str]:
     yield f"Step {step.index} {step.name}: stage={step.kind}, model from {step.model_from}, key {step.key}"
+    yield from _differences(step, top)
     if step.batch is not None:
         yield from (f"  {line}" for line in _batch(step.batch))
     else:
@@ -75,6 +77,18 @@ def _step(step: PlannedStep, run_folder: str) -> Iterator[str]:
     for name, text in launch.files.items():
         body = [line for line in text.splitlines() if not line.startswith("#")]
         yield f"  {name}: {{{', '.join(body)}}}"
+
+
+def _differences(step: PlannedStep, top: StepConfig) -> Iterator[str]:
+    """Yield the values of a training step that differ from the top of the composition, with their origin."""
+    if step.batch is None:
+        return
+    common = flat(top.model_dump(mode="json"))
+    own = flat(step.config.model_dump(mode="json"))
+    found = origins(step.rung.composition, step.rung.words)
+    for key, value in own.items():
+        if (value is not None and key in common and common[key] != value) or key not in common:
+            yield f"  {key}: {_short(value)}  # {origin_of(key, found)}"
 
 
 def _batch(batch: Batch) -> Iterator[str]:

@@ -37,7 +37,7 @@ class PlannedStep:
     batch: Batch | None  # of a step that trains
     trainer_args: dict[str, Any]
     reached_by: tuple[str, ...]  # typed words
-    origins: dict[str, str]
+    rung: LadderStep
 
     @property
     def kind(self) -> str:
@@ -122,7 +122,8 @@ def _evaluation(trained: LadderStep, source: str, label: str) -> _Rung:
         model_from=source,
         data_from=None,
         reached_by=trained.reached_by,
-        origins=trained.origins,
+        composition=trained.composition,
+        words=trained.words,
         label=label,
     )
 
@@ -147,7 +148,7 @@ def _planned(index: int, rung: _Rung, source: str, model_key: str) -> PlannedSte
         batch=batch,
         trainer_args={} if batch is None else trainer_args(config, batch, device),
         reached_by=rung.reached_by,
-        origins=rung.origins,
+        rung=rung,
     )
 
 

@@ -25,7 +25,7 @@ def manifest(experiment: Experiment, steps: tuple[PlannedStep, ...], run_id: str
         "name": experiment.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "overrides": list(experiment.words),
-        "choices": experiment.choices,
+        "choices": experiment.composition.choices,
         "config": experiment.top.model_dump(mode="json"),
         "focus": experiment.focus,
         "steps": {step.name: step.config.model_dump(mode="json") for step in steps},

@@ -22,7 +22,7 @@ from r1exp.config.experiment import Experiment, experiment_from
 from r1exp.config.overrides import Word
 from r1exp.errors import ExitCode, R1ExpError, Refused
 from r1exp.files import write_json
-from r1exp.pipeline.reach import flat
+from r1exp.pipeline.reach import CARRIED, flat
 from r1exp.plan.show import plan_text
 from r1exp.plan.steps import PlannedStep, planned_steps
 from r1exp.report.summary import headline
@@ -72,6 +72,12 @@ def _is_sweep(words: Sequence[Word], is_multirun: bool) -> bool:
     if swept and not asked:
         raise Refused(f"{swept[0]} lists several values, so it is a sweep: put -m before the overrides")
     return asked
+
+
+def _file_asks_for_sweep(words: Sequence[Word]) -> bool:
+    """Whether a sweep or experiment file says `hydra: {mode: MULTIRUN}`."""
+    files = [word for word in words if word.head in CARRIED]
+    return bool(files) and compose(files).mode == "MULTIRUN"
 
 
 def _checked(words: Sequence[Word], is_multirun: bool) -> list[Member]:
