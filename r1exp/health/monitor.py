@@ -1,0 +1,88 @@
+"""Is a run healthy? Rules are data; the monitor applies them to logged rows. Pure, torch-free.
+
+A rule looks at the mean of its metric over the last `window` rows that carry it. A relative rule
+compares that with the mean over the first `window` rows. Rows without the metric, or with null for
+it, do not count. A rule that is broken is reported once, and again only after it has been whole.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from r1exp.health.settings import Action, HealthSettings, Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One broken rule."""
+
+    rule: str  # its name in the settings
+    step: int  # optimiser step
+    value: float  # mean over the window
+    bound: float  # after a relative bound was worked out
+    action: Action
+    advice: str
+
+    def text(self, metric: str) -> str:
+        """Return the sentence a person reads."""
+        side = "above" if self.value > self.bound else "below"
+        return f"{self.rule}: {metric} {self.value:.4g} is {side} {self.bound:.4g} at step {self.step}; {self.advice}"
+
+
+class Monitor:
+    """Applies the rules to one row after the other."""
+
+    def __init__(self, settings: HealthSettings) -> None:
+        self._rules = settings.rules
+        self._recent: dict[str, deque[float]] = {
+            name: deque(maxlen=rule.window) for name, rule in settings.rules.items()
+        }
+        self._start: dict[str, float] = {}  # rule -> mean over its first window
+        self._broken: set[str] = set()
+
+    def observe(self, step: int, row: Mapping[str, Any]) -> list[Violation]:
+        """Take note of a logged row and return the rules it newly breaks."""
+        found = []
+        for name, rule in self._rules.items():
+            value = row.get(rule.metric)
+            if not isinstance(value, int | float):
+                continue
+            violation = self._look(name, rule, step, float(value))
+            if violation is None:
+                self._broken.discard(name)
+            elif name not in self._broken:
+                self._broken.add(name)
+                found.append(violation)
+        return found
+
+    def _look(self, name: str, rule: Rule, step: int, value: float) -> Violation | None:
+        recent = self._recent[name]
+        recent.append(value)
+        if len(recent) < rule.window:
+            return None
+        mean = sum(recent) / len(recent)
+        start = self._start.setdefault(name, mean)
+        factor = start if rule.relative else 1.0
+        if rule.above is not None:
+            bound, is_broken = rule.above * factor, mean > rule.above * factor
+        else:
+            assert rule.below is not None
+            bound, is_broken = rule.below * factor, mean < rule.below * factor
+        return Violation(name, step, mean, bound, rule.action, rule.advice) if is_broken else None
+
+    def state(self) -> dict[str, Any]:
+        """Return what a resumed step needs to go on watching as if it had not stopped."""
+        return {
+            "recent": {name: list(values) for name, values in self._recent.items()},
+            "start": self._start,
+            "broken": sorted(self._broken),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` returned; rules that are new since then start afresh."""
+        for name, values in state["recent"].items():
+            if name in self._recent:
+                self._recent[name].extend(values)
+        self._start = {name: value for name, value in state["start"].items() if name in self._rules}
+        self._broken = set(state["broken"]) & set(self._rules)

@@ -1,0 +1,65 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from pydantic import ValidationError
+
+from r1exp.health.monitor import Monitor
+from r1exp.health.settings import HealthSettings, Rule
+
+CONF = Path(__file__).parents[2] / "conf" / "health"
+
+
+def watch(rule: dict[str, Any], values: list[float | None]) -> list[tuple[int, float]]:
+    settings = HealthSettings(rules={"r": Rule(metric="m", action="warn", advice="do it", **rule)})
+    monitor = Monitor(settings)
+    return [
+        (v.step, v.value) for step, value in enumerate(values, 1) for v in monitor.observe(step, {"m": value})
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "values", "expected"),
+    [
+        pytest.param({"above": 1.0, "window": 1}, [0.5, 1.0, 1.5], [(3, 1.5)], id="above"),
+        pytest.param({"below": 1.0, "window": 1}, [1.0, 0.5], [(2, 0.5)], id="below"),
+        pytest.param({"above": 1.0, "window": 2}, [0.0, 1.5, 1.5], [(3, 1.5)], id="the mean of the window"),
+        pytest.param(
+            {"above": 3.0, "relative": True, "window": 1}, [2.0, 5.0, 7.0], [(3, 7.0)], id="relative"
+        ),
+        pytest.param({"above": 1.0, "window": 1}, [2.0, 2.0, 0.0, 2.0], [(1, 2.0), (4, 2.0)], id="said once"),
+        pytest.param({"above": 1.0, "window": 2}, [2.0, None, 2.0], [(3, 2.0)], id="a null does not count"),
+    ],
+)
+def test_a_rule_is_broken_when_the_mean_of_its_window_is(
+    rule: dict[str, Any], values: list[float | None], expected: list[tuple[int, float]]
+) -> None:
+    assert watch(rule, values) == expected
+
+
+def test_a_resumed_monitor_goes_on_as_if_it_had_not_stopped() -> None:
+    settings = HealthSettings(
+        rules={"r": Rule(metric="m", above=2.0, relative=True, window=2, action="stop", advice="do it")}
+    )
+    first, second = Monitor(settings), Monitor(settings)
+    rows = [1.0, 1.0, 1.5, 3.0, 3.0]
+    whole = [first.observe(step, {"m": value}) for step, value in enumerate(rows)]
+    interrupted = Monitor(settings)
+    for step, value in enumerate(rows[:3]):
+        interrupted.observe(step, {"m": value})
+    second.load(interrupted.state())
+    assert [second.observe(step, {"m": value}) for step, value in enumerate(rows[3:], 3)] == whole[3:]
+    assert any(whole[3:])
+
+
+@pytest.mark.parametrize("bounds", [{}, {"above": 1.0, "below": 0.0}], ids=["none", "two"])
+def test_a_rule_has_exactly_one_bound(bounds: dict[str, float]) -> None:
+    with pytest.raises(ValidationError, match="one bound"):
+        Rule(metric="m", window=1, action="warn", advice="do it", **bounds)
+
+
+def test_every_rule_of_the_default_stands_in_the_docs() -> None:
+    rules = OmegaConf.load(CONF / "default.yaml").rules
+    text = (CONF.parents[1] / "docs" / "health.md").read_text()
+    assert [name for name in rules if f"`{name}`" not in text] == []
