@@ -42,7 +42,9 @@ def load_policy(path: str, settings: ModelSettings) -> PreTrainedModel:
     Raises:
         Refused: there is no causal language model at `path`.
     """
-    attention = {} if settings.attn_implementation is None else {"attn_implementation": settings.attn_implementation}
+    attention = (
+        {} if settings.attn_implementation is None else {"attn_implementation": settings.attn_implementation}
+    )
     try:
         return AutoModelForCausalLM.from_pretrained(
             path, revision=settings.revision, dtype=getattr(torch, settings.dtype), **attention
@@ -58,11 +60,17 @@ def peft_config(settings: ModelSettings) -> LoraConfig | None:
         return None
     targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
     return LoraConfig(
-        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
     )
 
 
-def save_artifact(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def save_artifact(
+    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path
+) -> None:
     """Save a model that `from_pretrained` loads as it is, whole or not at all; adapters are merged."""
     plain = model.merge_and_unload() if isinstance(model, PeftModel) else model
     with whole_folder(folder) as unfinished:

@@ -43,4 +43,6 @@ def _model_of_run(run: Path) -> Path:
         is_model = (content.get("artifact") or {}).get("kind") == "model"
         if content["state"] == "done" and is_model:
             return status.parent / "artifact"
-    raise Refused(f"model.path={run}: no step of that run has finished with a model; see {run / 'summary.json'}")
+    raise Refused(
+        f"model.path={run}: no step of that run has finished with a model; see {run / 'summary.json'}"
+    )

@@ -1,7 +1,7 @@
 """What is the policy that needs no download? A Llama of half a million random weights, built here.
 
 The same settings give the same bytes on every machine: the tokenizer is a fixed list, and the
-weights are uniform with the usual standard deviation (0.02), from a stream that NumPy has frozen.
+weights are uniform, from a stream that NumPy has frozen.
 A Llama, because its `model_type` makes no library swap our tokenizer's class for its own, and
 because vLLM and every exporter know it. Torch-free.
 """
@@ -14,14 +14,17 @@ from typing import Any, get_args
 import numpy as np
 from safetensors.numpy import save_file
 
+from r1exp.dataset.arithmetic import all_texts
 from r1exp.errors import Refused
-from r1exp.model.folder import whole_folder
+from r1exp.files import whole_folder
 from r1exp.model.settings import ModelSettings, ModelShape
 from r1exp.model.tokenizer import END_ID, PAD_ID, build_tokenizer, save_tokenizer, vocabulary
 from r1exp.prompt.settings import StyleName
 from r1exp.prompt.style import style_named
 
-INIT_STD = 0.02  # standard deviation of every matrix; the library's own `initializer_range`
+# Standard deviation of every matrix. So narrow a model learns faster from wider weights than the usual
+# 0.02: 300 SFT steps on the arithmetic task ended at 90 % greedy instead of 64 % (one seed each).
+INIT_STD = 0.05
 
 
 def build_tiny(settings: ModelSettings, folder: Path) -> Path:
@@ -106,6 +109,6 @@ def _write_config(shape: ModelShape, folder: Path) -> None:
 
 
 def _texts() -> list[str]:
-    """Return the texts whose pieces become tokens: the arithmetic task in every prompt style."""
-    solution = "Tom has 3 apples and buys 14 more, so he has 3 + 14 = 17 apples."
-    return [style_named(name).write(solution, "17") for name in get_args(StyleName)]
+    """Return the texts whose pieces become tokens: the arithmetic task and the marks of every prompt style."""
+    empty = [style_named(name).write("", "0") for name in get_args(StyleName)]
+    return [*all_texts(), *empty]

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
+from r1exp.dataset.arithmetic import all_texts
 from r1exp.errors import Refused
 from r1exp.files import hash_of_folder
 from r1exp.model.settings import ModelSettings
 from r1exp.model.tiny import build_tiny, random_weights
+from r1exp.prompt.style import style_named
 
 ReadModel = Callable[..., ModelSettings]
 
@@ -27,10 +30,10 @@ def test_the_weights_are_the_same_on_every_machine(read_model: ReadModel) -> Non
     shape = read_model("tiny").shape
     assert shape is not None
     weights = random_weights(shape, seed=0)
-    # Mersenne Twister seeded with 0 begins with 0.5488135039..., mapped to [-b, b], b = 0.02 * sqrt(3).
-    first = np.float32((2 * 0.5488135039273248 - 1) * 0.02 * 3**0.5)
+    # Mersenne Twister seeded with 0 begins with 0.5488135039..., mapped to [-b, b], b = 0.05 * sqrt(3).
+    first = np.float32((2 * 0.5488135039273248 - 1) * 0.05 * 3**0.5)
     assert weights["model.embed_tokens.weight"][0, 0] == first
-    assert weights["model.layers.1.mlp.down_proj.weight"].std() == pytest.approx(0.02, rel=0.01)
+    assert weights["model.layers.1.mlp.down_proj.weight"].std() == pytest.approx(0.05, rel=0.01)
 
 
 def test_a_vocabulary_without_room_for_the_tokenizer_is_refused_and_nothing_is_written(
@@ -43,6 +46,20 @@ def test_a_vocabulary_without_room_for_the_tokenizer_is_refused_and_nothing_is_w
     with pytest.raises(Refused, match="vocab_size=200"):
         build_tiny(small, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_arithmetic_problem_is_short(tiny_folder: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(tiny_folder / "tokenizer.json"))
+    texts = all_texts()
+    question = max(texts[1::2], key=len)
+    answer = style_named("think_answer").write(texts[2], "22")
+    assert len(tokenizer.encode(f"{question}\n").ids) <= 30
+    # <think> 3 + 1 2 = 1 5 newline 1 5 + 7 = 2 2 </think> newline <answer> 2 2 </answer>
+    assert len(tokenizer.encode(answer).ids) == 22
+    letters = [
+        token for token in tokenizer.encode(" ".join(texts)).tokens if len(token) == 1 and "A" <= token <= "z"
+    ]
+    assert letters == [], "a word of the task fell apart into bytes"
 
 
 @pytest.mark.slow
