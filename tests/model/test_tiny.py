@@ -56,9 +56,8 @@ def test_an_arithmetic_problem_is_short(tiny_folder: Path) -> None:
     assert len(tokenizer.encode(f"{question}\n").ids) <= 30
     # <think> 3 + 1 2 = 1 5 newline 1 5 + 7 = 2 2 </think> newline <answer> 2 2 </answer>
     assert len(tokenizer.encode(answer).ids) == 22
-    letters = [
-        token for token in tokenizer.encode(" ".join(texts)).tokens if len(token) == 1 and "A" <= token <= "z"
-    ]
+    tokens = {token for text in texts for token in tokenizer.encode(text).tokens}
+    letters = [token for token in tokens if len(token) == 1 and token.isalpha() and token.isascii()]
     assert letters == [], "a word of the task fell apart into bytes"
 
 
