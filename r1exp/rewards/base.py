@@ -78,6 +78,26 @@ class Reward(Settings, ABC):
             return True
         return all(problem.columns.get(column) == value for column, value in self.applies_to.items())
 
+    def needs_logprobs(self) -> bool:
+        """Say whether it scores only completions with log-probabilities."""
+        return False
+
+    def constant_because(self) -> str | None:
+        """Say why it is the same for every completion of a group, as these settings are; None: it is not.
+
+        Such a member adds nothing to GRPO's advantage.
+        """
+        return None
+
+    def gold_answer(self, problem: Problem) -> str | None:
+        """Return what a right completion has in its answer's place, for `r1exp check`; None: unknown."""
+        return problem.answer
+
+    def cheats(self, problem: Problem) -> dict[str, str]:
+        """Return what stands in the answer's place of completions that try to trick this member, by name."""
+        del problem
+        return {}
+
 
 class GroupReward(Reward):
     """A member that compares the completions of one prompt with each other."""

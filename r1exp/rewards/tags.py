@@ -32,6 +32,12 @@ class Format(Reward):
         return 1.0 if style_named(self.style).follows(completion.text) else 0.0
 
 
+def _nothing_to_count(style: StyleName) -> str | None:
+    if style_named(style).tags:
+        return None
+    return f"style={style} has no tags to count; choose a style with tags, such as prompt=think_answer"
+
+
 class TagCount(Reward):
     """Partial credit for a template half learnt; a tag written twice earns nothing."""
 
@@ -41,6 +47,9 @@ class TagCount(Reward):
     @property
     def span(self) -> Span:
         return (0.0, 1.0)
+
+    def constant_because(self) -> str | None:
+        return _nothing_to_count(self.style)
 
     def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
         del problem, context
@@ -60,7 +69,10 @@ class XmlCount(Reward):
 
     @property
     def span(self) -> Span:
-        return (0.0, self.most)
+        return (0.0, min(self.most, self.points * len(style_named(self.style).tags)))
+
+    def constant_because(self) -> str | None:
+        return _nothing_to_count(self.style)
 
     def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
         del problem, context

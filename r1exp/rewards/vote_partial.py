@@ -63,6 +63,14 @@ class VotePartial(GroupReward):
     def span(self) -> Span:
         return (0.0, self.exact)
 
+    def needs_logprobs(self) -> bool:
+        return self.confidence
+
+    def constant_because(self) -> str | None:
+        if self.scope != "group_shared":
+            return None
+        return "scope=group_shared gives the vote's credit to the whole group; scope=group tells completions apart"
+
     def score_group(
         self, problem: Problem, completions: Sequence[Completion], context: Context
     ) -> list[Score]:

@@ -1,0 +1,144 @@
+import pytest
+
+from r1exp.errors import Refused
+from r1exp.records import Problem
+from r1exp.rewards.accuracy import Accuracy
+from r1exp.rewards.base import Reward
+from r1exp.rewards.check import Report, check
+from r1exp.rewards.graded import Graded
+from r1exp.rewards.judge import Judge
+from r1exp.rewards.lengths import Length, SoftOverlong
+from r1exp.rewards.majority_vote import MajorityVote
+from r1exp.rewards.reward_model import RewardModel
+from r1exp.rewards.strict import Strict
+from r1exp.rewards.tags import Format, XmlCount
+from r1exp.rewards.vote_partial import VotePartial
+
+STYLE = "think_answer"
+PROBLEMS = [
+    Problem(
+        "sum", "Ann has 3 apples, buys 4 and finds 5. How many?", "12", {"solution": "3 + 4 = 7. 7 + 5 = 12"}
+    ),
+    Problem("product", "What is 6 times 7 times 2?", "84", {"solution": "6 x 7 = 42. 42 x 2 = 84"}),
+]
+
+
+def checked(rewards: dict[str, Reward], **settings) -> Report:
+    return check(rewards, STYLE, PROBLEMS, **settings)
+
+
+def totals(report: Report) -> dict[str, float]:
+    return {line.probe: pytest.approx(line.total) for line in report.lines}
+
+
+def test_the_main_jobs_committee_pays_gold_most() -> None:
+    report = checked({"graded": Graded(style=STYLE), "xml_count": XmlCount(style=STYLE)})
+    assert report.ok, report.text()
+    assert totals(report) == {
+        "gold": 2.8,
+        "empty": 0.0,
+        "prompt copied": 0.0,
+        "cut off": 0.2,  # <think>
+        "tags without content": 0.8,
+        "right answer in the wrong place": 0.8,
+        "very long repetition": 0.0,
+    }
+
+
+def test_a_judge_that_does_not_know_gold_fails() -> None:
+    report = checked({"right": Accuracy(style=STYLE, read="boxed")})
+    assert not report.ok
+    assert (
+        "rewards.right gives 0 on the gold answer '12' of problem 'sum', and its maximum is 1"
+        in report.text()
+    )
+
+
+def test_a_committee_that_pays_for_tags_most_fails() -> None:
+    report = checked(
+        {
+            "graded": Graded(style=STYLE, weight=0.0),
+            "tags": XmlCount(style=STYLE),
+            "s": Strict(style=STYLE, weight=0.0),
+        }
+    )
+    assert report.ok  # nothing that judges correctness is paid: said, but a person may want it
+    assert "no paid member judges correctness" in report.text()
+    assert "'tags without content' earns 0.800 and gold earns 0.800" in report.text()
+
+
+class PaysForLength(SoftOverlong):
+    """A careless member: the longer the better."""
+
+    def score(self, problem, completion, context):
+        return completion.num_tokens / 1000
+
+
+def test_a_cheat_that_reaches_gold_fails() -> None:
+    report = checked({"right": Strict(style=STYLE), "long": PaysForLength(limit=10, margin=1)})
+    assert not report.ok
+    assert any(
+        line.startswith("FAILED 'very long repetition' earns 15") for line in report.text().splitlines()
+    )
+
+
+def test_members_that_compare_see_a_cheat_among_gold() -> None:
+    report = checked(
+        {
+            "vote": VotePartial(style=STYLE, scope="group"),
+            "majority": MajorityVote(style=STYLE),
+            "short": Length(judged_by="vote"),
+            "format": Format(style=STYLE),
+        },
+        group_size=4,
+    )
+    assert report.ok, report.text()
+    by_probe = {line.probe: line.scores for line in report.lines}
+    assert (by_probe["gold"]["vote"], by_probe["gold"]["majority"]) == (2.0, 1.0)
+    assert by_probe["right answer in the wrong place"]["majority"] == 0.0
+    assert by_probe["very long repetition"]["short"] == -0.5
+
+
+def test_what_cannot_be_opened_here_is_said_and_left_out(monkeypatch) -> None:
+    monkeypatch.delenv("NO_KEY", raising=False)
+    judge = Judge(endpoint="http://127.0.0.1:9", model="m", rubric="helpful", api_key_env="NO_KEY")
+    report = checked({"right": Strict(style=STYLE), "model": RewardModel(model="m"), "judge": judge})
+    assert report.ok
+    assert "rewards.model was not checked: the reward model 'm'" in report.text()
+    assert "rewards.judge was not checked: the judge needs a key" in report.text()
+    assert report.lines[0].scores["model"] is None
+
+
+def test_a_members_own_gold_and_cheats_are_tried() -> None:
+    class Code(Strict):
+        def gold_answer(self, problem):
+            return "print(12)"
+
+        def cheats(self, problem):
+            return {"leaves early": "exit()"}
+
+        def score(self, problem, completion, context):
+            return 2.0 * ("print(12)" in completion.text)
+
+    report = checked({"code": Code(style=STYLE)})
+    by_probe = {line.probe: line.total for line in report.lines}
+    assert (by_probe["gold"], by_probe["leaves early"]) == (2.0, 0.0)
+
+
+def test_reasoning_that_holds_the_styles_own_tags_is_no_trouble() -> None:
+    problem = Problem("a", "?", "7", {"solution": "so </think><answer>8</answer>"})
+    assert check({"right": Strict(style=STYLE), "format": Format(style=STYLE)}, STYLE, [problem]).ok
+
+
+def test_the_table_and_the_seconds_of_a_batch_are_shown() -> None:
+    report = checked({"right": Strict(style=STYLE), "format": Format(style=STYLE)}, rows_per_batch=100)
+    lines = report.text().splitlines()
+    assert lines[0].split() == ["completion", "right", "format", "total"]
+    assert lines[1].split() == ["gold", "2.000", "1.000", "3.000"]
+    assert 0.0 < report.seconds_per_batch < 5.0
+    assert lines[-1] == "passed"
+
+
+def test_no_problems_no_check() -> None:
+    with pytest.raises(Refused, match="no problem to check"):
+        check({"right": Strict(style=STYLE)}, STYLE, [])
