@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from r1exp.config.check import validated
 from r1exp.config.compose import Composition, compose, words_of
@@ -139,7 +140,7 @@ def _ladder_step(name: str, spec: StepSpec, pipeline: PipelineSettings, words: S
     )
 
 
-def _step_values(composition: Composition) -> dict[str, object]:
+def _step_values(composition: Composition) -> dict[str, Any]:
     run_level = Composed.model_fields.keys() - StepConfig.model_fields.keys()
     return {key: value for key, value in composition.values.items() if key not in run_level}
 

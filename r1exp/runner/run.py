@@ -22,8 +22,9 @@ from r1exp.files import hash_of, link_tree, read_json, write_json
 from r1exp.launcher.command import launch_of
 from r1exp.model.locate import locate
 from r1exp.model.tiny import build_tiny
+from r1exp.pipeline.reach import flat
 from r1exp.plan.steps import BASE, PlannedStep, step_named
-from r1exp.report.summary import summarise, write_report
+from r1exp.report.summary import accuracies, summarise, write_report
 from r1exp.runner.manifest import manifest
 from r1exp.runner.process import run_process
 from r1exp.runner.progress import Progress
@@ -31,6 +32,7 @@ from r1exp.runner.store import StepStore
 from r1exp.step.checkpoints import remove_incomplete
 from r1exp.step.frozen import Step, folder_name
 from r1exp.step.status import EXIT_CODES, Status, read_status
+from r1exp.tracking.settings import WandbTracking
 
 
 class Run:
@@ -60,9 +62,32 @@ class Run:
                     break
         summary = summarise(self.experiment, self.steps, self.folder)
         write_report(summary, self.folder)
+        self._track(summary, code)
         if code != ExitCode.DONE:
             _say(f"{self.folder}: {reason}")
         return code, summary
+
+    def _track(self, summary: dict[str, Any], code: ExitCode) -> None:
+        """Put the run's accuracies into a W&B run of its own, in the group of its steps."""
+        settings = self.experiment.top.tracking
+        if not isinstance(settings, WandbTracking):
+            return
+        from r1exp.tracking.wandb import WandbRun  # wandb takes a second to import: only here
+
+        run = WandbRun(
+            settings,
+            identity=hash_of([self.id, "run"]),
+            name=self.experiment.name,
+            group=self.id,
+            job_type="run",
+            config=self.experiment.top.model_dump(mode="json"),
+            folder=self.folder,
+        )
+        measured = flat(accuracies(summary))
+        run.set_summary(
+            {key.replace(".", "/"): value for key, value in measured.items()} | {"state": summary["state"]}
+        )
+        run.finish(int(code))
 
     def folder_of(self, step: PlannedStep) -> Path:
         """Return the folder of a step."""

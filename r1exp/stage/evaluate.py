@@ -8,17 +8,19 @@ from typing import TypeVar
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
+from r1exp.errors import ExitCode
 from r1exp.evaluation.score import Scores, score
 from r1exp.files import whole_folder, write_json, write_text
 from r1exp.model.load import load_policy, load_tokenizer
 from r1exp.rollout.hf import HfGenerator
+from r1exp.stage.tracking import close_run, open_run
 from r1exp.step.frozen import Step
 
 Item = TypeVar("Item")
 
 
 def evaluate(step: Step, folder: Path) -> str | None:
-    """Write `artifact/scores.json` and `artifact/answers.jsonl`. Opens no W&B run of its own: returns None.
+    """Write `artifact/scores.json` and `artifact/answers.jsonl`, and return the W&B id.
 
     Rank r of W takes every W-th problem from the r-th on, and samples from its own stream.
     """
@@ -33,17 +35,22 @@ def evaluate(step: Step, folder: Path) -> str | None:
     rank, num_ranks = state.process_index, state.num_processes
     mine = score(generator, problems[rank::num_ranks], config.prompt, config.evaluation, config.seed + rank)
     scores = _whole(gather_object([mine]))
+    run = open_run(step, folder)
+    if run is not None:
+        run.set_summary({f"accuracy/{mode}": values["value"] for mode, values in scores.summary().items()})
     if state.is_main_process:
         _save(scores, folder / "artifact")
     state.wait_for_everyone()
-    return None
+    return close_run(run, ExitCode.DONE)
 
 
 def _whole(shards: list[Scores]) -> Scores:
     """Put the problems of all ranks back into one order."""
     return Scores(
         problem_ids=tuple(_interleaved([list(shard.problem_ids) for shard in shards])),
-        outcomes={mode: _interleaved([shard.outcomes[mode] for shard in shards]) for mode in shards[0].outcomes},
+        outcomes={
+            mode: _interleaved([shard.outcomes[mode] for shard in shards]) for mode in shards[0].outcomes
+        },
         judged=tuple(_interleaved([list(shard.judged) for shard in shards])),
     )
 
@@ -59,5 +66,3 @@ def _save(scores: Scores, artifact: Path) -> None:
         write_json(unfinished / "scores.json", scores.to_json())
         rows = (json.dumps(row, ensure_ascii=False) for row in scores.rows())
         write_text(unfinished / "answers.jsonl", "".join(f"{row}\n" for row in rows))
-
-

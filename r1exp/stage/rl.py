@@ -18,6 +18,12 @@ def rl(step: Step, folder: Path) -> str | None:
         folder,
         tokenizer,
         lambda output, callbacks: grpo_trainer(
-            config, step.trainer_args, output, load_policy(step.model_path, config.model), tokenizer, problems, callbacks
+            config,
+            step.trainer_args,
+            output,
+            load_policy(step.model_path, config.model),
+            tokenizer,
+            problems,
+            callbacks,
         ),
     )

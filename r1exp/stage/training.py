@@ -8,22 +8,33 @@ from transformers import PreTrainedTokenizerBase, ProgressCallback, Trainer, Tra
 from transformers.trainer_callback import PrinterCallback, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
-from r1exp.errors import StepFailed
+from r1exp.errors import ExitCode, StepFailed, StoppedByHealth
 from r1exp.files import write_json
+from r1exp.health.callback import HealthCallback
 from r1exp.model.load import save_artifact
+from r1exp.stage.tracking import close_run, open_run
 from r1exp.step.checkpoints import FOLDER, MARK, last_checkpoint
 from r1exp.step.frozen import Step
+from r1exp.tracking.callback import TrackingCallback
+from r1exp.tracking.metrics import MetricsFile
 
 MakeTrainer = Callable[[Path, list[TrainerCallback]], Trainer]
 
 
-def train(step: Step, folder: Path, tokenizer: PreTrainedTokenizerBase, make_trainer: MakeTrainer) -> str | None:
+def train(
+    step: Step, folder: Path, tokenizer: PreTrainedTokenizerBase, make_trainer: MakeTrainer
+) -> str | None:
     """Train to the end, from the last complete checkpoint if there is one, and save `artifact/`.
 
     Returns the W&B id of the step, or None without W&B.
     """
     set_seed(step.config.seed)  # adapters are drawn before the trainer seeds
-    trainer = make_trainer(folder / FOLDER, [_MarkCheckpoint(step.key)])
+    metrics = MetricsFile(folder / "metrics.jsonl")
+    run = open_run(step, folder)
+    health = HealthCallback(step.config.health, folder)
+    trainer = make_trainer(
+        folder / FOLDER, [TrackingCallback(metrics, run), health, _MarkCheckpoint(step.key)]
+    )
     for noisy in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(noisy)
     if trainer.accelerator.num_processes != step.world_size:
@@ -32,12 +43,21 @@ def train(step: Step, folder: Path, tokenizer: PreTrainedTokenizerBase, make_tra
             "each would have trained alone"
         )
     resume = last_checkpoint(folder)
+    if resume is not None:
+        health.resume(resume)
+        if trainer.is_world_process_zero():
+            metrics.forget_after(int(resume.name.rpartition("-")[2]))
+    elif trainer.is_world_process_zero():
+        metrics.forget_after(-1)
     trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    if health.stopped is not None:
+        close_run(run, ExitCode.STOPPED)
+        raise StoppedByHealth(health.text(health.stopped))
     model = trainer.accelerator.unwrap_model(trainer.model)
     if trainer.is_world_process_zero():
         save_artifact(model, tokenizer, folder / "artifact")
     trainer.accelerator.wait_for_everyone()
-    return None
+    return close_run(run, ExitCode.DONE)
 
 
 class _MarkCheckpoint(TrainerCallback):
@@ -53,5 +73,3 @@ class _MarkCheckpoint(TrainerCallback):
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             write_json(folder / MARK, {"key": self._key, "step": state.global_step})
-
-

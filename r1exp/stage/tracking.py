@@ -1,0 +1,34 @@
+"""The W&B run of a step, on rank 0, if tracking is wanted."""
+
+import os
+from pathlib import Path
+
+from r1exp.errors import ExitCode
+from r1exp.files import hash_of
+from r1exp.step.frozen import Step
+from r1exp.tracking.settings import WandbTracking
+from r1exp.tracking.wandb import WandbRun
+
+
+def open_run(step: Step, folder: Path) -> WandbRun | None:
+    """Open the step's W&B run; a resumed step goes on with the same one."""
+    if not isinstance(step.config.tracking, WandbTracking) or os.environ.get("RANK", "0") != "0":
+        return None
+    assert step.config.stage is not None
+    return WandbRun(
+        step.config.tracking,
+        identity=hash_of([step.run_id, step.name]),
+        name=f"{step.run_name}/{step.name}",
+        group=step.run_id,
+        job_type=step.config.stage.kind,
+        config={**step.config.model_dump(mode="json"), "step": step.name, "key": step.key},
+        folder=folder,
+    )
+
+
+def close_run(run: WandbRun | None, code: ExitCode) -> str | None:
+    """Finish the run and return its id."""
+    if run is None:
+        return None
+    run.finish(int(code))
+    return run.id

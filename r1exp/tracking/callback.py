@@ -1,0 +1,35 @@
+"""Sends every row a trainer logs to metrics.jsonl and to W&B, under the same names. Runs in workers."""
+
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers.training_args import TrainingArguments
+
+from r1exp.tracking.metrics import MetricsFile, loggable
+from r1exp.tracking.wandb import WandbRun
+
+
+class TrackingCallback(TrainerCallback):
+    """Rank 0 writes; the other ranks do nothing."""
+
+    def __init__(self, metrics: MetricsFile, run: WandbRun | None) -> None:
+        self._metrics = metrics
+        self._run = run
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write one row."""
+        if not state.is_world_process_zero or logs is None:
+            return
+        row = loggable(logs, state.global_step)
+        self._metrics.append(row)
+        if self._run is not None:
+            self._run.log(
+                {key: value for key, value in row.items() if value is not None}, step=state.global_step
+            )

@@ -1,0 +1,45 @@
+"""metrics.jsonl: one JSON object a logged row, under the trainer's own names, with `step`.
+
+JSON knows no NaN: such a value is written as null.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from r1exp.files import write_text
+
+
+class MetricsFile:
+    """The rows of one step, appended as they come."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add a row; it is on disk when this returns."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, allow_nan=False) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop the rows beyond `step`: they are about to be made again."""
+        rows = [row for row in self.rows() if row["step"] <= step]
+        write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return every whole row."""
+        if not self._path.exists():
+            return []
+        lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]  # a crash may leave half a last line
+        return [json.loads(line) for line in lines if line]
+
+
+def loggable(logs: Mapping[str, Any], step: int) -> dict[str, Any]:
+    """Return the numbers of a trainer's log as a row: `step` first, NaN and infinities as None."""
+    row: dict[str, Any] = {"step": step}
+    for key, value in logs.items():
+        if isinstance(value, bool | int | float) or value is None:
+            row[key] = None if isinstance(value, float) and not math.isfinite(value) else value
+    return row

@@ -1,0 +1,71 @@
+"""One W&B run. The only file that imports wandb.
+
+Offline runs lie in the given folder and are sent later by `wandb sync`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import wandb
+
+from r1exp.tracking.settings import WandbTracking, resolved_mode
+
+
+class WandbRun:
+    """A step, or a whole run, in W&B."""
+
+    def __init__(
+        self,
+        settings: WandbTracking,
+        *,
+        identity: str,
+        name: str,
+        group: str,
+        job_type: str,
+        config: Mapping[str, Any],
+        folder: Path,
+    ) -> None:
+        """Open the run, or go on with it if `identity` is known.
+
+        Args:
+            settings: Project, entity, mode and tags.
+            identity: W&B id; the same id continues the same run.
+            name: Shown in the list of runs.
+            group: Shared by all steps of one run.
+            job_type: What kind of work it is, e.g. rl.
+            config: The resolved configuration.
+            folder: `wandb/` is made inside it.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self._run = wandb.init(
+            entity=settings.entity,
+            project=settings.project,
+            id=identity,
+            name=name,
+            group=group,
+            job_type=job_type,
+            config=dict(config),
+            tags=list(settings.tags),
+            dir=str(folder),
+            mode=resolved_mode(settings),
+            resume="allow",
+            settings=wandb.Settings(console="off", silent=True, disable_code=True, disable_job_creation=True),
+        )
+
+    @property
+    def id(self) -> str:
+        """The W&B id."""
+        return str(self._run.id)
+
+    def log(self, row: Mapping[str, Any], step: int) -> None:
+        """Log a row at an optimiser step."""
+        self._run.log(dict(row), step=step)
+
+    def set_summary(self, values: Mapping[str, Any]) -> None:
+        """Put values into the run's summary."""
+        self._run.summary.update(dict(values))
+
+    def finish(self, exit_code: int = 0) -> None:
+        """Close the run; a non-zero code marks it as failed."""
+        self._run.finish(exit_code=exit_code)
