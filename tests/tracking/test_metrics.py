@@ -1,0 +1,27 @@
+import json
+from pathlib import Path
+
+from r1exp.tracking.metrics import MetricsFile, loggable
+
+
+def test_a_row_keeps_the_trainers_names_and_turns_nan_into_null() -> None:
+    logs = {"kl": 0.1, "reward": float("nan"), "epoch": 1, "note": "text", "grad_norm": float("inf")}
+    assert loggable(logs, 3) == {"step": 3, "kl": 0.1, "reward": None, "epoch": 1, "grad_norm": None}
+
+
+def test_rows_beyond_a_checkpoint_are_forgotten(tmp_path: Path) -> None:
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    for step in (1, 2, 3):
+        metrics.append({"step": step, "kl": step / 10})
+    metrics.forget_after(2)
+    assert [row["step"] for row in metrics.rows()] == [1, 2]
+
+
+def test_half_a_last_line_is_no_row(tmp_path: Path) -> None:
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    metrics.append({"step": 1})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "k')
+    assert metrics.rows() == [{"step": 1}]
+    metrics.forget_after(1)
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 1}

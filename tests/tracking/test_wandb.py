@@ -1,0 +1,85 @@
+"""What W&B wrote offline, read back with the record classes its own wheel ships.
+
+An offline file is LevelDB's log format behind a 7-byte header: blocks of 32 KiB, in them pieces of
+records, each with a header of checksum (4 bytes), length (2) and kind (1: whole, 2 to 4: first,
+middle, last piece). The wheel has no reader for it.
+"""
+
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wandb.proto.wandb_internal_pb2 import Record
+
+from r1exp.tracking.settings import WandbTracking, has_api_key, resolved_mode
+from r1exp.tracking.wandb import WandbRun
+
+SETTINGS = WandbTracking(kind="wandb", project="p", entity=None, mode="offline", tags=("a",))
+
+
+HEADER, BLOCK = 7, 32768
+
+
+def records(folder: Path) -> Iterator[Record]:
+    (file,) = folder.glob("wandb/offline-run-*/*.wandb")
+    data = file.read_bytes()
+    assert data[:4] == b":W&B"
+    place, record = HEADER, b""
+    while place + HEADER <= len(data):
+        left_in_block = BLOCK - place % BLOCK
+        if left_in_block < HEADER:  # padding
+            place += left_in_block
+            continue
+        _, length, kind = struct.unpack("<IHB", data[place : place + HEADER])
+        record += data[place + HEADER : place + HEADER + length]
+        place += HEADER + length
+        if kind in (1, 4):
+            yield Record.FromString(record)
+            record = b""
+
+
+def test_an_offline_file_holds_config_rows_summary_and_group(tmp_path: Path) -> None:
+    run = WandbRun(
+        SETTINGS, identity="abc", name="n/rl", group="g", job_type="rl", config={"beta": 0.1}, folder=tmp_path
+    )
+    run.log({"kl": 0.5, "rewards/format/mean": 1.0}, step=1)
+    run.log({"kl": 0.25}, step=2)
+    run.set_summary({"accuracy/greedy": 0.75})
+    run.finish()
+    found = list(records(tmp_path))
+    (header,) = [record.run for record in found if record.WhichOneof("record_type") == "run"]
+    assert (header.run_id, header.display_name, header.run_group, header.job_type) == ("abc", "n/rl", "g", "rl")
+    assert {item.key: json.loads(item.value_json) for item in header.config.update}["beta"] == 0.1
+    rows = [
+        {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+        for record in found
+        if record.WhichOneof("record_type") == "history"
+    ]
+    assert [(row["_step"], row["kl"]) for row in rows] == [(1, 0.5), (2, 0.25)]
+    assert rows[0]["rewards/format/mean"] == 1.0
+    summary: dict[str, Any] = {}
+    for record in found:
+        for item in record.summary.update:
+            summary[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
+    assert summary["accuracy/greedy"] == 0.75
+
+
+def test_auto_is_offline_until_a_key_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    auto = SETTINGS.model_copy(update={"mode": "auto"})
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    assert (has_api_key(), resolved_mode(auto)) == (False, "offline")
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    assert (has_api_key(), resolved_mode(auto)) == (True, "online")
+    assert resolved_mode(SETTINGS) == "offline"
+
+
+def test_a_key_in_netrc_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password " + "k" * 40)
+    (tmp_path / ".netrc").chmod(0o600)
+    assert has_api_key()
