@@ -70,9 +70,9 @@ class _Desk:
         answers = _completions(completions, kwargs["completion_ids"], kwargs.get(LOGPROBS_COLUMN))
         context = _context(kwargs.get("trainer_state"))
         scored = score_together(self._committee, problems, answers, context, self._ranks)
-        self._watch.see(scored.table)
-        paid = {name: neutral(scores, scored.batch.groups) for name, scores in scored.table.items()}
         weights = dict(zip(self._committee.names, self._committee.weights, strict=True))
+        self._watch.see({name: scores for name, scores in scored.table.items() if weights[name] > 0.0})
+        paid = {name: neutral(scores, scored.batch.groups) for name, scores in scored.table.items()}
         log_metric = kwargs.get("log_metric")
         if log_metric is not None:
             for metric, value in self._metrics.of(scored, weights, paid).items():

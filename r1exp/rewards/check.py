@@ -75,7 +75,8 @@ class Report:
         ]
         verdict = ["FAILED " + failure for failure in self.failures]
         verdict += ["note   " + warning for warning in self.warnings]
-        verdict += [f"means over {self.num_problems} problems; about {self.seconds_per_batch:.2g} s a batch"]
+        problems = f"{self.num_problems} problem" + ("" if self.num_problems == 1 else "s")
+        verdict += [f"means over {problems}; about {self.seconds_per_batch:.2g} s a batch"]
         verdict += ["passed" if self.ok else "failed"]
         return "\n".join([*rows, "", *verdict])
 

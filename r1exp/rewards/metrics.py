@@ -95,7 +95,10 @@ class AbstentionBound(Settings):
 
 
 class AbstentionWatch:
-    """Stops a run whose scoring is broken rather than let it train on what is left."""
+    """Stops a run whose scoring is broken rather than let it train on what is left.
+
+    Give it the members that are paid: a shadow may abstain as it likes.
+    """
 
     def __init__(self, bound: AbstentionBound) -> None:
         self._bound = bound

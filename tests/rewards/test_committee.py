@@ -109,6 +109,12 @@ def test_too_many_abstentions_stop_the_run() -> None:
         trainer.call("abstain", "abstain")
 
 
+def test_a_shadow_that_abstains_stops_nothing() -> None:
+    committee = Committee({"said": ByName(weight=0.0)})
+    trainer = Trainer(committee, bound=AbstentionBound(share=0.0, num_batches=1))
+    assert trainer.call("abstain", "abstain") == {"said": [None, None]}
+
+
 def test_the_context_and_the_log_probabilities_reach_the_members() -> None:
     vote = VotePartial(style="plain", scope="group", confidence=True, partial_until_step=6)
     trainer = Trainer(Committee({"vote": vote}))
