@@ -116,6 +116,8 @@ Execute = Callable[[Invocation], Execution]
 class Sandbox(Settings, ABC):
     """A place where programs run. Frozen settings, usable from several threads at once."""
 
+    kind: str
+
     @abstractmethod
     def check(self) -> str | None:
         """Return why nothing can run here and how to change that, or None when all is well."""

@@ -117,7 +117,10 @@ class _Judge:
         names = (_INPUT, _EXPECTED, _PRODUCED)
         if checker.protocol == "testlib":
             names = (_INPUT, _PRODUCED, _EXPECTED)
-        done = self._prepared(checker)(Invocation(args=names, files=files))
+        try:
+            done = self._prepared(checker)(Invocation(args=names, files=files))
+        except CompileFailedError as failed:  # not the submission's fault
+            raise SandboxDownError(f"the checker does not compile: {str(failed)[-_DETAIL:]}") from failed
         if done.ended != "exited":
             return None
         return _testlib(done) if checker.protocol == "testlib" else _printed_score(done)
@@ -125,11 +128,9 @@ class _Judge:
     def _prepared(self, checker: Checker) -> Execute:
         key = id(checker.program)
         if key not in self.checkers:
-            try:
-                execute = self.stack.enter_context(self.sandbox.prepared(checker.program, _CHECKER_LIMITS))
-            except CompileFailedError as failed:
-                raise SandboxDownError(f"the checker does not compile: {str(failed)[-_DETAIL:]}") from failed
-            self.checkers[key] = execute
+            self.checkers[key] = self.stack.enter_context(
+                self.sandbox.prepared(checker.program, _CHECKER_LIMITS)
+            )
         return self.checkers[key]
 
 

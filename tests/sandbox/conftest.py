@@ -1,10 +1,15 @@
-"""Bubblewrap as this machine's root uses it, and as everybody else does."""
+"""Bubblewrap as this machine's root uses it and as everybody else does; services on loopback."""
 
 import os
+import subprocess
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing import Pipe
+from pathlib import Path
 
 import pytest
 
@@ -58,3 +63,93 @@ def limits() -> Limits:
     return Limits(
         cpu_seconds=1.0, wall_seconds=1.5, memory_mib=128, num_processes=16, output_kib=1024, scratch_mib=16
     )
+
+
+Reply = tuple[int, bytes]  # HTTP status, body
+
+
+@dataclass
+class Service:
+    """A server on loopback; it answers with `respond(method, path, body)` and keeps what it was asked."""
+
+    url: str = ""
+    respond: Callable[[str, str, bytes], Reply] = lambda method, path, body: (404, b"")
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    content_type: str = "application/json"
+    num_busy: int = 0
+    most_busy: int = 0  # requests at once
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    it, lock = Service(), threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _body(self) -> bytes:
+            if self.headers.get("Transfer-Encoding") != "chunked":
+                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            parts = []
+            while size := int(self.rfile.readline(), 16):
+                parts.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            return b"".join(parts)
+
+        def _serve(self) -> None:
+            body = self._body()
+            with lock:
+                it.asked.append((self.command, self.path))
+                it.num_busy += 1
+                it.most_busy = max(it.most_busy, it.num_busy)
+            status, answer = it.respond(self.command, self.path, body)
+            with lock:
+                it.num_busy -= 1
+            if status == 0:  # hang up without an answer
+                self.close_connection = True
+                return
+            self.send_response(status)
+            self.send_header("Content-Type", it.content_type)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        do_GET = do_POST = do_DELETE = _serve  # noqa: N815 names of http.server
+
+        def log_message(self, *args: object) -> None:
+            """Keep the test's output quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    it.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield it
+    server.shutdown()
+    server.server_close()
+
+
+@dataclass
+class ToyMachine:
+    """What stands behind a fake service: a folder, and a shell that takes it for /tmp/r1exp."""
+
+    folder: Path
+    seen: list[str] = field(default_factory=list)  # everything that was ever sent here
+
+    def write(self, path: str, text: str) -> None:
+        self.seen.append(text)
+        target = self.folder / path.removeprefix("/tmp/r1exp/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+
+    def shell(self, command: str) -> subprocess.CompletedProcess[str]:
+        self.seen.append(command)
+        here = command.replace("/tmp/r1exp", str(self.folder))
+        return subprocess.run(
+            ["bash", "-c", here], capture_output=True, text=True, errors="replace", check=False
+        )
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> ToyMachine:
+    return ToyMachine(tmp_path)

@@ -1,0 +1,150 @@
+"""Running programs on a Piston server of your own (github.com/engineer-man/piston), over HTTP.
+
+POST {url}/execute takes the files, the input and the limits of one run, and compiles each time: the
+server keeps nothing between runs. A server that is full or down is asked again, on the next of `urls`;
+then the answer is "unavailable".
+"""
+
+import base64
+import functools
+import http.client
+import itertools
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from pydantic import Field, PositiveFloat
+
+from r1exp.sandbox.base import (
+    FILE_NAMES,
+    CompileFailedError,
+    Execute,
+    Execution,
+    Invocation,
+    Language,
+    Limits,
+    SandboxDownError,
+    Submission,
+)
+from r1exp.sandbox.remote import BusyError, Remote, patiently
+
+_BUSY = {408, 429, 500, 502, 503, 504}  # HTTP status
+_ENDINGS = {"TO": "timeout", "OL": "crash", "EL": "crash"}  # run.status: time, stdout, stderr limit
+_MIB = 1 << 20
+
+
+class Piston(Remote):
+    """One or several Piston servers with the packages `python` and `gcc`."""
+
+    kind: Literal["piston"] = "piston"
+    urls: tuple[str, ...] = Field(default=("http://localhost:2000/api/v2",), min_length=1)
+    python_version: str = "*"  # as the server names them; * takes the newest
+    cpp_version: str = "*"
+    queue_seconds: PositiveFloat = 60.0  # seconds that a full server may let us wait, beyond the limits
+
+    def check(self) -> str | None:
+        """Ask what the server can run."""
+        try:
+            runtimes = patiently(
+                self, lambda: _ask(f"{next(_turns(self))}/runtimes", None, self.queue_seconds)
+            )
+        except SandboxDownError as down:
+            return f"{down}; start Piston and name it in sandbox.urls"
+        names = {name for runtime in runtimes for name in (runtime["language"], *runtime["aliases"])}
+        missing = {"python", "c++"} - names
+        return f"Piston lacks {sorted(missing)}; install its packages python and gcc" if missing else None
+
+    @contextmanager
+    def prepared(self, program: Submission, limits: Limits) -> Iterator[Execute]:
+        """Nothing can be prepared here: every run sends the program."""
+
+        def execute(call: Invocation) -> Execution:
+            request = _request(self, program, limits, call)
+            patience = limits.compile_seconds + limits.wall_seconds + self.queue_seconds
+            answer = patiently(self, lambda: _ask(f"{next(_turns(self))}/execute", request, patience))
+            return _read(answer, limits)
+
+        yield execute
+
+
+@functools.cache
+def _turns(settings: Piston) -> Iterator[str]:
+    return itertools.cycle([url.rstrip("/") for url in settings.urls])
+
+
+def _request(settings: Piston, program: Submission, limits: Limits, call: Invocation) -> dict[str, Any]:
+    languages: dict[Language, tuple[str, str]] = {
+        "python": ("python", settings.python_version),
+        "cpp": ("c++", settings.cpp_version),
+    }
+    language, version = languages[program.language]
+    main = FILE_NAMES[program.language]
+    files = {main: program.source, **program.files, **call.files}  # the first file is the one that runs
+    return {
+        "language": language,
+        "version": version,
+        "files": [
+            _file(name, text, code=name == main or (name in program.files and name.endswith(".cpp")))
+            for name, text in files.items()
+        ],
+        "stdin": call.stdin,
+        "args": list(call.args),
+        "compile_timeout": round(limits.compile_seconds * 1000),
+        "compile_cpu_time": round(limits.compile_seconds * 1000),
+        "run_timeout": round(limits.wall_seconds * 1000),
+        "run_cpu_time": round(limits.cpu_seconds * 1000),
+        "run_memory_limit": limits.memory_mib * _MIB,
+    }
+
+
+def _file(name: str, text: str, *, code: bool) -> dict[str, str]:
+    """Only code goes as text: the package gcc compiles every text, whatever its name. None may be empty."""
+    if code:
+        return {"name": name, "content": text or "\n", "encoding": "utf8"}
+    return {"name": name, "content": base64.b64encode((text or "\n").encode()).decode(), "encoding": "base64"}
+
+
+def _ask(url: str, body: dict[str, Any] | None, seconds: float) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=seconds) as response:
+            return json.load(response)
+    except urllib.error.HTTPError as refused:
+        said = refused.read(500).decode(errors="replace")
+        if refused.code in _BUSY:
+            raise BusyError(f"{url}: HTTP {refused.code}") from refused
+        raise SandboxDownError(f"Piston refused the request: HTTP {refused.code} {said}") from refused
+    except (
+        OSError,
+        http.client.HTTPException,
+        ValueError,
+    ) as error:  # no connection, half an answer, no JSON
+        raise BusyError(f"{url}: {error}") from error
+
+
+def _read(answer: dict[str, Any], limits: Limits) -> Execution:
+    """Translate an answer; raises CompileFailedError."""
+    build, done = answer.get("compile"), answer.get("run")
+    if build is not None and (build.get("code") != 0 or build.get("signal") is not None):
+        raise CompileFailedError(
+            build.get("stderr") or build.get("message") or f"killed: {build.get('signal')}"
+        )
+    if done is None or done.get("status") == "XX":
+        raise SandboxDownError(f"Piston failed: {answer.get('message') or (done or {}).get('message')}")
+    stderr, cpu_seconds = done["stderr"][-4096:], (done.get("cpu_time") or 0) / 1000
+    memory_mib = (done.get("memory") or 0) / _MIB
+    ended: Any = "exited"
+    if done.get("status") in _ENDINGS:
+        ended = _ENDINGS[done["status"]]
+    elif memory_mib > limits.memory_mib or (done.get("code") != 0 and "MemoryError" in stderr):
+        ended = "memory"
+    elif done.get("signal") is not None:  # servers without a status kill only for time and output
+        ended = "timeout" if done["signal"] == "SIGKILL" else "crash"
+    said = f"{done.get('message') or ''} {stderr}".strip() if ended != "exited" else stderr
+    return Execution(
+        ended, done.get("code") or 0, done["stdout"], said, cpu_seconds, (done.get("wall_time") or 0) / 1000
+    )
