@@ -1,0 +1,109 @@
+"""Has the training broken? Two guards that every trainer wears.
+
+* A loss or a gradient that is not finite stops the step before it spoils the weights, and the batch that
+  did it stays on disk. (DeepSpeed steps inside the backward pass: there the guard comes one update
+  late, and before anything is saved.)
+* After the first update with a learning rate and a gradient above zero some trainable weight must have
+  moved. Where none has (a frozen model, an optimiser over the wrong weights, updates that round to
+  nothing in bfloat16) every later number would be the start model's.
+"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Trainer
+
+from r1exp.errors import StepFailed
+
+_SAMPLE = 4096  # numbers of each weight that are watched
+FOLDER = "offending_batch"  # beside the checkpoints
+
+
+class Guards(Trainer):
+    """Stops on what is not finite, and on a first update that updates nothing. transformers 5.17.
+
+    Args:
+        last_checkpoint: Names the last complete checkpoint, for the message.
+    """
+
+    def __init__(self, *args: Any, last_checkpoint: Callable[[], Path | None], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._last_checkpoint = last_checkpoint
+        self._window: list[Any] = []  # batches since the last update
+        self._before: list[Tensor] | None = None  # samples of the weights, until one has been seen to move
+        self._has_moved = False
+        self._grad_norm = 0.0
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        result = super().compute_loss(model, inputs, *args, **kwargs)
+        if self.model.training:
+            self._window.append(inputs)
+            loss = result[0] if isinstance(result, tuple) else result
+            # Every rank must learn of it, or the others would wait for this one.
+            if self._anywhere(not torch.isfinite(loss).item()):
+                self._stop(f"the loss is {loss.item()} on this rank, and not finite on one of them")
+        return result
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        if not self._has_moved and self._before is None:
+            self._before = self._weights()
+        return super().training_step(*args, **kwargs)
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self._grad_norm = 0.0 if norm is None else float(norm)
+        # In float16 the scaler skips such an update and goes on. The norm is the same on every rank.
+        if self.accelerator.scaler is None and not math.isfinite(self._grad_norm):
+            self._stop(f"the norm of the gradient is {self._grad_norm}")
+        self._window.clear()
+        return norm
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        # The first thing after an update, before anything is saved.
+        if self._before is not None:
+            self._look_for_movement(self._before, kwargs["learning_rate"])
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+
+    def _look_for_movement(self, before: list[Tensor], learning_rate: float | None) -> None:
+        self._before = None
+        if not learning_rate or self._grad_norm == 0.0:
+            return  # nothing was to move; look again at the next update
+        moved = any(not torch.equal(old, new) for old, new in zip(before, self._weights(), strict=True))
+        self._has_moved = self._anywhere(moved)
+        if not self._has_moved:
+            raise StepFailed(
+                f"the first update (learning rate {learning_rate:g}, gradient norm {self._grad_norm:.3g}) moved no "
+                "trainable weight: either the optimiser holds other weights, or the update is too small for the "
+                "weights' precision; raise learning_rate, or use model.dtype=float32"
+            )
+
+    def _weights(self) -> list[Tensor]:
+        """Return some numbers of every trainable weight, or of this rank's part of it."""
+        samples = []
+        for weight in self.model.parameters():
+            if weight.requires_grad:
+                flat = getattr(weight, "ds_tensor", weight).detach().flatten()  # ZeRO-3 keeps a slice here
+                samples.append(flat[:: max(1, flat.numel() // _SAMPLE)].clone())
+        return samples
+
+    def _anywhere(self, condition: bool) -> bool:
+        """Whether it is so on any rank; asked by all of them together."""
+        flag = torch.tensor(float(condition), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, reduction="sum").item() > 0.0)
+
+    def _stop(self, trouble: str) -> None:
+        """Keep the batches since the last update and raise; called on every rank."""
+        step = self.state.global_step + 1
+        file = Path(self.args.output_dir).parent / FOLDER / f"step-{step}-rank-{self.args.process_index}.pt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({"step": step, "trouble": trouble, "batches": self._window}, file)
+        last = self._last_checkpoint()
+        good = "there is no checkpoint yet" if last is None else f"the last good checkpoint is {last}"
+        raise StepFailed(
+            f"at optimiser step {step} {trouble}. The batch is kept in {file} (torch.load reads it); {good}. "
+            "Lower learning_rate, or take the rows out that did it"
+        )

@@ -1,0 +1,71 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from r1exp.algorithm.guards import FOLDER
+from r1exp.algorithm.trainers import Grpo
+from r1exp.errors import StepFailed
+
+pytestmark = pytest.mark.slow
+
+
+class Infinite(Grpo):
+    """A loss that is not finite from the second optimiser step on."""
+
+    def _compute_loss(self, model: torch.nn.Module, inputs: dict) -> torch.Tensor:
+        loss = super()._compute_loss(model, inputs)
+        return loss * float("inf") if self.state.global_step == 1 else loss
+
+
+class Exploding(Grpo):
+    """A finite loss whose gradient is not: sqrt at 0."""
+
+    def _compute_loss(self, model: torch.nn.Module, inputs: dict) -> torch.Tensor:
+        weight = next(model.parameters())
+        return super()._compute_loss(model, inputs) + ((weight * 0.0).sum() ** 2).sqrt()
+
+
+@pytest.mark.parametrize(
+    ("trainer", "step", "what"),
+    [(Infinite, 2, "the loss is"), (Exploding, 1, "the norm of the gradient is nan")],
+)
+def test_what_is_not_finite_stops_the_step_and_keeps_the_batch(
+    grpo: Callable[..., Grpo], tmp_path: Path, trainer: type[Grpo], step: int, what: str
+) -> None:
+    stopped = grpo(trainer=trainer)
+    with pytest.raises(StepFailed, match=f"at optimiser step {step} {what}") as raised:
+        stopped.train()
+    kept = torch.load(tmp_path / FOLDER / f"step-{step}-rank-0.pt", weights_only=True)
+    assert kept["batches"][0]["completion_ids"].shape[0] == 8
+    assert "there is no checkpoint yet" in str(raised.value)
+    assert all(torch.isfinite(weight).all() for weight in stopped.model.parameters())
+
+
+def test_the_message_names_the_last_good_checkpoint(grpo: Callable[..., Grpo]) -> None:
+    stopped = grpo(trainer=Infinite)
+    stopped._last_checkpoint = lambda: Path("checkpoints/checkpoint-7")
+    with pytest.raises(StepFailed, match="the last good checkpoint is checkpoints/checkpoint-7"):
+        stopped.train()
+
+
+def test_a_first_update_that_moves_nothing_is_an_error(grpo: Callable[..., Grpo]) -> None:
+    stuck = grpo(max_grad_norm=1.0)
+    elsewhere = [torch.nn.Parameter(torch.zeros(2))]
+    stuck.optimizer = torch.optim.AdamW(elsewhere, lr=1e-2)  # holds none of the model's weights
+    with pytest.raises(StepFailed, match="moved no trainable weight"):
+        stuck.train()
+
+
+def test_an_update_too_small_for_bfloat16_is_an_error(grpo: Callable[..., Grpo]) -> None:
+    rounded = grpo(learning_rate=1e-12)
+    rounded.model.to(torch.bfloat16)
+    with pytest.raises(StepFailed, match=r"use model\.dtype=float32"):
+        rounded.train()
+
+
+def test_a_step_without_a_gradient_is_no_error(grpo: Callable[..., Grpo]) -> None:
+    flat = grpo(reward=lambda completion_ids, **_: [1.0] * len(completion_ids), max_steps=1)
+    flat.train()
+    assert not flat._has_moved
