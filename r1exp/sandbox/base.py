@@ -26,7 +26,8 @@ class Limits(Settings):
 
     cpu_seconds: PositiveFloat = 4.0  # CPU seconds a case
     wall_seconds: PositiveFloat = 10.0  # seconds a case, sleeping included
-    total_seconds: PositiveFloat = 60.0  # wall seconds of all cases together; the rest time out
+    total_seconds: PositiveFloat = 60.0  # wall seconds of all cases together; then the rest time out
+    max_timeouts: PositiveInt = 3  # cases that may time out; then the rest do too, without being run
     compile_seconds: PositiveFloat = 30.0  # wall seconds to compile, once per submission
     memory_mib: PositiveInt = 512  # MiB of all processes of a case together
     num_processes: PositiveInt = 32  # processes and threads at once
@@ -76,9 +77,10 @@ class CaseResult:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """Nothing can be said about the submission, and why."""
+    """Nothing can be said about the submission."""
 
-    reason: str
+    reason: str  # short, to be counted
+    detail: str  # for a person: what was found and what to do about it
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,15 @@ class Execution:
 
 
 class SandboxDownError(Exception):
-    """The sandbox, not the program, failed. The message is the reason to abstain."""
+    """The sandbox, not the program, failed. The message says what was found and what to do about it."""
+
+    reason = "sandbox unavailable"
+
+
+class CheckerBrokenError(SandboxDownError):
+    """The program that should judge an output cannot."""
+
+    reason = "checker broken"
 
 
 class CompileFailedError(Exception):

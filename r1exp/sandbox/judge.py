@@ -16,6 +16,7 @@ from r1exp.sandbox.base import (
     Case,
     CaseResult,
     Checker,
+    CheckerBrokenError,
     CompileFailedError,
     Execute,
     Execution,
@@ -53,7 +54,7 @@ def run(
     except CompileFailedError as failed:
         return [CaseResult("compile_error", detail=str(failed)[-_DETAIL:])] * len(cases)
     except SandboxDownError as down:
-        return Unavailable(str(down))
+        return Unavailable(down.reason, str(down))
 
 
 def _batches(
@@ -70,8 +71,9 @@ def _batches(
     with ThreadPoolExecutor(max_workers=batch) as pool:
         for start in range(0, len(cases), batch):
             some = cases[start : start + batch]
-            if spent > limits.total_seconds:
-                late = f"not run: the cases before took {spent:.0f} of {limits.total_seconds:g} seconds"
+            num_timeouts = sum(result.outcome == "timeout" for result in results)
+            if spent > limits.total_seconds or num_timeouts >= limits.max_timeouts:
+                late = f"not run: the cases before took {spent:.0f} seconds and {num_timeouts} timed out"
                 results += [CaseResult("timeout", detail=late)] * len(some)
                 continue
             together = map if len(some) == 1 else pool.map  # a thread for one is a waste
@@ -110,7 +112,7 @@ class _Judge:
             return score
         if self._score(checker, case, case.expected) == 1.0:
             return 0.0  # a sound checker that cannot read this output
-        raise SandboxDownError("the checker of this problem does not accept the expected output")
+        raise CheckerBrokenError("the checker of this problem does not accept the expected output")
 
     def _score(self, checker: Checker, case: Case, produced: str) -> float | None:
         files = {_INPUT: case.stdin, _EXPECTED: case.expected, _PRODUCED: produced}
@@ -120,7 +122,7 @@ class _Judge:
         try:
             done = self._prepared(checker)(Invocation(args=names, files=files))
         except CompileFailedError as failed:  # not the submission's fault
-            raise SandboxDownError(f"the checker does not compile: {str(failed)[-_DETAIL:]}") from failed
+            raise CheckerBrokenError(f"the checker does not compile: {str(failed)[-_DETAIL:]}") from failed
         if done.ended != "exited":
             return None
         return _testlib(done) if checker.protocol == "testlib" else _printed_score(done)

@@ -130,7 +130,7 @@ def test_a_machine_that_is_lost_gives_no_score(e2b: Any, broken: str) -> None:
     )
     answer = run(settings(), ADD, CASES, Limits())
     assert isinstance(answer, Unavailable)
-    assert "E2B could not" in answer.reason
+    assert "E2B could not" in answer.detail
 
 
 def test_no_service_and_no_key_give_no_score(e2b: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,4 +139,4 @@ def test_no_service_and_no_key_give_no_score(e2b: Any, monkeypatch: pytest.Monke
     monkeypatch.delenv("E2B_API_KEY")
     answer = run(settings(), ADD, CASES, Limits())
     assert isinstance(answer, Unavailable)
-    assert "API key" in answer.reason
+    assert "API key" in answer.detail

@@ -98,7 +98,8 @@ def test_a_checker_decides(produced: str, checker: Checker, outcome: str, score:
 def test_a_broken_checker_scores_nobody(checker: Checker, stdin: str, reason: str) -> None:
     answer = scores("42", checker, stdin=stdin)
     assert isinstance(answer, Unavailable)
-    assert reason in answer.reason
+    assert answer.reason == "checker broken"
+    assert reason in answer.detail
 
 
 def test_a_checker_does_not_judge_what_crashed() -> None:

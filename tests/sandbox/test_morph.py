@@ -106,4 +106,4 @@ def test_no_service_and_no_key_give_no_score(
     monkeypatch.setenv("MORPH_CONFIG_PATH", str(tmp_path_factory.mktemp("no") / "profile"))
     answer = run(settings(), ADD, CASES, Limits())
     assert isinstance(answer, Unavailable)
-    assert "MORPH_API_KEY" in answer.reason
+    assert "MORPH_API_KEY" in answer.detail

@@ -179,14 +179,14 @@ def test_a_busy_server_is_asked_again_and_then_gives_no_score(
     assert answer[0].outcome == "passed"
     answer = run(settings(service), ADD, [Case("1 2", "3")], Limits())
     assert isinstance(answer, Unavailable)
-    assert "3 times" in answer.reason
+    assert "3 times" in answer.detail
     assert not replies
 
 
 def test_a_server_that_is_not_there_gives_no_score() -> None:
     answer = run(Piston(urls=("http://127.0.0.1:9/api/v2",), **QUICK), ADD, [Case("1 2", "3")], Limits())
     assert isinstance(answer, Unavailable)
-    assert "refused" in answer.reason
+    assert "refused" in answer.detail
 
 
 def test_a_slow_server_gives_no_score_within_the_patience(service: Any) -> None:
@@ -219,7 +219,7 @@ def test_reason_of_a_refusal_is_the_server_s(service: Any) -> None:
     service.respond = lambda method, path, body: (400, b'{"message": "python-9 runtime is unknown"}')
     answer = run(settings(service), ADD, [Case("1 2", "3")], Limits())
     assert isinstance(answer, Unavailable)
-    assert "python-9 runtime is unknown" in answer.reason
+    assert "python-9 runtime is unknown" in answer.detail
 
 
 def test_no_more_requests_at_once_than_allowed(service: Any) -> None:

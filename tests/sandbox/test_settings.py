@@ -58,5 +58,5 @@ def test_a_client_that_is_not_installed_is_named(
     settings: Remote = READ.validate_json(text, strict=True)
     answer = run(settings, Submission("python", "print(1)"), [Case("", "1")], Limits())
     assert isinstance(answer, Unavailable)
-    assert f"pip install {package}" in answer.reason
+    assert f"pip install {package}" in answer.detail
     assert f"pip install {package}" in (settings.check() or "")
