@@ -28,6 +28,8 @@ class KlControl(Trainer):
         kl: Started at the `beta` that was typed.
     """
 
+    beta: float  # TRL's
+
     def __init__(self, *args: Any, kl: KlController, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.kl = kl

@@ -13,13 +13,20 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from trl import GRPOConfig
 
+from r1exp.algorithm.critic import separate_critic, shared_critic
+from r1exp.algorithm.kl_control import TRACKED_ZERO
 from r1exp.algorithm.kl_controller import AdaptiveKl, FixedKl, KlController
+from r1exp.algorithm.ppo import Ppo, PpoConfig, PpoOptions
 from r1exp.algorithm.trainers import Grpo
 from r1exp.model.settings import ModelSettings
 from r1exp.model.tiny import build_tiny
 from r1exp.prompt.chat import CHAT_TEMPLATE
 
 FIXED = FixedKl(kind="fixed")
+PPO = {
+    "gamma": 1.0, "lam": 0.95, "value_coefficient": 0.5, "value_clip": 0.2, "whiten_advantages": True,
+    "critic_learning_rate": 1e-2,
+}  # fmt: skip
 CONF = Path(__file__).parents[2] / "conf" / "model" / "tiny.yaml"
 SMALL = {
     "hidden_size": 32,
@@ -88,6 +95,40 @@ def grpo(tiny: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Call
             model=AutoModelForCausalLM.from_pretrained(tiny), reward_funcs=reward, args=GRPOConfig(**given),
             train_dataset=rows(), processing_class=tokenizer, peft_config=lora,
             last_checkpoint=lambda: None, kl=KlController(kl, given["beta"]),
+        )  # fmt: skip
+
+    return build
+
+
+@pytest.fixture
+def ppo(tiny: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Callable[..., Ppo]:
+    """A function that builds a PPO trainer with a `separate`, `shared` or `zero` critic."""
+    critics = {
+        "separate": lambda policy: separate_critic(str(tiny), tokenizer, policy.dtype),
+        "shared": shared_critic,
+        "zero": None,
+    }
+
+    def build(
+        critic: str = "separate",
+        reward: Callable[..., Any] = evenness,
+        kl: KlController | None = None,
+        lora: LoraConfig | None = None,
+        options: dict[str, Any] | None = None,
+        **changes: Any,
+    ) -> Ppo:
+        plain = {
+            "loss_type": "dapo",
+            "beta": TRACKED_ZERO,
+            "steps_per_generation": 2,
+            "per_device_train_batch_size": 4,
+        }
+        return Ppo(
+            model=AutoModelForCausalLM.from_pretrained(tiny), reward_funcs=reward,
+            args=PpoConfig(**arguments(tmp_path, **{**plain, **changes})), train_dataset=rows(),
+            processing_class=tokenizer, peft_config=lora, last_checkpoint=lambda: None,
+            kl=kl or KlController(FIXED, 0.05), critic=critics[critic],
+            options=PpoOptions(**{**PPO, **(options or {})}),
         )  # fmt: skip
 
     return build

@@ -1,0 +1,132 @@
+"""What will this completion be worth? A critic that estimates it before each token, inside the policy's forward.
+
+`separate`: a model of its own, of any size, with a value head. `shared`: a value head on the policy's
+own trunk. Both are a submodule `critic` of the policy and speak through the policy's forward: one module
+for DistributedDataParallel and DeepSpeed to wrap, one backward pass through everything. (A critic
+called beside the wrapped policy makes DDP raise `mark a variable ready only once`.) The values leave as
+a field of the output, where DDP looks for what needs a gradient.
+
+The value head starts at zero, so that nothing is expected before anything was learned.
+
+Shapes: B completions, S tokens of prompt and completion.
+"""
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+
+import torch
+from accelerate.utils import is_peft_model
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
+from trl.trainer.utils import FusedCausalLMOutput, disable_dropout_in_model
+
+from r1exp.errors import Refused
+
+NAME = "critic"  # of the submodule
+
+
+@dataclass
+class ValuedOutput(FusedCausalLMOutput):
+    """TRL's output of the policy with the critic's values, (B, S - 1): before each next token."""
+
+    state_values: Tensor | None = None  # `values` is a method of every model output
+
+
+class Critic(nn.Module):
+    """A value head, on a backbone of its own or on hidden states that it is handed."""
+
+    def __init__(self, hidden_size: int, backbone: nn.Module | None, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(hidden_size, 1, dtype=dtype)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, ids_bs: Tensor, mask_bs: Tensor, hidden_bsd: Tensor | None) -> Tensor:
+        """Return float32 values before each next token, (B, S - 1)."""
+        if self.backbone is not None:
+            hidden_bsd = self.backbone(
+                input_ids=ids_bs, attention_mask=mask_bs, use_cache=False
+            ).last_hidden_state
+        assert hidden_bsd is not None
+        return self.head(hidden_bsd[:, :-1]).squeeze(-1).float()
+
+
+def separate_critic(path: str, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype) -> Critic:
+    """Return a critic whose backbone is the model at `path`: a policy's or a reward model's.
+
+    `from_pretrained`, because under ZeRO-3 it alone splits the weights while they load.
+
+    Raises:
+        Refused: the backbone has no embedding for some token of the policy.
+    """
+    backbone = AutoModel.from_pretrained(path, dtype=dtype)
+    config = backbone.config.get_text_config()
+    if config.vocab_size < len(tokenizer):
+        raise Refused(
+            f"the critic at {path} embeds {config.vocab_size} tokens and the policy writes {len(tokenizer)}; "
+            "both must read the same tokens: give algorithm.critic.path a model of the policy's family"
+        )
+    disable_dropout_in_model(backbone)
+    return Critic(config.hidden_size, backbone, dtype)
+
+
+def shared_critic(policy: PreTrainedModel) -> Critic:
+    """Return a value head for the policy's own trunk."""
+    return Critic(policy.config.get_text_config().hidden_size, None, policy.dtype)
+
+
+def attach(policy: PreTrainedModel, critic: Critic) -> None:
+    """Make `critic` a submodule of the policy and let the policy's scoring forward return its values.
+
+    The policy has TRL's fused head already (`add_fused_lm_head`, TRL 1.16). Generation never asks for
+    values and costs what it did.
+    """
+    inner = policy.get_base_model() if is_peft_model(policy) else policy
+    scored = inner.forward
+    setattr(inner, NAME, critic)
+
+    @functools.wraps(type(inner).forward)  # `generate` checks its arguments against the signature
+    def forward(self: Any, *args: Any, fused_lm_head: bool = False, **kwargs: Any) -> Any:
+        if not fused_lm_head:
+            return scored(*args, **kwargs)
+        with _watched(inner.base_model) as hidden:
+            output = scored(*args, fused_lm_head=True, **kwargs)
+        shared_bsd = hidden[-1] if critic.backbone is None else None
+        values_bs = getattr(self, NAME)(kwargs["input_ids"], kwargs["attention_mask"], shared_bsd)
+        return ValuedOutput(**output, state_values=values_bs)
+
+    inner.forward = MethodType(forward, inner)
+
+
+@contextmanager
+def _watched(trunk: nn.Module) -> Iterator[list[Tensor]]:
+    """Yield a list that receives the last hidden states of the trunk."""
+    seen: list[Tensor] = []
+    handle = trunk.register_forward_hook(lambda module, inputs, output: seen.append(output.last_hidden_state))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def without_critic(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of the policy alone."""
+    return {name: weight for name, weight in weights.items() if not _is_critic(name)}
+
+
+def critic_alone(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of the critic under the names that its own `load_state_dict` knows."""
+    return {
+        name.partition(f"{NAME}.")[2]: weight.contiguous()
+        for name, weight in weights.items()
+        if _is_critic(name)
+    }
+
+
+def _is_critic(name: str) -> bool:
+    return name.removeprefix("base_model.model.").startswith(f"{NAME}.")
