@@ -8,12 +8,18 @@ from pathlib import Path
 import torch
 from huggingface_hub.errors import HFValidationError
 from peft import LoraConfig, PeftModel
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from r1exp.errors import Refused
 from r1exp.files import whole_folder
+from r1exp.model.locate import check_hub
 from r1exp.model.settings import ModelSettings
 from r1exp.prompt.chat import CHAT_TEMPLATE
+
+# What the library raises on files that are missing, cut short, of another kind, or of other sizes,
+# and on an attention implementation that is not installed.
+_BROKEN = (OSError, ValueError, KeyError, RuntimeError, ImportError, HFValidationError, SafetensorError)
 
 
 def load_tokenizer(path: str, settings: ModelSettings) -> PreTrainedTokenizerBase:
@@ -23,12 +29,18 @@ def load_tokenizer(path: str, settings: ModelSettings) -> PreTrainedTokenizerBas
     token pads with its end token.
 
     Raises:
-        Refused: there is no tokenizer at `path`.
+        Refused: there is no tokenizer at `path`, or it has no end token.
     """
+    check_hub(path, settings.revision)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, revision=settings.revision)
-    except (OSError, ValueError, HFValidationError) as error:
+    except _BROKEN as error:
         raise Refused(_message(path, "tokenizer", error)) from error
+    if tokenizer.eos_token is None:
+        raise Refused(
+            f"model.path={path}: its tokenizer has no end token, so no completion could ever end; "
+            "set eos_token in its tokenizer_config.json, or choose another model"
+        )
     if tokenizer.chat_template is None:
         tokenizer.chat_template = CHAT_TEMPLATE
     if tokenizer.pad_token is None:
@@ -40,17 +52,29 @@ def load_policy(path: str, settings: ModelSettings) -> PreTrainedModel:
     """Return the model with weights of `settings.dtype`.
 
     Raises:
-        Refused: there is no causal language model at `path`.
+        Refused: there is no causal language model at `path`, or some of its weights are missing.
     """
+    check_hub(path, settings.revision)
     attention = (
         {} if settings.attn_implementation is None else {"attn_implementation": settings.attn_implementation}
     )
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            path, revision=settings.revision, dtype=getattr(torch, settings.dtype), **attention
+        model, found = AutoModelForCausalLM.from_pretrained(
+            path,
+            revision=settings.revision,
+            dtype=getattr(torch, settings.dtype),
+            output_loading_info=True,
+            **attention,
         )
-    except (OSError, ValueError, HFValidationError) as error:
+    except _BROKEN as error:
         raise Refused(_message(path, "model", error)) from error
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise Refused(
+            f"model.path={path}: {len(missing)} weights are missing there, {missing[0]} for one, and would be "
+            "random; the files are incomplete or belong to another config.json: copy the model again"
+        )
+    return model
 
 
 def peft_config(settings: ModelSettings) -> LoraConfig | None:
@@ -79,7 +103,7 @@ def save_artifact(
 
 
 def _message(path: str, what: str, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0]
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return (
         f"model.path={path}: no {what} can be loaded from there ({reason}); give a folder that `from_pretrained` "
         "loads, or a hub id that this machine can reach or has in its cache"

@@ -1,4 +1,8 @@
-"""Where is the model that `model.path` names: a folder, an earlier run, or the hub? Torch-free, offline."""
+"""Where is the model that `model.path` names: a folder, an earlier run, or the hub? Torch-free.
+
+`locate` never asks the network; `check_hub` asks it once, and says within seconds what the
+library would say after minutes of trying again.
+"""
 
 import re
 from pathlib import Path
@@ -6,43 +10,118 @@ from pathlib import Path
 from r1exp.errors import Refused
 from r1exp.files import read_json
 from r1exp.model.settings import ModelSettings
+from r1exp.model.tiny import check_tiny
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
+_PATIENCE = 10.0  # seconds to wait for the hub
 
 
 def locate(settings: ModelSettings) -> Path | str | None:
     """Return the folder of the model, or its hub id, or None where the model is built here.
 
-    The directory of a run stands for the model of its last finished training step.
+    The directory of a run stands for the model of its last finished training step, and the
+    directory of a step for its model.
 
     Raises:
-        Refused: a path that is neither a model, nor a run that made one, nor a hub id.
+        Refused: a path that is neither a model, nor a run that made one, nor a hub id; or a model that
+            cannot be built as set.
     """
     if settings.path is None:
+        check_tiny(settings)
         return None
     folder = Path(settings.path).expanduser()
+    if not folder.exists() and _HUB_ID.fullmatch(settings.path):
+        return settings.path
+    if settings.revision is not None:
+        raise Refused(
+            f"model.revision={settings.revision} chooses a version on the hub, and model.path={settings.path} "
+            "is no hub id; drop model.revision"
+        )
+    return _model_in(folder, settings.path)
+
+
+def check_hub(path: str, revision: str | None) -> None:
+    """Refuse a hub id that is in no cache and that the hub does not give out.
+
+    Raises:
+        Refused: no such model or revision, no access to it, or no network.
+    """
+    if Path(path).exists() or not _HUB_ID.fullmatch(path):
+        return
+    import httpx  # what huggingface_hub speaks through
+    from huggingface_hub import HfApi, constants, try_to_load_from_cache
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
+
+    if isinstance(try_to_load_from_cache(path, "config.json", revision=revision), str):
+        return
+    what = path if revision is None else f"{path} at revision {revision}"
+    elsewhere = "copy it to a folder of this machine and give that as model.path, or use model=tiny, which is built here"
+    if constants.is_offline_mode():
+        raise Refused(
+            f"model.path={what} is not in the cache, and HF_HUB_OFFLINE forbids to download it; {elsewhere}"
+        )
+    try:
+        HfApi().model_info(path, revision=revision, timeout=_PATIENCE)
+    except GatedRepoError as error:
+        raise Refused(
+            f"model.path={what} is gated: accept its licence on https://huggingface.co/{path}, "
+            "then type `hf auth login`"
+        ) from error
+    except HfHubHTTPError as error:
+        raise Refused(
+            f"model.path={what}: the hub does not know it, or not for you ({_first_line(error)}); check the name, "
+            "and type `hf auth login` if it is private"
+        ) from error
+    except httpx.HTTPError as error:
+        raise Refused(
+            f"model.path={what} is not in the cache, and the hub cannot be reached ({_first_line(error)}); {elsewhere}"
+        ) from error
+
+
+def _model_in(folder: Path, typed: str) -> Path:
+    """Return the folder of the model itself."""
     if (folder / "config.json").is_file():
         return folder
     if (folder / "manifest.json").is_file():
         return _model_of_run(folder)
+    if (folder / "step.json").is_file():
+        return _model_of_step(folder)
+    if (folder / "adapter_config.json").is_file():
+        raise Refused(
+            f"model.path={typed}: the folder holds adapters without their model; merge them first "
+            "(peft: `merge_and_unload`, then `save_pretrained`) and give that folder"
+        )
     if folder.is_dir():
         raise Refused(
-            f"model.path={settings.path}: the folder holds neither a model (config.json) nor a run (manifest.json)"
+            f"model.path={typed}: the folder holds neither a model (config.json), nor a run (manifest.json), "
+            "nor a step (step.json); give one that does"
         )
-    if folder.exists() or not _HUB_ID.fullmatch(settings.path):
-        raise Refused(
-            f"model.path={settings.path}: there is no such folder, and a hub id looks like owner/name; "
-            "give a folder with config.json, the directory of a run, or a hub id"
-        )
-    return settings.path
+    raise Refused(
+        f"model.path={typed}: there is no such folder, and a hub id looks like owner/name; "
+        "give a folder with config.json, the directory of a run, or a hub id"
+    )
 
 
 def _model_of_run(run: Path) -> Path:
     for status in sorted(run.glob("steps/*/status.json"), reverse=True):
-        content = read_json(status)
-        is_model = (content.get("artifact") or {}).get("kind") == "model"
-        if content["state"] == "done" and is_model:
+        if _has_model(status):
             return status.parent / "artifact"
     raise Refused(
         f"model.path={run}: no step of that run has finished with a model; see {run / 'summary.json'}"
     )
+
+
+def _model_of_step(step: Path) -> Path:
+    status = step / "status.json"
+    if status.is_file() and _has_model(status):
+        return step / "artifact"
+    raise Refused(f"model.path={step}: that step has not finished with a model; see {status}")
+
+
+def _has_model(status: Path) -> bool:
+    content = read_json(status)
+    return content["state"] == "done" and (content.get("artifact") or {}).get("kind") == "model"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -32,27 +32,31 @@ def build_tiny(settings: ModelSettings, folder: Path) -> Path:
 
     Raises `Refused` where `model.shape.vocab_size` has no room for the tokenizer.
     """
-    if settings.shape is None or settings.init_seed is None:
-        raise ValueError("only a tiny model with a shape and a seed can be built")
-    tokens = vocabulary(_texts())
-    check_vocabulary_fits(settings.shape, len(tokens))
+    shape, seed, tokens = check_tiny(settings)
     with whole_folder(folder) as unfinished:
-        _write_config(settings.shape, unfinished)
-        weights = random_weights(settings.shape, settings.init_seed)
+        _write_config(shape, unfinished)
+        weights = random_weights(shape, seed)
         save_file(weights, unfinished / "model.safetensors", metadata={"format": "pt"})
-        longest = settings.shape.max_position_embeddings
-        save_tokenizer(build_tokenizer(tokens), unfinished, max_length=longest)
+        save_tokenizer(build_tokenizer(tokens), unfinished, max_length=shape.max_position_embeddings)
     return folder
 
 
-def check_vocabulary_fits(shape: ModelShape, num_tokens: int) -> None:
-    """Refuse a shape whose embedding is shorter than the tokenizer."""
-    if shape.vocab_size < num_tokens:
+def check_tiny(settings: ModelSettings) -> tuple[ModelShape, int, list[str]]:
+    """Return the shape, the seed and the tokens of a model that can be built.
+
+    Raises:
+        Refused: `model.shape.vocab_size` has no room for the tokenizer.
+    """
+    if settings.shape is None or settings.init_seed is None:
+        raise ValueError("only a tiny model with a shape and a seed can be built")
+    tokens = vocabulary(_texts())
+    if settings.shape.vocab_size < len(tokens):
         raise Refused(
-            f"model.shape.vocab_size={shape.vocab_size}, but the tokenizer of the tiny model has "
-            f"{num_tokens} tokens and each needs a row of the embedding; "
-            f"type model.shape.vocab_size={num_tokens} or more"
+            f"model.shape.vocab_size={settings.shape.vocab_size}, but the tokenizer of the tiny model has "
+            f"{len(tokens)} tokens and each needs a row of the embedding; "
+            f"type model.shape.vocab_size={len(tokens)} or more"
         )
+    return settings.shape, settings.init_seed, tokens
 
 
 def random_weights(shape: ModelShape, seed: int) -> dict[str, np.ndarray]:
