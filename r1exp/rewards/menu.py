@@ -5,8 +5,11 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Tag
 
 from r1exp.rewards.accuracy import Accuracy
+from r1exp.rewards.cf_code import CfCode
+from r1exp.rewards.code import BinaryCode, Code, CodeFormat
 from r1exp.rewards.function import Function
 from r1exp.rewards.graded import Graded
+from r1exp.rewards.ioi_code import IoiCode
 from r1exp.rewards.judge import Judge
 from r1exp.rewards.language_consistency import LanguageConsistency
 from r1exp.rewards.lengths import Cosine, Length, SoftOverlong
@@ -27,10 +30,15 @@ def kind(value: Any) -> str | None:
 
 RewardSettings = Annotated[
     Annotated[Accuracy, Tag("accuracy")]
+    | Annotated[BinaryCode, Tag("binary_code")]
+    | Annotated[CfCode, Tag("cf_code")]
+    | Annotated[Code, Tag("code")]
+    | Annotated[CodeFormat, Tag("code_format")]
     | Annotated[Cosine, Tag("cosine")]
     | Annotated[Format, Tag("format")]
     | Annotated[Function, Tag("function")]
     | Annotated[Graded, Tag("graded")]
+    | Annotated[IoiCode, Tag("ioi_code")]
     | Annotated[Judge, Tag("judge")]
     | Annotated[LanguageConsistency, Tag("language_consistency")]
     | Annotated[Length, Tag("length")]

@@ -1,0 +1,113 @@
+"""Where in a completion does the program stand, and what must it do?
+
+A program stands in a fenced block, ```python ... ```, and counts only in the right place: the last
+block inside the answer's tags, or, in a style without tags, a block that ends the whole text (or a box
+that ends it). What is fenced in the reasoning is a draft.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from r1exp.prompt.settings import StyleName
+from r1exp.prompt.style import style_named
+from r1exp.sandbox.base import Case, Language
+
+FENCE: Final = "```"
+LABELS: Final[dict[Language, tuple[str, ...]]] = {  # the first is how we write it
+    "python": ("python", "python3", "py"),
+    "cpp": ("cpp", "c++", "cc", "cxx"),
+}
+LONGEST_SOURCE: Final = 65_536  # characters; Codeforces takes no more either
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block."""
+
+    label: str  # what stands behind the opening fence, in lower case
+    source: str
+    ends_text: bool  # nothing but blanks follows
+
+    def is_in(self, language: Language) -> bool:
+        """Say whether it is labelled as `language`."""
+        return self.label in LABELS[language]
+
+
+def blocks(text: str) -> Iterator[Block]:
+    """Yield every closed block of `text`, in order; linear in the text's length."""
+    lines = text.rstrip().split("\n")
+    opened: int | None = None  # line of the opening fence
+    for number, line in enumerate(lines):
+        stripped = line.strip()
+        if opened is None and stripped.startswith(FENCE):
+            opened = number
+        elif opened is not None and stripped == FENCE:
+            label = lines[opened].strip().removeprefix(FENCE).strip().lower()
+            yield Block(label, "\n".join(lines[opened + 1 : number]), number == len(lines) - 1)
+            opened = None
+
+
+def place_of_code(style: StyleName, text: str) -> str | None:
+    """Return the part of `text` where the program must stand; None when that place is absent."""
+    shape, text = style_named(style), text.rstrip()
+    answer = shape.read_answer(text) if shape.tags or text.endswith("}") else None
+    if shape.tags:
+        return answer
+    ends_with_box = style == "boxed" and answer is not None and text[:-1].rstrip().endswith(answer)
+    return answer if ends_with_box else text
+
+
+def read_program(style: StyleName, language: Language, text: str) -> str | None:
+    """Return the program of a completion, or None. A block without a label is taken at its word."""
+    place = place_of_code(style, text)
+    found = [block for block in blocks(place or "") if block.is_in(language) or not block.label]
+    if not found or not (style_named(style).tags or found[-1].ends_text):
+        return None
+    source = found[-1].source
+    return source if source.strip() and len(source) <= LONGEST_SOURCE else None
+
+
+def written(language: Language, source: str) -> str:
+    """Return `source` as a fenced block."""
+    source = source.strip("\n")
+    return source if source.startswith(FENCE) else f"{FENCE}{LABELS[language][0]}\n{source}\n{FENCE}"
+
+
+def language_named(name: Any, otherwise: Language) -> Language:
+    """Return the language that a data set's column names (python3, c++17, ...). Raises ValueError."""
+    if name is None:
+        return otherwise
+    word = str(name).lower().rstrip("0123456789. ")
+    for language, labels in LABELS.items():
+        if word in labels or str(name).lower() in labels:
+            return language
+    raise ValueError(f"the language {name!r} is none of {sorted(LABELS)}")
+
+
+def read_cases(value: Any) -> list[Case]:
+    """Return the test cases of a column; [] where there are none. Raises ValueError.
+
+    Taken: a list of {"input": text, "output": text} or of [input, output]; an object with such a list
+    as `test_cases` (open-r1's verification_info); either of them as JSON text.
+    """
+    if isinstance(value, str):
+        value = json.loads(value)  # its JSONDecodeError is a ValueError
+    if isinstance(value, Mapping):
+        value = value.get("test_cases")
+    if value is None:
+        return []
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ValueError(f"test cases must be a list, not {type(value).__name__}")
+    return [_case(item) for item in value]
+
+
+def _case(item: Any) -> Case:
+    kind = item.get("type") if isinstance(item, Mapping) else None
+    if kind not in (None, "stdin_stdout"):
+        raise ValueError(f"test cases of type {kind!r} cannot be run, only stdin_stdout")
+    pair = (item.get("input"), item.get("output")) if isinstance(item, Mapping) else tuple(item)
+    if len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+        raise ValueError("a test case must have the texts input and output")
+    return Case(*pair)
