@@ -88,13 +88,14 @@ def grpo(tiny: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Call
         kl: FixedKl | AdaptiveKl = FIXED,
         trainer: Any = Grpo,
         lora: LoraConfig | None = None,
+        extra: dict[str, Any] | None = None,
         **changes: Any,
     ) -> Grpo:
         given = arguments(tmp_path, **changes)
         return trainer(
             model=AutoModelForCausalLM.from_pretrained(tiny), reward_funcs=reward, args=GRPOConfig(**given),
             train_dataset=rows(), processing_class=tokenizer, peft_config=lora,
-            last_checkpoint=lambda: None, kl=KlController(kl, given["beta"]),
+            last_checkpoint=lambda: None, kl=KlController(kl, given["beta"]), **(extra or {}),
         )  # fmt: skip
 
     return build

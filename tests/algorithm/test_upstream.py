@@ -1,0 +1,117 @@
+"""Does a method of TRL or transformers that we override, or stand on, still read as it did?
+
+A failure names the method. Read what changed upstream, mend the override that its module's docstring
+explains, and write the new hash here. The hashes are those of TRL 1.16.0 and transformers 5.17.0.
+"""
+
+import hashlib
+import inspect
+from dataclasses import is_dataclass
+from typing import Any
+
+import pytest
+from transformers import Trainer
+from trl import GRPOTrainer, RLOOTrainer
+from trl.generation.vllm_generation import VLLMGeneration
+from trl.trainer.utils import RepeatSampler, add_fused_lm_head
+
+from r1exp.algorithm import dynamic_sampling, ppo, resume, trainers
+
+OURS = [
+    trainers.Sft, trainers.Dpo, trainers.RewardModelling, trainers.Grpo, trainers.Rloo,
+    dynamic_sampling.DynamicSampling, ppo.Ppo, ppo.PpoConfig, resume.EpochRepeatSampler,
+]  # fmt: skip
+
+# Not overridden, but an override stands on how it works.
+STOOD_ON = [
+    GRPOTrainer._prepare_inputs,  # the buffer that a checkpoint keeps
+    RLOOTrainer._prepare_inputs,
+    Trainer._inner_training_loop,  # the order of loading, skipping and stepping
+    Trainer._prepare_for_training,
+    Trainer._init_training_state,
+    RepeatSampler.__init__,
+    add_fused_lm_head,  # what the critic's forward wraps
+    VLLMGeneration._iter_named_params,  # what the critic is taken out of
+]
+
+KNOWN: dict[str, str] = {
+    "transformers.trainer.Trainer._get_grad_norm": "913ba6f52f07",
+    "transformers.trainer.Trainer._init_training_state": "8fbd17ebb7d3",
+    "transformers.trainer.Trainer._inner_training_loop": "59b69168df65",
+    "transformers.trainer.Trainer._load_from_checkpoint": "4711d0506786",
+    "transformers.trainer.Trainer._load_optimizer_and_scheduler": "bdcb956f06c4",
+    "transformers.trainer.Trainer._maybe_log_save_evaluate": "af101534f0f7",
+    "transformers.trainer.Trainer._prepare_for_training": "0a4d89b3fdfd",
+    "transformers.trainer.Trainer._run_epoch": "ebe374933064",
+    "transformers.trainer.Trainer._save": "bf720120f407",
+    "transformers.trainer.Trainer.create_optimizer": "daff86cde6cc",
+    "trl.generation.vllm_generation.VLLMGeneration._iter_named_params": "baab615d5c7b",
+    "trl.trainer.dpo_trainer.DPOTrainer.__init__": "632f447c71dc",
+    "trl.trainer.dpo_trainer.DPOTrainer._save_checkpoint": "b6ee0a370c26",
+    "trl.trainer.dpo_trainer.DPOTrainer.compute_loss": "c453890e84be",
+    "trl.trainer.dpo_trainer.DPOTrainer.training_step": "bba41f264647",
+    "trl.trainer.grpo_config.GRPOConfig.__post_init__": "e833cd8d6b46",
+    "trl.trainer.grpo_trainer.GRPOTrainer.__init__": "18f01b7a46c9",
+    "trl.trainer.grpo_trainer.GRPOTrainer._calculate_rewards": "736ae29b0838",
+    "trl.trainer.grpo_trainer.GRPOTrainer._compute_loss": "80295546bbdb",
+    "trl.trainer.grpo_trainer.GRPOTrainer._generate_and_score_completions": "1fa48922792d",
+    "trl.trainer.grpo_trainer.GRPOTrainer._get_per_token_logps_and_entropies": "ea73c3909275",
+    "trl.trainer.grpo_trainer.GRPOTrainer._get_train_sampler": "36497afb4d31",
+    "trl.trainer.grpo_trainer.GRPOTrainer._load_optimizer_and_scheduler": "5c1772becdfd",
+    "trl.trainer.grpo_trainer.GRPOTrainer._prepare_inputs": "f824e7fb0714",
+    "trl.trainer.grpo_trainer.GRPOTrainer._save_checkpoint": "ec91bde12364",
+    "trl.trainer.grpo_trainer.GRPOTrainer.compute_loss": "a2d6ef8bd29c",
+    "trl.trainer.grpo_trainer.GRPOTrainer.training_step": "9e18632f7dd8",
+    "trl.trainer.reward_trainer.RewardTrainer.__init__": "e30bea5e95aa",
+    "trl.trainer.reward_trainer.RewardTrainer._save_checkpoint": "b6ee0a370c26",
+    "trl.trainer.reward_trainer.RewardTrainer.compute_loss": "ec4fad890ecf",
+    "trl.trainer.reward_trainer.RewardTrainer.training_step": "bba41f264647",
+    "trl.trainer.rloo_trainer.RLOOTrainer.__init__": "127fcebf344f",
+    "trl.trainer.rloo_trainer.RLOOTrainer._get_train_sampler": "36497afb4d31",
+    "trl.trainer.rloo_trainer.RLOOTrainer._prepare_inputs": "f824e7fb0714",
+    "trl.trainer.rloo_trainer.RLOOTrainer._save_checkpoint": "b6ee0a370c26",
+    "trl.trainer.rloo_trainer.RLOOTrainer.compute_loss": "3fc1ac07b5c4",
+    "trl.trainer.rloo_trainer.RLOOTrainer.training_step": "9e18632f7dd8",
+    "trl.trainer.sft_trainer.SFTTrainer.__init__": "90b61e42b690",
+    "trl.trainer.sft_trainer.SFTTrainer._save_checkpoint": "b6ee0a370c26",
+    "trl.trainer.sft_trainer.SFTTrainer.compute_loss": "ca448211ff65",
+    "trl.trainer.sft_trainer.SFTTrainer.training_step": "bba41f264647",
+    "trl.trainer.utils.RepeatSampler.__init__": "7898b11a3b9e",
+    "trl.trainer.utils.RepeatSampler.__iter__": "d80412d80424",
+    "trl.trainer.utils.add_fused_lm_head": "422d009f04b6",
+}
+
+
+def overridden(cls: type) -> dict[str, Any]:
+    """Return name -> upstream method for every method of ours that stands before one of theirs."""
+    found = {}
+    for position, owner in enumerate(cls.__mro__):
+        if not owner.__module__.startswith("r1exp."):
+            continue
+        written = [name for name, value in vars(owner).items() if inspect.isfunction(value)]
+        for name in written if not is_dataclass(owner) else ["__post_init__"]:  # the rest is generated
+            for upstream in cls.__mro__[position + 1 :]:
+                if upstream.__module__.startswith(("trl.", "transformers.")) and name in vars(upstream):
+                    method = inspect.unwrap(vars(upstream)[name])
+                    found[f"{upstream.__module__}.{upstream.__qualname__}.{name}"] = method
+                    break
+    return found
+
+
+def hash_of(method: Any) -> str:
+    return hashlib.sha256(inspect.getsource(inspect.unwrap(method)).encode()).hexdigest()[:12]
+
+
+METHODS: dict[str, Any] = {name: method for cls in OURS for name, method in overridden(cls).items()}
+METHODS |= {f"{method.__module__}.{method.__qualname__}": method for method in STOOD_ON}
+
+
+def test_every_method_is_known_and_no_known_one_is_gone() -> None:
+    assert METHODS.keys() == KNOWN.keys()
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_upstream_has_not_changed(name: str) -> None:
+    assert hash_of(METHODS[name]) == KNOWN.get(name), (
+        f"{name} changed upstream: read it, then look at our override"
+    )
