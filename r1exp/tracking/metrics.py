@@ -1,6 +1,7 @@
 """metrics.jsonl: one JSON object a logged row, under the trainer's own names, with `step`.
 
-JSON knows no NaN: such a value is written as null.
+JSON knows no NaN: such a value is written as null, and `not_finite` says which it was:
+`{"step": 7, "loss": null, "not_finite": {"loss": "nan"}}`.
 """
 
 import json
@@ -39,7 +40,10 @@ class MetricsFile:
 def loggable(logs: Mapping[str, Any], step: int) -> dict[str, Any]:
     """Return the numbers of a trainer's log as a row: `step` first, NaN and infinities as None."""
     row: dict[str, Any] = {"step": step}
+    not_finite: dict[str, str] = {}
     for key, value in logs.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            not_finite[key] = str(float(value))
         if isinstance(value, bool | int | float) or value is None:
-            row[key] = None if isinstance(value, float) and not math.isfinite(value) else value
-    return row
+            row[key] = None if key in not_finite else value
+    return {**row, "not_finite": not_finite} if not_finite else row

@@ -6,7 +6,17 @@ from r1exp.tracking.metrics import MetricsFile, loggable
 
 def test_a_row_keeps_the_trainers_names_and_turns_nan_into_null() -> None:
     logs = {"kl": 0.1, "reward": float("nan"), "epoch": 1, "note": "text", "grad_norm": float("inf")}
-    assert loggable(logs, 3) == {"step": 3, "kl": 0.1, "reward": None, "epoch": 1, "grad_norm": None}
+    row = loggable(logs, 3)
+    assert row.pop("not_finite") == {"reward": "nan", "grad_norm": "inf"}
+    assert row == {"step": 3, "kl": 0.1, "reward": None, "epoch": 1, "grad_norm": None}
+
+
+def test_a_row_of_numbers_says_nothing_of_what_is_not_finite(tmp_path: Path) -> None:
+    assert loggable({"kl": 0.1, "rewards/judge/mean": None}, 3) == {
+        "step": 3,
+        "kl": 0.1,
+        "rewards/judge/mean": None,
+    }
 
 
 def test_rows_beyond_a_checkpoint_are_forgotten(tmp_path: Path) -> None:

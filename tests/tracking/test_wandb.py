@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
+from r1exp.errors import Refused, StepFailed
 from r1exp.tracking.settings import WandbTracking, has_api_key, resolved_mode
 from r1exp.tracking.wandb import WandbRun
 
@@ -51,7 +52,12 @@ def test_an_offline_file_holds_config_rows_summary_and_group(tmp_path: Path) -> 
     run.finish()
     found = list(records(tmp_path))
     (header,) = [record.run for record in found if record.WhichOneof("record_type") == "run"]
-    assert (header.run_id, header.display_name, header.run_group, header.job_type) == ("abc", "n/rl", "g", "rl")
+    assert (header.run_id, header.display_name, header.run_group, header.job_type) == (
+        "abc",
+        "n/rl",
+        "g",
+        "rl",
+    )
     assert {item.key: json.loads(item.value_json) for item in header.config.update}["beta"] == 0.1
     rows = [
         {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
@@ -83,3 +89,75 @@ def test_a_key_in_netrc_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password " + "k" * 40)
     (tmp_path / ".netrc").chmod(0o600)
     assert has_api_key()
+
+
+@pytest.fixture
+def no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """A machine on which nobody has logged in."""
+    for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_MODE", "WANDB_BASE_URL", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return monkeypatch
+
+
+def with_mode(mode: str) -> WandbTracking:
+    return SETTINGS.model_copy(update={"mode": mode})
+
+
+def test_online_without_a_key_is_refused_instead_of_asking(no_key: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Refused, match="wandb login"):
+        resolved_mode(with_mode("online"))
+    no_key.setenv("WANDB_MODE", "online")
+    with pytest.raises(Refused, match="WANDB_MODE says online"):
+        resolved_mode(with_mode("auto"))
+
+
+@pytest.mark.parametrize("said", ["offline", "disabled"])
+def test_auto_does_what_the_variable_says(said: str, no_key: pytest.MonkeyPatch) -> None:
+    no_key.setenv("WANDB_API_KEY", "k" * 40)
+    no_key.setenv("WANDB_MODE", said)
+    assert resolved_mode(with_mode("auto")) == said
+    assert resolved_mode(with_mode("online")) == "online"
+
+
+@pytest.mark.parametrize(
+    ("host", "permissions", "expected"),
+    [
+        pytest.param("api.wandb.ai", 0o644, True, id="readable by others"),
+        pytest.param("github.com", 0o600, False, id="another host"),
+    ],
+)
+def test_a_key_in_netrc_counts_for_its_host(
+    host: str, permissions: int, expected: bool, no_key: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "elsewhere"
+    file.write_text(f"machine {host} login user password {'k' * 40}")
+    file.chmod(permissions)
+    no_key.setenv("NETRC", str(file))
+    assert has_api_key() is expected
+
+
+def open_against_a_dead_server(mode: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> WandbRun:
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # the discard port: refused at once
+    monkeypatch.setattr("r1exp.tracking.wandb.PATIENCE", 2.0)
+    return WandbRun(
+        with_mode(mode), identity="abc", name="n", group="g", job_type="rl", config={}, folder=folder
+    )
+
+
+@pytest.mark.slow
+def test_auto_goes_on_offline_when_the_server_does_not_answer(
+    no_key: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = open_against_a_dead_server("auto", no_key, tmp_path)
+    run.log({"kl": 0.5}, step=1)
+    run.finish()
+    assert any(record.WhichOneof("record_type") == "history" for record in records(tmp_path))
+    assert "until `wandb sync`" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_online_fails_when_the_server_does_not_answer(no_key: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(StepFailed, match=r"tracking\.mode=offline"):
+        open_against_a_dead_server("online", no_key, tmp_path)
