@@ -43,13 +43,11 @@ class Accuracy(SlowReward):
     unreadable_gold: Literal["abstain", "text"] = "abstain"  # text: equal texts are right
     judges_correctness: ClassVar[bool] = True
     memory_limit: ClassVar[int | None] = 4 * 2**30  # bytes; 9^9^9^9 would take all there is
+    preload: ClassVar[tuple[str, ...]] = ("r1exp.rewards.math_verify",)
 
     @property
     def span(self) -> Span:
         return (0.0, 1.0)
-
-    def prepare(self) -> None:
-        import r1exp.rewards.math_verify  # noqa: F401 - sympy takes a second; workers only
 
     def quick(self, problem: Problem, completion: Completion, context: Context) -> Score | None:
         del context

@@ -121,10 +121,7 @@ class SlowReward(Reward):
 
     deadline: Seconds = 5.0  # seconds for one completion; then the worker is killed
     memory_limit: ClassVar[int | None] = None  # bytes of address space of the worker
-
-    def prepare(self) -> None:
-        """Import and load what `score` needs; called in the worker, outside the deadline."""
-        return
+    preload: ClassVar[tuple[str, ...]] = ()  # modules of ours that every worker has from the start
 
     def quick(self, problem: Problem, completion: Completion, context: Context) -> Score | None:
         """Return the score where it is cheap to know; None sends the completion to a worker."""

@@ -86,7 +86,9 @@ class Committee:
         self.rewards = dict(rewards)
         self._openers = dict(openers or {})
         self._opened: dict[str, BatchScorer] = {}
-        self._pool = WorkerPool(num_workers)
+        slow = [reward for reward in self.rewards.values() if isinstance(reward, SlowReward)]
+        modules = dict.fromkeys(module for reward in slow for module in reward.preload)
+        self._pool = WorkerPool(num_workers, preload=list(modules))
 
     @property
     def names(self) -> list[str]:

@@ -177,6 +177,7 @@ def _content(body: str) -> str:
 
 
 def _shown(text: str, max_characters: int) -> str:
+    text = text.encode("utf-8", errors="replace").decode()  # half a surrogate pair cannot be sent
     if len(text) <= max_characters:
         return text
     half = max_characters // 2

@@ -1,7 +1,7 @@
 """How can a scorer that hangs cost no more than its deadline? It runs in a process that can be killed.
 
-A pool keeps its workers alive between batches, because what they import takes seconds. A job's
-time starts when its worker says so. A worker that overstays is killed with all it started and
+A pool keeps its workers alive between batches, because what they import takes seconds, and forks
+new ones from a process that has imported it already. A job's time starts when its worker says so. A worker that overstays is killed with all it started and
 replaced, and the job's completions abstain with reason `timeout`; one that dies is replaced as
 well. Threads and signals give no such bound: math-verify's own timeout is a signal, which needs the
 main thread and cannot interrupt C code.
@@ -17,10 +17,12 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.reduction import send_handle
 from typing import Any
 
+from r1exp.errors import StepFailed
 from r1exp.rewards.base import TIMEOUT, Abstain, Score
-from r1exp.rewards.worker_process import STARTED, Job
+from r1exp.rewards.worker_process import FORK, STARTED, Job
 
 DIED = Abstain("worker died")
 NOT_READY = Abstain("worker did not get ready")
@@ -39,14 +41,18 @@ class WorkerPool:
 
     Args:
         num_workers: Processes; None takes the cores there are.
-        ready_seconds: How long a worker may take to start and import before its job abstains.
+        preload: Modules that every worker has from the start.
+        ready_seconds: How long a worker may take to get ready before its job abstains.
     """
 
-    def __init__(self, num_workers: int | None = None, ready_seconds: float = 120.0) -> None:
+    def __init__(
+        self, num_workers: int | None = None, preload: Sequence[str] = (), ready_seconds: float = 120.0
+    ) -> None:
         self._num_workers = default_num_workers() if num_workers is None else num_workers
         self._ready_seconds = ready_seconds
+        self._nursery = _Nursery(preload)
         self._workers: list[_Worker] = []
-        self._finalizer = weakref.finalize(self, _kill_all, self._workers)
+        self._finalizer = weakref.finalize(self, _end, self._workers, self._nursery)
 
     def run(self, jobs: Sequence[Job]) -> list[list[Score]]:
         """Return the scores of every job, in order; every job is done within its deadline."""
@@ -60,7 +66,7 @@ class WorkerPool:
         results: list[list[Score]] = [[] for _ in jobs]
         waiting = deque(range(len(jobs)))
         while len(self._workers) < min(self._num_workers, len(jobs)):
-            self._workers.append(_Worker())
+            self._workers.append(_Worker(self._nursery))
         while waiting or any(worker.busy for worker in self._workers):
             for worker in self._workers:
                 if waiting and not worker.busy:
@@ -72,8 +78,7 @@ class WorkerPool:
 
     def close(self) -> None:
         """Kill the workers; a later `run` starts new ones."""
-        _kill_all(self._workers)
-        self._workers.clear()
+        _end(self._workers, self._nursery)
 
     def _finished(self) -> list[tuple[int, list[Score]]]:
         """Wait for the next event and return the jobs it ended."""
@@ -89,16 +94,88 @@ class WorkerPool:
         return ended
 
 
+class _Nursery:
+    """The process that workers are forked from, started when the first one is needed."""
+
+    def __init__(self, preload: Sequence[str]) -> None:
+        self._preload = preload
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: Connection[Any, Any] | None = None
+
+    def fork(self) -> "tuple[Connection[Any, Any], int]":
+        """Return a new worker's pipe and process id."""
+        for last in (False, True):
+            try:
+                return self._fork()
+            except (OSError, EOFError) as error:  # the nursery is gone
+                self.end()
+                if last:
+                    raise StepFailed(
+                        "the process that slow rewards are scored in does not start; what it says stands above"
+                    ) from error
+        raise AssertionError("unreachable")
+
+    def reap(self, worker: int) -> None:
+        """Let go of the number of a worker that was killed."""
+        if self._control is not None:
+            with suppress(OSError):
+                self._control.send(worker)
+
+    def end(self) -> None:
+        """Kill the nursery, and with it every worker."""
+        if self._process is not None and self._control is not None:
+            self._process.kill()
+            self._process.wait()
+            self._control.close()
+        self._process = self._control = None
+
+    def _fork(self) -> "tuple[Connection[Any, Any], int]":
+        if self._process is None:
+            self._start()
+        assert self._control is not None
+        assert self._process is not None
+        ours, theirs = Pipe()
+        with theirs:
+            self._control.send(FORK)
+            send_handle(self._control, theirs.fileno(), self._process.pid)
+        return ours, self._control.recv()
+
+    def _start(self) -> None:
+        self._control, theirs = Pipe()
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "PYTHONHASHSEED": "0",  # the same formula is simplified the same way in every worker
+            "OMP_NUM_THREADS": "1",
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "r1exp.rewards.worker_process",
+            str(theirs.fileno()),
+            str(os.getpid()),
+        ]
+        self._process = subprocess.Popen(
+            [*command, *self._preload],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is for the parent alone
+        )
+        theirs.close()
+
+
 class _Worker:
     """One process and the job it has in hand."""
 
-    def __init__(self) -> None:
+    def __init__(self, nursery: _Nursery) -> None:
         self.busy = False
         self.position = -1  # of the job in the batch
         self.until = 0.0  # time.monotonic() by which to be heard
         self._job: Job | None = None
         self._started = False
-        self.connection, self._process = _start()
+        self._nursery = nursery
+        self.connection, self.pid = nursery.fork()
 
     def take(self, position: int, job: Job, ready_seconds: float) -> None:
         """Send a job; the worker was idle. One that died idle is replaced first."""
@@ -131,16 +208,15 @@ class _Worker:
         return self._give_up(TIMEOUT if self._started else NOT_READY)
 
     def replace(self) -> None:
-        """Kill the process with all that it started, and start another."""
+        """Kill the process with all that it started, and fork another."""
         self.kill()
-        self.connection, self._process = _start()
+        self.connection, self.pid = self._nursery.fork()
 
     def kill(self) -> None:
-        """Kill the process with all that it started."""
-        if self._process.returncode is None:  # not reaped, so the number is still this process's
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)  # a session of its own: see `_start`
-        self._process.wait()
+        """Kill the process with all that it started; until it is reaped the number is its own."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._nursery.reap(self.pid)
         self.connection.close()
 
     def _give_up(self, reason: Abstain) -> list[Score]:
@@ -149,24 +225,8 @@ class _Worker:
         return [reason] * len(self._job.completions)
 
 
-def _start() -> "tuple[Connection[Any, Any], subprocess.Popen[bytes]]":
-    ours, theirs = Pipe()
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        "OMP_NUM_THREADS": "1",
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "r1exp.rewards.worker_process", str(theirs.fileno()), str(os.getpid())],
-        pass_fds=[theirs.fileno()],
-        stdin=subprocess.DEVNULL,
-        env=environment,
-        start_new_session=True,  # Ctrl-C is for the parent, and the group can be killed whole
-    )
-    theirs.close()
-    return ours, process
-
-
-def _kill_all(workers: list[_Worker]) -> None:
+def _end(workers: list[_Worker], nursery: _Nursery) -> None:
     for worker in workers:
         worker.kill()
+    workers.clear()
+    nursery.end()

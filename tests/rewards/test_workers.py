@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from r1exp.records import Problem
+from r1exp.errors import StepFailed
+from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Context, TokenizedCompletion
 from r1exp.rewards.function import NO_VALUE, Function
 from r1exp.rewards.worker_process import Job
@@ -71,6 +72,19 @@ def test_what_a_function_prints_is_no_answer(run: Run) -> None:
     assert run("print") == [5.0]
 
 
+def test_a_nursery_that_was_killed_is_replaced(run: Run, pool: WorkerPool) -> None:
+    before = run("pid")[0]
+    os.kill(pool._nursery._process.pid, signal.SIGKILL)
+    assert _soon(lambda: not _is_running(int(before)))
+    assert run("fine", "fine", "fine") == [5.0, 5.0, 5.0]
+
+
+def test_what_does_not_start_is_said() -> None:
+    pool = WorkerPool(num_workers=1, preload=["no_such_module"])
+    with pytest.raises(StepFailed, match="does not start"):
+        pool.run([Job(Function(kind="json:loads"), Problem("a", "a"), (Completion("x", 1),), Context())])
+
+
 def test_functions_take_arguments_factories_coroutines_steps_and_tokens(run: Run) -> None:
     assert run("", function="at_step", arguments={"bonus": 0.5}) == [30.5]
     assert run("", function="make_constant", factory=True, arguments={"value": 2.0}) == [2.0]
@@ -99,7 +113,7 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path, foreign: str) 
         reward = Function(kind="{foreign}:misbehaves", deadline=600.0)
         pool = WorkerPool(num_workers=1)
         pool.run([Job(reward, Problem("a", "a", "5"), (Completion("fine", 1),), Context())])
-        print(pool._workers[0]._process.pid, flush=True)
+        print(pool._workers[0].pid, flush=True)
         pool.run([Job(reward, Problem("a", "a", "5"), (Completion("hang", 1),), Context())])
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
