@@ -7,15 +7,14 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "r1exp"
 
-# One line is one floor; rooms on one floor do not know each other, except where a line says so.
 ORDER = [
     "errors", "settings", "records", "files",
     "prompt", "dataset", "statistics",
     "sandbox", "rewards",
-    "model", "rollout", "tracking", "health",
+    "model", "rollout", "tracking", "health", "launcher",
     "algorithm", "evaluation",
     "step", "stage",
-    "config", "plan", "pipeline", "launch", "report", "doctor",
+    "pipeline", "config", "plan", "report", "runner", "doctor",
     "worker", "__main__",
 ]  # fmt: skip
 

@@ -12,7 +12,7 @@ from r1exp.config.origin import origin_of, origins
 from r1exp.launcher.command import launch_of
 from r1exp.pipeline.reach import flat
 from r1exp.plan.batch import Batch, RlBatch
-from r1exp.plan.memory import memory_of
+from r1exp.plan.memory import memory_lines
 from r1exp.plan.steps import PlannedStep
 from r1exp.step.config import StepConfig
 from r1exp.step.frozen import folder_name
@@ -70,7 +70,7 @@ def _step(step: PlannedStep, top: StepConfig, run_folder: str) -> Iterator[str]:
             " and 1 greedy" if step.config.evaluation.greedy else ""
         )
         yield f"  {number} held-out problems, {kinds} completion(s) each"
-    yield from (f"  {line}" for line in memory_of(step).lines())
+    yield from (f"  {line}" for line in memory_lines(step))
     folder = Path(run_folder) / "steps" / folder_name(step.index, step.name)
     launch = launch_of(step.config.launcher, folder, LAUNCHERS)
     yield f"  {launch.text()}"

@@ -4,14 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
+from r1exp.algorithm import trainers
 from r1exp.errors import Refused
 from r1exp.model.load import load_policy, load_tokenizer, peft_config
 from r1exp.prompt.chat import messages
 from r1exp.prompt.style import style_named
 from r1exp.records import Problem
 from r1exp.stage.training import train
+from r1exp.step.checkpoints import last_checkpoint
 from r1exp.step.config import StepConfig
 from r1exp.step.frozen import Step
 
@@ -25,13 +27,14 @@ def sft(step: Step, folder: Path) -> str | None:
         step,
         folder,
         tokenizer,
-        lambda output, callbacks: SFTTrainer(
+        lambda output, callbacks: trainers.Sft(
             model=load_policy(step.model_path, config.model),
             args=SFTConfig(**step.trainer_args, output_dir=str(output)),
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
             callbacks=callbacks,
             peft_config=peft_config(config.model),
+            last_checkpoint=lambda: last_checkpoint(folder),
         ),
     )
 

@@ -1,0 +1,58 @@
+"""What a planned step needs on each device.
+
+Lengths are estimated from characters, since a tokenizer may not be on this machine: three to a token,
+which is on the long side for English.
+"""
+
+from r1exp.dataset.base import Split
+from r1exp.model.memory import Load, memory_per_device, shape_of
+from r1exp.plan.steps import PlannedStep
+from r1exp.prompt.chat import messages
+from r1exp.step.settings import Sft
+
+_CHARACTERS_PER_TOKEN = 3
+_LOOKED_AT = 500  # problems
+
+
+def memory_lines(step: PlannedStep) -> list[str]:
+    """Return the estimate as lines of a plan."""
+    config = step.config
+    shape = shape_of(config.model)
+    if shape is None:
+        return ["memory per device: not known before the model's config.json is on this machine"]
+    prompt = _longest_prompt(step)
+    if prompt is None:
+        return ["memory per device: not known before the data is on this machine"]
+    lines = memory_per_device(shape, config.model, _load(step, prompt)).lines()
+    if step.device == "cpu" and config.launcher.num_processes > 1:
+        lines.append(
+            f"on a CPU the {config.launcher.num_processes} ranks share one memory: it is taken as often"
+        )
+    return lines
+
+
+def _load(step: PlannedStep, prompt_tokens: int) -> Load:
+    config = step.config
+    length = prompt_tokens + config.max_completion_length
+    if step.batch is None:
+        return Load(False, False, 0, length, 0, config.rollout.batch_size)
+    if isinstance(config.stage, Sft):
+        longest = min(length, int(config.trainer.get("max_length") or length))
+        return Load(True, False, step.batch.rows_per_device, longest, longest, 0, step.batch.world_size)
+    assert config.algorithm is not None
+    keeps_reference = bool(config.beta) or config.algorithm.track_kl
+    rows = step.batch.rows_per_device
+    sampled = rows * int(config.trainer.get("steps_per_generation") or step.batch.accumulation)
+    return Load(
+        True, keeps_reference, rows, length, config.max_completion_length, sampled, step.batch.world_size
+    )
+
+
+def _longest_prompt(step: PlannedStep) -> int | None:
+    """Return the tokens of the longest of the first problems with the words around it."""
+    if step.num_problems is None:
+        return None
+    split: Split = "train" if step.batch is not None else "test"
+    problems = step.config.dataset.load(split)[:_LOOKED_AT]
+    texts = (messages(problem.prompt, step.config.prompt) for problem in problems)
+    return max(sum(len(message["content"]) for message in text) for text in texts) // _CHARACTERS_PER_TOKEN

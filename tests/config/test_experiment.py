@@ -1,0 +1,114 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from r1exp.config.assets import CONF, SWEEPS
+from r1exp.config.compose import words_of
+from r1exp.config.experiment import Experiment
+from r1exp.config.origin import origin_of, origins
+from r1exp.plan.steps import planned_steps
+
+Compose = Callable[..., Experiment]
+JUDGE = ["rewards.helpful.model=a/model"]
+NEEDS = {  # what an option cannot do without
+    "model=hf": ["model.path=someone/model"],
+    "dataset=jsonl": ["stage=evaluate", "dataset.path=problems.jsonl"],
+    "pipeline=none": ["stage=sft"],
+    "rewards=reward_model": ["rewards.preference.model=someone/scorer"],
+    "rewards=judge": JUDGE,
+}
+OPTIONS = sorted(
+    f"{path.parent.name}={path.stem}" for path in [*CONF.glob("*/*.yaml"), *SWEEPS.glob("*.yaml")]
+)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_yaml_composes(option: str, compose_line: Compose) -> None:
+    assert compose_line(option, *NEEDS.get(option, [])).steps
+
+
+@pytest.mark.parametrize("path", [*CONF.glob("*/*.yaml"), *SWEEPS.glob("*.yaml")], ids=lambda path: path.stem)
+def test_every_yaml_opens_with_purpose_source_and_a_line_to_try(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    head = lines[: next(number for number, line in enumerate(lines) if not line.startswith("#"))]
+    assert any("Source:" in line for line in head)
+    assert any(line.startswith("#   r1exp ") for line in head)
+
+
+def test_training_words_reach_the_focus_step_and_run_words_all(compose_line: Compose) -> None:
+    experiment = compose_line("beta=0.25", "max_steps=7", "seed=9", "rewards=strict")
+    sft, grpo = (step.config for step in experiment.steps)
+    assert (sft.beta, sft.max_steps, sft.seed, sft.rewards) == (None, 300, 9, None)
+    assert (grpo.beta, grpo.max_steps, grpo.seed) == (0.25, 7, 9)
+    assert grpo.rewards is not None and list(grpo.rewards) == ["strict", "format"]
+
+
+def test_a_word_for_one_step_wins_over_everything(compose_line: Compose) -> None:
+    experiment = compose_line(
+        "pipeline.steps.sft.set.max_steps=5", "+pipeline.steps.sft.set.trainer.packing=true"
+    )
+    sft = experiment.steps[0].config
+    assert (sft.max_steps, sft.trainer["packing"]) == (5, True)
+
+
+def test_a_shadow_weight_can_be_typed(compose_line: Compose) -> None:
+    rewards = compose_line("rewards.graded.weight=0").steps[1].config.rewards
+    assert rewards is not None and rewards["graded"].weight == 0
+
+
+def test_a_stage_runs_alone(compose_line: Compose) -> None:
+    experiment = compose_line("stage=rl", "max_steps=3")
+    assert [step.name for step in experiment.steps] == ["grpo"]
+
+
+def test_experiments_compose_over_each_other(compose_line: Compose) -> None:
+    strict = compose_line("experiment=gemma2_gsm8k_strict").steps[0].config
+    vote = compose_line("experiment=gemma2_gsm8k_vote").steps[0].config
+    assert strict.rewards is not None and "vote_partial" not in strict.rewards
+    assert vote.rewards is not None and vote.rewards["vote_partial"].weight == 1.0
+    assert (strict.max_steps, strict.model.lora.r, strict.prompt.style) == (180, 16, "reasoning_answer")
+
+
+def test_an_experiment_over_a_ladder_sets_its_steps(compose_line: Compose) -> None:
+    sft, grpo = (step.config for step in compose_line("experiment=qwen2.5_gsm8k").steps)
+    assert (sft.max_steps, grpo.max_steps, sft.evaluation.temperature) == (116, 230, 0.7)
+
+
+def test_a_sweep_file_reaches_every_step_of_a_member(compose_line: Compose) -> None:
+    experiment = compose_line("sweeps=reward_weights", "rewards.xml_count.weight=0.5", "seed=2")
+    assert experiment.name == "reward_weights"
+    assert [step.config.seed for step in experiment.steps] == [2, 2]
+
+
+def test_every_value_names_its_origin(compose_line: Compose) -> None:
+    experiment = compose_line("beta=0.5", "model.lora.r=4")
+    found = origins(experiment.composition, words_of(experiment.words))
+    assert origin_of("beta", found) == "beta=0.5"
+    assert origin_of("model.lora.r", found) == "model.lora.r=4"
+    assert origin_of("trainer.epsilon", found) == "algorithm/grpo.yaml"
+    assert origin_of("seed", found) == "config.yaml"
+    assert origin_of("rewards.graded.exact", found) == "rewards/graded.yaml"
+
+
+def test_what_is_measured_stands_between_what_is_trained(compose_line: Compose) -> None:
+    names = [step.label for step in planned_steps(compose_line())]
+    assert names == ["pre_sft", "sft", "post_sft", "grpo", "post_grpo"]
+    silent = compose_line("evaluation.before=false", "evaluation.after=false")
+    assert [step.name for step in planned_steps(silent)] == ["sft", "grpo"]
+
+
+def test_the_key_of_a_step_follows_what_decides_its_result(compose_line: Compose) -> None:
+    def keys(*words: str) -> dict[str, str]:
+        return {step.name: step.key for step in planned_steps(compose_line(*words))}
+
+    plain = keys()
+    assert keys("tracking=none", "name=other", "health=off", "launcher.threads_per_process=1") == plain
+    other_beta = keys("beta=0.1")
+    changed = {name for name in plain if plain[name] != other_beta[name]}
+    assert changed == {"grpo", "evaluate-post-grpo"}
+    assert not set(keys("seed=2").values()) & set(plain.values())
+    assert set(keys("evaluation=fast").items()) & set(plain.items()) == {
+        ("sft", plain["sft"]),
+        ("grpo", plain["grpo"]),
+    }
