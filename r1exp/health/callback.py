@@ -1,21 +1,26 @@
 """Watches a trainer's log with the rules of `health`, and acts. Runs in workers."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
 from r1exp.health.monitor import Monitor, Violation
 from r1exp.health.settings import HealthSettings
+from r1exp.tracking.metrics import MetricsFile
 
-_STATE = "health.json"
+_STATE = "health.json"  # in a checkpoint
+_SAID = "health.jsonl"  # in the folder of the step
 
 
 class HealthCallback(TrainerCallback):
-    """Every rank sees the same rows and so decides the same."""
+    """Rank 0 decides for all: a metric of one rank alone (step_time) must not save or stop on that rank alone."""
 
     def __init__(self, settings: HealthSettings, step_folder: Path) -> None:
         self._settings = settings
@@ -32,7 +37,8 @@ class HealthCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Apply the rules to a logged row."""
-        for violation in self._monitor.observe(state.global_step, logs or {}):
+        found = self._monitor.observe(state.global_step, logs or {})
+        for violation in _of_rank_0(found):
             if state.is_world_process_zero:
                 self._tell(violation)
             if violation.action != "warn":
@@ -50,7 +56,9 @@ class HealthCallback(TrainerCallback):
             (folder / _STATE).write_text(json.dumps(self._monitor.state()), encoding="utf-8")
 
     def resume(self, checkpoint: Path) -> None:
-        """Go on watching from a checkpoint."""
+        """Go on watching from a checkpoint; what was said after it will be said again. On every rank."""
+        if int(os.environ.get("RANK", "0")) == 0:
+            MetricsFile(self._folder / _SAID).forget_after(int(checkpoint.name.rpartition("-")[2]))
         if (checkpoint / _STATE).exists():
             self._monitor.load(json.loads((checkpoint / _STATE).read_text(encoding="utf-8")))
 
@@ -61,11 +69,19 @@ class HealthCallback(TrainerCallback):
     def _tell(self, violation: Violation) -> None:
         sentence = self.text(violation)
         sys.stderr.write(f"health: {sentence}\n")
-        with (self._folder / "health.jsonl").open("a", encoding="utf-8") as file:
-            row = {
-                "step": violation.step,
-                "rule": violation.rule,
-                "value": violation.value,
-                "bound": violation.bound,
-            }
-            file.write(json.dumps({**row, "action": violation.action, "sentence": sentence}) + "\n")
+        row = {
+            "step": violation.step,
+            "rule": violation.rule,
+            "value": violation.value,
+            "bound": violation.bound,
+        }
+        said = {**row, "action": violation.action, "sentence": sentence}
+        MetricsFile(self._folder / _SAID).append(said)
+
+
+def _of_rank_0(found: list[Violation]) -> list[Violation]:
+    """Return what rank 0 found; every rank must call it."""
+    if not torch.distributed.is_initialized():
+        return found
+    broadcast_object_list(box := [found], from_process=0)
+    return box[0]

@@ -1,10 +1,12 @@
 """Is a run healthy? Rules are data; the monitor applies them to logged rows. Pure, torch-free.
 
 A rule looks at the mean of its metric over the last `window` rows that carry it. A relative rule
-compares that with the mean over the first `window` rows. Rows without the metric, or with null for
-it, do not count. A rule that is broken is reported once, and again only after it has been whole.
+compares that with the mean over the first `window` rows. Rows without the metric, or with null or
+NaN for it, do not count: what is not finite is the guards' business (r1exp.algorithm.guards). A rule
+that is broken is reported once, and again only after it has been whole.
 """
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,7 +48,8 @@ class Monitor:
         found = []
         for name, rule in self._rules.items():
             value = row.get(rule.metric)
-            if not isinstance(value, int | float):
+            counts = rule.beside is None or row.get(rule.beside) is not None
+            if not counts or not isinstance(value, int | float) or not math.isfinite(value):
                 continue
             violation = self._look(name, rule, step, float(value))
             if violation is None:
@@ -63,6 +66,8 @@ class Monitor:
             return None
         mean = sum(recent) / len(recent)
         start = self._start.setdefault(name, mean)
+        if rule.start_at_least is not None:
+            start = max(start, rule.start_at_least)
         factor = start if rule.relative else 1.0
         if rule.above is not None:
             bound, is_broken = rule.above * factor, mean > rule.above * factor

@@ -16,6 +16,8 @@ class Rule(Settings):
     above: float | None = None  # broken when the mean is larger
     below: float | None = None  # broken when the mean is smaller
     relative: bool = False  # the bound is a multiple of the metric's mean at the start of the step
+    start_at_least: float | None = None  # a smaller start counts as this; only where the bound is relative
+    beside: Name | None = None  # only rows that also carry this metric count, e.g. reward: no SFT
     window: PositiveInt  # logged rows that are averaged; also how many make up the start
     action: Action  # warn: say so; save: and save a checkpoint; stop: and end the step
     advice: Name  # what a person should do, in a sentence
@@ -24,6 +26,10 @@ class Rule(Settings):
     def _has_one_bound(self) -> Self:
         if (self.above is None) == (self.below is None):
             raise ValueError("a rule has one bound: give above or below, and leave the other out")
+        if self.start_at_least is not None and not self.relative:
+            raise ValueError(
+                "start_at_least does nothing to an absolute bound: set relative=true, or leave it out"
+            )
         return self
 
 

@@ -30,6 +30,18 @@ def watch(rule: dict[str, Any], values: list[float | None]) -> list[tuple[int, f
         ),
         pytest.param({"above": 1.0, "window": 1}, [2.0, 2.0, 0.0, 2.0], [(1, 2.0), (4, 2.0)], id="said once"),
         pytest.param({"above": 1.0, "window": 2}, [2.0, None, 2.0], [(3, 2.0)], id="a null does not count"),
+        pytest.param(
+            {"above": 1.0, "window": 2},
+            [0.5, float("nan"), float("inf"), 2.5],
+            [(4, 1.5)],
+            id="what is not finite does not count",
+        ),
+        pytest.param(
+            {"above": 3.0, "relative": True, "start_at_least": 1.0, "window": 1},
+            [0.0, 2.0, 4.0],
+            [(3, 4.0)],
+            id="a start near zero counts as more",
+        ),
     ],
 )
 def test_a_rule_is_broken_when_the_mean_of_its_window_is(
@@ -51,6 +63,19 @@ def test_a_resumed_monitor_goes_on_as_if_it_had_not_stopped() -> None:
     second.load(interrupted.state())
     assert [second.observe(step, {"m": value}) for step, value in enumerate(rows[3:], 3)] == whole[3:]
     assert any(whole[3:])
+
+
+def test_a_rule_beside_another_metric_looks_only_at_rows_with_both() -> None:
+    rule = Rule(metric="m", above=1.0, window=1, beside="reward", action="warn", advice="do it")
+    monitor = Monitor(HealthSettings(rules={"r": rule}))
+    assert monitor.observe(1, {"m": 2.0}) == []
+    assert monitor.observe(2, {"m": 2.0, "reward": None}) == []
+    assert len(monitor.observe(3, {"m": 2.0, "reward": 0.0})) == 1
+
+
+def test_a_floor_under_the_start_of_an_absolute_rule_is_refused() -> None:
+    with pytest.raises(ValidationError, match="relative=true"):
+        Rule(metric="m", above=1.0, window=1, start_at_least=1.0, action="warn", advice="do it")
 
 
 @pytest.mark.parametrize("bounds", [{}, {"above": 1.0, "below": 0.0}], ids=["none", "two"])

@@ -1,0 +1,84 @@
+"""The health callback acts: it tells, saves and stops, the same on every rank and after a resume."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r1exp.health.settings import HealthSettings, Rule
+
+transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.slow  # torch
+
+
+def rule(action: str, **values: Any) -> Rule:
+    given = {"metric": "kl", "above": 1.0, "window": 1, "advice": "raise beta", **values}
+    return Rule.model_validate({**given, "action": action})
+
+
+def log(callback: Any, step: int, row: dict[str, Any], *, is_first: bool = True) -> Any:
+    """Hand a row to the callback as a trainer does, and return the control it changed."""
+    state = transformers.TrainerState(global_step=step, is_world_process_zero=is_first)
+    control = transformers.TrainerControl()
+    callback.on_log(args=None, state=state, control=control, logs=row)
+    return control
+
+
+@pytest.mark.parametrize(
+    ("action", "saves", "stops"),
+    [
+        pytest.param("warn", False, False, id="warn"),
+        pytest.param("save", True, False, id="save"),
+        pytest.param("stop", True, True, id="stop"),
+    ],
+)
+def test_a_broken_rule_does_what_its_action_says(
+    action: str, saves: bool, stops: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from r1exp.health.callback import HealthCallback
+
+    callback = HealthCallback(HealthSettings(rules={"kl_high": rule(action)}), tmp_path)
+    calm = log(callback, 1, {"kl": 0.5})
+    assert not (calm.should_save or calm.should_training_stop or (tmp_path / "health.jsonl").exists())
+    control = log(callback, 2, {"kl": 1.5})
+    assert (control.should_save, control.should_training_stop) == (saves, stops)
+    assert (callback.stopped is not None) == stops
+    sentence = "kl_high: kl 1.5 is above 1 at step 2; raise beta"
+    assert json.loads((tmp_path / "health.jsonl").read_text()) == {
+        "step": 2,
+        "rule": "kl_high",
+        "value": 1.5,
+        "bound": 1.0,
+        "action": action,
+        "sentence": sentence,
+    }
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_later_rank_acts_but_says_nothing(tmp_path: Path) -> None:
+    from r1exp.health.callback import HealthCallback
+
+    callback = HealthCallback(HealthSettings(rules={"kl_high": rule("stop")}), tmp_path)
+    assert log(callback, 1, {"kl": 2.0}, is_first=False).should_training_stop
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_resumed_step_forgets_what_was_said_after_its_checkpoint(tmp_path: Path) -> None:
+    from r1exp.health.callback import HealthCallback
+
+    settings = HealthSettings(rules={"kl_high": rule("warn")})
+    first = HealthCallback(settings, tmp_path)
+    for step, kl in enumerate([2.0, 0.5, 2.0], 1):
+        log(first, step, {"kl": kl})
+        if step == 2:
+            checkpoint = tmp_path / "checkpoints" / "checkpoint-2"
+            checkpoint.mkdir(parents=True)
+            state = transformers.TrainerState(global_step=2, is_world_process_zero=True)
+            arguments = transformers.TrainingArguments(output_dir=str(checkpoint.parent), report_to="none")
+            first.on_save(args=arguments, state=state, control=transformers.TrainerControl())
+    second = HealthCallback(settings, tmp_path)
+    second.resume(checkpoint)
+    log(second, 3, {"kl": 2.0})
+    said = [json.loads(line)["step"] for line in (tmp_path / "health.jsonl").read_text().splitlines()]
+    assert said == [1, 3]
