@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
@@ -83,5 +82,6 @@ def _of_rank_0(found: list[Violation]) -> list[Violation]:
     """Return what rank 0 found; every rank must call it."""
     if not torch.distributed.is_initialized():
         return found
-    broadcast_object_list(box := [found], from_process=0)
+    box = [found]
+    torch.distributed.broadcast_object_list(box, src=0)
     return box[0]

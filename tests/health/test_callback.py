@@ -1,6 +1,9 @@
 """The health callback acts: it tells, saves and stops, the same on every rank and after a resume."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,7 @@ import pytest
 
 from r1exp.health.settings import HealthSettings, Rule
 
+ROOT = Path(__file__).parents[2]
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.slow  # torch
 
@@ -82,3 +86,40 @@ def test_a_resumed_step_forgets_what_was_said_after_its_checkpoint(tmp_path: Pat
     log(second, 3, {"kl": 2.0})
     said = [json.loads(line)["step"] for line in (tmp_path / "health.jsonl").read_text().splitlines()]
     assert said == [1, 3]
+
+
+RANK = """
+import os, sys
+from pathlib import Path
+import torch, transformers
+from r1exp.health.callback import HealthCallback
+from r1exp.health.settings import HealthSettings, Rule
+
+rank = int(os.environ["RANK"])
+torch.distributed.init_process_group("gloo", f"file://{sys.argv[2]}/meet", rank=rank, world_size=2)
+rule = Rule(metric="step_time", above=1.0, window=1, action="stop", advice="wait")
+callback = HealthCallback(HealthSettings(rules={"slow": rule}), Path(sys.argv[2]))
+control = transformers.TrainerControl()
+state = transformers.TrainerState(global_step=1, is_world_process_zero=rank == 0)
+callback.on_log(args=None, state=state, control=control, logs={"step_time": float(sys.argv[1])})
+print("stops" if control.should_training_stop else "goes on")
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [pytest.param((2.0, 0.5), "stops", id="rank 0"), pytest.param((0.5, 2.0), "goes on", id="rank 1")],
+)
+def test_both_ranks_do_what_rank_0_found(seconds: tuple[float, float], expected: str, tmp_path: Path) -> None:
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, str(value), str(tmp_path)],
+            env={**os.environ, "RANK": str(rank), "WORLD_SIZE": "2", "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank, value in enumerate(seconds)
+    ]
+    said = [process.communicate(timeout=120)[0].split("\n")[-2] for process in ranks]
+    assert said == [expected, expected]
