@@ -14,6 +14,7 @@ default the reward abstains. Source: DeepSeek-R1's accuracy reward (arXiv:2501.1
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import ClassVar, Final, Literal
 
 from r1exp.prompt.answer import answer_or_last_number, last_number, parse_number
@@ -25,11 +26,18 @@ from r1exp.rewards.base import NO_GOLD, UNREADABLE_GOLD, Context, Score, SlowRew
 _LONGEST_ANSWER: Final = 2000  # characters beyond ten times the gold's; longer is no answer
 _NEARLY: Final = Fraction(2, 10**6)  # math-verify rounds decimals to six places
 _ONLY_WORDS: Final = re.compile(r"[^\W\d_]+(?:[\s'.,-]+[^\W\d_]+)*\.?")
+_CURRENCY: Final = re.compile(r"^\\?[$€£¥](?=\s*[-+0-9.])")  # before a number, where it is no formula's mark
 _WITH_UNIT: Final = re.compile(r"(?P<number>\S+)\s+(?P<unit>[A-Za-z]{3,}(?: [A-Za-z]{1,20}){0,3})\.?")
 _NOT_UNITS: Final = re.compile(
     r"\b(?:sin|cos|tan|cot|sec|csc|log|exp|sqrt|mod|times|plus|minus|over|divided|choose|and"
     r"|percent|dozens?|hundreds?|thousands?|millions?|billions?|trillions?|half|thirds?|quarters?)\b"
 )
+
+
+@lru_cache(maxsize=8192)
+def _number(text: str) -> Fraction | None:
+    """Read a number; a group shares its gold, and often its answers."""
+    return parse_number(text)
 
 
 class Accuracy(SlowReward):
@@ -54,13 +62,16 @@ class Accuracy(SlowReward):
         if problem.answer is None:
             return NO_GOLD
         gold = problem.answer.strip()
-        gold_number = parse_number(gold)
+        gold_number = _number(gold)
         if gold_number is None and (not gold or _ONLY_WORDS.fullmatch(gold)):
             return self._without_a_reading(gold, self._answer(completion.text))
         answer = self._answer(completion.text)
         if answer is None or len(answer) > 10 * len(gold) + _LONGEST_ANSWER:
             return 0.0
         return None if gold_number is None else _compared(gold_number, answer, "%" in gold + answer)
+
+    def same_score_as(self, problem: Problem, completion: Completion) -> tuple[str, ...] | None:
+        return problem.answer or "", self._answer(completion.text) or ""
 
     def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
         known = self.quick(problem, completion, context)
@@ -71,7 +82,7 @@ class Accuracy(SlowReward):
         answer = self._answer(completion.text)
         assert problem.answer is not None
         assert answer is not None
-        same = same_formula(problem.answer, answer)
+        same = same_formula(_CURRENCY.sub("", problem.answer), answer)
         return self._without_a_reading(problem.answer, answer) if same is None else float(same)
 
     def _without_a_reading(self, gold: str, answer: str | None) -> Score:
@@ -89,11 +100,11 @@ class Accuracy(SlowReward):
 
 def _compared(gold: Fraction, answer: str, has_percent: bool) -> float | None:
     """Compare with a number; None where that takes math-verify."""
-    number = parse_number(answer)
+    number = _number(answer)
     if number is None:
         with_unit = _WITH_UNIT.fullmatch(answer)
         if with_unit is not None and not _NOT_UNITS.search(with_unit["unit"].lower()):
-            number = parse_number(with_unit["number"])
+            number = _number(with_unit["number"])
     if number is None:
         return None if re.search(r"[0-9\\]", answer) else 0.0
     if number == gold:

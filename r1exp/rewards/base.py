@@ -121,11 +121,16 @@ class SlowReward(Reward):
 
     deadline: Seconds = 5.0  # seconds for one completion; then the worker is killed
     memory_limit: ClassVar[int | None] = None  # bytes of address space of the worker
-    preload: ClassVar[tuple[str, ...]] = ()  # modules of ours that every worker has from the start
+    preload: ClassVar[tuple[str, ...]] = ()  # modules with a `warm_up()`, in every worker from the start
 
     def quick(self, problem: Problem, completion: Completion, context: Context) -> Score | None:
         """Return the score where it is cheap to know; None sends the completion to a worker."""
         del problem, completion, context
+        return None
+
+    def same_score_as(self, problem: Problem, completion: Completion) -> tuple[str, ...] | None:
+        """Return all that decides the score, so that equal ones are worked out once; None: never equal."""
+        del problem, completion
         return None
 
 

@@ -7,6 +7,7 @@ ranks can share it (`r1exp.rewards.ranks`) and still agree on every number.
 """
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -30,6 +31,8 @@ from r1exp.rewards.worker_process import Job
 from r1exp.rewards.workers import WorkerPool
 
 Openers = Mapping[str, Callable[[Any], BatchScorer]]  # by kind: how to open what this room cannot
+
+_MOST_REMEMBERED = 100_000  # scores of slow members
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class Committee:
         self.rewards = dict(rewards)
         self._openers = dict(openers or {})
         self._opened: dict[str, BatchScorer] = {}
+        self._memory: OrderedDict[tuple[str, ...] | Unit, list[Score]] = OrderedDict()
         slow = [reward for reward in self.rewards.values() if isinstance(reward, SlowReward)]
         modules = dict.fromkeys(module for reward in slow for module in reward.preload)
         self._pool = WorkerPool(num_workers, preload=list(modules))
@@ -165,7 +169,8 @@ class Committee:
         self, reward: SlowReward | SlowGroupReward, units: list[Unit], batch: Batch
     ) -> dict[Unit, list[Score]]:
         scores: dict[Unit, list[Score]] = {}
-        jobs: dict[Unit, Job] = {}
+        jobs: dict[tuple[str, ...] | Unit, Job] = {}
+        key_of: dict[Unit, tuple[str, ...] | Unit] = {}
         for unit in units:
             problem = batch.problems[unit.rows[0]]
             completions = tuple(batch.completions[row] for row in unit.rows)
@@ -174,11 +179,24 @@ class Committee:
                 if isinstance(reward, SlowReward)
                 else None
             )
-            if known is None:
-                jobs[unit] = Job(reward, problem, completions, batch.context)
-            else:
+            if known is not None:
                 scores[unit] = [known]
-        return scores | dict(zip(jobs, self._pool.run(list(jobs.values())), strict=True))
+                continue
+            same = reward.same_score_as(problem, completions[0]) if isinstance(reward, SlowReward) else None
+            key = unit if same is None else (unit.name, *same)
+            key_of[unit] = key
+            if key not in self._memory:
+                jobs[key] = Job(reward, problem, completions, batch.context)
+        new = dict(zip(jobs, self._pool.run(list(jobs.values())), strict=True))
+        scores |= {unit: new[key] if key in new else self._memory[key] for unit, key in key_of.items()}
+        self._remember({key: score for key, score in new.items() if not isinstance(key, Unit)})
+        return scores
+
+    def _remember(self, new: Mapping[tuple[str, ...] | Unit, list[Score]]) -> None:
+        """Keep what was worked out; an abstention may come out otherwise next time."""
+        self._memory.update({key: list_ for key, list_ in new.items() if not isinstance(list_[0], Abstain)})
+        while len(self._memory) > _MOST_REMEMBERED:
+            self._memory.popitem(last=False)
 
     def _hear_judged(
         self, name: str, reward: JudgedReward, table: dict[str, list[Score]], batch: Batch

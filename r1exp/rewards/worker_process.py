@@ -1,7 +1,7 @@
 """The inside of a worker: wait for a job, score it, answer; until the pipe or the parent is gone.
 
 Started as `python -m r1exp.rewards.worker_process CONTROL PARENT MODULE...`, this first becomes the
-nursery: it imports the modules once, and at every request forks a worker that has them, so that a
+nursery: it imports the modules once and warms them up, and at every request forks a worker that has them, so that a
 worker that had to be killed is replaced in milliseconds. It stays single-threaded and runs no
 foreign code. The chain is parent, nursery, workers: whoever dies takes all after it along.
 
@@ -49,7 +49,7 @@ def main() -> None:
     _die_with(int(sys.argv[2]))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a reward prints is no answer
     for module in sys.argv[3:]:
-        importlib.import_module(module)
+        importlib.import_module(module).warm_up()
     nursery = os.getpid()
     while True:
         try:

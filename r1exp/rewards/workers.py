@@ -16,6 +16,7 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.reduction import send_handle
 from typing import Any
@@ -64,13 +65,13 @@ class WorkerPool:
 
     def _run(self, jobs: Sequence[Job]) -> list[list[Score]]:
         results: list[list[Score]] = [[] for _ in jobs]
-        waiting = deque(range(len(jobs)))
         while len(self._workers) < min(self._num_workers, len(jobs)):
             self._workers.append(_Worker(self._nursery))
-        while waiting or any(worker.busy for worker in self._workers):
-            for worker in self._workers:
-                if waiting and not worker.busy:
-                    position = waiting.popleft()
+        waiting = _stretches(len(jobs), len(self._workers))
+        while any(waiting) or any(worker.busy for worker in self._workers):
+            for own, worker in zip(waiting, self._workers, strict=True):
+                if any(waiting) and not worker.busy:
+                    position = own.popleft() if own else max(waiting, key=len).pop()
                     worker.take(position, jobs[position], self._ready_seconds)
             for position, scores in self._finished():
                 results[position] = scores
@@ -223,6 +224,15 @@ class _Worker:
         assert self._job is not None
         self.replace()
         return [reason] * len(self._job.completions)
+
+
+def _stretches(num_jobs: int, num_workers: int) -> list[deque[int]]:
+    """Return neighbouring jobs for each worker: those of one group share a gold answer, which is read once.
+
+    A worker that is done helps at the end of the longest stretch that is left.
+    """
+    bounds = [num_jobs * worker // max(num_workers, 1) for worker in range(num_workers + 1)]
+    return [deque(range(start, stop)) for start, stop in pairwise(bounds)]
 
 
 def _end(workers: list[_Worker], nursery: _Nursery) -> None:

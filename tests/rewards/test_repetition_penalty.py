@@ -1,7 +1,7 @@
 import pytest
 
 from r1exp.rewards.base import Context
-from r1exp.rewards.repetition_penalty import RepetitionPenalty
+from r1exp.rewards.repetition_penalty import RepetitionPenalty, num_different_phrases
 from r1exp.rewards.scripts import words, words_by_script
 
 
@@ -25,6 +25,13 @@ def test_the_most_it_can_cost_is_a_setting(problem, completion) -> None:
     reward = RepetitionPenalty(n=2, max_penalty=-0.5)
     assert reward.span == (-0.5, 0.0)
     assert reward.score(problem(), completion("go on go on go on"), Context()) == pytest.approx(-0.3)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+def test_phrases_are_counted_as_a_set_of_tuples_would(n) -> None:
+    tokens = [str(number * number % 23) for number in range(500)]
+    expected = len({tuple(tokens[start : start + n]) for start in range(len(tokens) - n + 1)})
+    assert num_different_phrases(tokens, n) == expected
 
 
 def test_words_of_every_script() -> None:
