@@ -18,7 +18,7 @@ from r1exp.files import write_json
 from r1exp.settings import nearest
 
 _FILE = Path(__file__).with_suffix(".json")
-_CLASSES = ("SFTConfig", "GRPOConfig")
+_CLASSES = ("SFTConfig", "GRPOConfig", "RLOOConfig", "DPOConfig", "RewardConfig")
 _TYPES: dict[str, Any] = {
     "bool": bool, "int": int, "float": float, "str": str, "dict": dict[str, Any], "list": list[Any], "null": None,
 }  # fmt: skip
@@ -37,7 +37,8 @@ OWNED: dict[str, str] = {
     "data_seed": "seed",
     "per_device_train_batch_size": "model.rows_per_device.sft or .rl, with algorithm.prompts_per_step or stage.rows_per_step",
     "gradient_accumulation_steps": "algorithm.prompts_per_step or stage.rows_per_step",
-    "generation_batch_size": "algorithm.prompts_per_step and trainer.steps_per_generation",
+    "generation_batch_size": "algorithm.prompts_per_step and algorithm.minibatches",
+    "steps_per_generation": "algorithm.minibatches",
     "completion_only_loss": "stage.completion_only",
     "reward_weights": "rewards.NAME.weight",
     "output_dir": "paths.run",
@@ -64,6 +65,11 @@ def fields_of(trainer_class: str) -> dict[str, list[str]]:
     """Return field name -> accepted types of a trainer's dataclass."""
     table: dict[str, dict[str, list[str]]] = json.loads(_FILE.read_text(encoding="utf-8"))
     return table[trainer_class]
+
+
+def every_field() -> set[str]:
+    """Return the fields of all trainers together."""
+    return {name for trainer_class in _CLASSES for name in fields_of(trainer_class)}
 
 
 def complaints(trainer_class: str, arguments: dict[str, Any]) -> list[tuple[str, str]]:
@@ -109,7 +115,14 @@ def _names_of(annotation: Any) -> list[str]:
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return [f"={member.value}" for member in annotation]
     origin = get_origin(annotation) or annotation
-    for name, kind in (("bool", bool), ("int", int), ("float", float), ("str", str), ("dict", dict), ("list", list)):
+    for name, kind in (
+        ("bool", bool),
+        ("int", int),
+        ("float", float),
+        ("str", str),
+        ("dict", dict),
+        ("list", list),
+    ):
         if isinstance(origin, type) and issubclass(origin, kind):
             return [name]
     return ["null"] if annotation is type(None) else ["any"]
@@ -126,7 +139,9 @@ def generate() -> dict[str, dict[str, list[str]]]:
     for name in _CLASSES:
         hints = typing.get_type_hints(getattr(trl, name))
         table[name] = {
-            field.name: _names_of(hints[field.name]) for field in dataclasses.fields(getattr(trl, name)) if field.init
+            field.name: _names_of(hints[field.name])
+            for field in dataclasses.fields(getattr(trl, name))
+            if field.init
         }
     return table
 

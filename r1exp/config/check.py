@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from r1exp.algorithm.trainer_fields import OWNED, fields_of
+from r1exp.algorithm.trainer_fields import OWNED, every_field
 from r1exp.config.overrides import Word
 from r1exp.errors import Refused
 from r1exp.settings import Settings, nearest
@@ -127,11 +127,7 @@ def known_keys(kind: type[Settings], values: dict[str, Any], skip: str = "") -> 
         skip: A key of `values` that is itself in question.
     """
     keys = {key for key, _ in _walk(kind, values, "")}
-    keys |= {
-        f"trainer.{name}"
-        for name in fields_of("GRPOConfig").keys() | fields_of("SFTConfig").keys()
-        if name not in OWNED
-    }
+    keys |= {f"trainer.{name}" for name in every_field() - OWNED.keys()}
     return {key for key in keys if not skip or (key != skip and not key.startswith(f"{skip}."))}
 
 

@@ -11,8 +11,8 @@ from r1exp.errors import Refused
 from r1exp.pipeline.reach import words_for_step
 from r1exp.pipeline.settings import PipelineSettings, StepSpec
 from r1exp.settings import Name, Settings
-from r1exp.step.config import STAGE_KNOBS, StepConfig
-from r1exp.step.settings import STAGES, StageSettings
+from r1exp.step.config import STAGE_KNOBS, StepConfig, knobs_of
+from r1exp.step.settings import StageSettings
 
 
 class PathSettings(Settings):
@@ -125,8 +125,8 @@ def _ladder_step(name: str, spec: StepSpec, pipeline: PipelineSettings, words: S
     composition = compose(step_words)
     values = _step_values(composition)
     if name != pipeline.focus:  # what an experiment says about training is for the focus step
-        stage = values.get("stage") or {}
-        for knob in _unread_knobs(str(stage.get("kind"))):
+        kinds = [(values.get(group) or {}).get("kind") for group in ("stage", "algorithm")]
+        for knob in set(STAGE_KNOBS) - knobs_of(*kinds):
             values.pop(knob, None)
     config = validated(StepConfig, values, step_words, where=f"step {name}: ")
     return LadderStep(
@@ -143,8 +143,3 @@ def _ladder_step(name: str, spec: StepSpec, pipeline: PipelineSettings, words: S
 def _step_values(composition: Composition) -> dict[str, Any]:
     run_level = Composed.model_fields.keys() - StepConfig.model_fields.keys()
     return {key: value for key, value in composition.values.items() if key not in run_level}
-
-
-def _unread_knobs(stage_kind: str) -> list[str]:
-    stage = STAGES.get(stage_kind)
-    return [] if stage is None else [knob for knob in STAGE_KNOBS if knob not in stage.knobs]

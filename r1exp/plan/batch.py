@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from r1exp.errors import Refused
 from r1exp.step.config import StepConfig
-from r1exp.step.settings import Sft
+from r1exp.step.settings import RewardModelling, Sft
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class RlBatch(Batch):
     """Sizes of one RL step; rows are completions."""
 
     num_generations: int  # completions per prompt
+    steps_per_generation: int  # forward passes of one rank over what is sampled at once
     completions_per_generation: int  # sampled at once, over all ranks
     updates_per_batch: int  # optimiser steps on the same completions
 
@@ -69,19 +70,17 @@ def batch_of(config: StepConfig, num_rows: int | None) -> Batch:
     """
     world = config.launcher.num_processes
     total = config.rows_per_step
-    is_sft = isinstance(config.stage, Sft)
-    owner = "stage.rows_per_step" if is_sft else "algorithm.prompts_per_step x num_generations"
+    owner, unit, most = _rows(config)
     if total % world:
         raise Refused(
-            f"{owner} gives {total} rows per optimiser step, which {world} processes cannot share equally; "
+            f"{owner} gives {total} {unit} per optimiser step, which {world} processes cannot share equally; "
             f"use a multiple of {world}, or another launcher.num_processes"
         )
-    most = config.model.rows_per_device.sft if is_sft else config.model.rows_per_device.rl
     share = total // world
     per_device = next(rows for rows in range(min(most, share), 0, -1) if share % rows == 0)
     accumulation = share // per_device
-    if is_sft:
-        _refuse_small(num_rows, total, f"{total} rows of one optimiser step (stage.rows_per_step)")
+    if config.online is None:
+        _refuse_small(num_rows, total, f"{total} {unit} of one optimiser step ({owner})")
         steps_per_epoch = None if num_rows is None else num_rows // total
         dropped = None if num_rows is None else num_rows % total
         return Batch(
@@ -90,27 +89,33 @@ def batch_of(config: StepConfig, num_rows: int | None) -> Batch:
     return _rl_batch(config, num_rows, per_device, accumulation)
 
 
+def _rows(config: StepConfig) -> tuple[str, str, int]:
+    """Return what decides the rows of a step, what they are, and how many one device takes at once."""
+    fit = config.model.rows_per_device
+    if isinstance(config.stage, Sft):
+        return "stage.rows_per_step", "rows", fit.sft
+    if config.online is None:  # a pair is two rows
+        owner = "stage" if isinstance(config.stage, RewardModelling) else "algorithm"
+        return f"{owner}.pairs_per_step", "pairs", max(fit.sft // 2, 1)
+    return "algorithm.prompts_per_step x num_generations", "rows", fit.rl
+
+
 def _rl_batch(config: StepConfig, num_rows: int | None, per_device: int, accumulation: int) -> RlBatch:
-    assert config.num_generations is not None
+    assert config.num_generations is not None and config.online is not None
     world, total, group = config.launcher.num_processes, config.rows_per_step, config.num_generations
-    per_generation = config.trainer.get("steps_per_generation") or accumulation  # forward passes
+    per_generation = accumulation * config.online.minibatches  # forward passes
     completions = per_device * world * per_generation
-    if completions % group:
+    if group == 1 and completions % 2:
         raise Refused(
-            f"trainer.steps_per_generation={per_generation} samples {completions} completions at once, which is no "
-            f"multiple of num_generations={group}; use {accumulation} (one optimiser step) or a multiple of it"
-        )
-    if per_generation % accumulation:
-        raise Refused(
-            f"trainer.steps_per_generation={per_generation} must be a multiple of {accumulation}, the forward passes "
-            "of one optimiser step, or an update would mix completions of two policies"
+            f"one completion a prompt and {completions} prompts at once: TRL wants an even number of completions; "
+            "use an even algorithm.prompts_per_step, or num_generations=2"
         )
     prompts = completions // group
     _refuse_small(
         num_rows, prompts, f"{prompts} prompts of one generation batch (algorithm.prompts_per_step)"
     )
     iterations = config.trainer.get("num_iterations") or 1
-    updates = per_generation // accumulation * iterations
+    updates = config.online.minibatches * iterations
     return RlBatch(
         world_size=world,
         rows_per_step=total,
@@ -121,6 +126,7 @@ def _rl_batch(config: StepConfig, num_rows: int | None, per_device: int, accumul
         rows_dropped=None if num_rows is None else num_rows % prompts,
         steps_per_epoch=None if num_rows is None else num_rows // prompts * updates,
         num_generations=group,
+        steps_per_generation=per_generation,
         completions_per_generation=completions,
         updates_per_batch=updates,
     )

@@ -6,6 +6,7 @@ which is on the long side for English.
 
 from r1exp.dataset.base import Split
 from r1exp.model.memory import Load, memory_per_device, shape_of
+from r1exp.plan.batch import RlBatch
 from r1exp.plan.steps import PlannedStep
 from r1exp.prompt.chat import messages
 from r1exp.step.settings import Sft
@@ -39,10 +40,12 @@ def _load(step: PlannedStep, prompt_tokens: int) -> Load:
     if isinstance(config.stage, Sft):
         longest = min(length, int(config.trainer.get("max_length") or length))
         return Load(True, False, step.batch.rows_per_device, longest, longest, 0, step.batch.world_size)
-    assert config.algorithm is not None
-    keeps_reference = bool(config.beta) or config.algorithm.track_kl
     rows = step.batch.rows_per_device
-    sampled = rows * int(config.trainer.get("steps_per_generation") or step.batch.accumulation)
+    if not isinstance(step.batch, RlBatch):  # pairs: two rows each
+        return Load(True, bool(config.beta), 2 * rows, length, length, 0, step.batch.world_size)
+    assert config.online is not None
+    keeps_reference = bool(config.beta) or config.online.track_kl
+    sampled = rows * step.batch.steps_per_generation
     return Load(
         True, keeps_reference, rows, length, config.max_completion_length, sampled, step.batch.world_size
     )

@@ -6,13 +6,13 @@
 
 from typing import Any, Literal
 
-from r1exp.plan.batch import Batch
+from r1exp.plan.batch import Batch, RlBatch
 from r1exp.step.config import StepConfig
 from r1exp.step.settings import Rl, Sft
 
 
 def trainer_args(config: StepConfig, batch: Batch, device: Literal["cpu", "cuda"]) -> dict[str, Any]:
-    """Return the arguments of SFTConfig or GRPOConfig, complete but for `output_dir`."""
+    """Return the arguments of the trainer's dataclass, complete but for `output_dir`."""
     arguments: dict[str, Any] = {
         **config.trainer,
         "learning_rate": config.learning_rate,
@@ -31,9 +31,11 @@ def trainer_args(config: StepConfig, batch: Batch, device: Literal["cpu", "cuda"
     if isinstance(config.stage, Sft):
         arguments["completion_only_loss"] = config.stage.completion_only
     if isinstance(config.stage, Rl):
+        arguments["beta"] = config.beta
+    if isinstance(batch, RlBatch):
         arguments |= {
-            "beta": config.beta,
             "num_generations": config.num_generations,
+            "steps_per_generation": batch.steps_per_generation,
             "temperature": config.temperature,
             "max_completion_length": config.max_completion_length,
             "remove_unused_columns": False,  # rewards read the other columns

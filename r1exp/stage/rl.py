@@ -1,21 +1,32 @@
 """Reinforcement learning with the composed algorithm, rewards and rollout."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
-from trl import GRPOConfig
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
+from trl import DPOConfig, GRPOConfig, RLOOConfig
 
-from r1exp.algorithm.kl_control import tracked
-from r1exp.algorithm.kl_controller import FixedKl, KlController
-from r1exp.algorithm.trainers import Grpo
+from r1exp.algorithm import trainers
+from r1exp.algorithm.critic import Critic, separate_critic, shared_critic
+from r1exp.algorithm.dynamic_sampling import DynamicSampling
+from r1exp.algorithm.kl_control import TRACKED_ZERO, tracked
+from r1exp.algorithm.kl_controller import KlController
+from r1exp.algorithm.ppo import Ppo, PpoConfig, PpoOptions
+from r1exp.algorithm.settings import Dpo as DpoSettings
+from r1exp.algorithm.settings import Grpo as GrpoSettings
+from r1exp.algorithm.settings import Ppo as PpoSettings
+from r1exp.algorithm.settings import SeparateCritic, SharedCritic
 from r1exp.model.load import load_policy, load_tokenizer, peft_config
+from r1exp.model.scorer import open_reward_model
 from r1exp.prompt.chat import messages
 from r1exp.rewards.adapter import reward_funcs
 from r1exp.rewards.committee import Committee
 from r1exp.rewards.ranks import Ranks
+from r1exp.stage.pairs import pair_row
 from r1exp.stage.training import train
 from r1exp.step.checkpoints import last_checkpoint
 from r1exp.step.frozen import Step
@@ -24,38 +35,103 @@ from r1exp.step.frozen import Step
 def rl(step: Step, folder: Path) -> str | None:
     """Train, save the model in `artifact/`, and return the W&B id."""
     tokenizer = load_tokenizer(step.model_path, step.config.model)
+    build = dpo if isinstance(step.config.algorithm, DpoSettings) else online
 
     def make_trainer(output: Path, callbacks: list[TrainerCallback]) -> Trainer:
-        return grpo(step, folder, output, tokenizer, callbacks)
+        return build(step, output, tokenizer, callbacks, lambda: last_checkpoint(folder))
 
     return train(step, folder, tokenizer, make_trainer)
 
 
-def grpo(
+LastCheckpoint = Callable[[], Path | None]
+
+
+def online(
     step: Step,
-    folder: Path,
     output: Path,
     tokenizer: PreTrainedTokenizerBase,
     callbacks: list[TrainerCallback],
-) -> Grpo:
-    """Return the trainer of the GRPO family."""
+    last: LastCheckpoint,
+) -> Trainer:
+    """Return the trainer of an algorithm that samples from the policy."""
     config = step.config
-    assert config.rewards is not None and config.algorithm is not None and config.beta is not None
-    committee = Committee(config.rewards)
-    beta = tracked(config.beta, config.algorithm.track_kl)
+    algorithm = config.online
+    assert algorithm is not None and config.rewards is not None and config.beta is not None
+    committee = Committee(config.rewards, openers={"reward_model": open_reward_model})
     problems = config.dataset.load("train")
-    return Grpo(
-        model=load_policy(step.model_path, config.model),
-        reward_funcs=reward_funcs(committee, _ranks(step)),
-        args=GRPOConfig(
-            **{**step.trainer_args, "beta": beta}, output_dir=str(output), reward_weights=committee.weights
+    common: dict[str, Any] = {
+        "model": load_policy(step.model_path, config.model),
+        "reward_funcs": reward_funcs(committee, _ranks(step)),
+        "train_dataset": Dataset.from_list([p.to_row(messages(p.prompt, config.prompt)) for p in problems]),
+        "processing_class": tokenizer,
+        "callbacks": callbacks,
+        "peft_config": peft_config(config.model),
+        "kl": KlController(algorithm.kl, config.beta),
+        "last_checkpoint": last,
+    }
+    arguments = {**step.trainer_args, "output_dir": str(output), "reward_weights": committee.weights}
+    arguments["beta"] = tracked(config.beta, algorithm.track_kl)
+    if isinstance(algorithm, PpoSettings):
+        return _ppo(algorithm, step, tokenizer, arguments, common)
+    if isinstance(algorithm, GrpoSettings):
+        if algorithm.resampling_rounds == 0:
+            return trainers.Grpo(args=GRPOConfig(**arguments), **common)
+        return DynamicSampling(args=GRPOConfig(**arguments), max_rounds=algorithm.resampling_rounds, **common)
+    return trainers.Rloo(args=RLOOConfig(**arguments), **common)
+
+
+def _ppo(
+    algorithm: PpoSettings,
+    step: Step,
+    tokenizer: PreTrainedTokenizerBase,
+    arguments: dict[str, Any],
+    common: dict[str, Any],
+) -> Ppo:
+    critic = algorithm.critic
+
+    def make_critic(policy: PreTrainedModel) -> Critic:
+        if isinstance(critic, SeparateCritic):
+            return separate_critic(critic.path or step.model_path, tokenizer, policy.dtype)
+        return shared_critic(policy)
+
+    if arguments["beta"] != 0.0:
+        arguments["beta"] = TRACKED_ZERO  # the controller's beta is paid with the reward
+    has_critic = isinstance(critic, SeparateCritic | SharedCritic)
+    return Ppo(
+        args=PpoConfig(**arguments),
+        critic=make_critic if has_critic else None,
+        options=PpoOptions(
+            gamma=algorithm.gamma,
+            lam=algorithm.gae_lambda,
+            value_coefficient=algorithm.value_coefficient,
+            value_clip=algorithm.value_clip,
+            whiten_advantages=algorithm.whiten_advantages,
+            critic_learning_rate=critic.learning_rate
+            if isinstance(critic, SeparateCritic | SharedCritic)
+            else 0.0,
         ),
-        train_dataset=Dataset.from_list([p.to_row(messages(p.prompt, config.prompt)) for p in problems]),
+        **common,
+    )
+
+
+def dpo(
+    step: Step,
+    output: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    callbacks: list[TrainerCallback],
+    last: LastCheckpoint,
+) -> Trainer:
+    """Return the trainer that learns from preference pairs."""
+    config = step.config
+    pairs = [pair_row(problem, config.prompt) for problem in config.dataset.load("train")]
+    return trainers.Dpo(
+        model=load_policy(step.model_path, config.model),
+        args=DPOConfig(**step.trainer_args, output_dir=str(output)),
+        train_dataset=Dataset.from_list(pairs),
         processing_class=tokenizer,
         callbacks=callbacks,
         peft_config=peft_config(config.model),
-        kl=KlController(FixedKl(kind="fixed"), config.beta),
-        last_checkpoint=lambda: last_checkpoint(folder),
+        last_checkpoint=last,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from r1exp.algorithm.settings import AlgorithmSettings
+from r1exp.algorithm.settings import ALGORITHMS, AlgorithmSettings, Dpo, OnlineAlgorithm
 from r1exp.algorithm.trainer_fields import complaints
 from r1exp.dataset.settings import DatasetSettings
 from r1exp.evaluation.settings import EvaluationSettings
@@ -19,10 +19,10 @@ from r1exp.prompt.settings import PromptSettings
 from r1exp.rewards.menu import RewardSettings
 from r1exp.rollout.settings import RolloutSettings
 from r1exp.settings import Settings
-from r1exp.step.settings import Rl, Sft, StageSettings
+from r1exp.step.settings import STAGES, RewardModelling, Rl, Sft, StageSettings
 from r1exp.tracking.settings import TrackingSettings
 
-# Settings that only some stages read; a stage lists its own in `knobs`.
+# Settings that only some stages read; a stage lists its own in `knobs`, and so does an algorithm.
 STAGE_KNOBS = (
     "algorithm",
     "rewards",
@@ -33,6 +33,12 @@ STAGE_KNOBS = (
     "num_generations",
     "temperature",
 )
+
+
+def knobs_of(stage: str | None, algorithm: str | None) -> frozenset[str]:
+    """Return which of STAGE_KNOBS a kind of stage reads, with that kind of algorithm."""
+    knobs = STAGES[stage].knobs if stage in STAGES else frozenset(STAGE_KNOBS)
+    return knobs | ALGORITHMS[algorithm].knobs if stage == "rl" and algorithm in ALGORITHMS else knobs
 
 
 class DebugSettings(Settings):
@@ -62,7 +68,7 @@ class StepConfig(Settings):
     learning_rate: PositiveFloat | None = None
     max_steps: PositiveInt | None = None  # optimiser steps
     beta: NonNegativeFloat | None = None  # weight of the KL penalty
-    num_generations: Annotated[int, Field(ge=2)] | None = None  # completions per prompt
+    num_generations: PositiveInt | None = None  # completions per prompt
     temperature: PositiveFloat | None = None  # of sampling in training
     trainer: dict[str, Any] = Field(default_factory=dict)  # passed on to the trainer's dataclass
 
@@ -70,23 +76,37 @@ class StepConfig(Settings):
     def _stage_gets_what_it_reads(self) -> Self:
         if self.stage is None:
             return self
+        kind = None if self.algorithm is None else self.algorithm.kind
+        reader = f"algorithm={kind}" if isinstance(self.stage, Rl) and kind else f"stage={self.stage.kind}"
+        knobs = knobs_of(self.stage.kind, kind)
         for name in STAGE_KNOBS:
             given = getattr(self, name)
-            if name in self.stage.knobs and given is None:
-                raise ValueError(f"stage={self.stage.kind} needs {name}: give {name}=...")
-            if name not in self.stage.knobs and given not in (None, {}):
-                raise ValueError(
-                    f"stage={self.stage.kind} does not read {name}, so {name} would do nothing: leave it out"
-                )
+            if name in knobs and given is None:
+                raise ValueError(f"{reader} needs {name}: give {name}=...")
+            if name not in knobs and given not in (None, {}):
+                raise ValueError(f"{reader} does not read {name}, so {name} would do nothing: leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _groups_are_large_enough(self) -> Self:
+        if self.algorithm is None or self.num_generations is None:
+            return self
+        least = self.algorithm.least_generations
+        if self.num_generations < least:
+            raise ValueError(
+                f"num_generations={self.num_generations}: algorithm={self.algorithm.kind} compares the completions "
+                f"of one prompt with each other and needs at least {least}; only algorithm=ppo learns from one"
+            )
         return self
 
     @model_validator(mode="after")
     def _trainer_takes_its_arguments(self) -> Self:
-        wrong = []
-        if self.stage is not None and self.stage.trainer_class is not None:
-            wrong = complaints(self.stage.trainer_class, self.trainer)
-        elif self.algorithm is not None:  # the top of a ladder, as its focus step will read it
-            wrong = complaints(Rl.trainer_class, self.trainer)
+        receiver = None if self.stage is None else self.stage.trainer_class
+        if (
+            receiver is None and self.algorithm is not None
+        ):  # also the top of a ladder, as its focus step will
+            receiver = self.algorithm.trainer_class
+        wrong = [] if receiver is None else complaints(receiver, self.trainer)
         if wrong:
             raise ValueError("; ".join(f"trainer.{key} {complaint}" for key, complaint in wrong))
         return self
@@ -99,11 +119,21 @@ class StepConfig(Settings):
 
     @property
     def rows_per_step(self) -> int:
-        """Rows (SFT) or completions (RL) per optimiser step, over all ranks."""
+        """Rows (SFT), pairs (DPO, reward model) or completions per optimiser step, over all ranks."""
         if isinstance(self.stage, Sft):
             return self.stage.rows_per_step
+        if isinstance(self.stage, RewardModelling):
+            return self.stage.pairs_per_step
+        if isinstance(self.algorithm, Dpo):
+            return self.algorithm.pairs_per_step
         assert self.algorithm is not None and self.num_generations is not None
         return self.algorithm.prompts_per_step * self.num_generations
+
+    @property
+    def online(self) -> OnlineAlgorithm | None:
+        """The algorithm of a step that samples from the policy it trains."""
+        is_online = isinstance(self.stage, Rl) and isinstance(self.algorithm, OnlineAlgorithm)
+        return self.algorithm if is_online else None  # type: ignore[return-value]  # seen one line up
 
 
 def scientific(config: StepConfig) -> dict[str, Any]:

@@ -2,15 +2,18 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from r1exp.settings import Settings
+from r1exp.settings import Probability, Settings
+
+_TRAINING = frozenset({"learning_rate", "max_steps", "trainer"})
 
 
 class Stage(Settings):
     """What the rest of the code asks of every kind of stage."""
 
-    trains: ClassVar[bool]  # its artifact is a model
+    trains: ClassVar[bool]  # it takes optimiser steps
+    makes: ClassVar[Literal["model", "reward_model", "dataset", "scores"]]  # its artifact
     knobs: ClassVar[frozenset[str]]  # top-level settings that only some stages read, and this one does
     trainer_class: ClassVar[str | None]  # the TRL dataclass that receives `trainer:`
 
@@ -23,29 +26,61 @@ class Sft(Stage):
     completion_only: bool  # the loss counts the answer's tokens only; false: the prompt's too (seed 003)
 
     trains = True
-    knobs = frozenset({"learning_rate", "max_steps", "trainer"})
+    makes = "model"
+    knobs = _TRAINING
     trainer_class = "SFTConfig"
 
 
 class Rl(Stage):
-    """Reinforcement learning with the composed rewards and algorithm."""
+    """Reinforcement learning with the composed algorithm; what else it reads, the algorithm says."""
 
     kind: Literal["rl"]
 
     trains = True
-    knobs = frozenset(
-        {
-            "learning_rate",
-            "max_steps",
-            "trainer",
-            "algorithm",
-            "rewards",
-            "beta",
-            "num_generations",
-            "temperature",
-        }
-    )
-    trainer_class = "GRPOConfig"
+    makes = "model"
+    knobs = _TRAINING | {"algorithm"}
+    trainer_class = None  # the algorithm's
+
+
+class RewardModelling(Stage):
+    """A reward model from preference pairs (arXiv:2203.02155, eq. 1)."""
+
+    kind: Literal["reward_model"]
+    pairs_per_step: PositiveInt  # preference pairs per optimiser step, over all ranks
+
+    trains = True
+    makes = "reward_model"
+    knobs = _TRAINING
+    trainer_class = "RewardConfig"
+
+
+class Sample(Stage):
+    """Several answers to each training problem, scored by the committee."""
+
+    kind: Literal["sample"]
+    samples: PositiveInt  # answers per problem
+    num_problems: PositiveInt | None  # the first ones; null: all
+    min_pass_rate: Probability  # problems answered right less often are left out of problems.jsonl
+    max_pass_rate: Probability  # and those answered right more often
+
+    trains = False
+    makes = "dataset"
+    knobs = frozenset({"rewards", "temperature"})
+    trainer_class = None
+
+
+class Preferences(Stage):
+    """Pairs of a better and a worse answer, from the answers of stage=sample."""
+
+    kind: Literal["preferences"]
+    min_margin: NonNegativeFloat  # reward by which the best must lead the worst
+    num_pairs: PositiveInt | None  # the first ones; null: all
+    num_test: NonNegativeInt  # pairs held out, of problems that no other pair has
+
+    trains = False
+    makes = "dataset"
+    knobs = frozenset[str]()
+    trainer_class = None
 
 
 class Evaluate(Stage):
@@ -54,9 +89,15 @@ class Evaluate(Stage):
     kind: Literal["evaluate"]
 
     trains = False
+    makes = "scores"
     knobs = frozenset[str]()
     trainer_class = None
 
 
-StageSettings = Annotated[Sft | Rl | Evaluate, Field(discriminator="kind")]
-STAGES: dict[str, type[Stage]] = {"sft": Sft, "rl": Rl, "evaluate": Evaluate}
+StageSettings = Annotated[
+    Sft | Rl | RewardModelling | Sample | Preferences | Evaluate, Field(discriminator="kind")
+]
+STAGES: dict[str, type[Stage]] = {
+    "sft": Sft, "rl": Rl, "reward_model": RewardModelling, "sample": Sample, "preferences": Preferences,
+    "evaluate": Evaluate,
+}  # fmt: skip
