@@ -39,14 +39,16 @@ class Local(Sandbox):
 
     def check(self) -> str | None:
         """Start Python in the sandbox and see."""
-        return _checked(self)
+        try:
+            _checked(self)
+        except SandboxDownError as down:
+            return str(down)
+        return None
 
     @contextmanager
     def prepared(self, program: Submission, limits: Limits) -> Iterator[Execute]:
         """Compile if need be; every run gets the result and nothing of any other run."""
-        trouble = self.check()
-        if trouble is not None:
-            raise SandboxDownError(trouble)
+        _checked(self)
         python = bubblewrap.interpreter(self.python)
         if program.language == "cpp":
             binary = _compiled(
@@ -98,27 +100,31 @@ def _compiled(
     return binary
 
 
-@lru_cache
-def _checked(sandbox: Local) -> str | None:
+@lru_cache  # of what is well; trouble is looked at again
+def _checked(sandbox: Local) -> None:
+    """Raise SandboxDownError if nothing can be run here."""
     missing = bubblewrap.missing()
     if missing is not None:
-        return missing
+        raise SandboxDownError(missing)
     try:
         python = bubblewrap.interpreter(sandbox.python)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        return (
+        raise SandboxDownError(
             f"sandbox.python={sandbox.python} does not run ({error}); name a working Python, or leave it out"
-        )
-    program = [python.executable, "-c", "print(6 * 7)"]
+        ) from error
     try:
-        result, _ = process.run(process.Job(program, Limits(), python.prefix))
+        result, _ = process.run(
+            process.Job([python.executable, "-c", "print(6 * 7)"], Limits(), python.prefix)
+        )
     except SandboxDownError as down:
-        return (
+        raise SandboxDownError(
             f"{down}. Bubblewrap needs version 0.8 or newer and leave to create namespaces: as root, or with "
             "`sysctl kernel.unprivileged_userns_clone=1` (Debian), `sysctl "
             "kernel.apparmor_restrict_unprivileged_userns=0` (Ubuntu), `--security-opt seccomp=unconfined "
             "--cap-add SYS_ADMIN` (Docker); or choose another provider: sandbox.kind=piston"
-        )
+        ) from down
     if result.stdout.strip() != "42":
-        return f"Python did not start in the sandbox: {result.stderr.strip()[-300:]}; set sandbox.python to another one"
-    return None
+        said = result.stderr.strip()[-300:]
+        raise SandboxDownError(
+            f"Python did not start in the sandbox: {said}; set sandbox.python to another one"
+        )

@@ -89,8 +89,7 @@ class _Watched:
         if name == "status":
             self.status += data
             if self.tree is None and b"\n" in self.status:
-                with suppress(ProcessLookupError):
-                    self._admit(json.loads(self.status.split(b"\n")[0])["child-pid"])
+                self._admit(json.loads(self.status.split(b"\n")[0])["child-pid"])
             return
         self.num_bytes += len(data)
         if self.num_bytes > self.limits.output_kib * 1024:
@@ -101,9 +100,15 @@ class _Watched:
             self.stderr = (self.stderr + data)[-_STDERR_TAIL:]
 
     def _admit(self, first_pid: int) -> None:
-        self.tree = first_pid, os.pidfd_open(first_pid)
-        bubblewrap.bound(first_pid, self.limits, self.job.stack_mib)
-        os.write(self.gate, b"\n")
+        """Put limits on the tree's pid 1, and only then let it go on."""
+        try:
+            self.tree = first_pid, os.pidfd_open(first_pid)
+            bubblewrap.bound(first_pid, self.limits, self.job.stack_mib)
+            os.write(self.gate, b"\n")
+        except (ProcessLookupError, BrokenPipeError):
+            return  # dead already; what it said explains it
+        except OSError as error:
+            raise SandboxDownError(f"no limits can be put on a process here: {error}") from error
 
     def look(self) -> None:
         """Compare what the tree uses with what it may use."""

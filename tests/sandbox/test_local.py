@@ -175,3 +175,13 @@ def test_no_file_descriptor_is_left_open(limits: Limits) -> None:
     before = _num_open_files()
     run(Local(), Submission("python", ADD), [Case("1 2", "3")] * 3, limits, batch=2)
     assert _num_open_files() == before
+
+
+def test_where_no_limits_can_be_set_nothing_runs(monkeypatch: pytest.MonkeyPatch, limits: Limits) -> None:
+    def refuse(*args: object) -> None:
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr(bubblewrap, "bound", refuse)
+    answer = run(Local(), Submission("python", ADD), [Case("1 2", "3")], limits)
+    assert isinstance(answer, Unavailable)
+    assert "not yours" in answer.detail
