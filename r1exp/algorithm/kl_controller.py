@@ -9,24 +9,17 @@ KL is the trainer's metric `kl`: nats per token, the mean over an optimiser step
 """
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import PositiveFloat
 
 from r1exp.settings import Settings
 
 
-class FixedKl(Settings):
-    """`beta` stays what was typed."""
+class KlSettings(Settings):
+    """What becomes of `beta` after each optimiser step."""
 
-    kind: Literal["fixed"]
-
-
-class AdaptiveKl(Settings):
-    """`beta` starts at what was typed and is steered toward a target."""
-
-    kind: Literal["adaptive"]
-    target: PositiveFloat  # nats per token
+    target: PositiveFloat | None  # nats per token that beta is steered toward; null: beta stays as typed
     rate: PositiveFloat  # relative change of beta per optimiser step and unit of error
     limit: PositiveFloat  # the largest error that counts
 
@@ -35,28 +28,20 @@ class KlController:
     """The current `beta`, and how it follows what was measured.
 
     Args:
-        settings: Fixed or adaptive.
-        beta: Where it starts.
-
-    Raises:
-        ValueError: adaptive from 0, which no factor ever moves.
+        settings: With or without a target.
+        beta: Where it starts; with a target above 0, or no factor would ever move it.
     """
 
-    def __init__(self, settings: FixedKl | AdaptiveKl, beta: float) -> None:
-        if isinstance(settings, AdaptiveKl) and beta == 0.0:
-            raise ValueError(
-                "algorithm.kl.kind=adaptive multiplies beta, and beta=0 stays 0; start from beta=0.01, say, "
-                "or use algorithm.kl.kind=fixed"
-            )
+    def __init__(self, settings: KlSettings, beta: float) -> None:
         self.settings = settings
         self.beta = beta
 
     def observe(self, kl: float) -> None:
         """Take the mean KL of one optimiser step into account; one that is not finite moves nothing."""
-        if isinstance(self.settings, FixedKl) or not math.isfinite(kl):
+        target, limit = self.settings.target, self.settings.limit
+        if target is None or not math.isfinite(kl):
             return
-        limit = self.settings.limit
-        error = min(max(kl / self.settings.target - 1.0, -limit), limit)
+        error = min(max(kl / target - 1.0, -limit), limit)
         self.beta *= 1.0 + self.settings.rate * error
 
     def state(self) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 Fields that TRL knows stand under `trainer:` with TRL's names; here stand only the ones that are ours.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from r1exp.algorithm.kl_controller import AdaptiveKl, FixedKl
+from r1exp.algorithm.kl_controller import KlSettings
 from r1exp.settings import Name, Probability, Settings
 
 _SAMPLING = frozenset({"rewards", "beta", "num_generations", "temperature"})
@@ -29,7 +29,7 @@ class OnlineAlgorithm(Algorithm):
     prompts_per_step: PositiveInt  # prompts per optimiser step, over all ranks; batch sizes follow from it
     minibatches: PositiveInt  # optimiser steps that one generation is cut into
     track_kl: bool  # keep a reference and log `kl` also where beta=0
-    kl: Annotated[FixedKl | AdaptiveKl, Field(discriminator="kind")]  # what becomes of `beta`
+    kl: KlSettings  # what becomes of `beta`
 
     knobs = _SAMPLING
     trainer_class = "GRPOConfig"
@@ -50,28 +50,22 @@ class Rloo(OnlineAlgorithm):
     trainer_class = "RLOOConfig"
 
 
-class SeparateCritic(Settings):
-    """A value model of its own."""
+class CriticSettings(Settings):
+    """Who estimates what a completion will be worth."""
 
-    kind: Literal["separate"]
-    path: Name | None  # hub id or folder, with the policy's tokens; null: what the policy starts from
-    learning_rate: PositiveFloat
+    # separate: a value model; shared: a value head on the policy's trunk; zero: nothing is expected
+    kind: Literal["separate", "shared", "zero"]
+    path: Name | None  # of a separate one: hub id or folder; null: what the policy starts from
+    learning_rate: PositiveFloat  # of the value model, or of the head
 
-
-class SharedCritic(Settings):
-    """A value head on the policy's trunk."""
-
-    kind: Literal["shared"]
-    learning_rate: PositiveFloat  # of the head
-
-
-class ZeroCritic(Settings):
-    """Nothing is expected: REINFORCE with GAE's discounting."""
-
-    kind: Literal["zero"]
-
-
-CriticSettings = Annotated[SeparateCritic | SharedCritic | ZeroCritic, Field(discriminator="kind")]
+    @model_validator(mode="after")
+    def _only_a_separate_one_is_loaded(self) -> Self:
+        if self.path is not None and self.kind != "separate":
+            raise ValueError(
+                f"path={self.path} is loaded by kind=separate only, and kind={self.kind} has no weights of its own "
+                "to load; leave algorithm.critic.path out, or use algorithm.critic.kind=separate"
+            )
+        return self
 
 
 class Ppo(OnlineAlgorithm):

@@ -19,7 +19,6 @@ from r1exp.algorithm.ppo import Ppo, PpoConfig, PpoOptions
 from r1exp.algorithm.settings import Dpo as DpoSettings
 from r1exp.algorithm.settings import Grpo as GrpoSettings
 from r1exp.algorithm.settings import Ppo as PpoSettings
-from r1exp.algorithm.settings import SeparateCritic, SharedCritic
 from r1exp.model.load import load_policy, load_tokenizer, peft_config
 from r1exp.model.scorer import open_reward_model
 from r1exp.prompt.chat import messages
@@ -90,25 +89,22 @@ def _ppo(
     critic = algorithm.critic
 
     def make_critic(policy: PreTrainedModel) -> Critic:
-        if isinstance(critic, SeparateCritic):
+        if critic.kind == "separate":
             return separate_critic(critic.path or step.model_path, tokenizer, policy.dtype)
         return shared_critic(policy)
 
     if arguments["beta"] != 0.0:
         arguments["beta"] = TRACKED_ZERO  # the controller's beta is paid with the reward
-    has_critic = isinstance(critic, SeparateCritic | SharedCritic)
     return Ppo(
         args=PpoConfig(**arguments),
-        critic=make_critic if has_critic else None,
+        critic=None if critic.kind == "zero" else make_critic,
         options=PpoOptions(
             gamma=algorithm.gamma,
             lam=algorithm.gae_lambda,
             value_coefficient=algorithm.value_coefficient,
             value_clip=algorithm.value_clip,
             whiten_advantages=algorithm.whiten_advantages,
-            critic_learning_rate=critic.learning_rate
-            if isinstance(critic, SeparateCritic | SharedCritic)
-            else 0.0,
+            critic_learning_rate=critic.learning_rate,
         ),
         **common,
     )

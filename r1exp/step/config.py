@@ -100,6 +100,19 @@ class StepConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _beta_can_move(self) -> Self:
+        if (
+            isinstance(self.algorithm, OnlineAlgorithm)
+            and self.algorithm.kl.target is not None
+            and self.beta == 0.0
+        ):
+            raise ValueError(
+                f"algorithm.kl.target={self.algorithm.kl.target} is reached by multiplying beta, and beta=0 stays 0; "
+                "start from beta=0.01, say, or leave algorithm.kl.target=null"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _trainer_takes_its_arguments(self) -> Self:
         receiver = None if self.stage is None else self.stage.trainer_class
         if (

@@ -15,14 +15,14 @@ from trl import GRPOConfig
 
 from r1exp.algorithm.critic import separate_critic, shared_critic
 from r1exp.algorithm.kl_control import TRACKED_ZERO
-from r1exp.algorithm.kl_controller import AdaptiveKl, FixedKl, KlController
+from r1exp.algorithm.kl_controller import KlController, KlSettings
 from r1exp.algorithm.ppo import Ppo, PpoConfig, PpoOptions
 from r1exp.algorithm.trainers import Grpo
 from r1exp.model.settings import ModelSettings
 from r1exp.model.tiny import build_tiny
 from r1exp.prompt.chat import CHAT_TEMPLATE
 
-FIXED = FixedKl(kind="fixed")
+FIXED = KlSettings(target=None, rate=0.1, limit=0.2)
 PPO = {
     "gamma": 1.0, "lam": 0.95, "value_coefficient": 0.5, "value_clip": 0.2, "whiten_advantages": True,
     "critic_learning_rate": 1e-2,
@@ -85,7 +85,7 @@ def grpo(tiny: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Call
 
     def build(
         reward: Callable[..., Any] = evenness,
-        kl: FixedKl | AdaptiveKl = FIXED,
+        kl: KlSettings = FIXED,
         trainer: Any = Grpo,
         lora: LoraConfig | None = None,
         extra: dict[str, Any] | None = None,

@@ -7,11 +7,11 @@ import torch
 from peft import LoraConfig
 from trl.trainer.utils import RepeatSampler
 
-from r1exp.algorithm.kl_controller import AdaptiveKl
+from r1exp.algorithm.kl_controller import KlSettings
 from r1exp.algorithm.resume import EpochRepeatSampler
 from r1exp.algorithm.trainers import Grpo
 
-ADAPTIVE = AdaptiveKl(kind="adaptive", target=0.01, rate=0.5, limit=0.5)
+ADAPTIVE = KlSettings(target=0.01, rate=0.5, limit=0.5)
 
 # The task has 3 generation batches of 4 prompts an epoch.
 ROWS = [
