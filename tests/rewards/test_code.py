@@ -29,7 +29,7 @@ CASES = [
     {"input": "-1 1", "output": "0"},
 ]
 ADD = "a, b = map(int, input().split())\nprint(a + b)"
-SMALL = Limits(cpu_seconds=0.5, wall_seconds=1.0, total_seconds=10.0, max_timeouts=1, memory_mib=256)
+SMALL = Limits(cpu_seconds=1.0, wall_seconds=20.0, max_timeouts=1, memory_mib=256)
 
 Make = Callable[..., Completion]
 

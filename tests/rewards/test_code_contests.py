@@ -61,7 +61,7 @@ TESTS = {"1-01": ["1 2", "secret\n3\n"], "1-02": ["2 2", "secret\n4\n"], "2-01":
 def ioi(**columns: Any) -> Problem:
     names = list(TESTS)
     columns = {"test_names": names, "test_cases": [TESTS[name] for name in names], "grader_files": FILES,
-               "time_limit": 1.0, "memory_limit": 256 << 20, "score": 40, "task_type": "Batch"} | columns  # fmt: skip
+               "time_limit": 4.0, "memory_limit": 256 << 20, "score": 40, "task_type": "Batch"} | columns  # fmt: skip
     return Problem("Add", "Write add().", None, columns)
 
 
@@ -84,7 +84,7 @@ TWO_SUBTASKS = [{"score": 30, "test_names": ["1-01", "1-02"]}, {"score": 70, "te
         pytest.param(SMALL_ONLY, {"subtasks": TWO_SUBTASKS}, 0.3, id="one subtask of two"),
         pytest.param(ONE_LESS, {"grader_files": [*FILES, ["checker/checker.cpp", CHECKER]]}, 0.5, id="a checker's half"),
         pytest.param(ONE_LESS, {}, 0.0, id="without a checker texts are compared"),
-        pytest.param("int add(int a, int b) { for (;;) {} }", {}, 0.0, id="endless"),
+        pytest.param("int add(int a, int b) { for (;;) {} }", {"time_limit": 0.5}, 0.0, id="endless"),
         pytest.param("int sub(int a, int b) { return a - b; }", {}, 0.0, id="does not link"),
         pytest.param("vector<int> v; int add(int a, int b) { return accumulate({a, b}, 0); }", {}, 0.0, id="does not compile"),
     ],
@@ -154,7 +154,7 @@ print(1 if expected == produced else 0)
 def cf(**columns: Any) -> Problem:
     columns = {
         "official_tests": [{"input": "2 1", "output": "1 2"}, {"input": "3 4", "output": "3 4"}],
-        "generated_tests": 7, "generated_checker": None, "time_limit": 1.0, "memory_limit": 256.0,
+        "generated_tests": 7, "generated_checker": None, "time_limit": 4.0, "memory_limit": 256.0,
         "input_mode": "stdio", "interaction_format": None, "language": "cpp",
     } | columns  # fmt: skip
     return Problem("1A", "Print both numbers, smaller first.", None, columns)
@@ -176,7 +176,7 @@ SORTS_CPP = "#include <bits/stdc++.h>\nint main() { int a, b; std::cin >> a >> b
         pytest.param(program("print(input())", "python"), {"language": "python", "generated_checker": ANY_ORDER}, 1.1, id="checker"),
         pytest.param(program("int main() {", "cpp"), {}, -0.1, id="does not compile"),
         pytest.param(Completion("no idea", 2), {}, -1.0, id="no program"),
-        pytest.param(program("while True: pass", "python"), {"language": "python"}, 0.0, id="endless"),
+        pytest.param(program("while True: pass", "python"), {"language": "python", "time_limit": 0.5}, 0.0, id="endless"),
     ],
 )  # fmt: skip
 def test_codeforces_program_earns_its_points(
@@ -210,6 +210,7 @@ def test_a_codeforces_row_that_cannot_be_judged_gives_no_score(
 
 def test_problem_s_own_limits_replace_the_settings_but_not_the_deadline() -> None:
     limits = limits_of(Limits(), cpu_seconds=3.0, memory_mib=64.0, longest_wall=25.0)
-    assert (limits.cpu_seconds, limits.wall_seconds, limits.memory_mib) == (3.0, 7.0, 64)
+    assert (limits.cpu_seconds, limits.wall_seconds, limits.memory_mib) == (3.0, 10.0, 64)
+    assert limits_of(Limits(), cpu_seconds=8.0, memory_mib=None, longest_wall=25.0).wall_seconds == 17.0
     assert limits_of(Limits(), cpu_seconds=20.0, memory_mib=None, longest_wall=25.0).wall_seconds == 25.0
     assert limits_of(Limits(), None, None, 25.0) == Limits()

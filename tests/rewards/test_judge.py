@@ -1,7 +1,4 @@
-import json
 import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -10,55 +7,6 @@ from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Abstain, Context
 from r1exp.rewards.committee import Committee
 from r1exp.rewards.judge import DOWN, UNCLEAR, Judge
-
-
-class Endpoint:
-    """Speaks as much of the OpenAI protocol as a judge needs; `reply` decides each answer."""
-
-    def __init__(self) -> None:
-        self.requests: list[dict] = []
-        self.keys: list[str | None] = []
-        self.reply: Callable[[str], str | int] = lambda question: '{"score": 10}'
-        self.most_at_once = 0
-        self._now = 0
-        self._lock = threading.Lock()
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                status, text = endpoint.answer(body, self.headers.get("Authorization"))
-                self.send_response(status)
-                self.end_headers()
-                self.wfile.write(text.encode())
-
-            def log_message(self, *args: object) -> None:
-                """Be quiet."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def answer(self, body: dict, key: str | None) -> tuple[int, str]:
-        with self._lock:
-            self.requests.append(body)
-            self.keys.append(key)
-            self._now += 1
-            self.most_at_once = max(self.most_at_once, self._now)
-        reply = self.reply(body["messages"][0]["content"])
-        with self._lock:
-            self._now -= 1
-        if isinstance(reply, int):
-            return reply, "{}"
-        return 200, json.dumps({"choices": [{"message": {"content": reply}}]})
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    endpoint = Endpoint()
-    yield endpoint
-    endpoint.server.shutdown()
-    endpoint.server.server_close()
 
 
 def judge(url: str, **settings) -> Judge:

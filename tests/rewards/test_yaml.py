@@ -1,40 +1,24 @@
 """Every file in conf/rewards, found by glob."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
-from pydantic import TypeAdapter
 
 from r1exp.prompt.settings import StyleName
 from r1exp.records import Problem
 from r1exp.rewards.check import check
 from r1exp.rewards.committee import Committee
-from r1exp.rewards.menu import RewardSettings
 
 FILES = sorted((Path(__file__).parents[2] / "conf" / "rewards").glob("*.yaml"))
-REWARDS = TypeAdapter(dict[str, RewardSettings])
-MUST_BE_GIVEN = {"reward_model": ("preference.model", "some/model"), "judge": ("helpful.model", "some-model")}
+MUST_BE_GIVEN = {"reward_model": {"preference.model": "some/model"}, "judge": {"helpful.model": "some-model"}}
 NEEDS_A_MACHINE = {"code"}  # tests/rewards/test_code.py runs it
 
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
 
-def composed(path: Path, style: StyleName = "think_answer") -> dict[str, Any]:
-    rewards = OmegaConf.load(path)
-    if path.stem in MUST_BE_GIVEN:
-        OmegaConf.update(rewards, *MUST_BE_GIVEN[path.stem])
-    top = {"prompt": {"style": style}, "max_completion_length": 64, "seed": 1, "rewards": rewards}
-    values = OmegaConf.to_container(OmegaConf.create(top), resolve=True)
-    assert isinstance(values, dict)
-    return REWARDS.validate_json(json.dumps(values["rewards"]), strict=True)
-
-
 @each_file
-def test_it_makes_a_committee(path: Path) -> None:
-    assert sum(Committee(composed(path)).weights) > 0.0
+def test_it_makes_a_committee(path: Path, composed) -> None:
+    assert sum(Committee(composed(path, **MUST_BE_GIVEN.get(path.stem, {}))).weights) > 0.0
 
 
 @each_file
@@ -48,14 +32,14 @@ def test_it_opens_with_its_purpose_its_source_and_a_line_to_try(path: Path) -> N
 @pytest.mark.parametrize(
     "path", [path for path in FILES if path.stem not in NEEDS_A_MACHINE], ids=lambda path: path.stem
 )
-def test_gold_earns_its_maximum_and_no_cheat_does(path: Path, style: StyleName) -> None:
+def test_gold_earns_its_maximum_and_no_cheat_does(path: Path, style: StyleName, composed) -> None:
     """A judge and a reward model are not there: the rest of their committee is checked."""
     problem = Problem(
         "sum", "Ann has 3 apples, buys 4 and finds 5. How many?", "12", {"solution": "3+4=7. 7+5=12"}
     )
     rewards = {
         name: reward.model_copy(update={"retries": 0}) if reward.kind == "judge" else reward
-        for name, reward in composed(path, style).items()
+        for name, reward in composed(path, style, **MUST_BE_GIVEN.get(path.stem, {})).items()
     }
     report = check(rewards, style, [problem])
     assert report.ok, report.text()

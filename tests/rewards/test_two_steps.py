@@ -1,0 +1,98 @@
+"""Every option of `rewards=` trains: two steps of TRL's GRPO on the tiny model."""
+
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from r1exp.model.settings import ModelSettings
+from r1exp.model.tiny import build_tiny
+from r1exp.records import Problem
+from r1exp.rewards.adapter import reward_funcs
+from r1exp.rewards.committee import Committee
+from r1exp.sandbox.local import Local
+
+CONF = Path(__file__).parents[2] / "conf"
+OPTIONS = sorted(path.stem for path in (CONF / "rewards").glob("*.yaml"))
+PROBLEMS = [
+    Problem(
+        id=f"sum {number}",
+        prompt=f"Ada buys {number} apples and 4 apples . How many apples is that in total?",
+        answer=str(number + 4),
+        columns={"test_cases": [{"input": "", "output": str(number + 4)}]},
+    )
+    for number in range(8)
+]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    values = OmegaConf.to_container(OmegaConf.load(CONF / "model" / "tiny.yaml"))
+    settings = ModelSettings.model_validate_json(json.dumps(values))
+    return build_tiny(settings, tmp_path_factory.mktemp("two_steps") / "model")
+
+
+@pytest.fixture(scope="module")
+def reward_model(tiny: Path) -> str:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = tiny.parent / "reward_model"
+    AutoModelForSequenceClassification.from_pretrained(tiny, num_labels=1).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny).save_pretrained(folder)
+    return str(folder)
+
+
+def trained(committee: Committee, tiny: Path, output: Path) -> list[dict[str, float]]:
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import GRPOConfig, GRPOTrainer
+
+    from r1exp.prompt.chat import CHAT_TEMPLATE
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    tokenizer.chat_template = tokenizer.chat_template or CHAT_TEMPLATE
+    rows = [problem.to_row([{"role": "user", "content": problem.prompt}]) for problem in PROBLEMS]
+    arguments = GRPOConfig(
+        str(output), max_steps=2, num_generations=4, per_device_train_batch_size=8, max_completion_length=16,
+        reward_weights=committee.weights, use_cpu=True, bf16=False, report_to=[], logging_steps=1, seed=1,
+        save_strategy="no", disable_tqdm=True, gradient_checkpointing=False,
+    )  # fmt: skip
+    trainer = GRPOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(tiny),
+        processing_class=tokenizer,
+        reward_funcs=reward_funcs(committee),
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+    )
+    trainer.train()
+    committee.close()
+    return trainer.state.log_history
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_it_trains_two_steps(
+    option: str, tiny: Path, reward_model: str, tmp_path: Path, endpoint, composed
+) -> None:
+    from r1exp.model.scorer import open_reward_model
+
+    if option == "code" and Local().check() is not None:
+        pytest.skip("no sandbox on this machine")
+    given = {
+        "reward_model": {"preference.model": reward_model, "preference.max_length": 64},
+        "judge": {"helpful.model": "m", "helpful.endpoint": endpoint.url},
+    }
+    rewards = composed(CONF / "rewards" / f"{option}.yaml", **given.get(option, {}))
+    committee = Committee(rewards, openers={"reward_model": open_reward_model})
+    history = trained(committee, tiny, tmp_path)
+    steps = [entry for entry in history if "loss" in entry]
+    assert len(steps) == 2
+    for name in rewards:
+        assert all(math.isfinite(step[f"rewards/{name}/mean"]) for step in steps), name
+        assert all(step[f"rewards/{name}/abstained"] == 0.0 for step in steps), name
+        assert all(step[f"rewards/{name}/seconds"] >= 0.0 for step in steps), name
