@@ -32,6 +32,7 @@ from r1exp.rewards.committee import Committee, Openers
 from r1exp.rewards.probes import GOLD, probes_of
 
 _CHARACTERS_PER_TOKEN = 4  # roughly, to give every text a length in tokens
+_EQUALLY_SURE = (-0.5,)  # natural log: no completion's vote weighs more than another's
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,9 @@ def _group(text: str, gold: str, size: int) -> list[str]:
 
 
 def _score(committee: Committee, problem: Problem, texts: list[str]) -> Scores:
-    completions = [Completion(text, max(1, len(text) // _CHARACTERS_PER_TOKEN)) for text in texts]
+    completions = [
+        Completion(text, max(1, len(text) // _CHARACTERS_PER_TOKEN), logprobs=_EQUALLY_SURE) for text in texts
+    ]
     table = committee.score([problem] * len(texts), completions, Context())
     return {name: scores[0] for name, scores in table.items()}
 

@@ -69,7 +69,7 @@ class VotePartial(GroupReward):
     def constant_because(self) -> str | None:
         if self.scope != "group_shared":
             return None
-        return "scope=group_shared gives the vote's credit to the whole group; scope=group tells completions apart"
+        return "scope=group_shared pays the whole group the vote's credit; use scope=group to tell completions apart"
 
     def score_group(
         self, problem: Problem, completions: Sequence[Completion], context: Context

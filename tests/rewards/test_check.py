@@ -85,7 +85,7 @@ def test_a_cheat_that_reaches_gold_fails() -> None:
 def test_members_that_compare_see_a_cheat_among_gold() -> None:
     report = checked(
         {
-            "vote": VotePartial(style=STYLE, scope="group"),
+            "vote": VotePartial(style=STYLE, scope="group", confidence=True),
             "majority": MajorityVote(style=STYLE),
             "short": Length(judged_by="vote"),
             "format": Format(style=STYLE),
