@@ -24,7 +24,7 @@ def limits_of(
     update: dict[str, Any] = {}
     if cpu_seconds is not None:
         update["cpu_seconds"] = float(cpu_seconds)
-        update["wall_seconds"] = min(2.0 * cpu_seconds + 1.0, longest_wall)
+        update["wall_seconds"] = min(max(2.0 * cpu_seconds + 1.0, limits.wall_seconds), longest_wall)
     if memory_mib is not None:
         update["memory_mib"] = max(1, round(memory_mib))
     return limits.model_copy(update=update)

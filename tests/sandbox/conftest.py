@@ -59,10 +59,16 @@ def judge(request: pytest.FixtureRequest) -> Judge:
 
 @pytest.fixture
 def limits() -> Limits:
-    """Small, so that what runs into them does so soon."""
+    """Small, so that what runs into them does so soon; wall time is not, for the machine may be busy."""
     return Limits(
-        cpu_seconds=1.0, wall_seconds=1.5, memory_mib=128, num_processes=16, output_kib=1024, scratch_mib=16
+        cpu_seconds=1.0, wall_seconds=20.0, memory_mib=128, num_processes=16, output_kib=1024, scratch_mib=16
     )
+
+
+@pytest.fixture
+def impatient(limits: Limits) -> Limits:
+    """For what sleeps."""
+    return limits.model_copy(update={"wall_seconds": 1.0})
 
 
 Reply = tuple[int, bytes]  # HTTP status, body

@@ -125,7 +125,7 @@ def test_an_attack_is_contained_and_scores_nothing(
     answer = judge(Submission("python", textwrap.dedent(source)), [Case("", "done")], limits)
     assert isinstance(answer, list), answer
     assert (answer[0].outcome, answer[0].score) == (outcome, 0.0), answer[0].detail
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 15
 
 
 def _alive(mark: str) -> list[int]:
@@ -169,10 +169,10 @@ ESCAPES = {
 
 
 @pytest.mark.parametrize("source", [pytest.param(source, id=name) for name, source in ESCAPES.items()])
-def test_nothing_that_a_submission_started_outlives_it(judge: Judge, limits: Limits, source: str) -> None:
+def test_nothing_that_a_submission_started_outlives_it(judge: Judge, impatient: Limits, source: str) -> None:
     mark = f"r1exp-{time.time_ns()}"
     source = textwrap.dedent(source).replace("MARK", repr(mark))
-    answer = judge(Submission("python", source), [Case("", "nothing of the kind")], limits)
+    answer = judge(Submission("python", source), [Case("", "nothing of the kind")], impatient)
     assert isinstance(answer, list)
     assert answer[0].outcome in ("wrong", "timeout")
     assert not _alive(mark)

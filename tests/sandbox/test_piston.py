@@ -14,6 +14,7 @@ from r1exp.sandbox.judge import run
 from r1exp.sandbox.piston import Piston
 
 ADD = Submission("python", "print(sum(map(int, input().split())))")
+MAIN = '#include <cstdio>\nint main() { int a, b; scanf("%d %d", &a, &b); printf("%d", add(a, b)); }'
 QUICK: dict[str, Any] = {"retries": 2, "backoff_seconds": 0.01}
 
 
@@ -74,8 +75,8 @@ def settings(service: Any, **other: Any) -> Piston:
     "submission",
     [
         pytest.param(ADD, id="python"),
-        pytest.param(Submission("cpp", "#include <iostream>\nint main() { int a, b; std::cin >> a >> b; std::cout << a + b; }"), id="cpp"),
-        pytest.param(Submission("cpp", '#include "add.h"\n#include <iostream>\nint main() { int a, b; std::cin >> a >> b; std::cout << add(a, b); }',
+        pytest.param(Submission("cpp", MAIN.replace("add(a, b)", "a + b")), id="cpp"),
+        pytest.param(Submission("cpp", '#include "add.h"\n' + MAIN,
                                 {"add.h": "int add(int, int);", "add.cpp": "int add(int a, int b) { return a + b; }"}), id="cpp of several files"),
     ],
 )  # fmt: skip
@@ -86,7 +87,11 @@ def test_cases_are_judged(piston: Any, submission: Submission) -> None:
 
 
 def test_a_checker_gets_its_files_and_a_cpp_one_does_not_compile_them(piston: Any) -> None:
-    source = "#include <fstream>\nint main(int, char** argv) { int a, b; std::ifstream(argv[2]) >> a; std::ifstream(argv[3]) >> b; return a != b; }"
+    source = """
+    #include <cstdio>
+    int read(const char* name) { int value = 0; return fscanf(fopen(name, "r"), "%d", &value) == 1 ? value : -1; }
+    int main(int, char** argv) { return read(argv[2]) != read(argv[3]); }
+    """
     checker = Checker(Submission("cpp", source), protocol="testlib")
     answer = run(settings(piston), ADD, [Case("1 2", "+3", checker), Case("1 2", "4", checker)], Limits())
     assert isinstance(answer, list), answer
