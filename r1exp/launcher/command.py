@@ -3,6 +3,7 @@
 One source of truth: what `plan` shows is what is run.
 """
 
+import json
 import os
 import shlex
 import socket
@@ -10,11 +11,18 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import Literal
+from typing import Any, Literal
 
-from r1exp.launcher.settings import Ddp, Launcher
+from r1exp.launcher.settings import Ddp, Launcher, LauncherSettings, Zero
 
 Device = Literal["cpu", "cuda"]
+_DISTRIBUTED = {
+    "local": '"NO"',
+    "ddp": "MULTI_GPU",
+    "zero1": "DEEPSPEED",
+    "zero2": "DEEPSPEED",
+    "zero3": "DEEPSPEED",
+}
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
@@ -39,7 +47,7 @@ class Launch:
         return f"{settings} {shlex.join(self.arguments)}"
 
 
-def launch_of(settings: Launcher, folder: Path, templates: Path) -> Launch:
+def launch_of(settings: LauncherSettings, folder: Path, templates: Path) -> Launch:
     """Return how the step in `folder` is started.
 
     Args:
@@ -48,10 +56,20 @@ def launch_of(settings: Launcher, folder: Path, templates: Path) -> Launch:
         templates: launchers/, with accelerate.yaml.
     """
     device = device_of(settings)
-    many = settings.num_processes > 1
-    config = Template((templates / "accelerate.yaml").read_text(encoding="utf-8")).substitute(
-        distributed_type="MULTI_GPU" if many else '"NO"',
-        num_processes=settings.num_processes,
+    files = {}
+    deepspeed = ""
+    if isinstance(settings, Zero):
+        files["deepspeed.json"] = _fill(templates / "deepspeed.json", zero=json.dumps(_zero(settings)))
+        deepspeed = (
+            "deepspeed_config:\n"
+            f"  deepspeed_config_file: {json.dumps(str(folder / 'deepspeed.json'))}\n"
+            "  zero3_init_flag: false\n"
+        )
+    files["accelerate.yaml"] = _fill(
+        templates / "accelerate.yaml",
+        deepspeed=deepspeed,
+        distributed_type=_DISTRIBUTED[settings.kind],
+        num_processes=str(settings.num_processes),
         use_cpu="true" if device == "cpu" else "false",
     )
     arguments = [
@@ -61,10 +79,26 @@ def launch_of(settings: Launcher, folder: Path, templates: Path) -> Launch:
         "--config_file",
         str(folder / "accelerate.yaml"),
     ]
-    if isinstance(settings, Ddp):
+    if isinstance(settings, Ddp | Zero):
         arguments += ["--main_process_port", str(settings.port or free_port())]
     arguments += ["-m", "r1exp.worker", str(folder)]
-    return Launch(tuple(arguments), _environment(settings, device), {"accelerate.yaml": config})
+    return Launch(tuple(arguments), _environment(settings, device), files)
+
+
+def _fill(template: Path, **values: str) -> str:
+    return Template(template.read_text(encoding="utf-8")).substitute(values)
+
+
+def _zero(settings: Zero) -> dict[str, Any]:
+    """Return DeepSpeed's `zero_optimization`."""
+    zero: dict[str, Any] = {"stage": settings.stage}
+    if settings.offload:
+        zero["offload_optimizer"] = {"device": "cpu"}
+    if settings.stage == 3:
+        zero["stage3_gather_16bit_weights_on_model_save"] = True
+        if settings.offload:
+            zero["offload_param"] = {"device": "cpu"}
+    return zero
 
 
 def _environment(settings: Launcher, device: Device) -> dict[str, str]:

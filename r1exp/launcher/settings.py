@@ -29,4 +29,20 @@ class Ddp(Launcher):
     port: PositiveInt | None  # rendezvous; null: a free one
 
 
-LauncherSettings = Annotated[Local | Ddp, Field(discriminator="kind")]
+class Zero(Launcher):
+    """DeepSpeed: optimiser states (1), gradients too (2), weights too (3) are shared out over the ranks.
+
+    Source: ZeRO (arXiv:1910.02054), section 5.
+    """
+
+    kind: Literal["zero1", "zero2", "zero3"]
+    port: PositiveInt | None  # rendezvous; null: a free one
+    offload: bool  # optimiser states, and with zero3 the weights, rest in the host's memory
+
+    @property
+    def stage(self) -> int:
+        """The ZeRO stage."""
+        return int(self.kind.removeprefix("zero"))
+
+
+LauncherSettings = Annotated[Local | Ddp | Zero, Field(discriminator="kind")]

@@ -1,0 +1,77 @@
+"""The command that starts a step, to the letter."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from r1exp.config.assets import LAUNCHERS
+from r1exp.launcher.command import launch_of
+from r1exp.launcher.settings import Ddp, LauncherSettings, Local, Zero
+
+
+def local(device: str = "cpu") -> Local:
+    return Local(kind="local", num_processes=1, device=device, threads_per_process=2)  # type: ignore[arg-type]
+
+
+def zero(kind: str, offload: bool = False) -> Zero:
+    return Zero(kind=kind, num_processes=2, device="cpu", threads_per_process=1, port=29999, offload=offload)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("folder", ["runs/steps/01-sft", "a b/it's $HOME/ü中", 'x"y'])
+def test_the_command_of_one_process_names_the_folder_whatever_it_is_called(folder: str) -> None:
+    launch = launch_of(local(), Path(folder), LAUNCHERS)
+    assert launch.arguments == (
+        sys.executable, "-m", "accelerate.commands.launch",
+        "--config_file", f"{folder}/accelerate.yaml", "-m", "r1exp.worker", folder,
+    )  # fmt: skip
+    assert launch.environment == {
+        "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "2",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("launcher", "expected"),
+    [
+        pytest.param(local(), {"distributed_type": "NO", "num_processes": 1, "use_cpu": True}, id="local"),
+        pytest.param(local("cuda"), {"distributed_type": "NO", "use_cpu": False}, id="local on a GPU"),
+        pytest.param(
+            Ddp(kind="ddp", num_processes=4, device="cpu", threads_per_process=None, port=None),
+            {"distributed_type": "MULTI_GPU", "num_processes": 4, "use_cpu": True},
+            id="ddp",
+        ),
+        pytest.param(zero("zero2"), {"distributed_type": "DEEPSPEED", "num_processes": 2}, id="zero2"),
+    ],
+)
+def test_accelerates_file_follows_from_the_launcher(
+    launcher: LauncherSettings, expected: dict[str, object]
+) -> None:
+    content = yaml.safe_load(launch_of(launcher, Path("step"), LAUNCHERS).files["accelerate.yaml"])
+    assert {key: content[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("launcher", "expected"),
+    [
+        pytest.param(zero("zero1"), {"stage": 1}, id="zero1"),
+        pytest.param(
+            zero("zero3"), {"stage": 3, "stage3_gather_16bit_weights_on_model_save": True}, id="zero3"
+        ),
+        pytest.param(
+            zero("zero2", True), {"stage": 2, "offload_optimizer": {"device": "cpu"}}, id="zero2 offloaded"
+        ),
+    ],
+)
+def test_deepspeeds_file_follows_from_the_launcher(launcher: Zero, expected: dict[str, object]) -> None:
+    launch = launch_of(launcher, Path('a "b"'), LAUNCHERS)
+    assert json.loads(launch.files["deepspeed.json"])["zero_optimization"] == expected
+    accelerate = yaml.safe_load(launch.files["accelerate.yaml"])
+    assert accelerate["deepspeed_config"]["deepspeed_config_file"] == 'a "b"/deepspeed.json'
+    assert "29999" in launch.arguments
+
+
+def test_what_is_shown_can_be_typed() -> None:
+    shown = launch_of(local(), Path("it's here"), LAUNCHERS).text()
+    assert shown.endswith("""-m r1exp.worker 'it'"'"'s here'""")
