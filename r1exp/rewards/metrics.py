@@ -23,6 +23,9 @@ from r1exp.settings import Probability, Settings
 Paid = Sequence[float | None]  # None: no score, and nobody in the group has one
 
 
+_SAME = 1e-6  # points; rewards closer than this are equal
+
+
 def neutral(scores: Sequence[Score], groups: Sequence[tuple[int, ...]]) -> list[float | None]:
     """Return `scores` with each abstention replaced by the mean of its group, or None without one.
 
@@ -57,6 +60,24 @@ def variance_shares(
     }
 
 
+def signal_share(
+    paid: Mapping[str, Paid], weights: Mapping[str, float], groups: Sequence[tuple[int, ...]]
+) -> float:
+    """Return the share of groups whose completions are not all paid the same: those that can teach.
+
+    TRL's `frac_reward_zero_std` compares a float32 standard deviation with 1e-8, which rounding alone
+    exceeds: eight times 2.8 counts as a group that differs.
+    """
+
+    def total(row: int) -> float:
+        return math.fsum(weights[name] * (column[row] or 0.0) for name, column in paid.items())
+
+    carrying = sum(
+        max(totals) - min(totals) > _SAME for totals in ([total(row) for row in rows] for rows in groups)
+    )
+    return carrying / max(len(groups), 1)
+
+
 def abstentions(scores: Sequence[Score]) -> tuple[Counter[str], int]:
     """Return how often each reason was given, and how many rows the member applied to."""
     reasons = Counter(score.reason for score in scores if isinstance(score, Abstain))
@@ -72,7 +93,7 @@ class Metrics:
 
     def of(self, scored: Scored, weights: Mapping[str, float], paid: Mapping[str, Paid]) -> dict[str, float]:
         """Return the metrics of one batch. TRL itself logs every member's mean and std."""
-        metrics: dict[str, float] = {}
+        metrics: dict[str, float] = {"groups_with_signal": signal_share(paid, weights, scored.batch.groups)}
         shares = variance_shares(paid, weights, scored.batch.groups)
         for name, scores in scored.table.items():
             reasons, num_applied = abstentions(scores)

@@ -2,7 +2,14 @@ import pytest
 
 from r1exp.errors import StoppedByHealth
 from r1exp.rewards.base import NOT_APPLICABLE, TIMEOUT, Abstain
-from r1exp.rewards.metrics import AbstentionBound, AbstentionWatch, abstentions, neutral, variance_shares
+from r1exp.rewards.metrics import (
+    AbstentionBound,
+    AbstentionWatch,
+    abstentions,
+    neutral,
+    signal_share,
+    variance_shares,
+)
 
 PAIRS = [(0, 1), (2, 3)]
 
@@ -52,3 +59,9 @@ def test_a_run_that_cannot_score_is_stopped_with_the_reason() -> None:
 def test_rows_that_do_not_apply_never_stop_a_run() -> None:
     watch = AbstentionWatch(AbstentionBound(share=0.1, num_batches=1))
     watch.see({"chat": [NOT_APPLICABLE, NOT_APPLICABLE], "math": [1.0, NOT_APPLICABLE]})
+
+
+def test_groups_paid_the_same_carry_no_signal_whatever_rounding_says() -> None:
+    paid = {"a": [2.0, 2.0, 0.0, 2.0], "b": [0.1 + 0.2, 0.3, 0.8, 0.8]}
+    assert signal_share(paid, {"a": 1.0, "b": 1.0}, PAIRS) == 0.5
+    assert signal_share({"a": [None, None]}, {"a": 1.0}, [(0, 1)]) == 0.0
