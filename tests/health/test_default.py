@@ -43,7 +43,7 @@ def grpo(**changes: list[float]) -> dict[str, list[float]]:
         "entropy": line(0.4, 0.05),
         "reward": line(1.0, 2.5),
         "reward_std": line(0.8, 0.3),
-        "frac_reward_zero_std": line(0.0, 0.8),
+        "groups_with_signal": line(1.0, 0.2),
         "completions/clipped_ratio": line(0.2, 0.0),
         "sampling/sampling_logp_difference/mean": line(0.001, 0.01),
     }
@@ -71,7 +71,7 @@ def test_a_run_whose_first_batches_teach_nothing_trips_nothing() -> None:
             {"grad_norm": [1.0] * 20 + [500.0] * 80}, "gradient_explosion", id="the gradient explodes"
         ),
         pytest.param({"completions/clipped_ratio": line(0.3, 0.9)}, "completions_clipped", id="no room"),
-        pytest.param({"frac_reward_zero_std": [1.0] * NUM_ROWS}, "no_signal", id="nothing to learn from"),
+        pytest.param({"groups_with_signal": [0.0] * NUM_ROWS}, "no_signal", id="nothing to learn from"),
         pytest.param({"entropy": [0.4] * 20 + [0.001] * 80}, "entropy_collapse", id="one answer to all"),
         pytest.param(
             {"sampling/sampling_logp_difference/mean": line(0.001, 0.07)},
