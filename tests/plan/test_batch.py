@@ -1,0 +1,74 @@
+from collections.abc import Callable
+
+import pytest
+
+from r1exp.config.experiment import Experiment
+from r1exp.errors import Refused
+from r1exp.plan.batch import RlBatch
+from r1exp.plan.show import plan_text
+from r1exp.plan.steps import planned_steps
+
+Compose = Callable[..., Experiment]
+RL = ("stage=rl", "evaluation.before=false", "evaluation.after=false")
+
+
+def rl_batch(compose_line: Compose, *words: str) -> RlBatch:
+    (step,) = planned_steps(compose_line(*RL, *words))
+    assert isinstance(step.batch, RlBatch)
+    return step.batch
+
+
+def test_the_update_is_the_same_however_many_ranks_share_it(compose_line: Compose) -> None:
+    alone = rl_batch(compose_line, "model.rows_per_device.rl=64")
+    shared = rl_batch(compose_line, "model.rows_per_device.rl=64", "launcher=ddp")
+    assert (alone.rows_per_step, alone.rows_per_device, alone.accumulation) == (256, 64, 4)
+    assert (shared.rows_per_step, shared.rows_per_device, shared.accumulation) == (256, 64, 2)
+
+
+def test_a_pass_takes_as_many_rows_as_fit_and_divide(compose_line: Compose) -> None:
+    assert rl_batch(compose_line, "model.rows_per_device.rl=100").rows_per_device == 64
+
+
+def test_an_epoch_counts_whole_generations_and_drops_the_rest(compose_line: Compose) -> None:
+    batch = rl_batch(compose_line, "dataset.num_train=1000")
+    assert (batch.prompts_per_step, batch.steps_per_epoch, batch.rows_dropped) == (32, 31, 8)
+
+
+def test_a_group_wider_than_a_rank_is_split(compose_line: Compose) -> None:
+    words = ("launcher=ddp", "launcher.num_processes=4", "algorithm.prompts_per_step=2")
+    assert rl_batch(compose_line, *words).is_split
+    assert not rl_batch(compose_line, "launcher=ddp").is_split
+
+
+def test_several_updates_on_one_batch_are_off_policy(compose_line: Compose) -> None:
+    assert rl_batch(compose_line).is_on_policy
+    assert not rl_batch(compose_line, "trainer.num_iterations=2").is_on_policy
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        pytest.param(("launcher=ddp", "launcher.num_processes=3"), "share equally", id="ranks"),
+        pytest.param(("dataset.num_train=16",), "fewer than the 32 prompts", id="too few prompts"),
+    ],
+)
+def test_what_does_not_divide_is_refused(words: tuple[str, ...], message: str, compose_line: Compose) -> None:
+    with pytest.raises(Refused, match=message):
+        rl_batch(compose_line, *words)
+
+
+def test_debug_caps_every_training_step(compose_line: Compose) -> None:
+    steps = planned_steps(compose_line("debug=fast"))
+    assert [step.batch.num_steps for step in steps if step.batch is not None] == [2, 2]
+
+
+def test_a_plan_shows_what_is_promised(compose_line: Compose) -> None:
+    experiment = compose_line("beta=0.01", "launcher=ddp")
+    text = plan_text(experiment, planned_steps(experiment))
+    for part in (
+        "beta: 0.01", "# beta=0.01", "# algorithm/grpo.yaml", "beta=0.01: grpo, evaluate-post-grpo",
+        "launcher=ddp: evaluate-pre-sft, sft", "32 prompts x 8 completions a step", "groups whole on their rank",
+        "steps per epoch", "problems dropped per epoch", "on-policy", "memory per device", "gradients", "optimizer",
+        "reference", "kv cache", "-m r1exp.worker RUN/steps/04-grpo", "distributed_type: MULTI_GPU",
+    ):  # fmt: skip
+        assert part in text, part
