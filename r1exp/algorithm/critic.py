@@ -114,6 +114,13 @@ def _watched(trunk: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
+def detach(policy: PreTrainedModel) -> None:
+    """Take the critic out of a policy that will not be trained any more."""
+    inner = policy.get_base_model() if is_peft_model(policy) else policy
+    if hasattr(inner, NAME):
+        delattr(inner, NAME)
+
+
 def without_critic(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights of the policy alone."""
     return {name: weight for name, weight in weights.items() if not _is_critic(name)}

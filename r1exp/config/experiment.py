@@ -77,9 +77,7 @@ def experiment_from(texts: Sequence[str]) -> Experiment:
         steps: tuple[LadderStep, ...] = (_single_step(top, composition, words),)
         focus = steps[0].name
     elif top.pipeline is not None:
-        steps = tuple(
-            _ladder_step(name, spec, top.pipeline, words) for name, spec in top.pipeline.steps.items()
-        )
+        steps = _ladder(top.pipeline, words)
         focus = top.pipeline.focus
     else:
         raise Refused("nothing to run: name a stage (stage=sft) or a pipeline (pipeline=sft_grpo)")
@@ -119,9 +117,22 @@ def _single_step(top: Composed, composition: Composition, words: Sequence[Word])
     )
 
 
-def _ladder_step(name: str, spec: StepSpec, pipeline: PipelineSettings, words: Sequence[Word]) -> LadderStep:
+def _ladder(pipeline: PipelineSettings, words: Sequence[Word]) -> tuple[LadderStep, ...]:
+    steps: dict[str, LadderStep] = {}
+    for name, spec in pipeline.steps.items():
+        source = None if spec.data_from is None else steps[spec.data_from]
+        steps[name] = _ladder_step(name, spec, pipeline, words, source)
+    return tuple(steps.values())
+
+
+def _ladder_step(
+    name: str, spec: StepSpec, pipeline: PipelineSettings, words: Sequence[Word], source: LadderStep | None
+) -> LadderStep:
     chosen = words_for_step(name, spec, pipeline, words, quote)
-    step_words = words_of(chosen.overrides)
+    inherited: list[str] = []
+    if source is not None:  # answers to the same problems are as long
+        inherited = [f"++max_completion_length={source.config.max_completion_length}"]
+    step_words = words_of([*inherited, *chosen.overrides])
     composition = compose(step_words)
     values = _step_values(composition)
     if name != pipeline.focus:  # what an experiment says about training is for the focus step

@@ -1,7 +1,7 @@
 """What every data set promises: two splits of problems, the same in every process."""
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import ClassVar, Literal
 
 from r1exp.records import Problem
 from r1exp.settings import Settings
@@ -14,6 +14,9 @@ class Dataset(Settings, ABC):
     """A source of problems. The worked reasoning, where known, stands in `columns["solution"]`."""
 
     kind: str
+
+    has_answers: ClassVar[bool] = True  # a model can be measured on it
+    has_pairs: ClassVar[bool] = False  # problems have the columns `chosen` and `rejected`
 
     @abstractmethod
     def load(self, split: Split) -> list[Problem]:

@@ -7,5 +7,6 @@ from pydantic import Field
 from r1exp.dataset.arithmetic import Arithmetic
 from r1exp.dataset.gsm8k import Gsm8k
 from r1exp.dataset.jsonl import Jsonl
+from r1exp.dataset.preference import Preference
 
-DatasetSettings = Annotated[Arithmetic | Gsm8k | Jsonl, Field(discriminator="kind")]
+DatasetSettings = Annotated[Arithmetic | Gsm8k | Jsonl | Preference, Field(discriminator="kind")]

@@ -93,12 +93,22 @@ def peft_config(settings: ModelSettings) -> LoraConfig | None:
 
 
 def save_artifact(
-    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    weights: dict[str, torch.Tensor] | None = None,
 ) -> None:
-    """Save a model that `from_pretrained` loads as it is, whole or not at all; adapters are merged."""
+    """Save a model that `from_pretrained` loads as it is, whole or not at all; adapters are merged.
+
+    Args:
+        model: The policy.
+        tokenizer: Saved beside it.
+        folder: Must not exist.
+        weights: Saved in the place of the model's own: gathered from ranks, or a part of them.
+    """
     plain = model.merge_and_unload() if isinstance(model, PeftModel) else model
     with whole_folder(folder) as unfinished:
-        plain.save_pretrained(unfinished)
+        plain.save_pretrained(unfinished, state_dict=weights)
         tokenizer.save_pretrained(unfinished)
 
 

@@ -16,6 +16,7 @@ from r1exp.plan.memory import memory_lines
 from r1exp.plan.steps import PlannedStep
 from r1exp.step.config import StepConfig
 from r1exp.step.frozen import folder_name
+from r1exp.step.settings import Preferences, Sample
 
 
 def plan_text(experiment: Experiment, steps: tuple[PlannedStep, ...], run_folder: str = "RUN") -> str:
@@ -62,6 +63,12 @@ def _step(step: PlannedStep, top: StepConfig, run_folder: str) -> Iterator[str]:
     yield from _differences(step, top)
     if step.batch is not None:
         yield from (f"  {line}" for line in _batch(step.batch))
+    elif isinstance(step.config.stage, Sample):
+        asked = [step.config.stage.num_problems, step.config.debug.num_problems, step.num_problems]
+        least = min((number for number in asked if number is not None), default=None)
+        yield f"  {'all' if least is None else least} training problems, {step.config.stage.samples} answers each"
+    elif isinstance(step.config.stage, Preferences):
+        yield f"  pairs from the answers in {step.config.stage.samples}"
     else:
         asked = [step.config.evaluation.num_problems, step.config.debug.num_problems, step.num_problems]
         known = [number for number in asked if number is not None]
@@ -108,7 +115,7 @@ def _batch(batch: Batch) -> Iterator[str]:
         )
         yield f"{policy}"
     if batch.num_rows is None:
-        yield "problems: counted after the download"
+        yield "problems: counted when they are there"
     else:
         epochs = batch.num_steps / batch.steps_per_epoch if batch.steps_per_epoch else 0.0
         yield (

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from r1exp.config.experiment import Experiment, LadderStep
+from r1exp.dataset.rows import fingerprint_of_file
 from r1exp.errors import Refused
 from r1exp.files import hash_of, hash_of_folder
 from r1exp.launcher.command import Device, device_of
 from r1exp.model.locate import locate
 from r1exp.model.settings import ModelSettings
 from r1exp.plan.batch import Batch, batch_of
+from r1exp.plan.references import PREFIX, resolved
 from r1exp.plan.trainer_args import trainer_args
 from r1exp.step.config import STAGE_KNOBS, StepConfig, scientific
-from r1exp.step.settings import Evaluate
+from r1exp.step.settings import SAMPLES, Evaluate, Preferences
 
 BASE = "base"  # the model a run starts from, as a source
 
@@ -32,6 +34,7 @@ class PlannedStep:
     config: StepConfig
     model_from: str  # `base` or the name of an earlier step
     key: str  # hash of what decides the result
+    data: str  # content hash of its data, or the key of the step that makes it
     device: Device
     num_problems: int | None  # of the split it reads; None: not known before the download
     batch: Batch | None  # of a step that trains
@@ -57,8 +60,7 @@ def planned_steps(experiment: Experiment) -> tuple[PlannedStep, ...]:
     for rung in _with_evaluations(experiment):
         source = rung.model_from
         assert source is not None
-        model_key = _base_key(rung.config.model) if source == BASE else keys[source]
-        step = _planned(len(steps) + 1, rung, source, model_key)
+        step = _planned(len(steps) + 1, rung, source, keys)
         keys[step.name] = step.key
         steps.append(step)
     return tuple(steps)
@@ -77,20 +79,27 @@ def _with_evaluations(experiment: Experiment) -> list[_Rung]:
     for position, step in enumerate(experiment.steps):
         source = step.model_from or model
         label = labels[step.name]
-        if (
-            step.stage.trains
-            and not any(rung.stage.trains for rung in rungs)
-            and step.config.evaluation.before
-        ):
-            rungs.append(_evaluation(step, source, f"pre_{label}"))
+        makes_policy = step.stage.makes == "model"
+        measured = _measured_on(step.config, experiment.top) if makes_policy else None
+        is_first = not any(rung.stage.makes == "model" for rung in rungs)
+        if measured is not None and is_first and measured.evaluation.before:
+            rungs.append(_evaluation(step, measured, source, f"pre_{label}"))
         rungs.append(_Rung(**{**vars(step), "model_from": source}, label=label))
-        if step.stage.trains:
-            model = step.name
-            if step.config.evaluation.after and not _measured_next(
-                experiment.steps[position + 1 :], step.name
-            ):
-                rungs.append(_evaluation(step, step.name, f"post_{label}"))
+        model = step.name if makes_policy else model
+        is_measured = _measured_next(experiment.steps[position + 1 :], step.name)
+        if measured is not None and measured.evaluation.after and not is_measured:
+            rungs.append(_evaluation(step, measured, step.name, f"post_{label}"))
     return rungs
+
+
+def _measured_on(config: StepConfig, top: StepConfig) -> StepConfig | None:
+    """Return what a step's policy is measured with: its own data or, where they have no answers, the run's."""
+    if config.dataset.has_answers:
+        return config
+    if not top.dataset.has_answers:
+        return None
+    borrowed = ("dataset", "evaluation", "max_completion_length")
+    return config.model_copy(update={name: getattr(top, name) for name in borrowed})
 
 
 def _measured_next(later: tuple[LadderStep, ...], name: str) -> bool:
@@ -108,13 +117,13 @@ def _labels(steps: tuple[LadderStep, ...]) -> dict[str, str]:
 def _short(step: LadderStep) -> str:
     if step.config.algorithm is not None:
         return step.config.algorithm.kind
-    return step.stage.kind if step.stage.trains else step.name
+    return step.stage.kind if step.stage.makes == "model" else step.name
 
 
-def _evaluation(trained: LadderStep, source: str, label: str) -> _Rung:
-    """Return the measurement of what `trained` starts from or made, with its model, data, prompt and seed."""
+def _evaluation(trained: LadderStep, measured: StepConfig, source: str, label: str) -> _Rung:
+    """Return the measurement of what `trained` starts from or made, with its model, prompt and seed."""
     nothing = dict.fromkeys(STAGE_KNOBS)
-    config = trained.config.model_copy(update={**nothing, "trainer": {}, "stage": Evaluate(kind="evaluate")})
+    config = measured.model_copy(update={**nothing, "trainer": {}, "stage": Evaluate(kind="evaluate")})
     name = f"evaluate-{label.replace('_', '-')}"
     return _Rung(
         name=name,
@@ -128,14 +137,17 @@ def _evaluation(trained: LadderStep, source: str, label: str) -> _Rung:
     )
 
 
-def _planned(index: int, rung: _Rung, source: str, model_key: str) -> PlannedStep:
-    config = rung.config
+def _planned(index: int, rung: _Rung, source: str, keys: dict[str, str]) -> PlannedStep:
+    config = rung.config if rung.data_from is None else _reading_from(rung.config, rung.data_from)
+    model_key = _base_key(config.model) if source == BASE else keys[source]
     device = device_of(config.launcher)
-    num_problems = config.dataset.count("train" if rung.stage.trains else "test")
+    num_problems = None if rung.data_from else config.dataset.count("test" if _measures(rung) else "train")
     batch = batch_of(config, num_problems) if rung.stage.trains else None
-    identity = scientific(config)
+    identity = resolved(scientific(config), lambda name: _key_of(name, keys, rung.name))
     identity["model"].pop("path")
-    identity["dataset"] = config.dataset.fingerprint()
+    data = _data_of(config) if rung.data_from is None else keys[rung.data_from]
+    if rung.data_from is None:
+        identity["dataset"] = data
     return PlannedStep(
         index=index,
         name=rung.name,
@@ -143,6 +155,7 @@ def _planned(index: int, rung: _Rung, source: str, model_key: str) -> PlannedSte
         config=config,
         model_from=source,
         key=hash_of({"settings": identity, "model": model_key}),
+        data=data,
         device=device,
         num_problems=num_problems,
         batch=batch,
@@ -150,6 +163,36 @@ def _planned(index: int, rung: _Rung, source: str, model_key: str) -> PlannedSte
         reached_by=rung.reached_by,
         rung=rung,
     )
+
+
+def _measures(rung: LadderStep) -> bool:
+    return isinstance(rung.stage, Evaluate)
+
+
+def _data_of(config: StepConfig) -> str:
+    if isinstance(config.stage, Preferences) and config.stage.samples is not None:
+        return fingerprint_of_file(Path(config.stage.samples).expanduser() / SAMPLES)
+    return config.dataset.fingerprint()
+
+
+def _key_of(name: str, keys: dict[str, str], step: str) -> str:
+    if name not in keys:
+        raise Refused(f"step {step!r} reads artifact:{name}, which is none of the earlier steps {list(keys)}")
+    return keys[name]
+
+
+def _reading_from(config: StepConfig, source: str) -> StepConfig:
+    """Return `config` with its data, or the answers it compares, taken from an earlier step."""
+    if isinstance(config.stage, Preferences):
+        stage = config.stage.model_copy(update={"samples": f"{PREFIX}{source}"})
+        return config.model_copy(update={"stage": stage})
+    if "path" not in type(config.dataset).model_fields:
+        raise Refused(
+            f"data_from={source} is a file, and dataset={config.dataset.kind} reads none; give the step "
+            "`use: {dataset: jsonl}` or `use: {dataset: preference}`"
+        )
+    dataset = config.dataset.model_copy(update={"path": f"{PREFIX}{source}/data.jsonl"})
+    return config.model_copy(update={"dataset": dataset})
 
 
 def _base_key(model: ModelSettings) -> str:

@@ -39,6 +39,9 @@ def summarise(experiment: Experiment, steps: tuple[PlannedStep, ...], folder: Pa
             entry["reason"] = status.reason
         if status is not None and status.reused_from is not None:
             entry["reused_from"] = status.reused_from
+        facts = place / "artifact" / "facts.json"
+        if state == "done" and facts.exists():
+            entry["facts"] = read_json(facts)
         summary["steps"][step.name] = entry
         if state != "done" and summary["state"] == "done":
             summary["state"] = state

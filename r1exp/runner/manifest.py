@@ -30,7 +30,7 @@ def manifest(experiment: Experiment, steps: tuple[PlannedStep, ...], run_id: str
         "focus": experiment.focus,
         "steps": {step.name: step.config.model_dump(mode="json") for step in steps},
         "step_keys": [step.key for step in steps],
-        "data": {step.name: step.config.dataset.fingerprint() for step in steps},
+        "data": {step.name: step.data for step in steps},
         "seed": experiment.top.seed,
         "versions": versions(),
         "git": _git(),

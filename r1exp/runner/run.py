@@ -3,6 +3,7 @@
 <run>/manifest.json  steps/<nn>-<name>/  summary.json  report.md
 """
 
+import json
 import signal
 import sys
 import threading
@@ -23,6 +24,7 @@ from r1exp.launcher.command import launch_of
 from r1exp.model.locate import locate
 from r1exp.model.tiny import build_tiny
 from r1exp.pipeline.reach import flat
+from r1exp.plan.references import resolved
 from r1exp.plan.steps import BASE, PlannedStep, step_named
 from r1exp.report.summary import accuracies, summarise, write_report
 from r1exp.runner.manifest import manifest
@@ -30,6 +32,7 @@ from r1exp.runner.process import run_process
 from r1exp.runner.progress import Progress
 from r1exp.runner.store import StepStore
 from r1exp.step.checkpoints import remove_incomplete
+from r1exp.step.config import StepConfig
 from r1exp.step.frozen import Step, folder_name
 from r1exp.step.status import EXIT_CODES, Status, read_status
 from r1exp.tracking.settings import WandbTracking
@@ -157,12 +160,21 @@ class Run:
             run_id=self.id,
             run_name=self.experiment.name,
             key=step.key,
-            config=step.config,
+            config=self._config_of(step),
             device=step.device,
             world_size=step.config.launcher.num_processes,
             trainer_args=step.trainer_args,
             model_path=str(self._model_of(step)),
         )
+
+    def _config_of(self, step: PlannedStep) -> StepConfig:
+        """Return the step's settings with every `artifact:NAME` replaced by the folder of that artifact."""
+
+        def find(name: str) -> str:
+            return str((self.folder_of(step_named(self.steps, name)) / "artifact").resolve())
+
+        values = resolved(step.config.model_dump(mode="json"), find)
+        return StepConfig.model_validate_json(json.dumps(values), strict=True)
 
     def _model_of(self, step: PlannedStep) -> Path | str:
         """Return where the step's model is loaded from; a tiny one is built now if need be."""

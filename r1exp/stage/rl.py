@@ -1,5 +1,6 @@
 """Reinforcement learning with the composed algorithm, rewards and rollout."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from r1exp.algorithm.ppo import Ppo, PpoConfig, PpoOptions
 from r1exp.algorithm.settings import Dpo as DpoSettings
 from r1exp.algorithm.settings import Grpo as GrpoSettings
 from r1exp.algorithm.settings import Ppo as PpoSettings
+from r1exp.errors import Refused
 from r1exp.model.load import load_policy, load_tokenizer, peft_config
 from r1exp.model.scorer import open_reward_model
 from r1exp.prompt.chat import messages
@@ -58,6 +60,7 @@ def online(
     assert algorithm is not None and config.rewards is not None and config.beta is not None
     committee = Committee(config.rewards, openers={"reward_model": open_reward_model})
     problems = config.dataset.load("train")
+    _refuse_too_few(len(problems), step)
     common: dict[str, Any] = {
         "model": load_policy(step.model_path, config.model),
         "reward_funcs": reward_funcs(committee, _ranks(step)),
@@ -129,6 +132,17 @@ def dpo(
         peft_config=peft_config(config.model),
         last_checkpoint=last,
     )
+
+
+def _refuse_too_few(num_problems: int, step: Step) -> None:
+    """Refuse what the plan could not count, because an earlier step was still to make it."""
+    sizes = (step.trainer_args[name] for name in ("per_device_train_batch_size", "steps_per_generation"))
+    needed = step.world_size * math.prod(sizes) // step.trainer_args["num_generations"]
+    if num_problems < needed:
+        raise Refused(
+            f"the data has {num_problems} prompts, fewer than the {needed} of one generation batch; sample more "
+            "(stage.num_problems of the step that samples), or lower algorithm.prompts_per_step"
+        )
 
 
 def _ranks(step: Step) -> Ranks:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from r1exp.files import hash_of_folder
 from r1exp.stage.evaluate import evaluate
+from r1exp.stage.preferences import preferences
+from r1exp.stage.sample import sample
 from r1exp.step.frozen import Step
 from r1exp.step.status import ArtifactInfo, Status
 
@@ -22,9 +24,7 @@ def run_stage(step: Step, folder: Path) -> Status:
     tracking_id = _work_of(kind)(step, folder)
     artifact = None
     if os.environ.get("RANK", "0") == "0":
-        artifact = ArtifactInfo(
-            kind="model" if step.config.stage.trains else "scores", hash=hash_of_folder(folder / ARTIFACT)
-        )
+        artifact = ArtifactInfo(kind=step.config.stage.makes, hash=hash_of_folder(folder / ARTIFACT))
     return Status(state="done", artifact=artifact, tracking_id=tracking_id)
 
 
@@ -32,10 +32,18 @@ def _work_of(kind: str) -> Callable[[Step, Path], str | None]:
     """Return the function of a kind of stage. Training imports TRL, which takes seconds; measuring does not."""
     if kind == "evaluate":
         return evaluate
+    if kind == "sample":
+        return sample
+    if kind == "preferences":
+        return preferences
     if kind == "sft":
         from r1exp.stage.sft import sft
 
         return sft
+    if kind == "reward_model":
+        from r1exp.stage.reward_model import reward_model
+
+        return reward_model
     from r1exp.stage.rl import rl
 
     return rl

@@ -1,13 +1,17 @@
 """What every training step shares: seed, callbacks, resume, and the artifact at the end."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, ProgressCallback, Trainer, TrainerCallback, set_seed
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import PrinterCallback, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
+from r1exp.algorithm.critic import detach, without_critic
 from r1exp.errors import ExitCode, StepFailed, StoppedByHealth
 from r1exp.files import write_json
 from r1exp.health.callback import HealthCallback
@@ -53,11 +57,32 @@ def train(
     if health.stopped is not None:
         close_run(run, ExitCode.STOPPED)
         raise StoppedByHealth(health.text(health.stopped))
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if trainer.is_world_process_zero():
-        save_artifact(model, tokenizer, folder / "artifact")
-    trainer.accelerator.wait_for_everyone()
+    _export(trainer, tokenizer, folder / "artifact")
     return close_run(run, ExitCode.DONE)
+
+
+def _export(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Save the policy alone, whole: without a critic, and gathered where ranks hold slices."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if isinstance(model, PeftModel):
+        with _gathered(model):
+            if trainer.is_world_process_zero():
+                detach(model)
+                save_artifact(model, tokenizer, folder)
+    else:
+        weights = without_critic(trainer.accelerator.get_state_dict(trainer.model_wrapped))
+        if trainer.is_world_process_zero():
+            save_artifact(model, tokenizer, folder, weights)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _gathered(model: PeftModel) -> AbstractContextManager[None]:
+    """Return a context in which this rank sees all of every weight."""
+    if not is_deepspeed_zero3_enabled():
+        return nullcontext()
+    import deepspeed  # an extra
+
+    return deepspeed.zero.GatheredParameters(list(model.parameters()))
 
 
 class _MarkCheckpoint(TrainerCallback):

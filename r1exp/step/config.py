@@ -124,6 +124,32 @@ class StepConfig(Settings):
             raise ValueError("; ".join(f"trainer.{key} {complaint}" for key, complaint in wrong))
         return self
 
+    @model_validator(mode="after")
+    def _pairs_are_there(self) -> Self:
+        if isinstance(self.stage, RewardModelling):
+            reader = "stage=reward_model"
+        elif isinstance(self.stage, Rl) and isinstance(self.algorithm, Dpo):
+            reader = "algorithm=dpo"
+        else:
+            return self
+        if not self.dataset.has_pairs:
+            raise ValueError(
+                f"{reader} learns from pairs of a chosen and a rejected answer, and dataset={self.dataset.kind} has none; "
+                "use dataset=preference dataset.path=pairs.jsonl, or pipeline=dpo_from_rewards, which makes them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _label_smoothing_acts(self) -> Self:
+        smoothing, losses = self.trainer.get("label_smoothing"), set(self.trainer.get("loss_type") or [])
+        acts = losses & {"robust", "exo_pair", "aot", "aot_unpaired"}
+        if isinstance(self.algorithm, Dpo) and smoothing and not acts:
+            raise ValueError(
+                f"trainer.label_smoothing={smoothing} does nothing with trainer.loss_type={sorted(losses)} in TRL 1.16; "
+                "use trainer.loss_type=[robust]"
+            )
+        return self
+
     @property
     def capped_steps(self) -> int:
         """The optimiser steps of a training step, after the cap of `debug`."""
@@ -156,6 +182,6 @@ def scientific(config: StepConfig) -> dict[str, Any]:
     is an evaluation, what would be measured afterwards.
     """
     values = config.model_dump(mode="json", exclude={"launcher", "tracking", "health"})
-    if config.stage is not None and config.stage.trains:
+    if config.stage is not None and config.stage.makes != "scores":
         del values["evaluation"]
     return values

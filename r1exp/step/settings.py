@@ -2,10 +2,11 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from r1exp.settings import Probability, Settings
+from r1exp.settings import Name, Probability, Settings
 
+SAMPLES = "samples.jsonl"  # in the artifact of stage=sample: a problem a line, with its scored answers
 _TRAINING = frozenset({"learning_rate", "max_steps", "trainer"})
 
 
@@ -73,9 +74,11 @@ class Preferences(Stage):
     """Pairs of a better and a worse answer, from the answers of stage=sample."""
 
     kind: Literal["preferences"]
+    samples: (
+        Name | None
+    )  # folder that stage=sample left; in a ladder null: of the step it takes its data from
     min_margin: NonNegativeFloat  # reward by which the best must lead the worst
     num_pairs: PositiveInt | None  # the first ones; null: all
-    num_test: NonNegativeInt  # pairs held out, of problems that no other pair has
 
     trains = False
     makes = "dataset"

@@ -16,7 +16,7 @@ _FILE = "status.json"
 class ArtifactInfo(Settings):
     """What a finished step leaves in `artifact/`."""
 
-    kind: Literal["model", "scores"]
+    kind: Literal["model", "reward_model", "dataset", "scores"]
     hash: str  # of every file's name and bytes
 
 

@@ -28,18 +28,20 @@ def folder(tmp_path: Path) -> Path:
     for split in ("train", "test"):
         rows = [{"question": f"{split} {n}?", "answer": f"so\n#### {n}", "b": n, "a": [n]} for n in range(40)]
         (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pairs = [{"prompt": f"{n}?", "chosen": str(n), "rejected": str(n + 1)} for n in range(60)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
     return tmp_path
 
 
 def option(kind: str, folder: Path) -> dict[str, object]:
     content = yaml.safe_load((CONF / f"{kind}.yaml").read_text(encoding="utf-8"))
     values: dict[str, object] = content.get("dataset", content)
-    paths = {"gsm8k": str(folder), "jsonl": str(folder / "train.jsonl")}
-    changes = {"path": paths[kind]} if kind in paths else {"num_train": 500}
+    paths = {"gsm8k": folder, "jsonl": folder / "train.jsonl", "preference": folder / "pairs.jsonl"}
+    changes = {"path": str(paths[kind])} if kind in paths else {"num_train": 500}
     return values | changes | ({"num_test": 7} if kind == "jsonl" else {})
 
 
-@pytest.mark.parametrize("kind", ["arithmetic", "gsm8k", "jsonl"])
+@pytest.mark.parametrize("kind", ["arithmetic", "gsm8k", "jsonl", "preference"])
 def test_two_processes_load_the_same_rows(kind: str, folder: Path) -> None:
     def load_with(hash_seed: str) -> str:
         return subprocess.run(

@@ -1,0 +1,24 @@
+"""How does a step name what an earlier one will leave? `artifact:NAME`, anywhere among its settings.
+
+    set: {rewards.preference.model: "artifact:reward_model"}
+
+In a step's key a reference is the key of the step it names; when the step begins, it becomes the
+folder of that step's artifact. `artifact:NAME/file` names a file in it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+PREFIX = "artifact:"
+
+
+def resolved(value: Any, find: Callable[[str], str]) -> Any:
+    """Return plain, nested `value` with `find(NAME)` in the place of every `artifact:NAME`."""
+    if isinstance(value, dict):
+        return {key: resolved(below, find) for key, below in value.items()}
+    if isinstance(value, list):
+        return [resolved(below, find) for below in value]
+    if isinstance(value, str) and value.startswith(PREFIX):
+        name, slash, rest = value.removeprefix(PREFIX).partition("/")
+        return find(name) + slash + rest
+    return value

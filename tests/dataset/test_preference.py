@@ -1,0 +1,74 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r1exp.dataset.preference import Preference
+from r1exp.errors import Refused
+
+
+def preference(path: Path | None, **changes: Any) -> Preference:
+    values: dict[str, Any] = {"kind": "preference", "path": path and str(path), "test_path": None}
+    return Preference.model_validate(values | {"test_share": 0.0, "limit": None} | changes)
+
+
+def write(path: Path, *rows: Any) -> Path:
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+PLAIN = {"prompt": "1 + 1?", "chosen": "2", "rejected": "3"}
+CHAT = {
+    "prompt": [{"role": "system", "content": "Be brief."}, user("1 + 1?")],
+    "chosen": [assistant("2")],
+    "rejected": [assistant("3")],
+}
+
+
+@pytest.mark.parametrize("row", [pytest.param(PLAIN, id="plain"), pytest.param(CHAT, id="conversational")])
+def test_both_forms_say_the_same(row: dict[str, Any], tmp_path: Path) -> None:
+    [pair] = preference(write(tmp_path / "pairs.jsonl", row)).load("train")
+    assert (pair.prompt, pair.answer, pair.columns) == ("1 + 1?", None, {"chosen": "2", "rejected": "3"})
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        pytest.param({**PLAIN, "rejected": "2"}, "the same text", id="no difference"),
+        pytest.param({"prompt": "?", "chosen": "2"}, "no column 'rejected'", id="half a pair"),
+        pytest.param(
+            {**CHAT, "prompt": [user("a"), assistant("b"), user("c")]}, "3 turns", id="several turns"
+        ),
+        pytest.param({**CHAT, "chosen": [user("2")]}, "one message of the assistant", id="the wrong speaker"),
+        pytest.param({**PLAIN, "chosen": " "}, "blank", id="an empty answer"),
+    ],
+)
+def test_a_row_that_is_no_pair_is_refused_by_its_line(
+    row: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    data = preference(write(tmp_path / "pairs.jsonl", PLAIN, row))
+    with pytest.raises(Refused, match=f"line 2.*{reason}"):
+        data.load("train")
+
+
+def test_held_out_pairs_share_no_prompt_with_the_others(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{n % 20}?", "chosen": str(n), "rejected": "no"} for n in range(40)]
+    data = preference(write(tmp_path / "pairs.jsonl", *rows), test_share=0.25)
+    train, test = data.load("train"), data.load("test")
+    assert (len(train), len(test)) == (30, 10)
+    assert not {pair.prompt for pair in train} & {pair.prompt for pair in test}
+    assert len({pair.id for pair in [*train, *test]}) == 40
+
+
+def test_without_a_file_the_refusal_names_the_ladder_that_makes_pairs() -> None:
+    with pytest.raises(Refused, match="pipeline=dpo_from_rewards"):
+        preference(None).load("train")
