@@ -1,6 +1,7 @@
 """Toys of the room: a problem, completions, and texts in a style."""
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -91,7 +92,7 @@ def make_constant(value):
 def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A module with somebody's reward functions; its name."""
     name = f"foreign_{tmp_path.name.replace('-', '_')}"
-    (tmp_path / f"{name}.py").write_text(FOREIGN)
+    (tmp_path / f"{name}.py").write_text(FOREIGN.replace("4711", f"4711{os.getpid()}"))
     monkeypatch.syspath_prepend(tmp_path)
     return name
 

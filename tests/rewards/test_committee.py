@@ -4,9 +4,20 @@ import pytest
 
 from r1exp.errors import Refused, StoppedByHealth
 from r1exp.records import Completion, Problem
+from r1exp.rewards.accuracy import Accuracy
 from r1exp.rewards.adapter import reward_funcs
-from r1exp.rewards.base import NOT_APPLICABLE, Abstain, BatchReward, Context, JudgedReward, Reward
+from r1exp.rewards.base import (
+    NOT_APPLICABLE,
+    TIMEOUT,
+    Abstain,
+    BatchReward,
+    Context,
+    JudgedReward,
+    Reward,
+    Score,
+)
 from r1exp.rewards.committee import Committee
+from r1exp.rewards.graded import Graded
 from r1exp.rewards.metrics import AbstentionBound
 from r1exp.rewards.strict import Strict
 from r1exp.rewards.tags import Format
@@ -152,13 +163,17 @@ class InOneCall(BatchReward):
 
 
 def test_a_batch_member_is_opened_once_and_asked_once_a_batch() -> None:
-    opened = Opened()
-    committee = Committee(
-        {"model": InOneCall(applies_to=None)}, openers={"in_one_call": lambda reward: opened}
-    )
+    opened, openings = Opened(), []
+
+    def opener(reward: InOneCall) -> Opened:
+        openings.append(reward)
+        return opened
+
+    committee = Committee({"model": InOneCall()}, openers={"in_one_call": opener})
     for _ in range(2):
         assert committee.score(*batch("1", "2", "3"), NOW) == {"model": [0.1, 0.2, 0.3]}
     assert opened.calls == [3, 3]
+    assert len(openings) == 1
 
 
 class Echo(JudgedReward):
@@ -175,6 +190,34 @@ class Echo(JudgedReward):
 def test_a_member_can_build_on_anothers_verdict() -> None:
     committee = Committee({"echo": Echo(judged_by="right"), "right": Strict(style="plain", weight=0.0)})
     assert committee.score(*batch("#### 42", "#### 41"), NOW)["echo"] == [1.0, 0.0]
+
+
+def test_only_the_judges_maximum_is_right() -> None:
+    committee = Committee({"echo": Echo(judged_by="graded"), "graded": Graded(style="plain")})
+    assert committee.score(*batch("#### 42", "#### 42.0"), NOW) == {"echo": [1.0, 0.0], "graded": [2.0, 1.5]}
+
+
+class FakeWorkers:
+    """Notes what reaches the worker processes, and answers as told."""
+
+    def __init__(self, *answers: Score) -> None:
+        self.answers = list(answers)
+        self.asked: list[str] = []
+
+    def run(self, jobs):
+        self.asked += [job.completions[0].text for job in jobs]
+        return [[self.answers.pop(0)] for _ in jobs]
+
+
+def test_what_a_worker_found_out_is_remembered_but_not_that_it_could_not() -> None:
+    committee = Committee({"right": Accuracy(style="boxed")})
+    committee._pool = workers = FakeWorkers(TIMEOUT, 1.0)
+    problem = Problem("p", "p", r"\frac{1}{2}")
+    rows = ([problem] * 2, [Completion(r"so \boxed{0.5}", 3), Completion(r"thus \boxed{0.5}", 3)], NOW)
+    assert committee.score(*rows) == {"right": [TIMEOUT, TIMEOUT]}  # the same answer is asked about once
+    assert committee.score(*rows) == {"right": [1.0, 1.0]}
+    assert committee.score(*rows) == {"right": [1.0, 1.0]}
+    assert len(workers.asked) == 2
 
 
 def test_a_verdict_from_nobody_is_refused() -> None:

@@ -18,6 +18,10 @@ from r1exp.rewards.language_consistency import LanguageConsistency
         pytest.param(
             "uk", "Сначала сложим все числа вместе, потом умножим.", 0.0, id="Russian is not Ukrainian"
         ),
+        pytest.param("en", "plus minus times", 1.0, id="the detector guesses Latin or French, unsure"),
+        pytest.param(
+            "zh", r"首先 $\alpha \times beta$ 相加 `return summe`", 1.0, id="formulas and code are no words"
+        ),
         pytest.param("en", "7 + 8 = 15", 0.0, id="no words"),
         pytest.param("en", "", 0.0, id="nothing"),
     ],

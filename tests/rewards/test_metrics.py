@@ -56,6 +56,10 @@ def test_a_run_that_cannot_score_is_stopped_with_the_reason() -> None:
         watch.see(broken)
 
 
+def test_the_bound_itself_is_allowed() -> None:
+    AbstentionWatch(AbstentionBound(share=0.5, num_batches=1)).see({"code": [TIMEOUT, 1.0]})
+
+
 def test_rows_that_do_not_apply_never_stop_a_run() -> None:
     watch = AbstentionWatch(AbstentionBound(share=0.1, num_batches=1))
     watch.see({"chat": [NOT_APPLICABLE, NOT_APPLICABLE], "math": [1.0, NOT_APPLICABLE]})

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from r1exp.errors import StoppedByHealth
 from r1exp.records import Completion, Problem
+from r1exp.rewards.adapter import reward_funcs
 from r1exp.rewards.base import Context, Reward
 from r1exp.rewards.committee import Committee
 from r1exp.rewards.ranks import Ranks, score_together
@@ -117,6 +119,23 @@ def test_rows_that_only_one_rank_brought_are_scored_by_all_ranks() -> None:
     assert sorted(len(texts) for texts in ASKED.values()) == [4, 4]
 
 
+class Dawdling(Counting):
+    def score(self, problem: Problem, completion: Completion, context: Context) -> float:
+        time.sleep(float(completion.text))
+        return 1.0
+
+
+def test_the_seconds_of_a_member_are_the_slowest_ranks() -> None:
+    problems = [Problem("a", "a", "1"), Problem("b", "b", "1")]
+    completions = [Completion("0.0", 3), Completion("0.2", 3)]
+
+    def work(ranks: Ranks, rows: slice) -> float:
+        committee = Committee({"slow": Dawdling()})
+        return score_together(committee, problems[rows], completions[rows], Context(), ranks).seconds["slow"]
+
+    assert all(seconds >= 0.2 for seconds in on_ranks(2, work, 2))
+
+
 class Refusing(Counting):
     def score(self, problem: Problem, completion: Completion, context: Context) -> Any:
         if completion.text == "stop":
@@ -133,6 +152,27 @@ def test_trouble_on_one_rank_is_raised_on_all_and_nobody_waits() -> None:
         return score_together(committee, problems[rows], completions[rows], Context(), ranks)
 
     assert [str(result) for result in on_ranks(2, work, 2)] == ["no more", "no more"]
+
+
+def test_each_rank_is_handed_its_own_rows_and_the_same_metrics() -> None:
+    problems, completions = batch()
+
+    def work(ranks: Ranks, rows: slice) -> tuple[list, dict[str, float]]:
+        logged: dict[str, float] = {}
+        func = reward_funcs(Committee({"vote": members()["vote"]}), ranks)[0]
+        mine = [problem.to_row([]) for problem in problems[rows]]
+        columns = {name: [row[name] for row in mine] for name in ("id", "question", "answer")}
+        texts = [answer.text for answer in completions[rows]]
+        paid = func(
+            prompts=[[]] * len(texts), completions=texts, completion_ids=[[1]] * len(texts),
+            log_metric=logged.__setitem__, **columns,
+        )  # fmt: skip
+        return paid, logged
+
+    results = on_ranks(4, work, len(problems))
+    alone = Committee(members()).score(problems, completions, Context())["vote"]
+    assert [value for paid, _ in results for value in paid] == alone
+    assert all(logged == results[0][1] for _, logged in results)
 
 
 GLOO = """

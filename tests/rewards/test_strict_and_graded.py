@@ -26,6 +26,11 @@ def test_correctness_is_paid_by_how_exactly_it_is_written(text, strict, graded, 
     assert Graded(style="think_answer").score(problem("42"), completion(text), NOW) == graded
 
 
+def test_blanks_around_gold_do_not_matter(problem, answered) -> None:
+    assert Strict(style="think_answer").score(problem(" 42\n"), answered("42"), NOW) == 2.0
+    assert Graded(style="think_answer").score(problem(" 42\n"), answered("42"), NOW) == 2.0
+
+
 def test_points_are_settings(problem, answered) -> None:
     assert Strict(style="think_answer", points=5.0).score(problem("42"), answered("42"), NOW) == 5.0
     graded = Graded(style="think_answer", exact=1.0, equal=0.25)

@@ -92,6 +92,17 @@ def test_a_tied_mean_is_shared_by_everyone_who_cast_a_tied_vote(problem, answere
     assert scores[:4] == [1.75, 1.25, 1.75, 0.5]  # 2/2 + 1.5/2, 1/2 + 1.5/2, ..., 1/2
 
 
+def test_a_vote_without_a_tie_is_paid_whatever_ties_says(problem, answered) -> None:
+    group = [answered(number) for number in ("42", "42", "41")]
+    for ties in ("first", "zero", "mean"):
+        assert vote(scope="group_shared", ties=ties).score_group(problem("42"), group, NOW) == [2.0] * 3
+
+
+def test_a_completion_casts_its_last_answer(problem, answered, completion) -> None:
+    group = [completion("<answer>41</answer><answer>42</answer>"), answered("42"), answered("7")]
+    assert vote(scope="group").score_group(problem("42"), group, NOW) == [2.0, 2.0, 0.0]
+
+
 def test_a_vote_needs_enough_voices(problem, answered) -> None:
     group = [answered(number) for number in SEED_002]
     three, four = (vote(scope="group_shared", min_votes=votes) for votes in (3, 4))
@@ -110,6 +121,11 @@ def test_confidence_weighs_a_vote_by_its_probability(problem, answered) -> None:
     group = [answered("40", unsure), answered("42", sure), answered("40", unsure)]  # 0.8 against 0.9
     assert vote(scope="group_shared").score_group(problem("42"), group, NOW) == [0.0] * 3
     assert vote(scope="group_shared", confidence=True).score_group(problem("42"), group, NOW) == [2.0] * 3
+
+
+def test_confidence_does_not_shrink_with_the_length(problem, answered) -> None:
+    group = [answered("40", (-0.3,)), answered("42", (-0.1,) * 4)]  # 0.74 against 0.90, unnormalised 0.67
+    assert vote(scope="group_shared", confidence=True).score_group(problem("42"), group, NOW) == [2.0] * 2
 
 
 def test_confidence_without_log_probabilities_is_no_wrong_answer(problem, answered) -> None:

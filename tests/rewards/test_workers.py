@@ -72,6 +72,13 @@ def test_what_a_function_prints_is_no_answer(run: Run) -> None:
     assert run("print") == [5.0]
 
 
+def test_ctrl_c_is_for_the_parent_alone(run: Run, pool: WorkerPool) -> None:
+    worker = int(run("pid")[0])
+    groups = {os.getpgid(pid) for pid in (worker, pool._nursery._process.pid)}
+    assert os.getpgid(0) not in groups
+    assert len(groups) == 2
+
+
 def test_a_nursery_that_was_killed_is_replaced(run: Run, pool: WorkerPool) -> None:
     before = run("pid")[0]
     os.kill(pool._nursery._process.pid, signal.SIGKILL)
@@ -99,7 +106,7 @@ def test_a_package_that_is_not_there_is_refused_at_once() -> None:
 
 def test_a_killed_worker_takes_its_children_along(run: Run) -> None:
     assert run("grandchild") == [TIMEOUT]
-    assert _soon(lambda: "sleep 4711" not in _command_lines())
+    assert _soon(lambda: f"sleep 4711{os.getpid()}" not in _command_lines())
 
 
 def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path, foreign: str) -> None:
