@@ -23,7 +23,10 @@ def test_a_linked_tree_holds_the_same_bytes_without_what_was_left_out(tmp_path: 
     write_text(tmp_path / "from" / "keep" / "a", "1")
     write_text(tmp_path / "from" / "checkpoints" / "b", "2")
     link_tree(tmp_path / "from", tmp_path / "to", without=("checkpoints",))
-    assert sorted(str(p.relative_to(tmp_path / "to")) for p in (tmp_path / "to").rglob("*")) == ["keep", "keep/a"]
+    assert sorted(str(p.relative_to(tmp_path / "to")) for p in (tmp_path / "to").rglob("*")) == [
+        "keep",
+        "keep/a",
+    ]
     assert (tmp_path / "to" / "keep" / "a").stat().st_ino == (tmp_path / "from" / "keep" / "a").stat().st_ino
 
 

@@ -150,7 +150,7 @@ def _sweep(words: Sequence[Word]) -> ExitCode:
 
 def _for_sweeper(words: Sequence[Word]) -> list[str]:
     """Return the words as the sweeper needs them: plain, so that a typed key replaces the sweep file's."""
-    known = flat(compose([word for word in words if not word.is_sweep]).values)
+    known = flat(compose([word for word in words if word.is_group and not word.is_sweep]).values)
     return [
         word.text if word.is_group or not word.is_plain or word.key in known else f"++{word.text}"
         for word in words

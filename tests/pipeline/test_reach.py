@@ -31,7 +31,9 @@ class Typed:
 LADDER = PipelineSettings(
     focus="rl",
     steps={
-        "sft": StepSpec(use={"stage": "sft", "dataset": "limo"}, set={"max_steps": 300, "trainer": {"packing": True}}),
+        "sft": StepSpec(
+            use={"stage": "sft", "dataset": "limo"}, set={"max_steps": 300, "trainer": {"packing": True}}
+        ),
         "rl": StepSpec(use={"stage": "rl", "algorithm": "grpo"}),
     },
 )
@@ -75,7 +77,9 @@ def test_experiments_are_carried_along_before_everything_a_step_says() -> None:
 
 
 def test_words_of_the_run_reach_no_step() -> None:
-    assert overrides("rl", "name=x", "paths.runs=y", "hydra.verbose=true", "pipeline=sft_grpo") == overrides("rl")
+    assert overrides("rl", "name=x", "paths.runs=y", "hydra.verbose=true", "pipeline=sft_grpo") == overrides(
+        "rl"
+    )
 
 
 def test_nested_values_become_dotted_keys() -> None:
@@ -85,10 +89,15 @@ def test_nested_values_become_dotted_keys() -> None:
 @pytest.mark.parametrize(
     ("ladder", "message"),
     [
-        pytest.param({"focus": "x", "steps": {"a": {"use": {"stage": "sft"}}}}, "none of the steps", id="focus"),
+        pytest.param(
+            {"focus": "x", "steps": {"a": {"use": {"stage": "sft"}}}}, "none of the steps", id="focus"
+        ),
         pytest.param({"focus": "a", "steps": {"a": {"use": {}}}}, "use: {stage: sft}", id="no stage"),
         pytest.param(
-            {"focus": "a", "steps": {"a": {"use": {"stage": "sft"}, "model_from": "b"}, "b": {"use": {"stage": "sft"}}}},
+            {
+                "focus": "a",
+                "steps": {"a": {"use": {"stage": "sft"}, "model_from": "b"}, "b": {"use": {"stage": "sft"}}},
+            },
             "none of \\['base'\\]",
             id="a later source",
         ),

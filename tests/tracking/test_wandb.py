@@ -1,13 +1,7 @@
-"""What W&B wrote offline, read back with the record classes its own wheel ships.
-
-An offline file is LevelDB's log format behind a 7-byte header: blocks of 32 KiB, in them pieces of
-records, each with a header of checksum (4 bytes), length (2) and kind (1: whole, 2 to 4: first,
-middle, last piece). The wheel has no reader for it.
-"""
+"""What W&B wrote offline, read back with the record classes its own wheel ships."""
 
 import json
-import struct
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +12,11 @@ from r1exp.errors import Refused, StepFailed
 from r1exp.tracking.settings import WandbTracking, has_api_key, resolved_mode
 from r1exp.tracking.wandb import WandbRun
 
+Records = Callable[[Path], list[Record]]
 SETTINGS = WandbTracking(kind="wandb", project="p", entity=None, mode="offline", tags=("a",))
 
 
-HEADER, BLOCK = 7, 32768
-
-
-def records(folder: Path) -> Iterator[Record]:
-    (file,) = folder.glob("wandb/offline-run-*/*.wandb")
-    data = file.read_bytes()
-    assert data[:4] == b":W&B"
-    place, record = HEADER, b""
-    while place + HEADER <= len(data):
-        left_in_block = BLOCK - place % BLOCK
-        if left_in_block < HEADER:  # padding
-            place += left_in_block
-            continue
-        _, length, kind = struct.unpack("<IHB", data[place : place + HEADER])
-        record += data[place + HEADER : place + HEADER + length]
-        place += HEADER + length
-        if kind in (1, 4):
-            yield Record.FromString(record)
-            record = b""
-
-
-def test_an_offline_file_holds_config_rows_summary_and_group(tmp_path: Path) -> None:
+def test_an_offline_file_holds_config_rows_summary_and_group(tmp_path: Path, wandb_records: Records) -> None:
     run = WandbRun(
         SETTINGS, identity="abc", name="n/rl", group="g", job_type="rl", config={"beta": 0.1}, folder=tmp_path
     )
@@ -50,7 +24,7 @@ def test_an_offline_file_holds_config_rows_summary_and_group(tmp_path: Path) -> 
     run.log({"kl": 0.25}, step=2)
     run.set_summary({"accuracy/greedy": 0.75})
     run.finish()
-    found = list(records(tmp_path))
+    found = wandb_records(tmp_path)
     (header,) = [record.run for record in found if record.WhichOneof("record_type") == "run"]
     assert (header.run_id, header.display_name, header.run_group, header.job_type) == (
         "abc",
@@ -148,12 +122,12 @@ def open_against_a_dead_server(mode: str, monkeypatch: pytest.MonkeyPatch, folde
 
 @pytest.mark.slow
 def test_auto_goes_on_offline_when_the_server_does_not_answer(
-    no_key: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    no_key: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], wandb_records: Records
 ) -> None:
     run = open_against_a_dead_server("auto", no_key, tmp_path)
     run.log({"kl": 0.5}, step=1)
     run.finish()
-    assert any(record.WhichOneof("record_type") == "history" for record in records(tmp_path))
+    assert any(record.WhichOneof("record_type") == "history" for record in wandb_records(tmp_path))
     assert "until `wandb sync`" in capsys.readouterr().err
 
 
