@@ -14,6 +14,8 @@ JUDGE = ["rewards.helpful.model=a/model"]
 NEEDS = {  # what an option cannot do without
     "model=hf": ["model.path=someone/model"],
     "dataset=jsonl": ["stage=evaluate", "dataset.path=problems.jsonl"],
+    "algorithm=dpo": ["stage=rl", "dataset=preference"],
+    "stage=reward_model": ["dataset=preference"],
     "pipeline=none": ["stage=sft"],
     "rewards=reward_model": ["rewards.preference.model=someone/scorer"],
     "rewards=judge": JUDGE,
