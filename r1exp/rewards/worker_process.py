@@ -47,7 +47,6 @@ def main() -> None:
     """Be the nursery until the parent hangs up."""
     control: Connection[int, str | int] = Connection(int(sys.argv[1]))
     _die_with(int(sys.argv[2]))
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a reward prints is no answer
     for module in sys.argv[3:]:
         importlib.import_module(module).warm_up()
     nursery = os.getpid()

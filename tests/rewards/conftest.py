@@ -47,7 +47,7 @@ def answered(completion: MakeCompletion) -> Callable[..., Completion]:
 
 
 FOREIGN = """
-import asyncio, os, time
+import asyncio, os, re, time
 
 def says(completions, **kwargs):
     return [float(c[0]["content"].split()[-1]) for c in completions]
@@ -56,6 +56,12 @@ def misbehaves(completions, completion_ids, answer, **kwargs):
     text = completions[0][0]["content"]
     if text == "hang":
         while True: pass
+    if text == "stuck":
+        re.match("(a+)+$", "a" * 64 + "b")  # for ever, and no other thread gets a turn
+    if text == "slow":
+        time.sleep(0.3 * len(completions))
+    if text == "nan":
+        return [float("nan")] * len(completions)
     if text == "die":
         os._exit(7)
     if text == "raise":
@@ -72,8 +78,6 @@ def misbehaves(completions, completion_ids, answer, **kwargs):
         return [float(os.getpid())] * len(completions)
     if text == "ids":
         return [float(sum(ids)) for ids in completion_ids]
-    if text == "print":
-        print("not an answer")
     return [float(value) for value in answer]
 
 def at_step(completions, trainer_state, bonus=0.0, **kwargs):
@@ -84,7 +88,10 @@ async def later(completions, **kwargs):
     return [1.0] * len(completions)
 
 def make_constant(value):
-    return lambda completions, **kwargs: [value] * len(completions)
+    def constant(completions, **kwargs):
+        assert "value" not in kwargs
+        return [value] * len(completions)
+    return constant
 """
 
 
