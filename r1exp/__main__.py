@@ -12,12 +12,13 @@ from pathlib import Path
 from r1exp.errors import ExitCode, Interrupted, R1ExpError, Refused
 from r1exp.settings import nearest
 
-VERBS = ("run", "plan", "doctor")
+VERBS = ("run", "plan", "check", "doctor")
 _HELP = """\
 r1exp: experiments in R1-style post-training, one command each.
 
   r1exp [run] [-m] overrides...    compose, check, run; -m or a comma list sweeps
   r1exp plan [-m] overrides...     the same without running: values and origins, batches, memory, commands
+  r1exp check overrides...         score gold and adversarial answers with the rewards, before they are paid
   r1exp doctor                     what is installed, what is missing for which feature
 
   r1exp                                       the quickstart: a tiny model on a CPU, minutes
@@ -71,6 +72,12 @@ def _dispatch(words: list[str]) -> ExitCode:
     if options.help:
         _print(_HELP + _groups_text(options.config_dirs))
         return ExitCode.DONE
+    if verb == "check":
+        from r1exp.runner.check import check_rewards
+
+        text, code = check_rewards(overrides, options.config_dirs)
+        _print(text)
+        return code
     from r1exp.runner.sweep import plan_members, run_members
 
     if verb == "plan":

@@ -26,7 +26,9 @@ def seconds(*command: str, folder: Path) -> float:
     return min(times)
 
 
-@pytest.mark.parametrize("words", [("--help",), ("plan",), ("plan", "experiment=gemma2_gsm8k_vote"), ("doctor",)])
+@pytest.mark.parametrize(
+    "words", [("--help",), ("plan",), ("plan", "experiment=gemma2_gsm8k_vote"), ("doctor",)]
+)
 def test_a_verb_that_trains_nothing_imports_nothing_heavy(words: tuple[str, ...], tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LOOK, *words], cwd=tmp_path, check=True, capture_output=True, text=True

@@ -19,7 +19,7 @@ from r1exp import __version__
 from r1exp.config.assets import LAUNCHERS
 from r1exp.config.experiment import Experiment
 from r1exp.errors import ExitCode, Interrupted, Refused
-from r1exp.files import hash_of, link_tree, read_json, write_json
+from r1exp.files import hash_of, link_tree, read_json, write_json, write_text
 from r1exp.launcher.command import launch_of
 from r1exp.model.locate import locate
 from r1exp.model.tiny import build_tiny
@@ -27,11 +27,12 @@ from r1exp.pipeline.reach import flat
 from r1exp.plan.references import resolved
 from r1exp.plan.steps import BASE, PlannedStep, step_named
 from r1exp.report.summary import accuracies, summarise, write_report
+from r1exp.runner.check import report_of
 from r1exp.runner.manifest import manifest
 from r1exp.runner.process import run_process
 from r1exp.runner.progress import Progress
 from r1exp.runner.store import StepStore
-from r1exp.step.checkpoints import remove_incomplete
+from r1exp.step.checkpoints import last_checkpoint, remove_incomplete
 from r1exp.step.config import StepConfig
 from r1exp.step.frozen import Step, folder_name
 from r1exp.step.status import EXIT_CODES, Status, read_status
@@ -127,15 +128,19 @@ class Run:
 
     def _work(self, step: PlannedStep, folder: Path) -> Status:
         folder.mkdir(parents=True, exist_ok=True)
-        resumed = self.store.take_checkpoints(step.key, folder)
+        self.store.take_checkpoints(step.key, folder)
         self.store.note_workplace(step.key, folder)
         remove_incomplete(folder)
         self._frozen(step).write(folder)
-        earlier = read_status(folder)
         Status(state="running").write(folder)
         title = f"[{step.index}/{len(self.steps)}] {step.name}"
-        _say(f"{title}: begins{' from a checkpoint' if resumed or earlier else ''}")
+        checkpoint = last_checkpoint(folder)
+        _say(f"{title}: begins{f' from {checkpoint.name}' if checkpoint else ''}")
         begun = time.monotonic()
+        unpayable = self._unpayable(step, folder)
+        if unpayable is not None:
+            unpayable.write(folder)
+            return unpayable
         progress = Progress(title, folder / "metrics.jsonl", step.batch.num_steps if step.batch else None)
         try:
             code = run_process(launch_of(step.config.launcher, folder, LAUNCHERS), folder, progress.follow)
@@ -152,6 +157,18 @@ class Run:
             self.store.publish(step.key, folder)
             _say(f"{title}: done in {status.seconds:.0f} s{_headline(folder)}")
         return status
+
+    @staticmethod
+    def _unpayable(step: PlannedStep, folder: Path) -> Status | None:
+        """Check the rewards of an RL step on a few problems; return its status if they must not be paid."""
+        if step.config.rewards is None:
+            return None
+        report = report_of(step)
+        write_text(folder / "check.txt", report.text() + "\n")
+        if report.ok:
+            return None
+        reason = f"the rewards failed their check: {report.failures[0]}; `r1exp check` shows the whole table"
+        return Status(state="failed", reason=reason)
 
     def _frozen(self, step: PlannedStep) -> Step:
         return Step(

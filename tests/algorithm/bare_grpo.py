@@ -2,14 +2,14 @@
 
     python bare_grpo.py job.json
 
-job.json: {model, arguments, rows: [{prompt}], output}. Writes TRL's own step times as JSON to standard output.
+job.json: {model, arguments, reward, rows: [{prompt, answer}], output}. Writes TRL's own step times as JSON to standard output.
 """
 
 import json
 import sys
 
+import bare_rewards  # beside this script
 from datasets import Dataset
-from letters_reward import letters  # beside this script
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
@@ -30,7 +30,7 @@ def main(path: str) -> None:
     times = Times()
     trainer = GRPOTrainer(
         model=AutoModelForCausalLM.from_pretrained(job["model"], attn_implementation="sdpa"),
-        reward_funcs=[letters],
+        reward_funcs=[getattr(bare_rewards, job["reward"])],
         args=GRPOConfig(**job["arguments"], output_dir=job["output"]),
         train_dataset=Dataset.from_list(job["rows"]),
         processing_class=AutoTokenizer.from_pretrained(job["model"]),

@@ -16,7 +16,7 @@ from r1exp.step.frozen import Step, read_step
 
 BARE = Path(__file__).with_name("bare_grpo.py")
 WORDS = [
-    "stage=rl", "~rewards.graded", "~rewards.xml_count", "+rewards.letters={kind: 'letters_reward:letters'}", "model.rows_per_device.rl=16", "algorithm.prompts_per_step=4",
+    "stage=rl", "~rewards.graded", "~rewards.xml_count", "+rewards.letters={kind: 'bare_rewards:letters'}", "model.rows_per_device.rl=16", "algorithm.prompts_per_step=4",
     "max_steps=3", "evaluation.before=false", "evaluation.after=false", "tracking=none", "trainer.save_strategy=no",
     "launcher.threads_per_process=1", "learning_rate=1e-3", "max_completion_length=12",
 ]  # fmt: skip
@@ -27,7 +27,13 @@ def job_of(step: Step, output: Path) -> dict[str, Any]:
     problems = step.config.dataset.load("train")
     system = {"role": "system", "content": step.config.prompt.system}
     rows = [{"prompt": [system, {"role": "user", "content": problem.prompt}]} for problem in problems]
-    return {"model": step.model_path, "arguments": step.trainer_args, "rows": rows, "output": str(output)}
+    return {
+        "model": step.model_path,
+        "reward": "letters",
+        "arguments": step.trainer_args,
+        "rows": rows,
+        "output": str(output),
+    }
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ def test_every_yaml_opens_with_purpose_source_and_a_line_to_try(path: Path) -> N
 def test_training_words_reach_the_focus_step_and_run_words_all(compose_line: Compose) -> None:
     experiment = compose_line("beta=0.25", "max_steps=7", "seed=9", "rewards=strict")
     sft, grpo = (step.config for step in experiment.steps)
-    assert (sft.beta, sft.max_steps, sft.seed, sft.rewards) == (None, 300, 9, None)
+    assert (sft.beta, sft.max_steps, sft.seed, sft.rewards) == (None, 150, 9, None)
     assert (grpo.beta, grpo.max_steps, grpo.seed) == (0.25, 7, 9)
     assert grpo.rewards is not None and list(grpo.rewards) == ["strict", "format"]
 
