@@ -31,3 +31,7 @@ bench: install
 
 clean:
 	rm -rf .venv build dist
+
+.PHONY: matrix
+matrix: install  # everything, the pairs that CI leaves out included
+	$(BIN)/python -m pytest -m ""
