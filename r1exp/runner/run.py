@@ -21,7 +21,7 @@ from r1exp.config.experiment import Experiment
 from r1exp.errors import ExitCode, Interrupted, Refused
 from r1exp.files import hash_of, link_tree, read_json, write_json, write_text
 from r1exp.launcher.command import launch_of
-from r1exp.model.locate import locate
+from r1exp.model.locate import check_hub, locate
 from r1exp.model.tiny import build_tiny
 from r1exp.pipeline.reach import flat
 from r1exp.plan.references import resolved
@@ -36,7 +36,7 @@ from r1exp.step.checkpoints import last_checkpoint, remove_incomplete
 from r1exp.step.config import StepConfig
 from r1exp.step.frozen import Step, folder_name
 from r1exp.step.status import EXIT_CODES, Status, read_status
-from r1exp.tracking.settings import WandbTracking
+from r1exp.tracking.settings import WandbTracking, resolved_mode
 
 
 class Run:
@@ -228,6 +228,7 @@ def start_run(experiment: Experiment, steps: tuple[PlannedStep, ...], folder: Pa
     Raises:
         Refused: a folder that cannot be written, or one that holds another experiment.
     """
+    _refuse_unreachable(experiment, steps)
     chosen = folder or _run_folder(experiment)
     identity = [step.key for step in steps]
     old = chosen / "manifest.json"
@@ -246,6 +247,16 @@ def start_run(experiment: Experiment, steps: tuple[PlannedStep, ...], folder: Pa
             f"the run directory {chosen} cannot be written ({error.strerror}); set paths.runs=..."
         ) from error
     return Run(experiment, steps, chosen)
+
+
+def _refuse_unreachable(experiment: Experiment, steps: tuple[PlannedStep, ...]) -> None:
+    """Refuse what only the network can tell, before anything is written: W&B's key, a model on the hub."""
+    if isinstance(experiment.top.tracking, WandbTracking):
+        resolved_mode(experiment.top.tracking)
+    for step in steps:
+        place = locate(step.config.model) if step.model_from == BASE else None
+        if isinstance(place, str):
+            check_hub(place, step.config.model.revision)
 
 
 def _run_folder(experiment: Experiment) -> Path:
