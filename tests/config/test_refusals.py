@@ -140,7 +140,7 @@ def test_no_correct_key_is_refused() -> None:
         pytest.param("learning_rate=inf", "finite", id="infinite"),
         pytest.param("num_generations=true", "integer", id="true for an integer"),
         pytest.param("num_generations=2.5", "integer", id="2.5 for an integer"),
-        pytest.param("num_generations=1", "greater than or equal to 2", id="a group of one"),
+        pytest.param("num_generations=1", "needs at least 2", id="a group of one"),
         pytest.param("seed=10.0", "integer", id="10.0 for an integer"),
         pytest.param("model.lora.r=-1", "greater than or equal to 0", id="a negative rank"),
         pytest.param("launcher.num_processes=2", "1", id="two processes of launcher=local"),
