@@ -11,9 +11,11 @@ from typing import Any
 from r1exp.config.experiment import Experiment
 from r1exp.evaluation.outcomes import compare
 from r1exp.files import read_json, write_json, write_text
+from r1exp.plan.batch import RlBatch
 from r1exp.plan.steps import PlannedStep
 from r1exp.step.frozen import folder_name
 from r1exp.step.status import read_status
+from r1exp.tracking.metrics import MetricsFile
 
 _MODES = ("sampled", "greedy")
 
@@ -42,6 +44,9 @@ def summarise(experiment: Experiment, steps: tuple[PlannedStep, ...], folder: Pa
         facts = place / "artifact" / "facts.json"
         if state == "done" and facts.exists():
             entry["facts"] = read_json(facts)
+        signal = _signal(step, place)
+        if signal is not None:
+            entry["groups"] = signal
         summary["steps"][step.name] = entry
         if state != "done" and summary["state"] == "done":
             summary["state"] = state
@@ -56,6 +61,21 @@ def summarise(experiment: Experiment, steps: tuple[PlannedStep, ...], folder: Pa
         summary["objective"] = measured[-1][1]["summary"]["sampled"]["value"]
     summary["seconds"] = round(sum(entry["seconds"] for entry in summary["steps"].values()), 3)
     return summary
+
+
+def _signal(step: PlannedStep, place: Path) -> dict[str, int] | None:
+    """Return how many groups an RL step sampled, and in how many the completions were not all paid the same."""
+    if not isinstance(step.batch, RlBatch):
+        return None
+    shares = [
+        row["groups_with_signal"]
+        for row in MetricsFile(place / "metrics.jsonl").rows()
+        if row.get("groups_with_signal") is not None
+    ]
+    if not shares:
+        return None
+    total = step.batch.num_steps * step.batch.prompts_per_step
+    return {"total": total, "with_signal": round(total * sum(shares) / len(shares))}
 
 
 def _compared(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
@@ -82,8 +102,17 @@ def report_text(summary: dict[str, Any]) -> str:
         note = f" (by {entry['reused_from']})" if "reused_from" in entry else ""
         note += f": {entry['reason']}" if "reason" in entry else ""
         lines.append(f"| {name} | {entry['state']}{note} | {entry['seconds']:.0f} |")
+    for name, entry in summary["steps"].items():
+        if "groups" in entry:
+            lines += ["", _signal_line(name, entry["groups"])]
     lines += ["", *_accuracy_table(summary), "", *_comparison_table(summary)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _signal_line(name: str, groups: dict[str, int]) -> str:
+    return (
+        f"{name}: {groups['with_signal']} of {groups['total']} groups carried signal (not all paid the same)"
+    )
 
 
 def accuracies(summary: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
@@ -130,4 +159,7 @@ def headline(summary: dict[str, Any], folder: Path) -> str:
             for mode, test in modes.items()
         ]
         lines.append(f"{name}: {'; '.join(parts)}")
+    lines += [
+        _signal_line(name, entry["groups"]) for name, entry in summary["steps"].items() if "groups" in entry
+    ]
     return "\n".join([*lines, f"{summary['state']} in {summary['seconds']:.0f} s: {folder}"])

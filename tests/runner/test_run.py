@@ -54,6 +54,10 @@ def test_the_summary_holds_three_accuracies_with_intervals(run: Path) -> None:
     assert summary["state"] == "done"
     assert [entry["state"] for entry in summary["steps"].values()] == ["done"] * 5
     assert all(entry["seconds"] > 0 for entry in summary["steps"].values())
+    groups = summary["steps"]["grpo"]["groups"]
+    assert groups["total"] == 2 * 4  # steps x prompts
+    assert 0 <= groups["with_signal"] <= groups["total"]
+    assert "groups carried signal" in (run / "report.md").read_text()
 
 
 @pytest.mark.slow
