@@ -49,12 +49,14 @@ def reward_model(tiny: Path) -> str:
 
 def trained(committee: Committee, tiny: Path, output: Path) -> list[dict[str, float]]:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    import torch
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import GRPOConfig, GRPOTrainer
 
     from r1exp.prompt.chat import CHAT_TEMPLATE
 
+    torch.set_num_threads(1)  # threads that wait for each other are slow on a busy machine
     tokenizer = AutoTokenizer.from_pretrained(tiny)
     tokenizer.chat_template = tokenizer.chat_template or CHAT_TEMPLATE
     rows = [problem.to_row([{"role": "user", "content": problem.prompt}]) for problem in PROBLEMS]
