@@ -18,6 +18,7 @@ from r1exp.errors import Refused
 from r1exp.settings import Settings, nearest
 
 Model = TypeVar("Model", bound=Settings)
+_FUNCTION = "function"  # the tag of rewards whose kind is `package.module:function`
 
 
 def validated(
@@ -63,7 +64,7 @@ def _path(location: tuple[int | str, ...], values: Any) -> str:
     parts: list[str] = []
     here = values
     for part in location:
-        if isinstance(here, dict) and part not in here and part == here.get("kind"):
+        if isinstance(here, dict) and part not in here and part in (here.get("kind"), _FUNCTION):
             continue
         if isinstance(part, str) and not isinstance(here, dict | list):
             continue
@@ -87,11 +88,14 @@ def _lacks_its_kind(detail: ErrorDetails, path: str, values: dict[str, Any]) -> 
 
 
 def _typed_key(path: str, words: Sequence[Word]) -> str | None:
+    """Return the key as it was typed; of a word whose value is a mapping, the key inside it."""
     for word in words:
-        if not word.is_group and (
-            word.key == path or word.key.startswith(f"{path}.") or path.startswith(f"{word.key}.")
-        ):
+        if word.is_group:
+            continue
+        if word.key == path or word.key.startswith(f"{path}."):
             return word.key
+        if path.startswith(f"{word.key}."):
+            return path
     return None
 
 
@@ -161,8 +165,12 @@ def _model_of(annotation: Any, values: Any) -> type[BaseModel] | None:
     if len(models) <= 1:
         return models[0] if models else None
     chosen = values.get("kind") if isinstance(values, dict) else None
+    open_kind = None  # the member whose kind is any `package.module:function`
     for model in models:
         field = model.model_fields.get("kind")
-        if field is not None and chosen in get_args(field.annotation):
+        kinds = () if field is None else get_args(field.annotation)
+        if chosen is not None and chosen in kinds:
             return model
-    return None
+        if field is not None and not kinds:
+            open_kind = model
+    return open_kind if isinstance(chosen, str) and ":" in chosen else None

@@ -14,6 +14,7 @@ from r1exp.pipeline.reach import flat
 from r1exp.plan.batch import Batch, RlBatch
 from r1exp.plan.memory import memory_lines
 from r1exp.plan.steps import PlannedStep
+from r1exp.rewards.advice import constant_in_group_warnings
 from r1exp.step.config import StepConfig
 from r1exp.step.frozen import folder_name
 from r1exp.step.settings import Preferences, Sample
@@ -61,6 +62,8 @@ def _reach(experiment: Experiment, steps: tuple[PlannedStep, ...]) -> Iterator[s
 def _step(step: PlannedStep, top: StepConfig, run_folder: str) -> Iterator[str]:
     yield f"Step {step.index} {step.name}: stage={step.kind}, model from {step.model_from}, key {step.key}"
     yield from _differences(step, top)
+    for warning in constant_in_group_warnings(step.config.rewards or {}):
+        yield f"  note: {warning}"
     if step.batch is not None:
         yield from (f"  {line}" for line in _batch(step.batch))
     elif isinstance(step.config.stage, Sample):

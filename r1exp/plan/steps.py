@@ -18,6 +18,7 @@ from r1exp.model.settings import ModelSettings
 from r1exp.plan.batch import Batch, batch_of
 from r1exp.plan.references import PREFIX, resolved
 from r1exp.plan.trainer_args import trainer_args
+from r1exp.rewards.advice import members_that_need_logprobs
 from r1exp.step.config import STAGE_KNOBS, StepConfig, scientific
 from r1exp.step.settings import SAMPLES, Evaluate, Preferences
 
@@ -140,6 +141,7 @@ def _evaluation(trained: LadderStep, measured: StepConfig, source: str, label: s
 def _planned(index: int, rung: _Rung, source: str, keys: dict[str, str]) -> PlannedStep:
     config = rung.config if rung.data_from is None else _reading_from(rung.config, rung.data_from)
     model_key = _base_key(config.model) if source == BASE else keys[source]
+    _refuse_what_needs_logprobs(config)
     device = device_of(config.launcher)
     num_problems = None if rung.data_from else config.dataset.count("test" if _measures(rung) else "train")
     batch = batch_of(config, num_problems) if rung.stage.trains else None
@@ -193,6 +195,15 @@ def _reading_from(config: StepConfig, source: str) -> StepConfig:
         )
     dataset = config.dataset.model_copy(update={"path": f"{PREFIX}{source}/data.jsonl"})
     return config.model_copy(update={"dataset": dataset})
+
+
+def _refuse_what_needs_logprobs(config: StepConfig) -> None:
+    members = members_that_need_logprobs(config.rewards or {})
+    if members:
+        raise Refused(
+            f"rewards.{members[0]} weighs votes by log-probabilities, which rollout={config.rollout.kind} does not hand "
+            f"to rewards; set rewards.{members[0]}.confidence=false"
+        )
 
 
 def _base_key(model: ModelSettings) -> str:

@@ -169,6 +169,20 @@ def test_an_ill_typed_value_is_refused(
         pytest.param(["pipeline=none"], "nothing to run", id="neither"),
         pytest.param(["stage=sft", "beta=0.1"], "does not read beta", id="a knob the stage does not read"),
         pytest.param(["seed=1,2"], "put -m", id="a sweep without -m"),
+        pytest.param(
+            ["+rewards.mine={kind: 'json:dumps', wieght: 1}"],
+            "rewards.mine.weight",
+            id="a key of anyone's reward",
+        ),
+        pytest.param(
+            [
+                "rewards=vote_partial",
+                "rewards.vote_partial.scope=group",
+                "rewards.vote_partial.confidence=true",
+            ],
+            "log-probabilities",
+            id="votes by confidence from a rollout that knows none",
+        ),
         pytest.param(["--multi"], "no such option", id="an unknown flag"),
         pytest.param(["model=hf"], "model.path", id="a model without a path"),
         pytest.param(["model.path=/nowhere/at/all"], "no such folder", id="a model that is not there"),
