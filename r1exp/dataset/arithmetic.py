@@ -83,6 +83,10 @@ class Arithmetic(Dataset):
         """Return the number of problems, without making them."""
         return self.num_train if split == "train" else self.num_test
 
+    def first(self, split: Split, num_problems: int) -> list[Problem]:
+        """Return the first problems of one split, without making the others."""
+        return self._first(split, min(num_problems, self.count(split)))
+
     def fingerprint(self) -> str:
         """Return a hash of the settings and of a few problems, which stand for the wording."""
         sample = [problem.prompt for split in SPLITS for problem in self._first(split, 16)]

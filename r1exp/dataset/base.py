@@ -32,3 +32,7 @@ class Dataset(Settings, ABC):
     def count(self, split: Split) -> int | None:
         """Return the number of problems of one split; None where only a download would tell."""
         return len(self.load(split))
+
+    def first(self, split: Split, num_problems: int) -> list[Problem]:
+        """Return the first problems of one split."""
+        return self.load(split)[:num_problems]

@@ -56,6 +56,6 @@ def _longest_prompt(step: PlannedStep) -> int | None:
     if step.num_problems is None:
         return None
     split: Split = "train" if step.batch is not None else "test"
-    problems = step.config.dataset.load(split)[:_LOOKED_AT]
+    problems = step.config.dataset.first(split, _LOOKED_AT)
     texts = (messages(problem.prompt, step.config.prompt) for problem in problems)
     return max(sum(len(message["content"]) for message in text) for text in texts) // _CHARACTERS_PER_TOKEN

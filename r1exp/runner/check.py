@@ -37,6 +37,6 @@ def report_of(step: PlannedStep, num_problems: int = _BEFORE_RL) -> Report:
     return check(
         config.rewards,
         config.prompt.style,
-        config.dataset.load("train")[:num_problems],
+        config.dataset.first("train", num_problems),
         rows_per_batch=rows,
     )

@@ -100,3 +100,9 @@ def test_the_texts_for_a_tokenizer_hold_every_word_and_mark() -> None:
 def test_what_cannot_be_generated_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         arithmetic(**changes)
+
+
+def test_the_first_problems_are_those_of_the_whole_split() -> None:
+    data = arithmetic(num_train=50)
+    assert data.first("train", 7) == data.load("train")[:7]
+    assert data.first("train", 70) == data.load("train")
