@@ -1,7 +1,7 @@
 """How much slower is a GRPO step through r1exp than in a bare TRL script?
 
 Ten interleaved pairs of the same run (tests/algorithm/bare_grpo.py knows nothing of r1exp), one
-process, one thread. Compares the mean step time that TRL itself logs, without the first step. Prints
+process, one thread. Compares the median step time that TRL itself logs, without the first step. Prints
 the ratio r1exp / bare with its 95 % interval over pairs. The bar is 1.03.
 
     python benchmarks/overhead.py [pairs]
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from statistics import mean
+from statistics import median
 
 from r1exp.statistics.intervals import mean_interval
 from r1exp.step.frozen import read_step
@@ -30,7 +30,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def ours(folder: Path, number: int) -> tuple[float, Path]:
-    """Return the mean step time through r1exp, and the step's folder."""
+    """Return the median step time through r1exp, and the step's folder."""
     words = [
         *WORDS,
         f"paths.run=run{number}",
@@ -40,11 +40,11 @@ def ours(folder: Path, number: int) -> tuple[float, Path]:
     subprocess.run(command, cwd=folder, env=ENVIRONMENT, check=True, capture_output=True)
     step = folder / f"run{number}" / "steps" / "01-grpo"
     rows = [json.loads(line) for line in (step / "metrics.jsonl").read_text().splitlines()]
-    return mean([row["step_time"] for row in rows if "step_time" in row][1:]), step
+    return median([row["step_time"] for row in rows if "step_time" in row][1:]), step
 
 
 def bare(folder: Path, number: int, step_folder: Path) -> float:
-    """Return the mean step time of the bare script with the same arguments, model and rows."""
+    """Return the median step time of the bare script with the same arguments, model and rows."""
     step = read_step(step_folder)
     system = {"role": "system", "content": step.config.prompt.system}
     problems = step.config.dataset.load("train")
@@ -67,7 +67,7 @@ def bare(folder: Path, number: int, step_folder: Path) -> float:
         check=True,
         capture_output=True,
     )
-    return mean(json.loads(done.stdout.splitlines()[-1])[1:])
+    return median(json.loads(done.stdout.splitlines()[-1])[1:])
 
 
 def main(num_pairs: int) -> None:
