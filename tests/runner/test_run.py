@@ -176,46 +176,35 @@ def test_a_member_that_fails_does_not_stop_the_others(run: Path, monkeypatch: py
 def test_a_run_that_is_told_to_end_says_so_and_leaves_no_process(
     number: signal.Signals, tmp_path: Path
 ) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "r1exp",
-        "stage=sft",
-        "tracking=none",
-        "paths.run=run",
-        "evaluation.before=false",
-    ]
-    parent = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    folder = tmp_path / "run" / "steps" / "01-sft"
+    parent, folder = sft_in_background(tmp_path)
     wait_for(lambda: (folder / "log.txt").exists())
     time.sleep(3)
     parent.send_signal(number)
     assert parent.wait(60) == 130
     status = read_status(folder)
     assert status is not None
-    assert (status.state, not (folder / "artifact").exists()) == ("interrupted", True)
+    assert (status.state, (folder / "artifact").exists()) == ("interrupted", False)
     assert content(tmp_path / "run" / "summary.json")["state"] == "interrupted"
     assert workers_on(folder) == []
 
 
 @pytest.mark.slow
 def test_workers_end_when_the_parent_is_killed(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "r1exp",
-        "stage=sft",
-        "tracking=none",
-        "paths.run=run",
-        "evaluation.before=false",
-    ]
-    parent = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    folder = tmp_path / "run" / "steps" / "01-sft"
-    wait_for(lambda: len(workers_on(folder)) > 0)
+    parent, folder = sft_in_background(tmp_path)
+    wait_for(lambda: workers_on(folder) != [])
     time.sleep(8)  # the watch begins when Python has started
     parent.kill()
     parent.wait()
     wait_for(lambda: workers_on(folder) == [])
+    assert workers_on(folder) == []
+
+
+def sft_in_background(folder: Path) -> tuple[subprocess.Popen[bytes], Path]:
+    """Start a run that takes a while; return its process and the folder of its step."""
+    words = ["stage=sft", "tracking=none", "paths.run=run", "evaluation.before=false"]
+    command = [sys.executable, "-m", "r1exp", *words]
+    parent = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    return parent, folder / "run" / "steps" / "01-sft"
 
 
 def wait_for(is_so: Callable[[], bool], seconds: float = 60.0) -> None:
