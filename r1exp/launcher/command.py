@@ -57,7 +57,7 @@ def launch_of(settings: LauncherSettings, folder: Path, templates: Path) -> Laun
     """
     device = device_of(settings)
     files = {}
-    deepspeed = ""
+    deepspeed, precision = "", 'mixed_precision: "no"\n'
     if isinstance(settings, Zero):
         files["deepspeed.json"] = _fill(templates / "deepspeed.json", zero=json.dumps(_zero(settings)))
         deepspeed = (
@@ -65,9 +65,11 @@ def launch_of(settings: LauncherSettings, folder: Path, templates: Path) -> Laun
             f"  deepspeed_config_file: {json.dumps(str(folder / 'deepspeed.json'))}\n"
             "  zero3_init_flag: false\n"
         )
+        precision = ""  # deepspeed.json says it; accelerate 1.15 refuses both
     files["accelerate.yaml"] = _fill(
         templates / "accelerate.yaml",
         deepspeed=deepspeed,
+        precision=precision,
         distributed_type=_DISTRIBUTED[settings.kind],
         num_processes=str(settings.num_processes),
         use_cpu="true" if device == "cpu" else "false",

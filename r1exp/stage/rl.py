@@ -20,7 +20,7 @@ from r1exp.algorithm.ppo import Ppo, PpoConfig, PpoOptions
 from r1exp.algorithm.settings import Dpo as DpoSettings
 from r1exp.algorithm.settings import Grpo as GrpoSettings
 from r1exp.algorithm.settings import Ppo as PpoSettings
-from r1exp.errors import Refused
+from r1exp.errors import Refused, StepFailed
 from r1exp.model.load import load_policy, load_tokenizer, peft_config
 from r1exp.model.scorer import open_reward_model
 from r1exp.prompt.chat import messages
@@ -146,6 +146,12 @@ def _refuse_too_few(num_problems: int, step: Step) -> None:
 
 
 def _ranks(step: Step) -> Ranks:
-    """Return this rank among the others, as rewards see them."""
+    """Return this rank among the others, as rewards see them.
+
+    Raises:
+        StepFailed: the ranks do not know of each other yet; each would take the rewards of rank 0's rows.
+    """
     state = PartialState(cpu=step.device == "cpu")
+    if state.num_processes != step.world_size:
+        raise StepFailed(f"{step.world_size} ranks were promised, but accelerate sees {state.num_processes}")
     return Ranks(state.process_index, state.num_processes, gather_object)
