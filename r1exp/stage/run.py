@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from accelerate import PartialState
+
 from r1exp.files import hash_of_folder
 from r1exp.stage.evaluate import evaluate
 from r1exp.stage.preferences import preferences
@@ -20,12 +22,23 @@ def run_stage(step: Step, folder: Path) -> Status:
     Returns the status `done`; rank 0 hashes the artifact. Raises R1ExpError for trouble with a name.
     """
     assert step.config.stage is not None
+    join_ranks(step)
     kind = step.config.stage.kind
     tracking_id = _work_of(kind)(step, folder)
     artifact = None
     if os.environ.get("RANK", "0") == "0":
         artifact = ArtifactInfo(kind=step.config.stage.makes, hash=hash_of_folder(folder / ARTIFACT))
     return Status(state="done", artifact=artifact, tracking_id=tracking_id)
+
+
+def join_ranks(step: Step) -> None:
+    """Let the ranks find each other before anything is loaded."""
+    PartialState(cpu=step.device == "cpu")
+    if step.device == "cpu" and os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        import deepspeed  # an extra
+
+        # accelerate 1.15 does this on devices only; ZeRO-3 would load models for a world of one rank.
+        deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False, verbose=False)
 
 
 def _work_of(kind: str) -> Callable[[Step, Path], str | None]:
