@@ -1,0 +1,67 @@
+"""Carry out the cases of the matrix on this rank: `accelerate launch ... matrix_script.py FOLDER`.
+
+FOLDER/<case>/whole/step.json is trained; then FOLDER/<case>/resumed/step.json, from the checkpoint of
+`whole` that resumed/at.txt names. With FOLDER/<case>/replay.txt every completion is a function of its
+prompt and its place, so that any number of ranks trains on the same ones.
+"""
+
+import hashlib
+import shutil
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from trl import GRPOTrainer, RLOOTrainer
+
+from r1exp.stage.run import run_stage
+from r1exp.step.frozen import read_step
+
+
+def replayed(
+    trainer: Any, prompt_ids: list[list[int]], *args: Any, **kwargs: Any
+) -> tuple[list[list[int]], None]:
+    """Stand in for TRL's sampler: tokens that the prompt, the step and the place in the group decide."""
+    first = trainer.accelerator.process_index * len(prompt_ids)
+    completions = []
+    for row, prompt in enumerate(prompt_ids):
+        member = (first + row) % trainer.num_generations
+        seed = hashlib.sha256(repr((prompt, member, trainer.state.global_step)).encode()).digest()
+        length = 2 + seed[0] % 6
+        completions.append([5 + byte for byte in seed[1 : 1 + length]])
+    return completions, None
+
+
+def carry_out(case: Path) -> None:
+    """Train one case, and train it again from a checkpoint of the first time."""
+    samplers = {trainer: trainer._generate_single_turn for trainer in (GRPOTrainer, RLOOTrainer)}
+    if (case / "replay.txt").exists():
+        for trainer in samplers:
+            trainer._generate_single_turn = replayed
+    try:
+        run_stage(read_step(case / "whole"), case / "whole")
+        state = PartialState(cpu=True)
+        at = f"checkpoint-{(case / 'resumed' / 'at.txt').read_text()}"
+        if state.is_main_process:
+            shutil.copytree(case / "whole" / "checkpoints" / at, case / "resumed" / "checkpoints" / at)
+        state.wait_for_everyone()
+        run_stage(read_step(case / "resumed"), case / "resumed")
+    finally:
+        for trainer, sampler in samplers.items():
+            trainer._generate_single_turn = sampler
+
+
+def main(folder: Path) -> None:
+    """Carry out every case; one that breaks leaves error.txt."""
+    for case in sorted(path for path in folder.iterdir() if path.is_dir()):
+        try:
+            carry_out(case)
+        except Exception:
+            (case / "error.txt").write_text(traceback.format_exc())
+            if PartialState(cpu=True).num_processes > 1:  # the other ranks cannot go on
+                raise
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,239 @@
+"""Every algorithm under every launcher: does it train, resume exactly, and agree with the other launchers?
+
+A launcher is started once for all its cases. Ordinary runs take a cover of the matrix in which every pair of
+values (algorithm and launcher, launcher and LoRA, ...) stands at least once; `make matrix` takes all of it.
+"""
+
+import itertools
+import json
+import os
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from r1exp.config.assets import LAUNCHERS
+from r1exp.config.compose import session
+from r1exp.config.experiment import experiment_from
+from r1exp.files import write_text
+from r1exp.launcher.command import launch_of
+from r1exp.plan.steps import planned_steps
+from r1exp.step.frozen import Step
+
+SCRIPT = Path(__file__).with_name("matrix_script.py")
+COMMON = [
+    "tracking=none", "health=off", "evaluation.before=false", "evaluation.after=false", "max_completion_length=8",
+    "max_steps=6", "learning_rate=1e-3", "++trainer.save_strategy=steps", "++trainer.save_total_limit=null",
+    "launcher.threads_per_process=1", "launcher.device=cpu",
+]  # fmt: skip
+SAMPLED = [
+    "stage=rl", "dataset.num_train=12", "algorithm.prompts_per_step=4", "num_generations=2", "model.rows_per_device.rl=8",
+    "~rewards.graded", "~rewards.xml_count", "+rewards.letters={kind: 'bare_rewards:letters'}", "algorithm.minibatches=1",
+]  # fmt: skip
+PAIRS = ["dataset=preference", "dataset.test_share=0", "dataset.path=PAIRS"]
+WORDS = {
+    "sft": ["stage=sft", "dataset.num_train=12", "stage.rows_per_step=4"],
+    "grpo": [*SAMPLED, "algorithm=grpo"],
+    "dr_grpo": [*SAMPLED, "algorithm=dr_grpo"],
+    "dapo": [*SAMPLED, "algorithm=dapo", "rewards.soft_overlong.margin=2"],
+    "gspo": [*SAMPLED, "algorithm=gspo"],
+    "rloo": [*SAMPLED, "algorithm=rloo"],
+    "ppo": [*SAMPLED, "algorithm=ppo"],
+    "ppo_shared": [*SAMPLED, "algorithm=ppo", "algorithm.critic.kind=shared"],
+    "dpo": ["stage=rl", "algorithm=dpo", "algorithm.pairs_per_step=4", *PAIRS],
+    "reward_model": ["stage=reward_model", "stage.pairs_per_step=4", *PAIRS],
+}
+POINTS = {  # after which of 6 optimiser steps a run is cut; an epoch has 3
+    "inside": (2, []),
+    "border": (3, []),
+    "later": (4, []),
+    "mid_cycle": (3, ["algorithm.minibatches=2"]),  # two updates a generation; an epoch has one generation
+    "adaptive": (4, ["algorithm.kl.target=0.01", "beta=0.05"]),
+    "replayed": (4, []),  # every number of ranks is given the same completions
+}
+ONLINE_ONLY = ("mid_cycle", "adaptive", "replayed")
+OFFLINE = ("sft", "dpo", "reward_model")
+LAUNCHED = ("local", "ddp", "zero2", "zero3")
+TOLERANCE = 2e-6  # of a weight, after six updates of at most 1e-3 each
+
+
+@dataclass(frozen=True)
+class Case:
+    """One cell of the matrix."""
+
+    algorithm: str
+    launcher: str
+    lora: bool
+    point: str
+
+    @property
+    def name(self) -> str:
+        """The name without the launcher, which has a folder of its own."""
+        return f"{self.algorithm}-{'lora' if self.lora else 'full'}-{self.point}"
+
+
+def identity(case: Case) -> str:
+    return f"{case.launcher}-{case.name}"
+
+
+def whole_matrix() -> list[Case]:
+    cells = itertools.starmap(Case, itertools.product(WORDS, LAUNCHED, (False, True), POINTS))
+    return [
+        case
+        for case in cells
+        if not (case.algorithm in OFFLINE and case.point in ONLINE_ONLY)
+        and not (case.algorithm == "reward_model" and case.lora)
+    ]
+
+
+def pairs_of(case: Case) -> set[tuple[tuple[int, object], ...]]:
+    return set(itertools.combinations(enumerate(astuple(case)), 2))
+
+
+def cover(cases: Iterable[Case]) -> list[Case]:
+    """Return cases that hold every pair of values that some case holds; each adds the most new pairs."""
+    left = list(cases)
+    missing = set().union(*map(pairs_of, left))
+    chosen = []
+    while missing:
+        best = max(left, key=lambda case: len(pairs_of(case) & missing))
+        chosen.append(best)
+        missing -= pairs_of(best)
+    return chosen
+
+
+EVERY = whole_matrix()
+COVER = cover(EVERY)
+COMPARED = [("grpo", False), ("ppo", False), ("ppo_shared", True), ("dpo", True)]  # (algorithm, LoRA)
+AGREE = [Case(name, launcher, lora, "inside") for name, lora in COMPARED for launcher in LAUNCHED[1:]]
+REPLAYED = [
+    Case(name, launcher, False, "replayed") for name in ("grpo", "rloo", "ppo") for launcher in LAUNCHED[:2]
+]
+ORDINARY = list(dict.fromkeys([*COVER, *AGREE, *REPLAYED]))
+
+
+def test_the_cover_holds_every_pair_of_the_matrix() -> None:
+    assert set().union(*map(pairs_of, COVER)) == set().union(*map(pairs_of, EVERY))
+    assert len(COVER) < len(EVERY) / 5
+
+
+class Matrix:
+    """Runs the cases of a launcher together, once, and hands out what they left."""
+
+    def __init__(self, folder: Path, model: Path) -> None:
+        self._folder = folder
+        self._model = model
+        self._started: dict[tuple[str, int], Path] = {}
+        self._pairs = folder / "pairs.jsonl"
+        rows = [{"prompt": f"{n} + 1?", "chosen": f"{n + 1}", "rejected": f"{n} or so"} for n in range(12)]
+        write_text(self._pairs, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def weights(self, case: Case, cases: list[Case], attempt: str = "whole") -> dict[str, torch.Tensor]:
+        """Return the weights that one attempt of a case ended with; `cases` are run along with it."""
+        if case.launcher.startswith("zero") and find_spec("deepspeed") is None:
+            pytest.skip("needs deepspeed: pip install 'r1exp[deepspeed]'")
+        key = (case.launcher, len(cases))
+        if key not in self._started:
+            self._started[key] = self.run(
+                [other for other in cases if other.launcher == case.launcher], str(key)
+            )
+        folder = self._started[key] / case.name
+        if (folder / "error.txt").exists():
+            pytest.fail((folder / "error.txt").read_text())
+        model = folder / attempt / "artifact" / "model.safetensors"
+        assert model.exists(), (self._started[key] / "log.txt").read_text()[-3000:]
+        return load_file(model)
+
+    def run(self, cases: list[Case], name: str) -> Path:
+        """Start a launcher for its cases and return the folder they lie in."""
+        folder = self._folder / name
+        with session():
+            for case in cases:
+                self._write(case, folder / case.name)
+            words = [f"launcher={cases[0].launcher}", *COMMON, "stage=sft"]
+            launcher = experiment_from(words).steps[0].config.launcher
+        launch = launch_of(launcher, folder, LAUNCHERS)
+        for file, text in launch.files.items():
+            write_text(folder / file, text)
+        path = os.pathsep.join([str(SCRIPT.parent), os.environ.get("PYTHONPATH", "")])
+        arguments = [*launch.arguments[:-3], str(SCRIPT), str(folder)]
+        with (folder / "log.txt").open("w") as log:
+            environment = {**os.environ, "PYTHONPATH": path, **launch.environment}
+            subprocess.run(arguments, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False)
+        return folder
+
+    def _write(self, case: Case, folder: Path) -> None:
+        at, point_words = POINTS[case.point]
+        words = [*COMMON, *WORDS[case.algorithm], *point_words, f"++trainer.save_steps={at}"]
+        words += [f"launcher={case.launcher}", *(["model.lora.r=2"] if case.lora else [])]
+        (step,) = planned_steps(experiment_from([word.replace("PAIRS", str(self._pairs)) for word in words]))
+        frozen = Step(
+            name=step.name, index=1, run_id="matrix", run_name="matrix", key=step.key, config=step.config,
+            device="cpu", world_size=step.config.launcher.num_processes, trainer_args=step.trainer_args,
+            model_path=str(self._model),
+        )  # fmt: skip
+        for attempt in ("whole", "resumed"):
+            frozen.write(folder / attempt)
+        write_text(folder / "resumed" / "at.txt", str(at))
+        if case.point == "replayed":
+            write_text(folder / "replay.txt", "")
+
+
+@pytest.fixture(scope="session")
+def matrix(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPT.parent)  # the plan looks for bare_rewards
+        yield Matrix(tmp_path_factory.mktemp("matrix"), tiny)
+
+
+def resumes_exactly(case: Case, cases: list[Case], matrix: Matrix, tiny: Path) -> None:
+    whole, resumed = (matrix.weights(case, cases, attempt) for attempt in ("whole", "resumed"))
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    start = load_file(tiny / "model.safetensors")
+    assert any(not torch.equal(whole[name], start[name]) for name in start if name in whole)
+
+
+def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    assert a.keys() == b.keys()
+    return max((a[name] - b[name]).abs().max().item() for name in a)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ORDINARY, ids=identity)
+def test_a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does(
+    case: Case, matrix: Matrix, tiny: Path
+) -> None:
+    resumes_exactly(case, ORDINARY, matrix, tiny)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [case for case in AGREE if case.launcher != "ddp"], ids=identity)
+def test_zero_ends_with_the_weights_of_ddp(case: Case, matrix: Matrix) -> None:
+    theirs = matrix.weights(replace(case, launcher="ddp"), ORDINARY)
+    assert distance(matrix.weights(case, ORDINARY), theirs) < TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", REPLAYED[::2], ids=identity)
+def test_one_rank_and_two_learn_the_same_from_the_same_completions(case: Case, matrix: Matrix) -> None:
+    shared = matrix.weights(replace(case, launcher="ddp"), ORDINARY)
+    assert distance(matrix.weights(case, ORDINARY), shared) < TOLERANCE
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("case", EVERY, ids=identity)
+def test_every_cell_resumes_bit_for_bit(case: Case, matrix: Matrix, tiny: Path) -> None:
+    resumes_exactly(case, EVERY, matrix, tiny)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("case", [case for case in EVERY if case.launcher.startswith("zero")], ids=identity)
+def test_every_cell_under_zero_ends_with_the_weights_of_ddp(case: Case, matrix: Matrix) -> None:
+    theirs = matrix.weights(replace(case, launcher="ddp"), EVERY)
+    assert distance(matrix.weights(case, EVERY), theirs) < TOLERANCE
