@@ -107,6 +107,10 @@ def save_artifact(
         weights: Saved in the place of the model's own: gathered from ranks, or a part of them.
     """
     plain = model.merge_and_unload() if isinstance(model, PeftModel) else model
+    if weights is not None:  # DeepSpeed hands out copies, in which a tied weight stands twice
+        weights = {
+            name: weight for name, weight in weights.items() if name not in plain.all_tied_weights_keys
+        }
     with whole_folder(folder) as unfinished:
         plain.save_pretrained(unfinished, state_dict=weights)
         tokenizer.save_pretrained(unfinished)

@@ -70,10 +70,8 @@ def _export(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, folder: Path) 
                 detach(model)
                 save_artifact(model, tokenizer, folder)
     else:
-        weights = trainer.accelerator.get_state_dict(
-            trainer.model_wrapped
-        )  # under ZeRO-3 rank 0 alone has them
-        if trainer.is_world_process_zero():
+        weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+        if trainer.is_world_process_zero():  # under ZeRO-3 the others have none
             save_artifact(model, tokenizer, folder, without_critic(weights))
     trainer.accelerator.wait_for_everyone()
 

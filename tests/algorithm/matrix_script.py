@@ -19,9 +19,7 @@ from r1exp.stage.run import run_stage
 from r1exp.step.frozen import read_step
 
 
-def replayed(
-    trainer: Any, prompt_ids: list[list[int]], *args: Any, **kwargs: Any
-) -> tuple[list[list[int]], None]:
+def replayed(trainer: Any, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> Any:
     """Stand in for TRL's sampler: tokens that the prompt, the step and the place in the group decide."""
     first = trainer.accelerator.process_index * len(prompt_ids)
     completions = []
@@ -30,7 +28,7 @@ def replayed(
         seed = hashlib.sha256(repr((prompt, member, trainer.state.global_step)).encode()).digest()
         length = 2 + seed[0] % 6
         completions.append([5 + byte for byte in seed[1 : 1 + length]])
-    return completions, None
+    return completions if isinstance(trainer, RLOOTrainer) else (completions, None)  # no log-probabilities
 
 
 def carry_out(case: Path) -> None:
