@@ -9,6 +9,7 @@ from r1exp.model.memory import Load, memory_per_device, shape_of
 from r1exp.plan.batch import RlBatch
 from r1exp.plan.steps import PlannedStep
 from r1exp.prompt.chat import messages
+from r1exp.rollout.settings import HfRollout
 from r1exp.step.settings import Sft
 
 _CHARACTERS_PER_TOKEN = 3
@@ -36,7 +37,8 @@ def _load(step: PlannedStep, prompt_tokens: int) -> Load:
     config = step.config
     length = prompt_tokens + config.max_completion_length
     if step.batch is None:
-        return Load(False, False, 0, length, 0, config.rollout.batch_size)
+        rows = config.rollout.batch_size if isinstance(config.rollout, HfRollout) else 0
+        return Load(False, False, 0, length, 0, rows)
     if isinstance(config.stage, Sft):
         longest = min(length, int(config.trainer.get("max_length") or length))
         return Load(True, False, step.batch.rows_per_device, longest, longest, 0, step.batch.world_size)

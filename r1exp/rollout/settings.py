@@ -1,31 +1,107 @@
-"""What a sampler is told, and the menu of generators. Torch-free."""
+"""What a sampler is told, and the menu of generators. conf/rollout/*.yaml. Torch-free."""
 
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from r1exp.records import Completion, Message
-from r1exp.settings import Settings
+from r1exp.settings import Name, Settings
+
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class Sampling(Settings):
     """How completions are drawn; nothing that a model's own generation config says overrides this."""
 
     temperature: NonNegativeFloat  # 0: greedy, the most likely token every time
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0  # nucleus; 1: every token may come
+    top_p: Share = 1.0  # nucleus; 1: every token may come
     top_k: NonNegativeInt = 0  # tokens; 0: every token may come
     max_tokens: PositiveInt  # tokens of a completion, the end token included
     seed: NonNegativeInt = 0
 
 
-class HfRollout(Settings):
+class Rollout(Settings):
+    """What the rest of the code asks of every kind."""
+
+    kind: str
+
+    trains: ClassVar[bool] = True  # can generate for RL: it is given the policy's newest weights
+    aside: ClassVar[frozenset[str]] = frozenset()  # settings that do not decide which completions come
+
+
+class HfRollout(Rollout):
     """Generation with transformers, in the process that holds the model."""
 
     kind: Literal["hf"]
     batch_size: PositiveInt  # completions generated at once
 
 
-RolloutSettings = HfRollout  # with a second kind: a union discriminated by `kind`
+class ImportanceCorrection(Settings):
+    """The ratio of the trainer's to the sampler's probability, which the loss is weighted with.
+
+    Source: https://fengyao.notion.site/off-policy-rl (truncated importance sampling); TRL 1.16,
+    `vllm_importance_sampling_*`. RLOO has none in TRL 1.16 and ignores it.
+    """
+
+    # per token or per completion; a ratio out of bounds is cut to the bound, or its item left out
+    mode: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
+    clip_max: PositiveFloat | None  # largest ratio; null: none
+    clip_min: NonNegativeFloat | None  # smallest ratio; null: none
+
+
+class _Vllm(Rollout):
+    """What every vLLM engine that r1exp starts is told."""
+
+    gpu_memory_utilization: Share  # share of a GPU's memory for weights and cache
+    max_model_length: PositiveInt | None  # tokens of prompt and completion; null: what the model can
+    tensor_parallel_size: PositiveInt  # devices that share one copy of the model
+    enforce_eager: bool  # no CUDA graphs and no compilation: slower, starts sooner
+    cpu_kvcache_gib: PositiveInt  # GiB of the cache of keys and values, without a GPU
+    importance_correction: ImportanceCorrection | None  # null: none
+
+    aside = frozenset({"gpu_memory_utilization", "enforce_eager", "cpu_kvcache_gib"})
+
+
+class VllmColocate(_Vllm):
+    """vLLM in the process that trains: it shares the device, and its weights are written in place."""
+
+    kind: Literal["vllm_colocate"]
+    sleep: bool  # the engine gives its memory back while the trainer updates; CUDA only
+
+    aside = _Vllm.aside | {"sleep"}
+
+
+class VllmServer(_Vllm):
+    """A vLLM server that the launcher starts, watches and ends."""
+
+    kind: Literal["vllm_server"]
+    num_devices: PositiveInt  # GPUs that the server has for itself
+    host: (
+        Name  # loopback or a private address: the server's developer endpoints are open to whoever reaches it
+    )
+    port: PositiveInt | None  # null: a free one
+    start_timeout: PositiveFloat  # seconds until it must answer
+    restarts: NonNegativeInt  # how often it is started again after it died
+
+    aside = _Vllm.aside | {"num_devices", "host", "port", "start_timeout", "restarts"}
+
+
+class Endpoint(Rollout):
+    """Any OpenAI-compatible endpoint: for evaluation and sampling. Nobody can give it new weights."""
+
+    kind: Literal["endpoint"]
+    url: Name  # base URL, e.g. http://127.0.0.1:8000/v1
+    model: Name  # its name there
+    api_key_env: Name | None  # NAME of the environment variable with the key, never the key; null: none
+    timeout: PositiveFloat  # seconds for one request
+    concurrency: PositiveInt  # requests under way at once
+    retries: NonNegativeInt  # of a request that failed for a passing reason
+
+    trains = False
+    aside = frozenset({"api_key_env", "timeout", "concurrency", "retries"})
+
+
+RolloutSettings = Annotated[HfRollout | VllmColocate | VllmServer | Endpoint, Field(discriminator="kind")]
 
 
 class Generator(Protocol):

@@ -18,7 +18,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from r1exp.files import whole_folder, write_json, write_text
-from r1exp.model.load import load_policy, load_tokenizer
+from r1exp.model.load import load_tokenizer
 from r1exp.model.scorer import open_reward_model
 from r1exp.prompt.answer import answer_or_last_number, same_answer
 from r1exp.prompt.chat import messages
@@ -26,8 +26,8 @@ from r1exp.prompt.style import style_named
 from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Abstain, Context
 from r1exp.rewards.committee import Committee
-from r1exp.rollout.hf import HfGenerator
 from r1exp.rollout.settings import Sampling
+from r1exp.stage.generator import generator_for
 from r1exp.step.config import StepConfig
 from r1exp.step.frozen import Step
 from r1exp.step.settings import SAMPLES, Sample
@@ -45,12 +45,11 @@ def sample(step: Step, folder: Path) -> str | None:
     problems = config.dataset.load("train")[: min(caps, default=None)]
     rank, num_ranks = state.process_index, state.num_processes
     tokenizer = load_tokenizer(step.model_path, config.model)
-    model = load_policy(step.model_path, config.model).to(state.device)
     sampling = Sampling(
         temperature=config.temperature, max_tokens=config.max_completion_length, seed=config.seed + rank
     )
     mine = problems[rank::num_ranks]
-    groups = HfGenerator(model, tokenizer, config.rollout).generate(
+    groups = generator_for(step, tokenizer).generate(
         [messages(problem.prompt, config.prompt) for problem in mine], stage.samples, sampling
     )
     rows = [asdict(problem) | {"answers": []} for problem in mine]

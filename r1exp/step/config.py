@@ -113,6 +113,19 @@ class StepConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _rollout_can_be_trained(self) -> Self:
+        if not isinstance(self.algorithm, OnlineAlgorithm) or not isinstance(self.stage, Rl | None):
+            return self
+        if not self.rollout.trains:
+            raise ValueError(
+                f"rollout={self.rollout.kind} answers with weights that nobody here can update, so algorithm="
+                f"{self.algorithm.kind} would learn from another model's completions; use rollout=hf, "
+                "rollout=vllm_colocate or rollout=vllm_server, and keep rollout=endpoint for stage=evaluate and "
+                "stage=sample"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _trainer_takes_its_arguments(self) -> Self:
         receiver = None if self.stage is None else self.stage.trainer_class
         if (
@@ -178,10 +191,11 @@ class StepConfig(Settings):
 def scientific(config: StepConfig) -> dict[str, Any]:
     """Return the settings that decide a step's result: what its key is the hash of.
 
-    Left out: where it runs and where numbers go (launcher, tracking, health), and, unless the step
-    is an evaluation, what would be measured afterwards.
+    Left out: where it runs and where numbers go (launcher, tracking, health), what a rollout says aside
+    (memory, ports, patience) and, unless the step is an evaluation, what would be measured afterwards.
     """
-    values = config.model_dump(mode="json", exclude={"launcher", "tracking", "health"})
+    aside: dict[str, Any] = dict.fromkeys(("launcher", "tracking", "health"), True)
+    values = config.model_dump(mode="json", exclude=aside | {"rollout": set(config.rollout.aside)})
     if config.stage is not None and config.stage.makes != "scores":
         del values["evaluation"]
     return values

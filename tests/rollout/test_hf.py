@@ -1,9 +1,7 @@
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 from pydantic import ValidationError
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -149,12 +147,6 @@ def test_no_prompts_give_no_completions(
     counting_model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     assert generator(counting_model, tokenizer).generate([], 3, GREEDY) == []
-
-
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "conf" / "rollout").glob("*.yaml")))
-def test_every_option_is_read(path: Path) -> None:
-    settings = HfRollout.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    assert settings.kind == path.stem
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,46 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from r1exp.config.experiment import Experiment
+from r1exp.rollout.settings import RolloutSettings
+from r1exp.step.config import scientific
+
+CONF = Path(__file__).parents[2] / "conf" / "rollout"
+
+
+def read(path: Path, **changes: Any) -> Any:
+    values = yaml.safe_load(path.read_text(encoding="utf-8")) | changes
+    return TypeAdapter(RolloutSettings).validate_python(values)
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_option_is_read(path: Path) -> None:
+    assert read(path).kind == path.stem
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param({"gpu_memory_utilization": 1.5}, id="more than the whole device"),
+        pytest.param({"tensor_parallel_size": 0}, id="no device"),
+        pytest.param(
+            {"importance_correction": {"mode": "often", "clip_max": 3.0, "clip_min": None}}, id="mode"
+        ),
+    ],
+)
+def test_impossible_vllm_settings_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        read(CONF / "vllm_colocate.yaml", **wrong)
+
+
+def test_what_a_rollout_says_aside_does_not_decide_a_result(compose_line: Callable[..., Experiment]) -> None:
+    def identity(*words: str) -> dict[str, Any]:
+        return scientific(compose_line("stage=rl", "rollout=vllm_colocate", *words).top)
+
+    assert identity() == identity("rollout.cpu_kvcache_gib=2", "rollout.gpu_memory_utilization=0.5")
+    assert identity() != identity("rollout.importance_correction.clip_max=2.0")
