@@ -177,6 +177,7 @@ class Run:
             run_id=self.id,
             run_name=self.experiment.name,
             key=step.key,
+            data=step.data,
             config=self._config_of(step),
             device=step.device,
             world_size=step.config.launcher.num_processes,

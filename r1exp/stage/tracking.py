@@ -10,14 +10,14 @@ from r1exp.tracking.settings import WandbTracking
 from r1exp.tracking.wandb import WandbRun
 
 
-def open_run(step: Step, folder: Path) -> WandbRun | None:
-    """Open the step's W&B run; a resumed step goes on with the same one."""
+def open_run(step: Step, folder: Path, known: str | None = None) -> WandbRun | None:
+    """Open the step's W&B run, or go on with the one whose id is `known`: what a checkpoint remembers."""
     if not isinstance(step.config.tracking, WandbTracking) or os.environ.get("RANK", "0") != "0":
         return None
     assert step.config.stage is not None
     return WandbRun(
         step.config.tracking,
-        identity=hash_of([step.run_id, step.name]),
+        identity=known or hash_of([step.run_id, step.name]),
         name=f"{step.run_name}/{step.name}",
         group=step.run_id,
         job_type=step.config.stage.kind,

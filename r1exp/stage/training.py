@@ -13,14 +13,14 @@ from transformers.training_args import TrainingArguments
 
 from r1exp.algorithm.critic import detach, without_critic
 from r1exp.errors import ExitCode, StepFailed, StoppedByHealth
-from r1exp.files import write_json
 from r1exp.health.callback import HealthCallback
 from r1exp.model.load import save_artifact
 from r1exp.stage.tracking import close_run, open_run
-from r1exp.step.checkpoints import FOLDER, MARK, last_checkpoint
+from r1exp.step.checkpoints import FOLDER, last_checkpoint, mark_complete, mark_of
 from r1exp.step.frozen import Step
 from r1exp.tracking.callback import TrackingCallback
 from r1exp.tracking.metrics import MetricsFile
+from r1exp.tracking.wandb import WandbRun
 
 MakeTrainer = Callable[[Path, list[TrainerCallback]], Trainer]
 
@@ -34,10 +34,12 @@ def train(
     """
     set_seed(step.config.seed)  # adapters are drawn before the trainer seeds
     metrics = MetricsFile(folder / "metrics.jsonl")
-    run = open_run(step, folder)
+    resume = last_checkpoint(folder)
+    known = None if resume is None else mark_of(resume, step).tracking_id
+    run = open_run(step, folder, known)
     health = HealthCallback(step.config.health, folder)
     trainer = make_trainer(
-        folder / FOLDER, [TrackingCallback(metrics, run), health, _MarkCheckpoint(step.key)]
+        folder / FOLDER, [TrackingCallback(metrics, run), health, _MarkCheckpoint(step, run)]
     )
     for noisy in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(noisy)
@@ -46,7 +48,6 @@ def train(
             f"{step.world_size} ranks were promised, but the trainer sees {trainer.accelerator.num_processes}: "
             "each would have trained alone"
         )
-    resume = last_checkpoint(folder)
     if resume is not None:
         health.resume(resume)
         if trainer.is_world_process_zero():
@@ -88,8 +89,9 @@ def _gathered(model: PeftModel) -> AbstractContextManager[None]:
 class _MarkCheckpoint(TrainerCallback):
     """Marks a checkpoint as whole once everything in it is written."""
 
-    def __init__(self, key: str) -> None:
-        self._key = key
+    def __init__(self, step: Step, run: WandbRun | None) -> None:
+        self._step = step
+        self._run = run
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -97,4 +99,4 @@ class _MarkCheckpoint(TrainerCallback):
         """Write the mark last; a crash before it leaves a checkpoint nobody will load."""
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            write_json(folder / MARK, {"key": self._key, "step": state.global_step})
+            mark_complete(folder, self._step, state.global_step, None if self._run is None else self._run.id)

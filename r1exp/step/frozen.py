@@ -23,6 +23,7 @@ class Step(Settings):
     run_id: Name  # shared by all steps of a run; the W&B group
     run_name: Name
     key: Name  # hash of what decides the result
+    data: Name  # fingerprint of its data, or the key of the step that makes it
     config: StepConfig
     device: Literal["cpu", "cuda"]
     world_size: PositiveInt  # ranks that must be there

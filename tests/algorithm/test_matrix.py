@@ -58,7 +58,7 @@ POINTS = {  # after which of 6 optimiser steps a run is cut; an epoch has 3
 }
 ONLINE_ONLY = ("mid_cycle", "adaptive", "replayed")
 OFFLINE = ("sft", "dpo", "reward_model")
-LAUNCHED = ("local", "ddp", "zero2", "zero3")
+LAUNCHED = ("local", "ddp", "zero1", "zero2", "zero3")
 TOLERANCE = 2e-6  # of a weight, after six updates of at most 1e-3 each
 
 
@@ -173,7 +173,7 @@ class Matrix:
         words += [f"launcher={case.launcher}", *(["model.lora.r=2"] if case.lora else [])]
         (step,) = planned_steps(experiment_from([word.replace("PAIRS", str(self._pairs)) for word in words]))
         frozen = Step(
-            name=step.name, index=1, run_id="matrix", run_name="matrix", key=step.key, config=step.config,
+            name=step.name, index=1, run_id="matrix", run_name="matrix", key=step.key, data=step.data, config=step.config,
             device="cpu", world_size=step.config.launcher.num_processes, trainer_args=step.trainer_args,
             model_path=str(self._model),
         )  # fmt: skip

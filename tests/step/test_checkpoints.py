@@ -1,0 +1,80 @@
+"""A checkpoint knows its experiment, and goes on with no other."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from r1exp.errors import Refused
+from r1exp.step.checkpoints import last_checkpoint, mark_complete, mark_of, remove_incomplete
+from r1exp.step.frozen import Step
+
+RL = ["stage=rl", "beta=0.01"]
+
+
+def checkpoint(folder: Path, step: Step) -> Path:
+    """Leave a whole checkpoint of `step` in `folder`."""
+    path = folder / "checkpoints" / "checkpoint-3"
+    path.mkdir(parents=True)
+    mark_complete(path, step, 3, "w4ndb")
+    return path
+
+
+def test_a_checkpoint_of_the_same_experiment_is_taken_with_its_tracking_id(
+    frozen: Callable[..., Step], tmp_path: Path
+) -> None:
+    checkpoint(tmp_path, frozen(*RL))
+    found = last_checkpoint(tmp_path)
+    assert found is not None
+    elsewhere = frozen(*RL, "launcher=ddp", "launcher.num_processes=2", "tracking=none")
+    mark = mark_of(found, elsewhere)
+    assert (mark.step, mark.tracking_id) == (3, "w4ndb")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        pytest.param(["beta=0.02"], r"beta is 0\.01 there and 0\.02 here", id="a setting"),
+        pytest.param(["seed=2", "beta=0.01"], r"seed is 1 there and 2 here", id="the seed"),
+        pytest.param(
+            ["dataset.seed=5"], "its data have the fingerprint .*dataset.seed is 0 there and 5", id="data"
+        ),
+        pytest.param(["algorithm=ppo"], "algorithm.*, and .* more", id="the algorithm"),
+    ],
+)
+def test_a_checkpoint_copied_into_another_experiments_step_is_refused_with_what_differs(
+    frozen: Callable[..., Step], tmp_path: Path, words: list[str], said: str
+) -> None:
+    checkpoint(tmp_path / "theirs", frozen(*RL))
+    shutil.copytree(tmp_path / "theirs" / "checkpoints", tmp_path / "ours" / "checkpoints")
+    copied = last_checkpoint(tmp_path / "ours")
+    assert copied is not None
+    with pytest.raises(Refused, match=said) as refusal:
+        mark_of(copied, frozen(*RL, *words))
+    assert f"type: rm -r '{tmp_path / 'ours' / 'checkpoints'}'" in str(refusal.value)
+
+
+def test_a_start_from_other_weights_is_another_experiment(
+    frozen: Callable[..., Step], tmp_path: Path
+) -> None:
+    step = frozen(*RL)
+    path = checkpoint(tmp_path, step)
+    with pytest.raises(Refused, match="it started from another model"):
+        mark_of(path, step.model_copy(update={"key": "another"}))
+
+
+def test_a_mark_of_another_version_is_refused(frozen: Callable[..., Step], tmp_path: Path) -> None:
+    step = frozen(*RL)
+    path = checkpoint(tmp_path, step)
+    (path / "complete.json").write_text('{"key": "k", "step": 3}')
+    with pytest.raises(Refused, match="not written by this version"):
+        mark_of(path, step)
+
+
+def test_what_a_crash_left_half_written_is_removed(frozen: Callable[..., Step], tmp_path: Path) -> None:
+    whole = checkpoint(tmp_path, frozen(*RL))
+    (whole.parent / "checkpoint-6").mkdir()
+    assert last_checkpoint(tmp_path) == whole
+    remove_incomplete(tmp_path)
+    assert [path.name for path in whole.parent.iterdir()] == ["checkpoint-3"]
