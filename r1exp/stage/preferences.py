@@ -3,7 +3,7 @@
     artifact/data.jsonl  {"prompt", "chosen", "rejected", "chosen_reward", "rejected_reward"} a line
 
 A problem whose answers earn the same teaches nothing and makes no pair. Of answers that earn the same
-the first one is taken. Torch-free.
+the first one is taken; a blank answer, which has no token to learn from, is none. Torch-free.
 """
 
 import json
@@ -46,7 +46,7 @@ def preferences(step: Step, folder: Path) -> str | None:
 
 def pair_of(row: dict[str, Any], min_margin: float) -> dict[str, Any] | None:
     """Return the best against the worst answer of a problem, or None where they do not differ enough."""
-    known = [answer for answer in row["answers"] if answer["reward"] is not None]
+    known = [answer for answer in row["answers"] if answer["reward"] is not None and answer["text"].strip()]
     if len(known) < 2:
         return None
     best = max(known, key=lambda answer: answer["reward"])

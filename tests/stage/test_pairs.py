@@ -34,6 +34,14 @@ def test_pairs_are_best_against_worst(
     assert (pair and (pair["chosen"], pair["rejected"])) == expected
 
 
+def test_a_blank_answer_is_in_no_pair() -> None:
+    row = answers(2.0, 1.0, 0.0)
+    row["answers"][2]["text"] = " "
+    pair = pair_of(row, 0.0)
+    assert pair is not None
+    assert pair["rejected"] == "a1"
+
+
 @pytest.mark.parametrize(
     ("verdicts", "expected"), [([True, False, False, False], 0.25), ([None, None], None), ([True], 1.0)]
 )
