@@ -16,3 +16,8 @@ def strict(completions, answer, **_):  # type: ignore[no-untyped-def]
     return [
         2.0 if tags and tags[-1].strip() == gold else 0.0 for tags, gold in zip(found, answer, strict=True)
     ]
+
+
+def large(completions, answer, **_):  # type: ignore[no-untyped-def]
+    """Return what the prompt decides alone: whether the sum that it asks for is large."""
+    return [1.0 if int(gold) >= 16 else 0.0 for gold in answer]

@@ -116,6 +116,7 @@ def ppo(tiny: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Calla
         kl: KlController | None = None,
         lora: LoraConfig | None = None,
         options: dict[str, Any] | None = None,
+        num_prompts: int = 12,
         **changes: Any,
     ) -> Ppo:
         plain = {
@@ -126,7 +127,7 @@ def ppo(tiny: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Calla
         }
         return Ppo(
             model=AutoModelForCausalLM.from_pretrained(tiny), reward_funcs=reward,
-            args=PpoConfig(**arguments(tmp_path, **{**plain, **changes})), train_dataset=rows(),
+            args=PpoConfig(**arguments(tmp_path, **{**plain, **changes})), train_dataset=rows(num_prompts),
             processing_class=tokenizer, peft_config=lora, last_checkpoint=lambda: None,
             kl=kl or KlController(FIXED, 0.05), critic=critics[critic],
             options=PpoOptions(**{**PPO, **(options or {})}),
