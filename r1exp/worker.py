@@ -5,15 +5,19 @@ ended. Any scheduler that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT can
 """
 
 import os
+import signal
 import sys
 import threading
 import time
-import traceback
 from pathlib import Path
+from types import FrameType
 
 from r1exp.errors import ExitCode, R1ExpError, StepFailed
+from r1exp.launcher.settings import Zero
 from r1exp.runner.process import PARENT_VARIABLE, parent_is_gone
+from r1exp.step.failure import failure_of, note_failure, print_apart
 from r1exp.step.frozen import Step, read_step
+from r1exp.step.request import StopRequest, ask, withdraw
 from r1exp.step.status import Status, read_status, state_of
 
 _LOOK_EVERY = 2.0  # seconds between looks at the parent
@@ -21,20 +25,46 @@ _LOOK_EVERY = 2.0  # seconds between looks at the parent
 
 def main(folder: Path) -> ExitCode:
     """Carry out the step in `folder` and return the exit code of this rank."""
-    _end_with_parent()
     step = read_step(folder)
+    print_apart(folder, _rank())
+    _leave_out(step)
+    if PARENT_VARIABLE in os.environ:
+        _end_with_parent(os.environ[PARENT_VARIABLE])
+    elif step.config.stage is not None and step.config.stage.trains:
+        _hear_the_scheduler(folder)
     try:
         _check_world(step)
         return _do(step, folder)
-    except R1ExpError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        _tell(folder, Status(state=state_of(error), reason=str(error), checkpoint=_last_checkpoint(folder)))
-        return error.exit_code
     except Exception as error:  # noqa: BLE001 - the border: whatever a library raises ends in status.json
-        traceback.print_exc()
-        reason = f"{type(error).__name__}: {error}; the traceback is in {folder / 'log.txt'}"
-        _tell(folder, Status(state="failed", reason=reason, checkpoint=_last_checkpoint(folder)))
-        return ExitCode.FAILED
+        return _give_up(folder, error)
+
+
+def _give_up(folder: Path, error: Exception) -> ExitCode:
+    """Say how this rank ended, on paper and in status.json."""
+    failure = failure_of(error, _rank())
+    sys.stderr.write(failure.traceback or f"{type(error).__name__}: {failure.reason}\n")
+    state = state_of(error) if isinstance(error, R1ExpError) else "failed"
+    if state == "failed":
+        note_failure(folder, failure)
+    rank = failure.rank if state == "failed" else None
+    _tell(folder, Status(state=state, reason=failure.reason, rank=rank, checkpoint=_last_checkpoint(folder)))
+    return error.exit_code if isinstance(error, R1ExpError) else ExitCode.FAILED
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def _leave_out(step: Step) -> None:
+    """Hide libraries that this step does not use: the others import them, slowly, wherever they find them.
+
+    accelerate 1.15 imports deepspeed when it unwraps a model, TRL 1.16 vllm with its trainers. `None` makes
+    Python, and the libraries' own search, take a module for not installed.
+    """
+    if not isinstance(step.config.launcher, Zero):
+        sys.modules["deepspeed"] = None  # type: ignore[assignment]  # Python's own way to say: not there
+    if not step.config.rollout.kind.startswith("vllm"):
+        sys.modules["vllm"] = None  # type: ignore[assignment]
 
 
 def _do(step: Step, folder: Path) -> ExitCode:
@@ -56,12 +86,10 @@ def _check_world(step: Step) -> None:
 
 
 def _tell(folder: Path, status: Status) -> None:
-    """Write how the step ended: rank 0 what it came to, another rank only that it failed first."""
-    if os.environ.get("RANK", "0") == "0":
-        status.write(folder)
-        return
+    """Write how the step ended: rank 0 what it came to, and any rank that it failed first."""
     earlier = read_status(folder)
-    if status.state != "done" and (earlier is None or earlier.state == "running"):
+    is_first = earlier is None or earlier.state == "running"
+    if is_first if status.state == "failed" else _rank() == 0:
         status.write(folder)
 
 
@@ -72,11 +100,21 @@ def _last_checkpoint(folder: Path) -> str | None:
     return None if found is None else str(found.relative_to(folder))
 
 
-def _end_with_parent() -> None:
+def _hear_the_scheduler(folder: Path) -> None:
+    """Let SIGTERM and SIGUSR1 ask a training step to save and end, where no parent of ours does it."""
+    if os.environ.get("RANK", "0") == "0":
+        withdraw(folder)
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        ask(folder, StopRequest(state="preempted", reason=f"the scheduler wants the machine ({name})"))
+
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, hear)
+
+
+def _end_with_parent(mark: str) -> None:
     """Leave when the process that started the run is gone, `kill -9` included."""
-    mark = os.environ.get(PARENT_VARIABLE)
-    if mark is None:
-        return
 
     def watch() -> None:
         while not parent_is_gone(mark):

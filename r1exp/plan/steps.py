@@ -6,16 +6,18 @@ step, `post_sft_accuracy` and `post_grpo_accuracy` after each (seed 003).
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import SkipValidation
 
 from r1exp.config.experiment import Experiment, LadderStep
 from r1exp.dataset.rows import fingerprint_of_file
 from r1exp.errors import Refused
 from r1exp.files import hash_of, hash_of_folder
-from r1exp.launcher.command import Device, device_of
+from r1exp.launcher.command import device_of
 from r1exp.model.locate import locate
 from r1exp.model.settings import ModelSettings
-from r1exp.plan.batch import Batch, batch_of
+from r1exp.plan.batch import batch_of
+from r1exp.plan.frozen import FrozenPlan, FrozenStep
 from r1exp.plan.references import PREFIX, resolved
 from r1exp.plan.trainer_args import trainer_args
 from r1exp.rewards.advice import members_that_need_logprobs
@@ -25,29 +27,23 @@ from r1exp.step.settings import SAMPLES, Evaluate, Preferences
 BASE = "base"  # the model a run starts from, as a source
 
 
-@dataclass(frozen=True)
-class PlannedStep:
-    """One step as it will be run."""
+class PlannedStep(FrozenStep):
+    """A step and how it came to be, which the run itself does not need."""
 
-    index: int  # from 1
-    name: str
-    label: str  # in the names of metrics: pre_sft, grpo, ...
-    config: StepConfig
-    model_from: str  # `base` or the name of an earlier step
-    key: str  # hash of what decides the result
-    data: str  # content hash of its data, or the key of the step that makes it
-    device: Device
-    num_problems: int | None  # of the split it reads; None: not known before the download
-    batch: Batch | None  # of a step that trains
-    trainer_args: dict[str, Any]
     reached_by: tuple[str, ...]  # typed words
-    rung: LadderStep
+    rung: SkipValidation[LadderStep]
 
-    @property
-    def kind(self) -> str:
-        """The kind of stage."""
-        assert self.config.stage is not None
-        return self.config.stage.kind
+
+def frozen_plan(experiment: Experiment, steps: tuple[PlannedStep, ...]) -> FrozenPlan:
+    """Return what a run needs of its composition."""
+    return FrozenPlan(
+        name=experiment.name,
+        words=experiment.words,
+        focus=experiment.focus,
+        top=experiment.top,
+        workplace=str(Path.cwd()),
+        steps=steps,
+    )
 
 
 def planned_steps(experiment: Experiment) -> tuple[PlannedStep, ...]:
@@ -214,11 +210,3 @@ def _base_key(model: ModelSettings) -> str:
     if isinstance(place, Path):
         return hash_of_folder(place)
     return f"{place}@{model.revision or 'main'}"
-
-
-def step_named(steps: tuple[PlannedStep, ...], name: str) -> PlannedStep:
-    """Return a step by its name."""
-    for step in steps:
-        if step.name == name:
-            return step
-    raise Refused(f"no step {name!r}; the run has {[step.name for step in steps]}")

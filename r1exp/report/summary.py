@@ -8,11 +8,10 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from r1exp.config.experiment import Experiment
 from r1exp.evaluation.outcomes import compare
 from r1exp.files import read_json, write_json, write_text
 from r1exp.plan.batch import RlBatch
-from r1exp.plan.steps import PlannedStep
+from r1exp.plan.frozen import FrozenPlan, FrozenStep
 from r1exp.step.frozen import folder_name
 from r1exp.step.status import read_status
 from r1exp.tracking.metrics import MetricsFile
@@ -20,19 +19,19 @@ from r1exp.tracking.metrics import MetricsFile
 _MODES = ("sampled", "greedy")
 
 
-def summarise(experiment: Experiment, steps: tuple[PlannedStep, ...], folder: Path) -> dict[str, Any]:
+def summarise(plan: FrozenPlan, folder: Path) -> dict[str, Any]:
     """Collect what the steps of a run left behind; steps that did not run are `planned`."""
     summary: dict[str, Any] = {
         "run_id": folder.resolve().name,
-        "name": experiment.name,
-        "overrides": list(experiment.words),
+        "name": plan.name,
+        "overrides": list(plan.words),
         "state": "done",
         "steps": {},
         "comparisons": {},
         "objective": None,
     }
     measured: list[tuple[str, dict[str, Any]]] = []  # (label, scores.json), in order
-    for step in steps:
+    for step in plan.steps:
         place = folder / "steps" / folder_name(step.index, step.name)
         status = read_status(place) if place.is_dir() else None
         state = "planned" if status is None else status.state
@@ -63,7 +62,7 @@ def summarise(experiment: Experiment, steps: tuple[PlannedStep, ...], folder: Pa
     return summary
 
 
-def _signal(step: PlannedStep, place: Path) -> dict[str, int] | None:
+def _signal(step: FrozenStep, place: Path) -> dict[str, int] | None:
     """Return how many groups an RL step sampled, and in how many the completions were not all paid the same."""
     if not isinstance(step.batch, RlBatch):
         return None

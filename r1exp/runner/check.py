@@ -7,7 +7,8 @@ from r1exp.config.compose import session
 from r1exp.config.experiment import experiment_from
 from r1exp.errors import ExitCode, Refused
 from r1exp.plan.batch import RlBatch
-from r1exp.plan.steps import PlannedStep, planned_steps
+from r1exp.plan.frozen import FrozenStep
+from r1exp.plan.steps import planned_steps
 from r1exp.rewards.check import Report, check
 
 _ASKED = 8  # problems, when a person asks
@@ -29,7 +30,7 @@ def check_rewards(texts: Sequence[str], config_dirs: Sequence[Path]) -> tuple[st
     return text, ExitCode.DONE if all(report.ok for _, report in reports) else ExitCode.REFUSED
 
 
-def report_of(step: PlannedStep, num_problems: int = _BEFORE_RL) -> Report:
+def report_of(step: FrozenStep, num_problems: int = _BEFORE_RL) -> Report:
     """Check the rewards of one RL step on its first problems."""
     config = step.config
     assert config.rewards is not None

@@ -4,67 +4,66 @@
 """
 
 import json
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from r1exp import __version__
 from r1exp.config.assets import LAUNCHERS
-from r1exp.config.experiment import Experiment
-from r1exp.errors import ExitCode, Interrupted, Refused
-from r1exp.files import hash_of, link_tree, read_json, write_json, write_text
+from r1exp.errors import ExitCode, Interrupted, Preempted, R1ExpError
+from r1exp.files import hash_of, link_tree, read_json, write_text
 from r1exp.launcher.command import launch_of
-from r1exp.model.locate import check_hub, locate
+from r1exp.model.locate import locate
 from r1exp.model.tiny import build_tiny
 from r1exp.pipeline.reach import flat
+from r1exp.plan.frozen import FrozenPlan, FrozenStep
 from r1exp.plan.references import resolved
-from r1exp.plan.steps import BASE, PlannedStep, step_named
+from r1exp.plan.steps import BASE
 from r1exp.report.summary import accuracies, summarise, write_report
+from r1exp.runner.attempt import Attempt
 from r1exp.runner.check import report_of
-from r1exp.runner.manifest import manifest
 from r1exp.runner.process import run_process
 from r1exp.runner.progress import Progress
+from r1exp.runner.signals import Listener, listening
 from r1exp.runner.store import StepStore
 from r1exp.step.checkpoints import last_checkpoint, remove_incomplete
 from r1exp.step.config import StepConfig
 from r1exp.step.frozen import Step, folder_name
-from r1exp.step.status import EXIT_CODES, Status, read_status
-from r1exp.tracking.settings import WandbTracking, resolved_mode
+from r1exp.step.status import EXIT_CODES, Status, read_status, state_of
+from r1exp.tracking.settings import WandbTracking
 
 
 class Run:
     """One run directory and the steps it holds."""
 
-    def __init__(self, experiment: Experiment, steps: tuple[PlannedStep, ...], folder: Path) -> None:
-        self.experiment = experiment
-        self.steps = steps
+    def __init__(self, plan: FrozenPlan, folder: Path) -> None:
+        self.plan = plan
         self.folder = folder
         self.id = folder.resolve().name
-        self.store = StepStore(Path(experiment.paths.store))
+        self.store = StepStore(Path(plan.top.paths.store))
+        self._listener = Listener()
 
     def carry_out(self) -> tuple[ExitCode, dict[str, Any]]:
         """Run every step in order; return the exit code and the summary. Never leaves a step `running`."""
         code = ExitCode.DONE
         reason = ""
-        with _terminate_as_interrupt():
-            for step in self.steps:
+        with listening() as self._listener:
+            for step in self.plan.steps:
                 try:
+                    if self._listener.request is not None:  # it came as the step before was done
+                        raise self._listener.request.error()
                     status = self._step(step)
-                except Interrupted as error:
+                except (Interrupted, Preempted) as error:
                     code, reason = error.exit_code, str(error)
                     break
                 if status.state != "done":
                     code = EXIT_CODES[status.state]
                     reason = status.reason or status.state
                     break
-        summary = summarise(self.experiment, self.steps, self.folder)
+        summary = summarise(self.plan, self.folder)
         write_report(summary, self.folder)
         self._track(summary, code)
         if code != ExitCode.DONE:
@@ -73,7 +72,7 @@ class Run:
 
     def _track(self, summary: dict[str, Any], code: ExitCode) -> None:
         """Put the run's accuracies into a W&B run of its own, in the group of its steps."""
-        settings = self.experiment.top.tracking
+        settings = self.plan.top.tracking
         if not isinstance(settings, WandbTracking):
             return
         from r1exp.tracking.wandb import WandbRun  # wandb takes a second to import: only here
@@ -81,10 +80,10 @@ class Run:
         run = WandbRun(
             settings,
             identity=hash_of([self.id, "run"]),
-            name=self.experiment.name,
+            name=self.plan.name,
             group=self.id,
             job_type="run",
-            config=self.experiment.top.model_dump(mode="json"),
+            config=self.plan.top.model_dump(mode="json"),
             folder=self.folder,
         )
         measured = flat(accuracies(summary))
@@ -93,11 +92,11 @@ class Run:
         )
         run.finish(int(code))
 
-    def folder_of(self, step: PlannedStep) -> Path:
+    def folder_of(self, step: FrozenStep) -> Path:
         """Return the folder of a step."""
         return self.folder / "steps" / folder_name(step.index, step.name)
 
-    def _step(self, step: PlannedStep) -> Status:
+    def _step(self, step: FrozenStep) -> Status:
         folder = self.folder_of(step)
         with self.store.lease(
             step.key, on_wait=lambda: _say(f"{step.name}: waiting, another run works on this step")
@@ -107,7 +106,7 @@ class Run:
                 return found
             return self._work(step, folder)
 
-    def _finished(self, step: PlannedStep, folder: Path) -> Status | None:
+    def _finished(self, step: FrozenStep, folder: Path) -> Status | None:
         status = read_status(folder) if folder.is_dir() else None
         if status is not None and status.state == "done":
             return status
@@ -119,21 +118,22 @@ class Run:
         assert original is not None
         reused = original.model_copy(update={"reused_from": original.reused_from or self._origin(stored)})
         reused.write(folder)
-        _say(f"[{step.index}/{len(self.steps)}] {step.name}: done before, by {reused.reused_from}")
+        _say(f"[{step.index}/{len(self.plan.steps)}] {step.name}: done before, by {reused.reused_from}")
         return reused
 
     @staticmethod
     def _origin(stored: Path) -> str:
         return str(read_json(stored / "step.json")["run_id"])
 
-    def _work(self, step: PlannedStep, folder: Path) -> Status:
+    def _work(self, step: FrozenStep, folder: Path) -> Status:
         folder.mkdir(parents=True, exist_ok=True)
         self.store.take_checkpoints(step.key, folder)
         self.store.note_workplace(step.key, folder)
         remove_incomplete(folder)
+        attempt = Attempt(folder)
         self._frozen(step).write(folder)
         Status(state="running").write(folder)
-        title = f"[{step.index}/{len(self.steps)}] {step.name}"
+        title = f"[{step.index}/{len(self.plan.steps)}] {step.name}"
         checkpoint = last_checkpoint(folder)
         _say(f"{title}: begins{f' from {checkpoint.name}' if checkpoint else ''}")
         begun = time.monotonic()
@@ -143,13 +143,16 @@ class Run:
             return unpayable
         progress = Progress(title, folder / "metrics.jsonl", step.batch.num_steps if step.batch else None)
         try:
-            code = run_process(launch_of(step.config.launcher, folder, LAUNCHERS), folder, progress.follow)
+            with self._savable(step, folder):
+                code = run_process(
+                    launch_of(step.config.launcher, folder, LAUNCHERS), folder, self._follower(progress)
+                )
             interruption = None
-        except Interrupted as error:
+        except (Interrupted, Preempted) as error:
             code, interruption = int(error.exit_code), error
         finally:
             progress.close()
-        status = self._final_status(folder, code, time.monotonic() - begun, interruption)
+        status = self._final_status(folder, attempt, code, time.monotonic() - begun, interruption)
         status.write(folder)
         if interruption is not None:
             raise interruption
@@ -158,8 +161,19 @@ class Run:
             _say(f"{title}: done in {status.seconds:.0f} s{_headline(folder)}")
         return status
 
+    def _savable(self, step: FrozenStep, folder: Path) -> AbstractContextManager[None]:
+        """Return a context in which a signal lets the step save first, if it has anything to save."""
+        return nullcontext() if step.batch is None else self._listener.training(folder)
+
+    def _follower(self, progress: Progress) -> Callable[[], None]:
+        def follow() -> None:
+            self._listener.look()
+            progress.follow()
+
+        return follow
+
     @staticmethod
-    def _unpayable(step: PlannedStep, folder: Path) -> Status | None:
+    def _unpayable(step: FrozenStep, folder: Path) -> Status | None:
         """Check the rewards of an RL step on a few problems; return its status if they must not be paid."""
         if step.config.rewards is None:
             return None
@@ -170,12 +184,12 @@ class Run:
         reason = f"the rewards failed their check: {report.failures[0]}; `r1exp check` shows the whole table"
         return Status(state="failed", reason=reason)
 
-    def _frozen(self, step: PlannedStep) -> Step:
+    def _frozen(self, step: FrozenStep) -> Step:
         return Step(
             name=step.name,
             index=step.index,
             run_id=self.id,
-            run_name=self.experiment.name,
+            run_name=self.plan.name,
             key=step.key,
             data=step.data,
             config=self._config_of(step),
@@ -185,113 +199,38 @@ class Run:
             model_path=str(self._model_of(step)),
         )
 
-    def _config_of(self, step: PlannedStep) -> StepConfig:
+    def _config_of(self, step: FrozenStep) -> StepConfig:
         """Return the step's settings with every `artifact:NAME` replaced by the folder of that artifact."""
 
         def find(name: str) -> str:
-            return str((self.folder_of(step_named(self.steps, name)) / "artifact").resolve())
+            return str((self.folder_of(self.plan.step_named(name)) / "artifact").resolve())
 
         values = resolved(step.config.model_dump(mode="json"), find)
         return StepConfig.model_validate_json(json.dumps(values), strict=True)
 
-    def _model_of(self, step: PlannedStep) -> Path | str:
+    def _model_of(self, step: FrozenStep) -> Path | str:
         """Return where the step's model is loaded from; a tiny one is built now if need be."""
         if step.model_from != BASE:
-            return (self.folder_of(step_named(self.steps, step.model_from)) / "artifact").resolve()
+            return (self.folder_of(self.plan.step_named(step.model_from)) / "artifact").resolve()
         model = step.config.model
         place = locate(model)
         if place is not None:
             return place.resolve() if isinstance(place, Path) else place
         identity = hash_of([model.model_dump(mode="json", include={"shape", "init_seed"}), __version__])
-        folder = Path(self.experiment.paths.store).resolve() / "models" / f"tiny-{identity}"
+        folder = Path(self.plan.top.paths.store).resolve() / "models" / f"tiny-{identity}"
         with self.store.lease(folder.name, on_wait=lambda: None):
             return folder if folder.is_dir() else build_tiny(model, folder)
 
     @staticmethod
-    def _final_status(folder: Path, code: int, seconds: float, interruption: Interrupted | None) -> Status:
+    def _final_status(
+        folder: Path, attempt: Attempt, code: int, seconds: float, interruption: R1ExpError | None
+    ) -> Status:
         status = read_status(folder) or Status(state="running")
         if interruption is not None:
-            status = status.model_copy(update={"state": "interrupted", "reason": str(interruption)})
-        elif status.state == "running" or (status.state == "done" and code != 0):
-            reason = f"the worker ended with exit status {code} and no word; see {folder / 'log.txt'}"
-            status = status.model_copy(update={"state": "failed", "reason": reason})
+            status = status.model_copy(update={"state": state_of(interruption), "reason": str(interruption)})
+        elif status.state == "running" or (status.state in ("failed", "done") and code != 0):
+            status = attempt.explain(status, code)
         return status.model_copy(update={"seconds": round(seconds, 3)})
-
-
-def start_run(experiment: Experiment, steps: tuple[PlannedStep, ...], folder: Path | None = None) -> Run:
-    """Make, or reopen, the run directory and write its manifest.
-
-    Args:
-        experiment: What is run.
-        steps: Its plan.
-        folder: The run directory; None: as `paths` says.
-
-    Raises:
-        Refused: a folder that cannot be written, or one that holds another experiment.
-    """
-    _refuse_unreachable(experiment, steps)
-    chosen = folder or _run_folder(experiment)
-    identity = [step.key for step in steps]
-    old = chosen / "manifest.json"
-    try:
-        if old.exists():
-            if read_json(old)["step_keys"] != identity:
-                raise Refused(
-                    f"{chosen} holds another experiment than the one typed; "
-                    "give another paths.run, or type what its manifest.json says"
-                )
-        else:
-            chosen.mkdir(parents=True, exist_ok=True)
-            write_json(old, manifest(experiment, steps, chosen.resolve().name))
-    except OSError as error:
-        raise Refused(
-            f"the run directory {chosen} cannot be written ({error.strerror}); set paths.runs=..."
-        ) from error
-    return Run(experiment, steps, chosen)
-
-
-def _refuse_unreachable(experiment: Experiment, steps: tuple[PlannedStep, ...]) -> None:
-    """Refuse what only the network can tell, before anything is written: W&B's key, a model on the hub."""
-    if isinstance(experiment.top.tracking, WandbTracking):
-        resolved_mode(experiment.top.tracking)
-    for step in steps:
-        place = locate(step.config.model) if step.model_from == BASE else None
-        if isinstance(place, str):
-            check_hub(place, step.config.model.revision)
-
-
-def _run_folder(experiment: Experiment) -> Path:
-    if experiment.paths.run is not None:
-        return Path(experiment.paths.run)
-    now = datetime.now()
-    safe = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in experiment.name)
-    base = Path(experiment.paths.runs) / f"{now:%Y-%m-%d}"
-    folder = base / f"{now:%H-%M-%S}-{safe}"
-    number = 1
-    while folder.exists():
-        number += 1
-        folder = base / f"{now:%H-%M-%S}-{safe}-{number}"
-    return folder
-
-
-@contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Turn SIGTERM and Ctrl-C into `Interrupted` for the block, so that steps end in order."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(
-            f"ended by {signal.Signals(number).name}; the same command goes on from the last checkpoint"
-        )
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _headline(folder: Path) -> str:

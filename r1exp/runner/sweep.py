@@ -26,7 +26,7 @@ from r1exp.pipeline.reach import CARRIED, flat
 from r1exp.plan.show import plan_text
 from r1exp.plan.steps import PlannedStep, planned_steps
 from r1exp.report.summary import headline
-from r1exp.runner.run import start_run
+from r1exp.runner.start import start_run
 
 
 @dataclass(frozen=True)

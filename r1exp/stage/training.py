@@ -15,6 +15,7 @@ from r1exp.algorithm.critic import detach, without_critic
 from r1exp.errors import ExitCode, StepFailed, StoppedByHealth
 from r1exp.health.callback import HealthCallback
 from r1exp.model.load import save_artifact
+from r1exp.stage.stopping import StopCallback
 from r1exp.stage.tracking import close_run, open_run
 from r1exp.step.checkpoints import FOLDER, last_checkpoint, mark_complete, mark_of
 from r1exp.step.frozen import Step
@@ -38,8 +39,9 @@ def train(
     known = None if resume is None else mark_of(resume, step).tracking_id
     run = open_run(step, folder, known)
     health = HealthCallback(step.config.health, folder)
+    stop = StopCallback(folder)
     trainer = make_trainer(
-        folder / FOLDER, [TrackingCallback(metrics, run), health, _MarkCheckpoint(step, run)]
+        folder / FOLDER, [TrackingCallback(metrics, run), health, stop, _MarkCheckpoint(step, run)]
     )
     for noisy in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(noisy)
@@ -58,6 +60,11 @@ def train(
     if health.stopped is not None:
         close_run(run, ExitCode.STOPPED)
         raise StoppedByHealth(health.text(health.stopped))
+    asked_to_end = stop.error()
+    if asked_to_end is not None:
+        close_run(run, asked_to_end.exit_code)
+        trainer.accelerator.wait_for_everyone()  # a rank that leaves first would take the others along
+        raise asked_to_end
     _export(trainer, tokenizer, folder / "artifact")
     return close_run(run, ExitCode.DONE)
 
