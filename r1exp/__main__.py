@@ -12,13 +12,15 @@ from pathlib import Path
 from r1exp.errors import ExitCode, Interrupted, R1ExpError, Refused
 from r1exp.settings import nearest
 
-VERBS = ("run", "plan", "check", "doctor")
+VERBS = ("run", "plan", "check", "sweep", "doctor")
 _HELP = """\
 r1exp: experiments in R1-style post-training, one command each.
 
   r1exp [run] [-m] overrides...    compose, check, run; -m or a comma list sweeps
   r1exp plan [-m] overrides...     the same without running: values and origins, batches, memory, commands
   r1exp check overrides...         score gold and adversarial answers with the rewards, before they are paid
+  r1exp sweep status DIR           what each run of a multirun (or one run) is doing: job, step, progress, reason
+  r1exp sweep retry DIR            start again the runs that failed, were interrupted, or vanished
   r1exp doctor                     what is installed, what is missing for which feature
 
   r1exp                                       the quickstart: a tiny model on a CPU, minutes
@@ -68,6 +70,8 @@ def _dispatch(words: list[str]) -> ExitCode:
         report = doctor_report()
         _print(report.text())
         return ExitCode.DONE if report.is_healthy else ExitCode.REFUSED
+    if verb == "sweep" and not {"-h", "--help"} & set(rest):
+        return _sweep(rest)
     options, overrides = _options(rest)
     if options.help:
         _print(_HELP + _groups_text(options.config_dirs))
@@ -84,6 +88,27 @@ def _dispatch(words: list[str]) -> ExitCode:
         _print(plan_members(overrides, options.is_multirun, options.config_dirs))
         return ExitCode.DONE
     return run_members(overrides, options.is_multirun, options.config_dirs)
+
+
+def _sweep(words: list[str]) -> ExitCode:
+    """Look at a multirun, or start some of its runs again."""
+    from r1exp.runner.sweep_status import newest_sweeps, sweep_retry, sweep_status
+
+    verbs = ("status", "retry")
+    if not words or words[0] not in verbs:
+        found = words[0] if words else "nothing"
+        close = nearest(found, verbs)
+        hint = f" Did you mean `r1exp sweep {close[0]}`?" if close else ""
+        hint = " To start a sweep, type: r1exp -m overrides..." if "=" in found else hint
+        raise Refused(f"`r1exp sweep` takes status DIR or retry DIR, and found {found}.{hint}")
+    if len(words) != 2:
+        raise Refused(
+            f"`r1exp sweep {words[0]}` takes one folder, and found {len(words) - 1}.{newest_sweeps()}"
+        )
+    if words[0] == "retry":
+        return sweep_retry(Path(words[1]))
+    _print(sweep_status(Path(words[1])))
+    return ExitCode.DONE
 
 
 class _Options:

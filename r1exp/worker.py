@@ -11,13 +11,13 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
+from typing import get_args
 
 from r1exp.errors import ExitCode, R1ExpError, StepFailed
-from r1exp.launcher.settings import Zero
 from r1exp.runner.process import PARENT_VARIABLE, parent_is_gone
 from r1exp.step.failure import failure_of, note_failure, print_apart
 from r1exp.step.frozen import Step, read_step
-from r1exp.step.request import StopRequest, ask, withdraw
+from r1exp.step.request import AskedState, StopRequest, ask, withdraw
 from r1exp.step.status import Status, read_status, state_of
 
 _LOOK_EVERY = 2.0  # seconds between looks at the parent
@@ -48,6 +48,9 @@ def _give_up(folder: Path, error: Exception) -> ExitCode:
         note_failure(folder, failure)
     rank = failure.rank if state == "failed" else None
     _tell(folder, Status(state=state, reason=failure.reason, rank=rank, checkpoint=_last_checkpoint(folder)))
+    if state in get_args(AskedState) and PARENT_VARIABLE in os.environ:
+        # The parent reads status.json. torchrun would take another code for a crash, and kill ranks that still write.
+        return ExitCode.DONE
     return error.exit_code if isinstance(error, R1ExpError) else ExitCode.FAILED
 
 
@@ -61,7 +64,7 @@ def _leave_out(step: Step) -> None:
     accelerate 1.15 imports deepspeed when it unwraps a model, TRL 1.16 vllm with its trainers. `None` makes
     Python, and the libraries' own search, take a module for not installed.
     """
-    if not isinstance(step.config.launcher, Zero):
+    if step.config.launcher.stage == 0:
         sys.modules["deepspeed"] = None  # type: ignore[assignment]  # Python's own way to say: not there
     if not step.config.rollout.kind.startswith("vllm"):
         sys.modules["vllm"] = None  # type: ignore[assignment]

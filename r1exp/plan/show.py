@@ -10,8 +10,10 @@ from r1exp.config.compose import words_of
 from r1exp.config.experiment import Experiment
 from r1exp.config.origin import origin_of, origins
 from r1exp.launcher.command import launch_of
+from r1exp.launcher.slurm import job_text
 from r1exp.pipeline.reach import flat
 from r1exp.plan.batch import Batch, RlBatch
+from r1exp.plan.job import job_of
 from r1exp.plan.memory import memory_lines
 from r1exp.plan.steps import PlannedStep
 from r1exp.rewards.advice import constant_in_group_warnings
@@ -33,6 +35,10 @@ def plan_text(experiment: Experiment, steps: tuple[PlannedStep, ...], run_folder
     lines += ["", "Typed words and the steps they reach", *_reach(experiment, steps)]
     for step in steps:
         lines += ["", *_step(step, experiment.top, run_folder)]
+    job = job_of(experiment.top, steps)
+    if job is not None:
+        text = job_text(job, experiment.name, Path.cwd(), Path(run_folder), LAUNCHERS)
+        lines += ["", "The job, RUN/job.sbatch", *(f"  {line}" for line in text.splitlines())]
     return "\n".join(lines) + "\n"
 
 

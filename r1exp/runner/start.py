@@ -2,14 +2,17 @@
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from r1exp.config.experiment import Experiment
-from r1exp.errors import Refused
+from r1exp.errors import ExitCode, Refused
 from r1exp.files import read_json, write_json
 from r1exp.model.locate import check_hub, locate
+from r1exp.plan.job import job_of
 from r1exp.plan.steps import BASE, PlannedStep, frozen_plan
 from r1exp.runner.manifest import manifest
 from r1exp.runner.run import Run
+from r1exp.runner.submit import await_run, submit_run
 from r1exp.tracking.settings import WandbTracking, resolved_mode
 
 
@@ -45,6 +48,24 @@ def start_run(experiment: Experiment, steps: tuple[PlannedStep, ...], folder: Pa
             f"the run directory {chosen} cannot be written ({error.strerror}); set paths.runs=..."
         ) from error
     return Run(plan, chosen)
+
+
+def perform(run: Run) -> tuple[ExitCode, dict[str, Any], int | None]:
+    """Carry a run out here, or hand it to SLURM and, if so told, wait.
+
+    Returns:
+        The exit code, the summary (empty for a run that SLURM has yet to start), and the job's id.
+
+    Raises:
+        StepFailed: SLURM does not take the job.
+    """
+    job = job_of(run.plan.top, run.plan.steps)
+    if job is None:
+        return *run.carry_out(), None
+    number = submit_run(run.plan, run.folder)
+    if not job.wait:
+        return ExitCode.DONE, {}, number
+    return *await_run(run.plan, run.folder), number
 
 
 def _refuse_unreachable(experiment: Experiment, steps: tuple[PlannedStep, ...]) -> None:

@@ -20,6 +20,20 @@ from r1exp.step.status import read_status
 CHECKPOINTS = "checkpoints"
 
 
+def is_leased(store: Path, key: str) -> bool:
+    """Whether a process is working on the step `key`."""
+    path = store / "leases" / f"{key}.lock"
+    if not path.exists():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
 class StepStore:
     """A folder of finished steps under their keys."""
 

@@ -5,6 +5,7 @@ optimise it. A member that fails does not stop the others.
 """
 
 import math
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,10 +24,13 @@ from r1exp.config.overrides import Word
 from r1exp.errors import ExitCode, R1ExpError, Refused
 from r1exp.files import write_json
 from r1exp.pipeline.reach import CARRIED, flat
+from r1exp.plan.job import job_of
 from r1exp.plan.show import plan_text
 from r1exp.plan.steps import PlannedStep, planned_steps
 from r1exp.report.summary import headline
-from r1exp.runner.start import start_run
+from r1exp.runner.start import perform, start_run
+from r1exp.runner.submit import refuse_job
+from r1exp.runner.sweep_status import SWEEP
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,21 @@ def run_members(texts: Sequence[str], is_multirun: bool, config_dirs: Sequence[P
     with session(config_dirs):
         words = words_of(texts)
         members = _checked(words, is_multirun)
+        _refuse_jobs(members, words)
         if not _is_sweep(words, is_multirun):
             (member,) = members
             run = start_run(member.experiment, member.steps)
-            code, summary = run.carry_out()
-            _say(headline(summary, run.folder))
+            code, summary, job = perform(run)
+            _say(_told(run.folder, summary, job))
             return code
         return _sweep(words)
+
+
+def _told(folder: Path, summary: dict[str, Any], job: int | None) -> str:
+    """Return what a person reads about a run that ended, or that SLURM has now."""
+    if summary:
+        return headline(summary, folder)
+    return f"job {job} submitted: {folder}; `r1exp sweep status {shlex.quote(str(folder))}` says how it is"
 
 
 def _is_sweep(words: Sequence[Word], is_multirun: bool) -> bool:
@@ -93,6 +105,23 @@ def _checked(words: Sequence[Word], is_multirun: bool) -> list[Member]:
     return members
 
 
+def _refuse_jobs(members: Sequence[Member], words: Sequence[Word]) -> None:
+    """Ask SLURM about every kind of job among the members, before anything is written."""
+    jobs = {job: member for member in members if (job := job_of(member.experiment.top, member.steps))}
+    for job, member in jobs.items():
+        if not job.wait and _sweeper(words) != "basic":
+            raise Refused(
+                f"hydra/sweeper={_sweeper(words)} chooses values by the results of earlier runs, and launcher=slurm "
+                "does not wait for them; add launcher.wait=true"
+            )
+        refuse_job(job, member.experiment.name)
+
+
+def _sweeper(words: Sequence[Word]) -> str:
+    composition = compose([word for word in words if not word.is_sweep])
+    return composition.choices.get("hydra/sweeper") or "basic"
+
+
 def _combinations(words: Sequence[Word]) -> list[tuple[str, ...]]:
     """Return the overrides of each member, as Hydra's own sweeper will expand them.
 
@@ -122,29 +151,27 @@ def _sweep(words: Sequence[Word]) -> ExitCode:
         folders.append(folder)
         texts = [_as_typed(text, plain) for text in hydra.overrides.task]
         summary: dict[str, Any] = {}
-        reason = ""
+        reason, job = "", None
         try:
             experiment = experiment_from(texts)
-            code, summary = start_run(experiment, planned_steps(experiment), folder).carry_out()
+            code, summary, job = perform(start_run(experiment, planned_steps(experiment), folder))
         except R1ExpError as error:
             code, reason = error.exit_code, str(error)
         codes.append(code)
-        rows.append(
-            {"member": folder.name, "overrides": texts, "exit_code": int(code), "reason": reason, **summary}
-        )
-        _say(f"member {folder.name} {' '.join(texts)}: {reason or headline(summary, folder)}")
-        if code == ExitCode.INTERRUPTED:
+        row = {"member": folder.name, "overrides": texts, "exit_code": int(code), "reason": reason}
+        rows.append(row | ({} if job is None else {"job_id": job}) | summary)
+        write_json(folder.parent / SWEEP, rows)
+        _say(f"member {folder.name} {' '.join(texts)}: {reason or _told(folder, summary, job)}")
+        if code in (ExitCode.INTERRUPTED, ExitCode.PREEMPTED) and job is None:
             raise KeyboardInterrupt  # Hydra takes every other exception for the failure of one member
         objective = summary.get("objective")
         return math.nan if objective is None else float(objective)
 
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
-    try:
-        hydra.multirun("config", one_member, _for_sweeper(words), with_log_configuration=False)
-    finally:
-        if folders:
-            write_json(folders[0].parent / "sweep.json", rows)
+    hydra.multirun("config", one_member, _for_sweeper(words), with_log_configuration=False)
+    if any("job_id" in row for row in rows):
+        _say(f"`r1exp sweep status {shlex.quote(str(folders[0].parent))}` says how they are")
     return max(codes, default=ExitCode.DONE)
 
 

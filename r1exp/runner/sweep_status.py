@@ -1,0 +1,216 @@
+"""What is each run of a sweep doing, and which should run again? `r1exp sweep status|retry DIR`.
+
+A member's own files say how far it came, SLURM whether its job is still there, and the lease of its current
+step whether a process on this machine works on it. `vanished` is a run whose processes are gone without a word.
+"""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from r1exp.errors import ExitCode, R1ExpError, Refused
+from r1exp.files import read_json, write_json
+from r1exp.launcher import slurm_client
+from r1exp.launcher.slurm_client import Job
+from r1exp.plan.frozen import FrozenPlan, FrozenStep, has_plan, read_plan
+from r1exp.plan.job import job_of
+from r1exp.runner.run import Run
+from r1exp.runner.store import is_leased
+from r1exp.runner.submit import job_ids, submit_run
+from r1exp.step.frozen import folder_name
+from r1exp.step.status import Status, read_status
+from r1exp.tracking.metrics import MetricsFile
+
+SWEEP = "sweep.json"
+RETRIED = ("failed", "interrupted", "preempted", "vanished")
+_SHOWN = 5  # sweeps, where none was named
+
+
+@dataclass(frozen=True)
+class MemberState:
+    """One run of a sweep."""
+
+    folder: Path
+    words: tuple[str, ...]
+    state: str  # done, running, pending, failed, stopped, preempted, interrupted, vanished, refused
+    job: int | None
+    step: str  # the one at work, or the last
+    progress: str  # optimiser steps done and in all
+    reason: str
+
+
+def sweep_status(folder: Path) -> str:
+    """Return a table of what every run of a sweep, or a single run, is doing.
+
+    Raises:
+        Refused: `folder` is neither.
+    """
+    states = states_of(folder)
+    common = set.intersection(*(set(state.words) for state in states)) if len(states) > 1 else set()
+    rows = [("member", "job", "state", "step", "progress", "overrides")]
+    for state in states:
+        own = [word for word in state.words if word not in common]
+        job = "-" if state.job is None else str(state.job)
+        rows.append((state.folder.name, job, state.state, state.step, state.progress, " ".join(own)))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    for number, state in enumerate(states, start=1):
+        if state.reason:
+            lines[number] += f"\n    {state.reason}"
+    counts = Counter(state.state for state in states)
+    total = f"{len(states)} runs: " + ", ".join(f"{count} {name}" for name, count in counts.items())
+    again = sum(counts[name] for name in RETRIED)
+    hint = f"\n`r1exp sweep retry {folder}` starts {again} of them again" if again else ""
+    return "\n".join([*lines, total]) + hint + "\n"
+
+
+def sweep_retry(folder: Path) -> ExitCode:
+    """Start again every run of a sweep that did not come to its end, each in its own directory.
+
+    What a run has finished is kept, and a training step goes on from its last checkpoint. Runs that a
+    health rule stopped, or that were refused, would end the same way and are left alone.
+    """
+    states = states_of(folder)
+    chosen = [state for state in states if state.state in RETRIED and has_plan(state.folder)]
+    _say(f"{len(chosen)} of {len(states)} runs start again")
+    worst = ExitCode.DONE
+    for state in chosen:
+        code = _again(state, read_plan(state.folder))
+        if code == ExitCode.INTERRUPTED:
+            return code
+        worst = max(worst, code)
+    return worst
+
+
+def _again(state: MemberState, plan: FrozenPlan) -> ExitCode:
+    run = state.folder.resolve()
+    before = Path.cwd()
+    try:
+        if job_of(plan.top, plan.steps) is not None:
+            number = submit_run(plan, run)
+            _say(f"{state.folder}: job {number}")
+            _note(run, {"job_id": number, "exit_code": 0, "reason": ""})
+            return ExitCode.DONE
+        os.chdir(plan.workplace)  # relative paths of the plan count from there
+        code, summary = Run(plan, run).carry_out()
+        _note(run, {"exit_code": int(code), "reason": "", **summary})
+        _say(f"{state.folder}: {summary['state']}")
+        return code
+    except R1ExpError as error:  # the others go on
+        _say(f"{state.folder}: {error}")
+        return error.exit_code
+    finally:
+        os.chdir(before)
+
+
+def _note(run: Path, values: dict[str, object]) -> None:
+    """Bring the row of a run in its sweep's file up to date."""
+    path = run.parent / SWEEP
+    if path.exists():
+        rows = read_json(path)
+        write_json(path, [row | values if row["member"] == run.name else row for row in rows])
+
+
+def states_of(folder: Path) -> list[MemberState]:
+    """Return the state of every run of a sweep, in order; of a single run, its own.
+
+    Raises:
+        Refused: `folder` holds no runs.
+    """
+    if not folder.is_dir():
+        raise Refused(f"{folder}: there is no such folder.{_sweeps_below(Path('runs'))}")
+    members = [folder] if has_plan(folder) else [path for path in folder.iterdir() if has_plan(path)]
+    refused = _refused(folder, {member.name for member in members})
+    if not members and not refused:
+        raise Refused(f"{folder} is no sweep, and no run.{_sweeps_below(folder)}")
+    newest = {member: job_ids(member)[-1:] for member in members}
+    jobs = slurm_client.jobs(number for numbers in newest.values() for number in numbers)
+    states = [_state(member, newest[member], jobs) for member in members] + refused
+    return sorted(states, key=lambda state: (not state.folder.name.isdigit(), int(state.folder.name) if
+                                             state.folder.name.isdigit() else 0, state.folder.name))  # fmt: skip
+
+
+def _state(run: Path, ids: Sequence[int], jobs: dict[int, Job]) -> MemberState:
+    plan = read_plan(run)
+    step, status = _current(run, plan)
+    job = jobs.get(ids[0]) if ids else None
+    state, reason = _judged(plan, step, status, bool(ids), job)
+    return MemberState(
+        folder=run,
+        words=plan.words,
+        state=state,
+        job=ids[0] if ids else None,
+        step=f"{step.name} ({step.index}/{len(plan.steps)})",
+        progress=_progress(run, step),
+        reason=reason,
+    )
+
+
+def _current(run: Path, plan: FrozenPlan) -> tuple[FrozenStep, Status | None]:
+    """Return the first step that is not done, with its status; the last one if all are."""
+    for step in plan.steps:
+        folder = run / "steps" / folder_name(step.index, step.name)
+        status = read_status(folder) if folder.is_dir() else None
+        if status is None or status.state != "done":
+            return step, status
+    return plan.steps[-1], status
+
+
+def _judged(
+    plan: FrozenPlan, step: FrozenStep, status: Status | None, is_job: bool, job: Job | None
+) -> tuple[str, str]:
+    """Return state and reason of a run."""
+    said = "" if status is None else status.reason or ""
+    if status is not None and status.state == "done":
+        return "done", ""
+    if job is not None and job.is_alive:
+        if job.state == "PENDING":
+            again = f"to go on: {said}" if said else ""
+            return "pending", "; ".join(part for part in (job.reason, again) if part and part != "None")
+        return "running", ""
+    if not is_job and is_leased(Path(plan.workplace) / plan.top.paths.store, step.key):
+        return "running", ""
+    if status is not None and status.state != "running":
+        return status.state, said
+    ended = f"its job ended as {job.state}" if job else "its job is gone" if is_job else "its process is gone"
+    return "vanished", ended
+
+
+def _progress(run: Path, step: FrozenStep) -> str:
+    if step.batch is None:
+        return "-"
+    rows = MetricsFile(run / "steps" / folder_name(step.index, step.name) / "metrics.jsonl").rows()
+    done = max((int(row.get("step", 0)) for row in rows), default=0)
+    return f"{done}/{step.batch.num_steps}"
+
+
+def _refused(folder: Path, known: set[str]) -> list[MemberState]:
+    """Return the members that never got as far as a plan."""
+    path = folder / SWEEP
+    rows = read_json(path) if path.exists() else []
+    return [
+        MemberState(folder / row["member"], tuple(row["overrides"]), "refused", None, "-", "-", row["reason"])
+        for row in rows
+        if row["member"] not in known and row.get("reason")
+    ]
+
+
+def _sweeps_below(folder: Path) -> str:
+    """Return a sentence that names the newest sweeps below a folder."""
+    found = sorted(folder.glob(f"**/{SWEEP}"), key=lambda path: path.stat().st_mtime)[-_SHOWN:]
+    return f" The newest sweeps: {', '.join(str(path.parent) for path in found)}" if found else ""
+
+
+def newest_sweeps() -> str:
+    """Return a sentence that names the newest sweeps here."""
+    return _sweeps_below(Path("runs"))
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
