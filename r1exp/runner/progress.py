@@ -18,20 +18,27 @@ _LINE_EVERY = 15.0  # seconds between lines where there is no terminal
 class Progress:
     """Follows one step."""
 
-    def __init__(self, title: str, metrics: Path, num_steps: int | None, stream: TextIO = sys.stderr) -> None:
+    def __init__(
+        self, title: str, metrics: Path, num_steps: int | None, stream: TextIO | None = None
+    ) -> None:
         """Begin.
 
         Args:
             title: What to call the step.
             metrics: Its metrics.jsonl; need not exist yet.
             num_steps: Optimiser steps; None for work that has none.
-            stream: A terminal gets a bar, anything else lines.
+            stream: A terminal gets a bar, anything else lines; None: standard error.
         """
-        self._title, self._metrics, self._num_steps, self._stream = title, metrics, num_steps, stream
+        self._title, self._metrics, self._num_steps = title, metrics, num_steps
+        self._stream = sys.stderr if stream is None else stream
         self._offset = 0
         self._row: dict[str, Any] = {}
         self._last_line = self._begun = time.monotonic()
-        self._bar = tqdm(total=num_steps, desc=title, file=stream, leave=False) if stream.isatty() else None
+        self._bar = (
+            tqdm(total=num_steps, desc=title, file=self._stream, leave=False)
+            if self._stream.isatty()
+            else None
+        )
 
     def follow(self) -> None:
         """Read what is new and show it."""

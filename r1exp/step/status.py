@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import NonNegativeFloat
+from pydantic import NonNegativeFloat, NonNegativeInt
 
 from r1exp.errors import ExitCode, Interrupted, Preempted, R1ExpError, StoppedByHealth
 from r1exp.files import write_text
@@ -25,6 +25,7 @@ class Status(Settings):
 
     state: State
     reason: str | None = None  # why it did not end in `done`
+    rank: NonNegativeInt | None = None  # that failed first
     checkpoint: str | None = None  # last complete one, relative to the step's folder
     seconds: NonNegativeFloat = 0.0  # wall clock, from launch to end
     artifact: ArtifactInfo | None = None

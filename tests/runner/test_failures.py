@@ -1,0 +1,87 @@
+"""One rank of two fails; which one, and why, is what the user reads."""
+
+from pathlib import Path
+
+import pytest
+
+from r1exp.__main__ import main
+from r1exp.launcher.torchrun import RootCause, root_cause
+from r1exp.step.failure import Failure, failure_of, first_failure, log_of, note_failure
+from r1exp.step.status import read_status
+
+WORDS = [
+    "stage=sft", "max_steps=4", "stage.rows_per_step=4", "dataset.num_train=40", "tracking=none",
+    "launcher=ddp", "launcher.num_processes=2", "launcher.device=cpu", "launcher.threads_per_process=1",
+    "evaluation.before=false", "evaluation.after=false", "paths.run=run", "paths.store=store",
+]  # fmt: skip
+REPORT = """
+E1120 15:41:52.928000 26013 site-packages/torch/distributed/elastic/multiprocessing/api.py:1002] failed
+Root Cause (first observed failure):
+[0]:
+  time      : 2026-11-20_15:41:52
+  host      : localhost
+  rank      : 1 (local_rank: 1)
+  exitcode  : {code} (pid: 26057)
+  error_file: <N/A>
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "reason", "shown"),
+    [
+        pytest.param("raise", "ValueError: broken on purpose", "in on_step_end", id="an exception"),
+        pytest.param("kill", "it was ended by SIGKILL", "the last words of rank 1", id="kill -9"),
+        pytest.param("import", "peft", "from peft import", id="an import error"),
+    ],
+)
+def test_the_first_rank_that_died_and_its_traceback_are_what_the_user_sees(
+    how: str,
+    reason: str,
+    shown: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).with_name("failing")), prepend=":")
+    monkeypatch.setenv("FAIL_AS", how)
+    assert main(WORDS) == 3
+    terminal = capsys.readouterr().err
+    status = read_status(tmp_path / "run" / "steps" / "01-sft")
+    assert status is not None
+    assert (status.state, status.rank) == ("failed", 1)
+    assert status.reason is not None
+    assert status.reason.startswith("rank 1 failed first:")
+    assert reason in status.reason
+    assert reason in terminal
+    assert shown in terminal
+    assert "torch/distributed/elastic" not in terminal
+    assert log_of(tmp_path / "run" / "steps" / "01-sft", 1).exists()
+
+
+def lost_peer(rank: int) -> Failure:
+    return failure_of(RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"), rank)
+
+
+def test_a_rank_that_lost_its_peer_is_not_the_cause(tmp_path: Path) -> None:
+    note_failure(tmp_path, lost_peer(0))
+    note_failure(tmp_path, failure_of(ValueError("broken"), 1))
+    first = first_failure(tmp_path, REPORT.format(code=1))
+    assert first is not None
+    assert (first.rank, first.reason) == (1, "ValueError: broken")
+    assert first.traceback is not None
+
+
+def test_a_rank_that_was_killed_is_the_cause_although_another_one_speaks(tmp_path: Path) -> None:
+    note_failure(tmp_path, lost_peer(0))
+    first = first_failure(tmp_path, REPORT.format(code=-9))
+    assert first is not None
+    assert (first.rank, first.reason.partition(";")[0]) == (1, "it was ended by SIGKILL")
+
+
+def test_of_several_machines_the_one_that_only_followed_is_not_believed() -> None:
+    assert root_cause(
+        REPORT.format(code=-15).replace("rank      : 1", "rank      : 2") + REPORT.format(code=-9)
+    ) == (RootCause(1, -9))
+    assert root_cause("nothing of torchrun's") is None
