@@ -1,8 +1,9 @@
 """What a sampler is told, and the menu of generators. conf/rollout/*.yaml. Torch-free."""
 
-from typing import Annotated, ClassVar, Literal, Protocol
+from ipaddress import ip_address
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from r1exp.records import Completion, Message
 from r1exp.settings import Name, Settings
@@ -75,27 +76,62 @@ class VllmServer(_Vllm):
     """A vLLM server that the launcher starts, watches and ends."""
 
     kind: Literal["vllm_server"]
-    num_devices: PositiveInt  # GPUs that the server has for itself
+    num_devices: (
+        PositiveInt  # GPUs that the server has for itself, a copy for every tensor_parallel_size of them
+    )
     host: (
         Name  # loopback or a private address: the server's developer endpoints are open to whoever reaches it
     )
     port: PositiveInt | None  # null: a free one
     start_timeout: PositiveFloat  # seconds until it must answer
-    restarts: NonNegativeInt  # how often it is started again after it died
+    restarts: NonNegativeInt  # how often it is started again after it died; never while a policy trains
 
     aside = _Vllm.aside | {"num_devices", "host", "port", "start_timeout", "restarts"}
+
+    @model_validator(mode="after")
+    def _stays_private(self) -> Self:
+        if self.host != "localhost" and not is_private(self.host):
+            raise ValueError(
+                f"host={self.host}: the server would be open to whoever reaches that address, and it obeys everybody; "
+                "use host=127.0.0.1, or a private address of this machine (10.x, 192.168.x, 172.16.x)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _devices_hold_whole_copies(self) -> Self:
+        if self.num_devices % self.tensor_parallel_size:
+            raise ValueError(
+                f"num_devices={self.num_devices} is no multiple of tensor_parallel_size={self.tensor_parallel_size}, "
+                "the devices of one copy of the model; make it one"
+            )
+        return self
+
+    @property
+    def num_copies(self) -> int:
+        """Copies of the model that answer side by side."""
+        return self.num_devices // self.tensor_parallel_size
+
+
+def is_private(host: str) -> bool:
+    """Whether `host` is an address that only this machine or its private network reaches."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return address.is_private and not address.is_unspecified and not address.is_multicast
 
 
 class Endpoint(Rollout):
     """Any OpenAI-compatible endpoint: for evaluation and sampling. Nobody can give it new weights."""
 
     kind: Literal["endpoint"]
-    url: Name  # base URL, e.g. http://127.0.0.1:8000/v1
+    url: Annotated[str, Field(pattern=r"^https?://[^\s@]+$")]  # up to /v1: http://127.0.0.1:8000/v1
     model: Name  # its name there
     api_key_env: Name | None  # NAME of the environment variable with the key, never the key; null: none
     timeout: PositiveFloat  # seconds for one request
     concurrency: PositiveInt  # requests under way at once
     retries: NonNegativeInt  # of a request that failed for a passing reason
+    extra_body: dict[str, Any]  # further fields of every request, e.g. {top_k: -1, min_p: 0.0}
 
     trains = False
     aside = frozenset({"api_key_env", "timeout", "concurrency", "retries"})

@@ -14,7 +14,8 @@ CONF = Path(__file__).parents[2] / "conf" / "rollout"
 
 
 def read(path: Path, **changes: Any) -> Any:
-    values = yaml.safe_load(path.read_text(encoding="utf-8")) | changes
+    must_be_given = {"model": "m"} if path.stem == "endpoint" else {}
+    values = yaml.safe_load(path.read_text(encoding="utf-8")) | must_be_given | changes
     return TypeAdapter(RolloutSettings).validate_python(values)
 
 
@@ -44,3 +45,20 @@ def test_what_a_rollout_says_aside_does_not_decide_a_result(compose_line: Callab
 
     assert identity() == identity("rollout.cpu_kvcache_gib=2", "rollout.gpu_memory_utilization=0.5")
     assert identity() != identity("rollout.importance_correction.clip_max=2.0")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "10.1.2.3", "192.168.0.7", "::1"])
+def test_a_server_may_listen_on_loopback_and_private_addresses(host: str) -> None:
+    assert read(CONF / "vllm_server.yaml", host=host).host == host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "8.8.8.8", "example.org", "224.0.0.1"])
+def test_a_server_open_to_everybody_is_refused(host: str) -> None:
+    with pytest.raises(ValidationError, match=r"use host=127\.0\.0\.1"):
+        read(CONF / "vllm_server.yaml", host=host)
+
+
+def test_the_devices_of_a_server_hold_whole_copies_of_the_model() -> None:
+    assert read(CONF / "vllm_server.yaml", num_devices=4, tensor_parallel_size=2).num_copies == 2
+    with pytest.raises(ValidationError, match="no multiple"):
+        read(CONF / "vllm_server.yaml", num_devices=3, tensor_parallel_size=2)

@@ -1,0 +1,186 @@
+"""The command that starts a vLLM server for a step, and which devices it has for itself.
+
+One source of truth: what `plan` shows is what the supervisor runs, with an address behind it. The flags are those that
+TRL 1.16 asks of a server it trains with (trl.generation.vllm_client): the developer endpoints and the NCCL engine
+carry new weights, the log-probabilities are those of the distribution that was sampled from.
+"""
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from r1exp.errors import Refused
+from r1exp.launcher.command import Device
+from r1exp.launcher.supervisor import Spec
+from r1exp.rollout.settings import VllmServer
+
+_GPUS = Path("/proc/driver/nvidia/gpus")  # one folder a device
+_TAIL = 12  # lines of the server's log in a message
+_ERROR = re.compile(r"\b\w*(?:Error|Exception)\b: .+")  # the end of a traceback
+_UNHELPFUL = ("Engine core initialization failed", "See root cause above")
+# What vLLM 0.31 says -> what a person can do about it.
+_ADVICE = (
+    ("address already in use", "the port was taken meanwhile: set rollout.port=null for a free one"),
+    (
+        "out of memory",
+        "its device has too little memory: lower rollout.gpu_memory_utilization or rollout.max_model_length, "
+        "or share the model out with rollout.tensor_parallel_size",
+    ),
+    (
+        "desired gpu memory utilization",
+        "its device is used by others: lower rollout.gpu_memory_utilization",
+    ),
+    (
+        "free memory on",
+        "the machine has too little memory for the cache: lower rollout.cpu_kvcache_gib",
+    ),
+    (
+        "available memory for the cache blocks",
+        "the cache is too small: raise rollout.gpu_memory_utilization (rollout.cpu_kvcache_gib without a GPU), "
+        "or lower rollout.max_model_length",
+    ),
+    (
+        "no module named vllm",
+        "vLLM is not installed: `r1exp doctor` says how to get it",
+    ),
+    (
+        "are not supported for now",
+        "this vLLM does not know the model's architecture: use rollout=hf",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ServerLaunch:
+    """One server of one step."""
+
+    arguments: tuple[str, ...]  # argv, without --host and --port
+    environment: dict[str, str]  # added to the supervisor's own
+    host: str | None  # None: the private address of whichever node it runs on
+    port: int | None  # None: a free one
+    restarts: int
+    name: str  # what the model is called there
+
+    def text(self) -> str:
+        """Return the command as a person would type it."""
+        settings = " ".join(f"{key}={shlex.quote(value)}" for key, value in self.environment.items())
+        port = "FREE_PORT" if self.port is None else str(self.port)
+        address = f"--host {self.host or 'NODE_ADDRESS'} --port {port}"
+        return f"{settings} {shlex.join(self.arguments)} {address}"
+
+    def spec(self) -> Spec:
+        """Return what the supervisor is told."""
+        return Spec(self.arguments, self.environment, self.host, self.port, self.restarts)
+
+
+def server_launch(
+    settings: VllmServer,
+    *,
+    model: str,
+    revision: str | None,
+    dtype: str,
+    name: str,
+    device: Device,
+    trains: bool,
+    devices: Sequence[str] = (),
+    is_elsewhere: bool = False,
+) -> ServerLaunch:
+    """Return how the server of a step is started.
+
+    Args:
+        settings: The rollout.
+        model: Folder or hub id of the weights.
+        revision: Of a hub id; None: its main branch.
+        dtype: What it computes in.
+        name: What to call the model: a client that finds another name talks to another server.
+        device: cpu or cuda.
+        trains: The policy is trained, so that the server takes new weights over NCCL.
+        devices: CUDA devices for it alone; empty: what the machine it runs on shows it.
+        is_elsewhere: It runs on another node, on whichever address that node has.
+    """
+    arguments = [
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server",
+        "--model", model, "--served-model-name", name, "--dtype", dtype,
+        "--generation-config", "vllm",  # not the model's own: every request states all it wants
+        "--logprobs-mode", "processed_logprobs",
+        "--tensor-parallel-size", str(settings.tensor_parallel_size),
+        "--data-parallel-size", str(settings.num_copies),
+        "--disable-uvicorn-access-log",
+    ]  # fmt: skip
+    environment = {"HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_NO_USAGE_STATS": "1"}
+    if revision is not None:
+        arguments += ["--revision", revision, "--tokenizer-revision", revision]
+    if settings.max_model_length is not None:
+        arguments += ["--max-model-len", str(settings.max_model_length)]
+    if settings.enforce_eager or device == "cpu":
+        arguments.append("--enforce-eager")
+    if device == "cpu":
+        environment["VLLM_CPU_KVCACHE_SPACE"] = str(settings.cpu_kvcache_gib)
+    else:
+        arguments += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
+    if devices:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
+    if trains:
+        environment["VLLM_SERVER_DEV_MODE"] = "1"
+        arguments += [
+            "--weight-transfer-config",
+            '{"backend": "nccl"}',
+            "--max-logprobs",
+            "-1",
+            "--enable-scale-out",
+        ]
+    # A server that died while the policy trains has lost its weights and its place in the NCCL group.
+    return ServerLaunch(
+        arguments=tuple(arguments),
+        environment=environment,
+        host=None if is_elsewhere else settings.host,
+        port=settings.port,
+        restarts=0 if trains else settings.restarts,
+        name=name,
+    )
+
+
+def visible_devices() -> tuple[str, ...]:
+    """Return the CUDA devices this process may use, by number or id, without importing torch."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return tuple(word.strip() for word in named.split(",") if word.strip())
+    return tuple(str(number) for number, _ in enumerate(_GPUS.iterdir())) if _GPUS.is_dir() else ()
+
+
+def split_devices(
+    visible: Sequence[str], num_ranks: int, num_server: int, trains: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the devices of the ranks and those of the server on one machine.
+
+    Ranks that train have devices of their own; ranks that only ask questions compute nothing, and share.
+
+    Raises:
+        Refused: there are not enough.
+    """
+    if len(visible) < num_server + (num_ranks if trains else 0):
+        ranks = (
+            f" and launcher.num_processes={num_ranks} ranks train on devices of their own" if trains else ""
+        )
+        raise Refused(
+            f"rollout.num_devices={num_server} for the server{ranks}, and this machine shows {len(visible)} "
+            "CUDA device(s); lower one of them, or use rollout=vllm_colocate, which shares the ranks' devices"
+        )
+    if not trains:
+        return tuple(visible[:num_ranks]), tuple(visible[-num_server:])
+    return tuple(visible[:num_ranks]), tuple(visible[num_ranks : num_ranks + num_server])
+
+
+def why_it_died(log: str) -> str:
+    """Return the error in a server's log, what can be done about it, and the end of the log."""
+    errors = [match.group(0) for match in _ERROR.finditer(log)]
+    causes = [error for error in errors if not any(words in error for words in _UNHELPFUL)]
+    found = causes[-1].strip() if causes else "it said nothing of an error"
+    lowered = log.lower().replace("'", "")
+    advice = next((text for words, text in _ADVICE if words in lowered), None)
+    tail = "\n".join(f"    {line}" for line in log.strip().splitlines()[-_TAIL:])
+    return f"{found}{f'; {advice}' if advice else ''}\n{tail}"

@@ -1,0 +1,91 @@
+"""Completions from any OpenAI-compatible endpoint, over the chat API: it renders the prompt with its own template.
+
+Every completion is one request, so that each one's number of tokens is the endpoint's own count and its seed is its
+own. Not for training: the endpoint's weights are not ours.
+"""
+
+from typing import Any
+
+from r1exp.errors import StepFailed
+from r1exp.records import Completion, Message
+from r1exp.rollout.connection import Connection, api_key, growing_pauses
+from r1exp.rollout.settings import Endpoint, Sampling
+
+_PATH = "/chat/completions"
+
+
+class EndpointGenerator:
+    """A foreign model, ready to answer prompts.
+
+    Raises:
+        Refused: the environment variable with its key is not set.
+    """
+
+    def __init__(self, settings: Endpoint) -> None:
+        self._settings = settings
+        key_advice = (
+            f"export the right key as {settings.api_key_env}"
+            if settings.api_key_env
+            else "name the environment variable that holds its key: rollout.api_key_env=NAME"
+        )
+        self._connection = Connection(
+            settings.url,
+            key=api_key(settings),
+            timeout=settings.timeout,
+            concurrency=settings.concurrency,
+            pauses=lambda: growing_pauses(settings.retries),
+            explain={
+                "key": key_advice,
+                "missing": f"check rollout.model={settings.model}, and that rollout.url={settings.url} is right up to /v1",
+                "slow": "raise rollout.timeout, or lower rollout.concurrency",
+                "down": f"tried {settings.retries + 1} times; check that it runs, lower rollout.concurrency, or raise "
+                "rollout.retries",
+            },
+        )
+
+    def generate(self, prompts: list[list[Message]], n: int, sampling: Sampling) -> list[list[Completion]]:
+        """Return `n` completions of each prompt, in the order of the prompts.
+
+        Raises:
+            StepFailed: the endpoint does not answer, or not with what was asked for.
+        """
+        bodies = [
+            self._body(prompt, sampling, stream(sampling.seed, row * n + k))
+            for row, prompt in enumerate(prompts)
+            for k in range(n)
+        ]
+        answers = iter(self._connection.map(self._ask, bodies))
+        return [[next(answers) for _ in range(n)] for _ in prompts]
+
+    def _body(self, prompt: list[Message], sampling: Sampling, seed: int) -> dict[str, Any]:
+        body = {
+            "model": self._settings.model,
+            "messages": prompt,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k or None,  # not OpenAI's own: sent where it is asked for
+            "max_tokens": sampling.max_tokens,
+            "seed": seed,
+            **self._settings.extra_body,
+        }
+        return {name: value for name, value in body.items() if value is not None}
+
+    def _ask(self, body: dict[str, Any]) -> Completion:
+        answer = self._connection.post(_PATH, body)
+        choice = answer["choices"][0]
+        num_tokens = (answer.get("usage") or {}).get("completion_tokens")
+        if not isinstance(num_tokens, int) or not isinstance(choice.get("message"), dict):
+            raise StepFailed(
+                f"{self._connection.url}{_PATH}: the answer has no message or no usage.completion_tokens, which says "
+                "how long a completion is; use an endpoint that reports both"
+            )
+        return Completion(
+            text=choice["message"].get("content") or "",
+            num_tokens=num_tokens,
+            finished=choice.get("finish_reason") == "stop",
+        )
+
+
+def stream(seed: int, number: int) -> int:
+    """Return the seed of one completion: no two of a step share one, nor those of neighbouring seeds."""
+    return ((seed << 32) + number) % (1 << 63)
