@@ -99,7 +99,7 @@ _OWNED = {
     "--chdir": "the command in that folder",
     "-D": "the command in that folder",
 }
-_TIME = re.compile(r"\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2}")
+_TIME = re.compile(r"(\d+-)?\d+(:\d{1,2}){0,2}")
 
 
 class Slurm(Launcher):
@@ -146,7 +146,7 @@ class Slurm(Launcher):
     def _is_a_limit(cls, value: str) -> str:
         if not _TIME.fullmatch(value):
             raise ValueError(
-                f"{value!r} is no limit that SLURM knows: minutes (90), H:M:S (2:30:00) or D-H:M:S (3-0:0:0)"
+                f"{value!r} is no limit that SLURM knows: minutes (90), H:M:S (2:30:00) or D-H:M:S (3-0)"
             )
         return value
 

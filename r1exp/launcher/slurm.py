@@ -36,9 +36,9 @@ def job_text(settings: Slurm, name: str, workplace: Path, run: Path, templates: 
 
 
 def _options(settings: Slurm, name: str) -> list[str]:
-    """Return sbatch's options; SLURM takes quotes apart as a shell does."""
+    """Return sbatch's options, one a line."""
     options = [
-        f"--job-name={shlex.quote(' '.join(name.split())[:_NAME_LENGTH])}",
+        f"--job-name={_quoted(' '.join(name.split())[:_NAME_LENGTH])}",
         f"--nodes={settings.nodes + settings.server_nodes}",
         "--ntasks-per-node=1",
         f"--time={settings.time}",
@@ -54,14 +54,16 @@ def _options(settings: Slurm, name: str) -> list[str]:
     for key in ("partition", "account", "qos", "constraint"):
         value = getattr(settings, key)
         if value is not None:
-            options.append(f"--{key}={shlex.quote(value)}")
-    return [*options, *(_quoted(option) for option in settings.extra)]
+            options.append(f"--{key}={_quoted(value)}")
+    for option in settings.extra:
+        key, equals, value = option.partition("=")
+        options.append(f"{key}={_quoted(value)}" if equals else option)
+    return options
 
 
-def _quoted(option: str) -> str:
-    """Return an option whose value is safe from SLURM's reading of quotes and comments."""
-    key, equals, value = option.partition("=")
-    return f"{key}={shlex.quote(value)}" if equals else option
+def _quoted(value: str) -> str:
+    """Return a value of a #SBATCH line; Slurm 22.05 reads quotes as a shell does, and a backslash inside them too."""
+    return shlex.quote(value.replace("\\", "\\\\"))
 
 
 def on_ranks_nodes(settings: Slurm) -> list[str]:

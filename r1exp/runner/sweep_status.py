@@ -49,7 +49,7 @@ def sweep_status(folder: Path) -> str:
         Refused: `folder` is neither.
     """
     states = states_of(folder)
-    common = set.intersection(*(set(state.words) for state in states)) if len(states) > 1 else set()
+    common = set.intersection(*(set(state.words) for state in states))
     rows = [("member", "job", "state", "step", "progress", "overrides")]
     for state in states:
         own = [word for word in state.words if word not in common]

@@ -1,0 +1,191 @@
+"""What SLURM gets to read, to the letter, whatever a run, a folder or an option is called."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from r1exp.config.assets import CONF, LAUNCHERS
+from r1exp.launcher.command import device_of, launch_of
+from r1exp.launcher.settings import Slurm
+from r1exp.launcher.slurm import job_text, on_server_node
+from r1exp.runner.node import numbered
+
+DEFAULTS = yaml.safe_load((CONF / "launcher" / "slurm.yaml").read_text(encoding="utf-8"))
+
+
+def slurm(**values: Any) -> Slurm:
+    return Slurm.model_validate({**DEFAULTS, "extra": (), "srun": (), "setup": (), **values})
+
+
+GOLDEN = """\
+#!/bin/bash
+# One run of r1exp as one SLURM job; filled in from launcher=slurm. `exec` makes Python the process that SLURM signals.
+# Source: Slurm 22.05, man sbatch. The log lies in the run directory, where sbatch is called.
+#SBATCH --job-name=sweep/beta
+#SBATCH --nodes=3
+#SBATCH --ntasks-per-node=1
+#SBATCH --time=2-0:0:0
+#SBATCH --signal=B:USR1@300
+#SBATCH --requeue
+#SBATCH --output=slurm.log
+#SBATCH --open-mode=append
+#SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=64
+#SBATCH --partition=gpu
+#SBATCH --account=lab
+#SBATCH --qos=high
+#SBATCH --constraint='a100&(ib|roce)'
+#SBATCH --mem=0
+#SBATCH --exclusive
+
+export R1EXP_JOB=1
+cd /home/me || exit 3
+module load cuda/13
+exec PYTHON -m r1exp.runner.job /home/me/runs/1
+"""
+
+
+def test_the_script_of_a_job_has_every_option_that_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "PYTHON")
+    settings = slurm(
+        nodes=2, server_nodes=1, gpus_per_node=8, cpus_per_node=64, time="2-0:0:0", partition="gpu", account="lab",
+        qos="high", constraint="a100&(ib|roce)", extra=("--mem=0", "--exclusive"), setup=("module load cuda/13",),
+    )  # fmt: skip
+    text = job_text(settings, "sweep/beta", Path("/home/me"), Path("/home/me/runs/1"), LAUNCHERS)
+    assert text == GOLDEN
+
+
+NASTY = [
+    "a b",
+    "it's",
+    'say "hi"',
+    "$HOME",
+    "`id`",
+    "a\nb",
+    "x;y&z|w",
+    "ü中",
+    "*?[a]",
+    "back\\slash",
+    "50%j",
+    "#no",
+]
+
+
+@pytest.mark.parametrize("word", NASTY, ids=ascii)
+def test_the_shell_hands_nasty_names_on_as_they_are(
+    word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script is parsed and really run, with a program in Python's place that writes down what it gets."""
+    place = tmp_path / f"in {word}"
+    place.mkdir()
+    python = place / "python"
+    python.write_text(
+        '#!/bin/sh\nprintf "%s\\0" "$PWD" "$R1EXP_JOB" "$SET" "$@" > "$OUT"\n', encoding="utf-8"
+    )
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    script = tmp_path / "job.sbatch"
+    settings = slurm(setup=('export SET="$HOME and more"', "# a comment"), constraint="a b")
+    script.write_text(job_text(settings, word, place, place / "run" / word, LAUNCHERS), encoding="utf-8")
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    out = tmp_path / "out"
+    subprocess.run(["bash", str(script)], check=True, env={**os.environ, "OUT": str(out), "HOME": "/h"})
+    arguments = out.read_text(encoding="utf-8").split("\0")[:-1]
+    assert arguments == [str(place), "1", "/h and more", "-m", "r1exp.runner.job", str(place / "run" / word)]
+    directives = [
+        line for line in script.read_text(encoding="utf-8").splitlines() if line.startswith("#SBATCH")
+    ]
+    assert len(directives) == 9  # a line break in a name made no line of its own
+
+
+def test_a_job_that_cannot_enter_its_folder_ends_before_it_writes_anywhere(tmp_path: Path) -> None:
+    script = tmp_path / "job.sbatch"
+    script.write_text(job_text(slurm(), "x", tmp_path / "gone", tmp_path, LAUNCHERS), encoding="utf-8")
+    assert subprocess.run(["bash", str(script)], capture_output=True, check=False).returncode == 3
+
+
+def test_one_task_a_node_starts_the_ranks_of_that_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "PYTHON")
+    monkeypatch.setenv("SLURM_JOB_ID", "70123")
+    monkeypatch.setenv("SLURMD_NODENAME", "node7")
+    settings = slurm(nodes=2, gpus_per_node=4, srun=("--label",), threads_per_process=3)
+    launch = launch_of(settings, Path("run/steps/01 it's"), LAUNCHERS)
+    assert launch.arguments == (
+        "srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--mpi=none", "--wait=0", "--gpus-per-node=4",
+        "--kill-on-bad-exit=1", "--label",
+        "PYTHON", "-m", "r1exp.runner.node", "run/steps/01 it's",
+        "PYTHON", "-m", "accelerate.commands.launch", "--config_file", "run/steps/01 it's/accelerate.yaml",
+        "--main_process_ip", "node7", "--main_process_port", "20123", "-m", "r1exp.worker", "run/steps/01 it's",
+    )  # fmt: skip
+    content = yaml.safe_load(launch.files["accelerate.yaml"])
+    assert (content["num_machines"], content["num_processes"], content["use_cpu"]) == (2, 8, False)
+    assert (content["distributed_type"], launch.environment["OMP_NUM_THREADS"]) == ("MULTI_GPU", "3")
+
+
+def test_every_node_tells_accelerate_which_one_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    command = [
+        "python",
+        "launch",
+        "--main_process_port",
+        "20123",
+        "-m",
+        "r1exp.worker",
+        "--main_process_port",
+    ]
+    assert numbered(command) == [*command[:2], "--machine_rank", "1", *command[2:]]
+    assert numbered(["python", "launch", "-m", "r1exp.worker"]) == ["python", "launch", "-m", "r1exp.worker"]
+
+
+def test_ranks_may_run_in_a_container_and_the_server_on_a_node_behind_theirs() -> None:
+    settings = slurm(
+        nodes=2, gpus_per_node=8, server_nodes=1, python="apptainer exec --nv 'my image.sif' python3"
+    )
+    words = launch_of(settings, Path("s"), LAUNCHERS).arguments
+    assert words[words.index("--relative=0") + 2 :][:8] == (
+        "apptainer", "exec", "--nv", "my image.sif", "python3", "-m", "r1exp.runner.node", "s",
+    )  # fmt: skip
+    assert on_server_node(settings) == [
+        "srun", "--nodes=1", "--ntasks=1", "--ntasks-per-node=1", "--mpi=none", "--wait=0", "--gpus-per-node=8",
+        "--relative=2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        pytest.param({}, ("NO", 1, "cpu"), id="one rank"),
+        pytest.param({"gpus_per_node": 8}, ("MULTI_GPU", 8, "cuda"), id="one rank a GPU"),
+        pytest.param({"processes_per_node": 2}, ("MULTI_GPU", 2, "cpu"), id="ranks on CPUs"),
+        pytest.param({"nodes": 2, "strategy": "zero3"}, ("DEEPSPEED", 2, "cpu"), id="ZeRO over nodes"),
+    ],
+)
+def test_ranks_follow_from_nodes_and_gpus(values: dict[str, Any], expected: tuple[str, int, str]) -> None:
+    settings = slurm(**values)
+    files = launch_of(settings, Path("s"), LAUNCHERS).files
+    content = yaml.safe_load(files["accelerate.yaml"])
+    assert (content["distributed_type"], content["num_processes"], device_of(settings)) == expected
+    if settings.stage:
+        assert content["deepspeed_config"]["deepspeed_multinode_launcher"] == "standard"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        pytest.param({"time": "two hours"}, "is no limit that SLURM knows", id="time"),
+        pytest.param({"extra": ("mem=0",)}, "is no option of sbatch", id="a word that is no option"),
+        pytest.param({"extra": ("--nodes=4",)}, "use launcher.nodes", id="an option with a key of its own"),
+        pytest.param({"extra": ("--mem=0\n#SBATCH --nodes=9",)}, "one line", id="two lines"),
+        pytest.param({"partition": "gpu\nrm -rf /"}, "one line", id="a line break in a name"),
+        pytest.param({"offload": True}, "launcher.strategy=zero2", id="offload without ZeRO"),
+    ],
+)
+def test_what_slurm_would_misread_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        slurm(**values)
