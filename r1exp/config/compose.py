@@ -84,8 +84,12 @@ def groups() -> dict[str, list[str]]:
     return _groups
 
 
-def compose(words: Sequence[Word]) -> Composition:
+def compose(words: Sequence[Word], *, is_whole: bool = True) -> Composition:
     """Compose `words` over conf/config.yaml. Needs a session.
+
+    Args:
+        words: What was typed, or a part of it.
+        is_whole: False: more words will come, so that values may be missing and stay unresolved.
 
     Raises:
         Refused: an option that does not exist, a value that is missing, an interpolation to nowhere.
@@ -98,7 +102,7 @@ def compose(words: Sequence[Word]) -> Composition:
     try:
         config = hydra_compose("config", overrides=texts, return_hydra_config=True)
         hydra_node = config.hydra
-        values = _plain(config)
+        values = _plain(config, is_whole)
     except (HydraException, OmegaConfBaseException) as error:
         raise Refused(_message(error)) from error
     return Composition(
@@ -117,11 +121,11 @@ def files_of(composition: Composition) -> list[tuple[str, str]]:
     return [(entry.config_path or "", entry.package or "") for entry in defaults.defaults]
 
 
-def _plain(config: DictConfig) -> dict[str, Any]:
+def _plain(config: DictConfig, is_whole: bool) -> dict[str, Any]:
     OmegaConf.set_readonly(config, False)
     OmegaConf.set_struct(config, False)
     config.pop("hydra")
-    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    plain = OmegaConf.to_container(config, resolve=is_whole, throw_on_missing=is_whole)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 

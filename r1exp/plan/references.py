@@ -22,3 +22,15 @@ def resolved(value: Any, find: Callable[[str], str]) -> Any:
         name, slash, rest = value.removeprefix(PREFIX).partition("/")
         return find(name) + slash + rest
     return value
+
+
+def names_in(value: Any) -> frozenset[str]:
+    """Return the steps whose artifacts plain, nested `value` names."""
+    names: list[str] = []
+
+    def note(name: str) -> str:
+        names.append(name)
+        return name
+
+    resolved(value, note)
+    return frozenset(names)

@@ -6,10 +6,11 @@ from pathlib import Path
 from r1exp.config.compose import session
 from r1exp.config.experiment import experiment_from
 from r1exp.errors import ExitCode, Refused
-from r1exp.plan.batch import RlBatch
-from r1exp.plan.frozen import FrozenStep
+from r1exp.plan.batch import Batch, RlBatch
+from r1exp.plan.references import names_in
 from r1exp.plan.steps import planned_steps
 from r1exp.rewards.check import Report, check
+from r1exp.step.config import StepConfig
 
 _ASKED = 8  # problems, when a person asks
 _BEFORE_RL = 2  # problems, before a step
@@ -25,16 +26,23 @@ def check_rewards(texts: Sequence[str], config_dirs: Sequence[Path]) -> tuple[st
         steps = [step for step in planned_steps(experiment_from(texts)) if step.config.rewards is not None]
         if not steps:
             raise Refused("no step of this command line has rewards; choose some: rewards=graded")
-        reports = [(step.name, report_of(step, _ASKED)) for step in steps]
-    text = "\n".join(f"{name}\n{report.text()}\n" for name, report in reports)
-    return text, ExitCode.DONE if all(report.ok for _, report in reports) else ExitCode.REFUSED
+        texts_of, reports = [], []
+        for step in steps:
+            if names_in(step.config.model_dump(mode="json")):
+                texts_of.append(
+                    f"{step.name}\nreads what an earlier step makes: checked when its turn comes\n"
+                )
+                continue
+            report = report_of(step.config, step.batch, _ASKED)
+            texts_of.append(f"{step.name}\n{report.text()}\n")
+            reports.append(report)
+    return "\n".join(texts_of), ExitCode.DONE if all(report.ok for report in reports) else ExitCode.REFUSED
 
 
-def report_of(step: FrozenStep, num_problems: int = _BEFORE_RL) -> Report:
-    """Check the rewards of one RL step on its first problems."""
-    config = step.config
+def report_of(config: StepConfig, batch: Batch | None, num_problems: int = _BEFORE_RL) -> Report:
+    """Check the rewards of one RL step on its first problems; every artifact it names must be there."""
     assert config.rewards is not None
-    rows = step.batch.completions_per_generation if isinstance(step.batch, RlBatch) else 1
+    rows = batch.completions_per_generation if isinstance(batch, RlBatch) else 1
     return check(
         config.rewards,
         config.prompt.style,

@@ -172,12 +172,11 @@ class Run:
 
         return follow
 
-    @staticmethod
-    def _unpayable(step: FrozenStep, folder: Path) -> Status | None:
+    def _unpayable(self, step: FrozenStep, folder: Path) -> Status | None:
         """Check the rewards of an RL step on a few problems; return its status if they must not be paid."""
         if step.config.rewards is None:
             return None
-        report = report_of(step)
+        report = report_of(self._config_of(step), step.batch)
         write_text(folder / "check.txt", report.text() + "\n")
         if report.ok:
             return None

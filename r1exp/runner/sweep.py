@@ -18,12 +18,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from r1exp.config.compose import compose, session, words_of
+from r1exp.config.compose import Composition, compose, session, words_of
 from r1exp.config.experiment import Experiment, experiment_from
 from r1exp.config.overrides import Word
 from r1exp.errors import ExitCode, R1ExpError, Refused
 from r1exp.files import write_json
-from r1exp.pipeline.reach import CARRIED, flat
+from r1exp.pipeline.reach import flat
 from r1exp.plan.job import job_of
 from r1exp.plan.show import plan_text
 from r1exp.plan.steps import PlannedStep, planned_steps
@@ -77,19 +77,15 @@ def _told(folder: Path, summary: dict[str, Any], job: int | None) -> str:
 
 def _is_sweep(words: Sequence[Word], is_multirun: bool) -> bool:
     swept = [word.text for word in words if word.is_sweep]
-    asked = (
-        is_multirun
-        or compose([word for word in words if word.is_group and not word.is_sweep]).mode == "MULTIRUN"
-    )
+    asked = is_multirun or _groups_alone(words).mode == "MULTIRUN"
     if swept and not asked:
         raise Refused(f"{swept[0]} lists several values, so it is a sweep: put -m before the overrides")
     return asked
 
 
-def _file_asks_for_sweep(words: Sequence[Word]) -> bool:
-    """Whether a sweep or experiment file says `hydra: {mode: MULTIRUN}`."""
-    files = [word for word in words if word.head in CARRIED]
-    return bool(files) and compose(files).mode == "MULTIRUN"
+def _groups_alone(words: Sequence[Word]) -> Composition:
+    """Compose the chosen files without the values typed over them."""
+    return compose([word for word in words if word.is_group and not word.is_sweep], is_whole=False)
 
 
 def _checked(words: Sequence[Word], is_multirun: bool) -> list[Member]:
@@ -118,7 +114,7 @@ def _refuse_jobs(members: Sequence[Member], words: Sequence[Word]) -> None:
 
 
 def _sweeper(words: Sequence[Word]) -> str:
-    composition = compose([word for word in words if not word.is_sweep])
+    composition = compose([word for word in words if not word.is_sweep], is_whole=False)
     return composition.choices.get("hydra/sweeper") or "basic"
 
 
@@ -127,7 +123,7 @@ def _combinations(words: Sequence[Word]) -> list[tuple[str, ...]]:
 
     Another sweeper chooses its values as it goes; then the words without the swept ones are checked.
     """
-    composition = compose([word for word in words if not word.is_sweep])
+    composition = compose([word for word in words if not word.is_sweep], is_whole=False)
     typed = {word.key for word in words}
     fixed = [f"{key}={value}" for key, value in composition.sweep_params.items() if key not in typed]
     every = words_of([*fixed, *(word.text for word in words)])
@@ -177,7 +173,7 @@ def _sweep(words: Sequence[Word]) -> ExitCode:
 
 def _for_sweeper(words: Sequence[Word]) -> list[str]:
     """Return the words as the sweeper needs them: plain, so that a typed key replaces the sweep file's."""
-    known = flat(compose([word for word in words if word.is_group and not word.is_sweep]).values)
+    known = flat(_groups_alone(words).values)
     return [
         word.text if word.is_group or not word.is_plain or word.key in known else f"++{word.text}"
         for word in words
