@@ -113,7 +113,7 @@ class Slurm(Launcher):
     strategy: Strategy
     offload: bool  # with ZeRO: what is shared out rests in the host's memory
     server_nodes: Annotated[int, Field(ge=0, le=1)]  # nodes for the vLLM server alone
-    time: Name  # limit: minutes, H:M:S or D-H:M:S
+    time: PositiveInt | Name  # limit: minutes, H:M:S or D-H:M:S
     partition: OneLine | None
     account: OneLine | None
     qos: OneLine | None
@@ -143,8 +143,8 @@ class Slurm(Launcher):
 
     @field_validator("time")
     @classmethod
-    def _is_a_limit(cls, value: str) -> str:
-        if not _TIME.fullmatch(value):
+    def _is_a_limit(cls, value: int | str) -> int | str:
+        if not _TIME.fullmatch(str(value)):
             raise ValueError(
                 f"{value!r} is no limit that SLURM knows: minutes (90), H:M:S (2:30:00) or D-H:M:S (3-0)"
             )
