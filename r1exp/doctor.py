@@ -10,6 +10,7 @@ from packaging.version import Version
 
 from r1exp.launcher.command import available_cores, device_of
 from r1exp.launcher.settings import Local
+from r1exp.launcher.slurm_client import missing_commands
 
 # Sets that are known not to work together, with what happens (docs/traps.md).
 _CONFLICTS = (
@@ -110,6 +111,7 @@ def _features() -> list[Finding]:
             "g++ found",
             "type: apt-get install g++",
         ),
+        _slurm(),
         _feature(
             "git",
             shutil.which("git") is not None,
@@ -117,6 +119,12 @@ def _features() -> list[Finding]:
             "manifests will not name the commit",
         ),
     ]
+
+
+def _slurm() -> Finding:
+    missing = missing_commands()
+    bad = f"{', '.join(missing)} not found; type the command on a login node of a cluster"
+    return _feature("launcher=slurm", not missing, "sbatch, srun, squeue and scontrol found", bad)
 
 
 def _feature(what: str, is_there: bool, good: str, bad: str) -> Finding:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from r1exp.errors import Refused, StepFailed
 
+_COMMANDS = ("sbatch", "srun", "squeue", "scontrol")
 _PATIENCE = 60.0  # seconds for an answer of the controller
 # What sbatch says -> what a person types next.
 _ADVICE = (
@@ -40,11 +41,17 @@ class Job:
         return self.state in ALIVE
 
 
+def missing_commands() -> list[str]:
+    """Return which of SLURM's commands are not installed here."""
+    return [name for name in _COMMANDS if shutil.which(name) is None]
+
+
 def refuse_without_slurm() -> None:
     """Raise Refused where there is no SLURM to submit to."""
-    if shutil.which("sbatch") is None:
+    missing = missing_commands()
+    if missing:
         raise Refused(
-            "launcher=slurm submits with sbatch, which is not installed here; type the command on a login node of "
+            f"launcher=slurm needs {', '.join(missing)}, not installed here; type the command on a login node of "
             "your cluster, or use launcher=ddp. `r1exp plan` shows the job without submitting it"
         )
 
