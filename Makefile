@@ -3,7 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: install quickstart test lint bench clean
+.PHONY: install parts quickstart test lint bench clean
+
+# What DeepSpeed compiles is the checkout's own: a killed compile elsewhere on the machine cannot block it.
+export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.venv/torch_extensions
 
 install: $(STAMP)
 
@@ -13,6 +16,14 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+parts: .venv/deepspeed  # what launchers and rollouts need besides
+
+.venv/deepspeed: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,deepspeed]'
+	rm -rf $(TORCH_EXTENSIONS_DIR)/deepspeed_shm_comm  # a killed compile would have left a lock
+	$(BIN)/python -m r1exp.launcher.extensions
 	touch $@
 
 quickstart: install

@@ -9,6 +9,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from r1exp.launcher.command import available_cores, device_of
+from r1exp.launcher.extensions import abandoned_locks, is_compiled
 from r1exp.launcher.settings import Local
 from r1exp.launcher.slurm_client import missing_commands
 
@@ -111,6 +112,7 @@ def _features() -> list[Finding]:
             "g++ found",
             "type: apt-get install g++",
         ),
+        *_deepspeed(),
         _slurm(),
         _feature(
             "git",
@@ -119,6 +121,26 @@ def _features() -> list[Finding]:
             "manifests will not name the commit",
         ),
     ]
+
+
+def _deepspeed() -> list[Finding]:
+    """Check what launcher=zero1, zero2 and zero3 need; the lock of a killed compile would make them wait for ever."""
+    found = _version("deepspeed")
+    what = "launcher=zero1|zero2|zero3"
+    if found is None:
+        return [Finding(what, "missing", "type: pip install 'r1exp[deepspeed]'")]
+    built = "compiled" if is_compiled() else "its first start on a CPU compiles for a minute"
+    locks = [
+        Finding(what, "wrong", f"a killed compile left a lock; type: rm -r {path.parent}")
+        for path in abandoned_locks()
+    ]
+    compiler = _feature(
+        f"{what} (compiler)",
+        shutil.which("c++") is not None,
+        "c++ found",
+        "needed on a CPU; type: apt-get install g++",
+    )
+    return [Finding(what, "ok", f"deepspeed {found}, {built}"), compiler, *locks]
 
 
 def _slurm() -> Finding:

@@ -7,6 +7,7 @@ from typing import Any
 from r1exp.config.experiment import Experiment
 from r1exp.errors import ExitCode, Refused
 from r1exp.files import read_json, write_json
+from r1exp.launcher.extensions import refuse_unready
 from r1exp.model.locate import check_hub, locate
 from r1exp.plan.job import job_of
 from r1exp.plan.steps import BASE, PlannedStep, frozen_plan
@@ -69,10 +70,11 @@ def perform(run: Run) -> tuple[ExitCode, dict[str, Any], int | None]:
 
 
 def _refuse_unreachable(experiment: Experiment, steps: tuple[PlannedStep, ...]) -> None:
-    """Refuse what only the network can tell, before anything is written: W&B's key, a model on the hub."""
+    """Refuse what only this machine or the network can tell, before anything is written."""
     if isinstance(experiment.top.tracking, WandbTracking):
         resolved_mode(experiment.top.tracking)
     for step in steps:
+        refuse_unready(step.config.launcher)
         place = locate(step.config.model) if step.model_from == BASE else None
         if isinstance(place, str):
             check_hub(place, step.config.model.revision)

@@ -7,6 +7,7 @@ from pathlib import Path
 from accelerate import PartialState
 
 from r1exp.files import hash_of_folder
+from r1exp.launcher.extensions import find_ninja
 from r1exp.stage.evaluate import evaluate
 from r1exp.stage.preferences import preferences
 from r1exp.stage.sample import sample
@@ -35,6 +36,7 @@ def join_ranks(step: Step) -> None:
     """Let the ranks find each other before anything is loaded."""
     PartialState(cpu=step.device == "cpu")
     if step.device == "cpu" and os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        find_ninja()
         import deepspeed  # an extra
 
         # accelerate 1.15 does this on devices only; ZeRO-3 would load models for a world of one rank.

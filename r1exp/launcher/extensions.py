@@ -1,0 +1,84 @@
+"""Will DeepSpeed's compiled parts be there in time? Where they lie, and a lock that would make it wait for ever.
+
+DeepSpeed 0.19 compiles what it needs at its first start (on a CPU `deepspeed_shm_comm`, a minute; with
+offload `cpu_adam` too) into the torch extensions folder, under a lock file. A compile that is killed leaves
+the lock, and torch 2.13 then waits for it for ever, without a word. Torch-free but for `compile_now`.
+"""
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+
+from r1exp.errors import Refused
+from r1exp.launcher.settings import Launcher, Zero
+
+COMPILED = "deepspeed_shm_comm"  # what ranks on a CPU talk through
+_LOCK = "lock"
+
+
+def extensions_folder() -> Path:
+    """Return the folder in which torch looks for compiled extensions."""
+    given = os.environ.get("TORCH_EXTENSIONS_DIR")
+    if given:
+        return Path(given)
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "torch_extensions"
+
+
+def is_compiled() -> bool:
+    """Whether the part that CPU ranks talk through has been compiled here."""
+    return any(extensions_folder().glob(f"**/{COMPILED}/{COMPILED}.so"))
+
+
+def abandoned_locks() -> list[Path]:
+    """Return the locks that no process on this machine holds: a compile was killed, and others would wait."""
+    locks = [path for path in extensions_folder().glob(f"**/{_LOCK}") if path.is_file()]
+    return [] if not locks else [path for path in locks if not _is_held(path)]
+
+
+def refuse_unready(launcher: Launcher) -> None:
+    """Raise Refused where ZeRO could not start on this machine, or would wait for ever."""
+    if not isinstance(launcher, Zero):
+        return
+    if find_spec("deepspeed") is None:
+        raise Refused(
+            f"launcher={launcher.kind} needs DeepSpeed, which is not installed; type: pip install 'r1exp[deepspeed]', "
+            "or launcher=ddp"
+        )
+    found = abandoned_locks()
+    if found:
+        raise Refused(
+            f"{found[0]} was left by a compile of DeepSpeed's that was killed, and DeepSpeed would wait for it for "
+            f"ever; type: rm -r {found[0].parent}"
+        )
+
+
+def compile_now() -> None:
+    """Compile what CPU ranks talk through, so that no step has to: `python -m r1exp.launcher.extensions`."""
+    from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder  # an extra, and it imports torch
+
+    find_ninja()
+    ShareMemCommBuilder().load(verbose=False)
+
+
+def find_ninja() -> None:
+    """Let torch find the ninja that was installed beside Python, whether or not that folder is on PATH."""
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+def _is_held(lock: Path) -> bool:
+    """Whether a process has the lock open; torch keeps it open while it compiles."""
+    for process in psutil.process_iter():
+        try:
+            if any(Path(file.path) == lock.resolve() for file in process.open_files()):
+                return True
+        except (psutil.AccessDenied, psutil.NoSuchProcess):
+            continue
+    return False
+
+
+if __name__ == "__main__":
+    compile_now()

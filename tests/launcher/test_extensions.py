@@ -1,0 +1,57 @@
+"""A compile of DeepSpeed's that was killed leaves a lock, and torch would wait for it for ever."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from r1exp.doctor import doctor_report
+from r1exp.errors import Refused
+from r1exp.launcher import extensions
+from r1exp.launcher.extensions import abandoned_locks, is_compiled, refuse_unready
+from r1exp.launcher.settings import Ddp, Zero
+
+ZERO = Zero(kind="zero2", num_processes=2, device="cpu", threads_per_process=1, port=None, offload=False)
+DDP = Ddp(kind="ddp", num_processes=2, device="cpu", threads_per_process=1, port=None)
+
+
+@pytest.fixture
+def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that torch makes where it compiles; the folder has a name of its own for each Python, or none."""
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    monkeypatch.setattr(extensions, "find_spec", lambda name: name)  # as if DeepSpeed were installed
+    folder = tmp_path / "py311_cpu" / "deepspeed_shm_comm"
+    folder.mkdir(parents=True)
+    return folder / "lock"
+
+
+def test_a_lock_that_nobody_holds_is_refused_with_what_to_type(lock: Path) -> None:
+    refuse_unready(ZERO)
+    lock.touch()
+    with pytest.raises(Refused, match=f"rm -r {lock.parent}$"):
+        refuse_unready(ZERO)
+    refuse_unready(DDP)
+
+
+def test_a_compile_that_is_under_way_is_waited_for(lock: Path) -> None:
+    handle = os.open(lock, os.O_CREAT | os.O_EXCL)  # as torch.utils.file_baton does
+    assert abandoned_locks() == []
+    os.close(handle)
+    assert abandoned_locks() == [lock]
+
+
+def test_zero_without_deepspeed_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extensions, "find_spec", lambda name: None)
+    with pytest.raises(Refused, match=r"launcher=zero2 needs DeepSpeed.*pip install 'r1exp\[deepspeed\]'"):
+        refuse_unready(ZERO)
+    refuse_unready(DDP)
+
+
+def test_doctor_names_the_lock_and_what_is_compiled(lock: Path) -> None:
+    pytest.importorskip("deepspeed", reason="the doctor looks at the installed one")
+    assert not is_compiled()
+    (lock.parent / "deepspeed_shm_comm.so").touch()
+    lock.touch()
+    report = doctor_report().text()
+    assert f"rm -r {lock.parent}" in report
+    assert "compiled" in report
