@@ -157,7 +157,8 @@ def _sweep(words: Sequence[Word]) -> ExitCode:
         row = {"member": folder.name, "overrides": texts, "exit_code": int(code), "reason": reason}
         rows.append(row | ({} if job is None else {"job_id": job}) | summary)
         write_json(folder.parent / SWEEP, rows)
-        _say(f"member {folder.name} {' '.join(texts)}: {reason or _told(folder, summary, job)}")
+        done = headline(summary, folder) if summary else f"job {job}"
+        _say(f"member {folder.name} {' '.join(texts)}: {reason or done}")
         if code in (ExitCode.INTERRUPTED, ExitCode.PREEMPTED) and job is None:
             raise KeyboardInterrupt  # Hydra takes every other exception for the failure of one member
         objective = summary.get("objective")

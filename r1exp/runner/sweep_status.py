@@ -49,7 +49,8 @@ def sweep_status(folder: Path) -> str:
         Refused: `folder` is neither.
     """
     states = states_of(folder)
-    common = set.intersection(*(set(state.words) for state in states))
+    planned = [set(state.words) for state in states if state.state != "refused"]
+    common = set.intersection(*planned) if planned else set()
     rows = [("member", "job", "state", "step", "progress", "overrides")]
     for state in states:
         own = [word for word in state.words if word not in common]

@@ -7,22 +7,15 @@ set -euo pipefail
 action=${1:?up or down} dir=$(mkdir -p "${2:?a folder}" && cd "$2" && pwd) nodes=${3:-3}
 port=${R1EXP_SLURM_PORT:-18700}  # of the controller; the nodes take those that follow
 
-ended() {  # the processes whose ids lie in DIR/pid
-    local file pid
-    for file in "$dir"/pid/*; do
-        [ -s "$file" ] || continue
-        pid=$(<"$file")
-        kill "$pid" 2>/dev/null || continue
-        for _ in $(seq 50); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
-        kill -9 "$pid" 2>/dev/null || true
-    done
-}
-
 if [ "$action" = down ]; then
-    export SLURM_CONF=$dir/slurm.conf
-    jobs=$(squeue --noheader --format=%i 2>/dev/null || true)
-    [ -z "$jobs" ] || { scancel --signal=KILL --full $jobs 2>/dev/null || true; scancel $jobs 2>/dev/null || true; sleep 1; }
-    ended
+    # Daemons, job steps and what they started carry the cluster's name in their environment; munge does not.
+    unset SLURM_CONF
+    for process in /proc/[0-9]*; do
+        pid=${process#/proc/}
+        [ "$pid" != $$ ] || continue
+        grep -qzxF "SLURM_CONF=$dir/slurm.conf" "$process/environ" 2>/dev/null && kill -9 "$pid" 2>/dev/null || true
+    done
+    [ ! -s "$dir/pid/munged" ] || kill "$(<"$dir/pid/munged")" 2>/dev/null || true
     rm -rf "$dir"
     exit 0
 fi

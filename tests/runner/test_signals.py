@@ -1,0 +1,69 @@
+"""What a signal does to a run, at work and between steps."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from r1exp.errors import Interrupted, Preempted
+from r1exp.runner import signals
+from r1exp.runner.signals import Listener
+from r1exp.step.request import StopRequest, ask, asked
+
+
+@pytest.mark.parametrize(
+    ("number", "is_job", "expected"),
+    [
+        pytest.param(signal.SIGINT, False, "interrupted", id="Ctrl-C"),
+        pytest.param(signal.SIGTERM, False, "interrupted", id="SIGTERM"),
+        pytest.param(signal.SIGTERM, True, "preempted", id="SIGTERM in a job"),
+        pytest.param(signal.SIGUSR1, False, "preempted", id="SIGUSR1"),
+    ],
+)
+def test_the_first_signal_asks_a_training_step_to_save(
+    number: signal.Signals, is_job: bool, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("R1EXP_JOB", "1") if is_job else monkeypatch.delenv("R1EXP_JOB", raising=False)
+    listener = Listener()
+    with listener.training(tmp_path):
+        listener.hear(number)
+        request = asked(tmp_path)
+        assert request is not None and request.state == expected
+        assert number.name in request.reason
+        listener.look()  # its time is not over
+
+
+def test_a_second_one_ends_the_run_at_once_but_in_a_job_only_the_first_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = Listener()
+    with listener.training(tmp_path):
+        listener.hear(signal.SIGINT)
+        with pytest.raises(Interrupted):
+            listener.hear(signal.SIGINT)
+    monkeypatch.setenv("R1EXP_JOB", "1")
+    in_job = Listener()
+    with in_job.training(tmp_path):
+        in_job.hear(signal.SIGUSR1)
+        in_job.hear(signal.SIGTERM)
+        assert in_job.request is not None and "SIGUSR1" in in_job.request.reason
+
+
+def test_work_that_has_nothing_to_save_ends_at_once() -> None:
+    with pytest.raises(Preempted):
+        Listener().hear(signal.SIGUSR1)
+
+
+def test_ranks_that_do_not_end_in_time_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "_PATIENCE", -1.0)
+    listener = Listener()
+    with listener.training(tmp_path):
+        listener.hear(signal.SIGINT)
+        with pytest.raises(Interrupted):
+            listener.look()
+
+
+def test_what_an_earlier_start_was_asked_is_forgotten(tmp_path: Path) -> None:
+    ask(tmp_path, StopRequest(state="interrupted", reason="earlier"))
+    with Listener().training(tmp_path):
+        assert asked(tmp_path) is None

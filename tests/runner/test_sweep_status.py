@@ -1,0 +1,128 @@
+"""What a sweep's runs are said to do, from their files and from a squeue that stands in for SLURM's."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from r1exp.__main__ import main
+from r1exp.config.experiment import Experiment
+from r1exp.files import write_json, write_text
+from r1exp.plan.frozen import FrozenPlan, read_plan
+from r1exp.plan.steps import frozen_plan, planned_steps
+from r1exp.runner.store import StepStore
+from r1exp.runner.sweep_status import states_of
+from r1exp.step.status import State, Status
+
+SFT = ["stage=sft", "evaluation.before=false", "evaluation.after=false", "tracking=none"]
+
+
+@pytest.fixture
+def run(tmp_path: Path, compose_line: Callable[..., Experiment], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a member of a sweep that has a plan, and has done nothing yet."""
+    monkeypatch.chdir(tmp_path)
+    experiment = compose_line(*SFT, "seed=7")
+    member = tmp_path / "sweep" / "0"
+    frozen_plan(experiment, planned_steps(experiment)).write(member)
+    return member
+
+
+def squeue(folder: Path, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    """Put a squeue that answers so on the PATH."""
+    program = folder / "bin" / "squeue"
+    write_text(program, f"#!/bin/sh\nprintf '{answer}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+
+
+def status(run: Path, state: State, reason: str | None = None) -> None:
+    Status(state=state, reason=reason).write(run / "steps" / "01-sft")
+
+
+@pytest.mark.parametrize(
+    ("state", "answer", "expected"),
+    [
+        pytest.param(None, "5|PENDING|Priority", ("pending", "Priority"), id="in the queue"),
+        pytest.param(
+            "preempted", "5|PENDING|BeginTime", ("pending", "BeginTime; to go on: why"), id="requeued"
+        ),
+        pytest.param("running", "5|RUNNING|None", ("running", ""), id="at work"),
+        pytest.param("preempted", "5|RUNNING|None", ("running", ""), id="at work again"),
+        pytest.param("done", "5|COMPLETING|None", ("done", ""), id="done"),
+        pytest.param("failed", "5|FAILED|NonZeroExitCode", ("failed", "why"), id="failed"),
+        pytest.param("failed", "", ("failed", "why"), id="failed, and forgotten by SLURM"),
+        pytest.param(
+            "running", "5|NODE_FAIL|None", ("vanished", "its job ended as NODE_FAIL"), id="node died"
+        ),
+        pytest.param("running", "", ("vanished", "its job is gone"), id="gone without a word"),
+        pytest.param(None, "5|CANCELLED|None", ("vanished", "its job ended as CANCELLED"), id="never began"),
+    ],
+)
+def test_a_run_is_judged_by_its_files_and_by_its_job(
+    state: State | None, answer: str, expected: tuple[str, str], run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_text(run / "job.json", '{"ids": [3, 5]}')
+    squeue(run.parent.parent, monkeypatch, answer)
+    if state is not None:
+        status(run, state, None if state in ("running", "done") else "why")
+    (found,) = states_of(run.parent)
+    assert (found.state, found.reason, found.job, found.step) == (*expected, 5, "sft (1/1)")
+
+
+def test_a_run_on_this_machine_is_at_work_while_its_step_is_leased(run: Path) -> None:
+    status(run, "running")
+    assert states_of(run)[0].state == "vanished"
+    plan = read_plan(run)
+    with StepStore(Path(plan.top.paths.store)).lease(plan.steps[0].key, on_wait=lambda: None):
+        assert states_of(run)[0].state == "running"
+
+
+def test_the_table_shows_progress_reasons_and_only_the_words_that_differ(
+    run: Path, compose_line: Callable[..., Experiment], capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = compose_line(*SFT, "seed=8")
+    frozen_plan(experiment, planned_steps(experiment)).write(run.parent / "1")
+    status(run, "failed", "the disk is full")
+    write_text(run / "steps" / "01-sft" / "metrics.jsonl", '{"step": 20}\n')
+    refused = {"member": "2", "overrides": ["seed=-1"], "exit_code": 2, "reason": "seed=-1: too small"}
+    write_json(run.parent / "sweep.json", [refused])
+    assert main(["sweep", "status", str(run.parent)]) == 0
+    shown = capsys.readouterr().out
+    assert shown == (
+        "member  job  state     step       progress  overrides\n"
+        "0       -    failed    sft (1/1)  20/300    seed=7\n"
+        "    the disk is full\n"
+        "1       -    vanished  sft (1/1)  0/300     seed=8\n"
+        "    its process is gone\n"
+        "2       -    refused   -          -         seed=-1\n"
+        "    seed=-1: too small\n"
+        "3 runs: 1 failed, 1 vanished, 1 refused\n"
+        f"`r1exp sweep retry {run.parent}` starts 2 of them again\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        pytest.param([], "takes status DIR or retry DIR", id="nothing"),
+        pytest.param(["statis", "x"], "Did you mean `r1exp sweep status`?", id="misspelt"),
+        pytest.param(["seed=1,2"], "r1exp -m overrides", id="meant to start one"),
+        pytest.param(["status"], "takes one folder", id="no folder"),
+        pytest.param(["status", "nowhere"], "there is no such folder", id="no such folder"),
+        pytest.param(
+            ["retry", "."], "is no sweep, and no run. The newest sweeps: sweep", id="the folder above"
+        ),
+    ],
+)
+def test_obvious_mistakes_are_told_what_to_type(
+    words: list[str], message: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_json(run.parent / "sweep.json", [])
+    assert main(["sweep", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_plan_read_back_is_the_plan_that_was_written(run: Path) -> None:
+    plan = read_plan(run)
+    assert FrozenPlan.model_validate_json(plan.model_dump_json(), strict=True) == plan
+    assert plan.steps[0].trainer_args["max_steps"] == 300
