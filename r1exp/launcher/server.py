@@ -58,7 +58,7 @@ _ADVICE = (
 class ServerLaunch:
     """One server of one step."""
 
-    arguments: tuple[str, ...]  # argv, without --host and --port
+    arguments: tuple[str, ...]  # of Python, without --host and --port
     environment: dict[str, str]  # added to the supervisor's own
     host: str | None  # None: the private address of whichever node it runs on
     port: int | None  # None: a free one
@@ -70,7 +70,7 @@ class ServerLaunch:
         settings = " ".join(f"{key}={shlex.quote(value)}" for key, value in self.environment.items())
         port = "FREE_PORT" if self.port is None else str(self.port)
         address = f"--host {self.host or 'NODE_ADDRESS'} --port {port}"
-        return f"{settings} {shlex.join(self.arguments)} {address}"
+        return f"{settings} {shlex.join([sys.executable, *self.arguments])} {address}"
 
     def spec(self) -> Spec:
         """Return what the supervisor is told."""
@@ -86,8 +86,9 @@ def server_launch(
     name: str,
     device: Device,
     trains: bool,
+    threads: int | None = None,
     devices: Sequence[str] = (),
-    is_elsewhere: bool = False,
+    asked_from_afar: bool = False,
 ) -> ServerLaunch:
     """Return how the server of a step is started.
 
@@ -99,11 +100,12 @@ def server_launch(
         name: What to call the model: a client that finds another name talks to another server.
         device: cpu or cuda.
         trains: The policy is trained, so that the server takes new weights over NCCL.
+        threads: OpenMP's on a CPU; None: as many as cores.
         devices: CUDA devices for it alone; empty: what the machine it runs on shows it.
-        is_elsewhere: It runs on another node, on whichever address that node has.
+        asked_from_afar: Other nodes ask it, so that it listens on whichever address its node has.
     """
     arguments = [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server",
+        "-m", "vllm.entrypoints.openai.api_server",
         "--model", model, "--served-model-name", name, "--dtype", dtype,
         "--generation-config", "vllm",  # not the model's own: every request states all it wants
         "--logprobs-mode", "processed_logprobs",
@@ -120,6 +122,9 @@ def server_launch(
         arguments.append("--enforce-eager")
     if device == "cpu":
         environment["VLLM_CPU_KVCACHE_SPACE"] = str(settings.cpu_kvcache_gib)
+        environment["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # other processes have their places on the cores
+        if threads is not None:
+            environment["OMP_NUM_THREADS"] = str(threads)
     else:
         arguments += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
     if devices:
@@ -137,11 +142,16 @@ def server_launch(
     return ServerLaunch(
         arguments=tuple(arguments),
         environment=environment,
-        host=None if is_elsewhere else settings.host,
+        host=None if asked_from_afar else settings.host,
         port=settings.port,
         restarts=0 if trains else settings.restarts,
         name=name,
     )
+
+
+def served_name(key: str) -> str:
+    """Return what the server of the step with this key calls its model."""
+    return f"r1exp-{key}"
 
 
 def visible_devices() -> tuple[str, ...]:

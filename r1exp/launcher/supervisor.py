@@ -11,7 +11,7 @@ How nothing is ever left behind, all of it here:
 * The supervisor adopts what the server leaves behind (a subreaper), so that an engine whose API server was killed is
   found and ended too: SIGTERM to the server, and SIGKILL to every descendant that is left `_GRACE` later.
 * The kernel sends the server SIGTERM when the supervisor itself dies (PR_SET_PDEATHSIG), and the run, which watches
-  the supervisor, kills whatever carries this server's mark in its environment (r1exp/runner/servers.py).
+  the supervisor, kills whatever it last saw below it (r1exp/runner/servers.py).
 
 The port is bound, never listened on, from before the first start to the end: two servers cannot be given
 the same, and a server that died finds its own again. stdin carries one line of JSON (`Spec`), then `ready` whenever
@@ -39,7 +39,6 @@ from r1exp.files import write_json
 from r1exp.rollout.settings import is_private
 
 STATE, LOG = "server.json", "server.log"  # in the step's folder
-MARK = "R1EXP_SERVER"  # environment variable of all that belongs to one server
 _GRACE = 4.0  # seconds between SIGTERM and SIGKILL
 _POLL = 0.2  # seconds between looks at the server
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
@@ -50,7 +49,7 @@ _SOMEWHERE = ("10.255.255.255", 1)  # nothing is sent there; it names the interf
 class Spec:
     """What to start; one line of JSON."""
 
-    arguments: tuple[str, ...]  # argv, without --host and --port
+    arguments: tuple[str, ...]  # of Python, without --host and --port
     environment: dict[str, str]  # added to the supervisor's own
     host: str | None  # address to listen on; None: this node's own
     port: int | None  # None: a free one
@@ -138,7 +137,7 @@ class Supervisor:
         address = ["--host", self._state.host, "--port", str(self._state.port)]
         with (self._folder / LOG).open("ab") as log:
             self._server = subprocess.Popen(
-                [*spec.arguments, *address],
+                [sys.executable, *spec.arguments, *address],
                 env={**os.environ, **spec.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -1,10 +1,13 @@
 """Does a step need a vLLM server, how is it started, and whose devices are whose? What `plan` shows and the run does."""
 
 import dataclasses
+from importlib.util import find_spec
 
 from r1exp.errors import Refused
 from r1exp.launcher.command import Device, Launch
-from r1exp.launcher.server import ServerLaunch, server_launch, split_devices, visible_devices
+from r1exp.launcher.server import ServerLaunch, served_name, server_launch, split_devices, visible_devices
+from r1exp.launcher.settings import Slurm
+from r1exp.launcher.slurm import on_server_node, python_of
 from r1exp.rollout.settings import VllmServer
 from r1exp.step.config import StepConfig
 from r1exp.step.settings import Evaluate, Sample
@@ -16,22 +19,69 @@ def server_of(config: StepConfig) -> VllmServer | None:
     return config.rollout if generates and isinstance(config.rollout, VllmServer) else None
 
 
-def refuse_server_that_cannot_train(config: StepConfig, device: Device) -> None:
-    """Refuse to train with a server that new weights cannot reach.
+def refuse_server_that_cannot_work(config: StepConfig, device: Device) -> None:
+    """Refuse to train with a server that new weights cannot reach, or that has no device.
 
     Raises:
-        Refused: there is no GPU.
+        Refused: with what to use.
     """
-    if server_of(config) is not None and config.online is not None and device == "cpu":
+    settings = server_of(config)
+    if settings is None:
+        return
+    if device == "cpu":
+        if config.online is not None:
+            raise Refused(
+                "rollout=vllm_server gets the policy's new weights over NCCL, which needs GPUs, and this step trains "
+                "on a CPU; use rollout=vllm_colocate (with the CPU build of vLLM) or rollout=hf"
+            )
+        if settings.num_devices > 1:
+            raise Refused(
+                f"rollout.num_devices={settings.num_devices} are GPUs, and this step runs on a CPU; leave it at 1"
+            )
+    elif not has_own_node(config):
+        if config.online is not None and _num_nodes(config) > 1:
+            raise Refused(
+                f"launcher.nodes={_num_nodes(config)} all train, and the server would take devices from one of them; "
+                "give it a node of its own: launcher.server_nodes=1"
+            )
+        _devices(config, settings)
+
+
+def refuse_without_vllm(config: StepConfig) -> None:
+    """Refuse to start a server on a machine without vLLM.
+
+    Raises:
+        Refused: with how to get it.
+    """
+    if server_of(config) is not None and not has_own_node(config) and find_spec("vllm") is None:
         raise Refused(
-            "rollout=vllm_server gets the policy's new weights over NCCL, which needs GPUs, and this step trains on a "
-            "CPU; use rollout=vllm_colocate (the CPU build of vLLM does) or rollout=hf"
+            "rollout=vllm_server needs vLLM, which is not installed here: `r1exp doctor` says how to get it; "
+            "or use rollout=hf"
         )
 
 
-def planned_server(
-    config: StepConfig, *, model: str, key: str, device: Device, is_elsewhere: bool = False
-) -> ServerLaunch | None:
+def has_own_node(config: StepConfig) -> bool:
+    """Whether a node of the job is for the server alone."""
+    return isinstance(config.launcher, Slurm) and config.launcher.server_nodes > 0
+
+
+def _num_nodes(config: StepConfig) -> int:
+    return config.launcher.nodes if isinstance(config.launcher, Slurm) else 1
+
+
+def supervisor_command(config: StepConfig, python: str) -> list[str]:
+    """Return the words before `-m` that start a Python where the step's server belongs.
+
+    Args:
+        config: The step's settings.
+        python: The interpreter on this machine.
+    """
+    if isinstance(config.launcher, Slurm) and config.launcher.server_nodes:
+        return [*on_server_node(config.launcher), *python_of(config.launcher)]
+    return [python]
+
+
+def planned_server(config: StepConfig, *, model: str, key: str, device: Device) -> ServerLaunch | None:
     """Return how the server of a step is started; None where it needs none.
 
     Args:
@@ -39,14 +89,12 @@ def planned_server(
         model: Where its model is loaded from.
         key: The step's key, by which the server is told from another run's.
         device: cpu or cuda.
-        is_elsewhere: It has a node of its own, and all devices of that node it can see.
     """
     settings = server_of(config)
     if settings is None:
         return None
-    trains = config.online is not None
-    devices: tuple[str, ...] = ()
-    if device == "cuda" and not is_elsewhere:
+    devices: tuple[str, ...] = ()  # on a node of its own: all that it sees there
+    if device == "cuda" and not has_own_node(config):
         _, devices = _devices(config, settings)
     return server_launch(
         settings,
@@ -55,16 +103,17 @@ def planned_server(
         dtype=config.model.compute_dtype,
         name=served_name(key),
         device=device,
-        trains=trains,
+        trains=config.online is not None,
+        threads=config.launcher.threads_per_process,
         devices=devices,
-        is_elsewhere=is_elsewhere,
+        asked_from_afar=has_own_node(config) or _num_nodes(config) > 1,
     )
 
 
 def beside_server(launch: Launch, config: StepConfig, device: Device) -> Launch:
     """Return the start of the ranks with the devices that the server on this machine leaves them."""
     settings = server_of(config)
-    if settings is None or device == "cpu":
+    if settings is None or device == "cpu" or has_own_node(config) or _num_nodes(config) > 1:
         return launch
     ranks, _ = _devices(config, settings)
     return dataclasses.replace(
@@ -72,13 +121,11 @@ def beside_server(launch: Launch, config: StepConfig, device: Device) -> Launch:
     )
 
 
-def served_name(key: str) -> str:
-    """Return what the server of a step calls its model."""
-    return f"r1exp-{key}"
-
-
 def _devices(config: StepConfig, settings: VllmServer) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the devices of the ranks, and of the server."""
-    return split_devices(
-        visible_devices(), config.launcher.num_processes, settings.num_devices, config.online is not None
-    )
+    launcher = config.launcher
+    if isinstance(launcher, Slurm):  # planned where there may be none
+        visible = tuple(map(str, range(launcher.gpus_per_node)))
+    else:
+        visible = visible_devices()
+    return split_devices(visible, launcher.num_processes, settings.num_devices, config.online is not None)

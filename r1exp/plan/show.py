@@ -15,7 +15,8 @@ from r1exp.pipeline.reach import flat
 from r1exp.plan.batch import Batch, RlBatch
 from r1exp.plan.job import job_of
 from r1exp.plan.memory import memory_lines
-from r1exp.plan.steps import PlannedStep
+from r1exp.plan.server import beside_server, planned_server
+from r1exp.plan.steps import BASE, PlannedStep
 from r1exp.rewards.advice import constant_in_group_warnings
 from r1exp.step.config import StepConfig
 from r1exp.step.frozen import folder_name
@@ -88,7 +89,11 @@ def _step(step: PlannedStep, top: StepConfig, run_folder: str) -> Iterator[str]:
         yield f"  {number} held-out problems, {kinds} completion(s) each"
     yield from (f"  {line}" for line in memory_lines(step))
     folder = Path(run_folder) / "steps" / folder_name(step.index, step.name)
-    launch = launch_of(step.config.launcher, folder, LAUNCHERS)
+    launch = beside_server(launch_of(step.config.launcher, folder, LAUNCHERS), step.config, step.device)
+    model = step.config.model.path or "MODEL" if step.model_from == BASE else f"ARTIFACT_OF_{step.model_from}"
+    server = planned_server(step.config, model=model, key=step.key, device=step.device)
+    if server is not None:
+        yield f"  server: {server.text()}"
     yield f"  {launch.text()}"
     for name, text in launch.files.items():
         body = [line for line in text.splitlines() if not line.startswith("#")]

@@ -5,7 +5,6 @@ no such model, an answer that takes too long) ends the step with what to change.
 """
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,31 +12,13 @@ from typing import Any, TypeVar
 
 import httpx
 
-from r1exp.errors import Refused, StepFailed
-from r1exp.rollout.settings import Endpoint
+from r1exp.errors import StepFailed
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _PASSING = frozenset({408, 409, 425, 429})  # and 5xx
 _LONGEST_PAUSE = 30.0  # seconds
-
-
-def api_key(settings: Endpoint) -> str | None:
-    """Return the key of an endpoint, from the environment alone; None where it needs none.
-
-    Raises:
-        Refused: the variable is not set.
-    """
-    if settings.api_key_env is None:
-        return None
-    key = os.environ.get(settings.api_key_env)
-    if not key:
-        raise Refused(
-            f"rollout.api_key_env={settings.api_key_env}, and that environment variable is not set; type "
-            f"export {settings.api_key_env}=..., or set rollout.api_key_env=null for an endpoint without keys"
-        )
-    return key
 
 
 def growing_pauses(number: int) -> list[float]:

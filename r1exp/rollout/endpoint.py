@@ -8,8 +8,8 @@ from typing import Any
 
 from r1exp.errors import StepFailed
 from r1exp.records import Completion, Message
-from r1exp.rollout.connection import Connection, api_key, growing_pauses
-from r1exp.rollout.settings import Endpoint, Sampling
+from r1exp.rollout import connection
+from r1exp.rollout.settings import Endpoint, Sampling, api_key
 
 _PATH = "/chat/completions"
 
@@ -28,12 +28,12 @@ class EndpointGenerator:
             if settings.api_key_env
             else "name the environment variable that holds its key: rollout.api_key_env=NAME"
         )
-        self._connection = Connection(
+        self._connection = connection.Connection(
             settings.url,
             key=api_key(settings),
             timeout=settings.timeout,
             concurrency=settings.concurrency,
-            pauses=lambda: growing_pauses(settings.retries),
+            pauses=lambda: connection.growing_pauses(settings.retries),
             explain={
                 "key": key_advice,
                 "missing": f"check rollout.model={settings.model}, and that rollout.url={settings.url} is right up to /v1",

@@ -1,10 +1,12 @@
 """What a sampler is told, and the menu of generators. conf/rollout/*.yaml. Torch-free."""
 
+import os
 from ipaddress import ip_address
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from r1exp.errors import Refused
 from r1exp.records import Completion, Message
 from r1exp.settings import Name, Settings
 
@@ -135,6 +137,23 @@ class Endpoint(Rollout):
 
     trains = False
     aside = frozenset({"api_key_env", "timeout", "concurrency", "retries"})
+
+
+def api_key(settings: Endpoint) -> str | None:
+    """Return the key of an endpoint, from the environment alone; None where it needs none.
+
+    Raises:
+        Refused: the variable is not set.
+    """
+    if settings.api_key_env is None:
+        return None
+    key = os.environ.get(settings.api_key_env)
+    if not key:
+        raise Refused(
+            f"rollout.api_key_env={settings.api_key_env}, and that environment variable is not set; type "
+            f"export {settings.api_key_env}=..., or set rollout.api_key_env=null for an endpoint without keys"
+        )
+    return key
 
 
 RolloutSettings = Annotated[HfRollout | VllmColocate | VllmServer | Endpoint, Field(discriminator="kind")]

@@ -13,7 +13,7 @@ from typing import Any
 
 from r1exp import __version__
 from r1exp.config.assets import LAUNCHERS
-from r1exp.errors import ExitCode, Interrupted, Preempted, R1ExpError
+from r1exp.errors import ExitCode, Interrupted, Preempted, R1ExpError, StepFailed
 from r1exp.files import hash_of, link_tree, read_json, write_text
 from r1exp.launcher.command import launch_of
 from r1exp.model.locate import locate
@@ -21,12 +21,14 @@ from r1exp.model.tiny import build_tiny
 from r1exp.pipeline.reach import flat
 from r1exp.plan.frozen import FrozenPlan, FrozenStep
 from r1exp.plan.references import resolved
+from r1exp.plan.server import beside_server
 from r1exp.plan.steps import BASE
 from r1exp.report.summary import accuracies, summarise, write_report
 from r1exp.runner.attempt import Attempt
 from r1exp.runner.check import report_of
 from r1exp.runner.process import run_process
 from r1exp.runner.progress import Progress
+from r1exp.runner.servers import Server, serving
 from r1exp.runner.signals import Listener, listening
 from r1exp.runner.store import StepStore
 from r1exp.step.checkpoints import last_checkpoint, remove_incomplete
@@ -131,7 +133,8 @@ class Run:
         self.store.note_workplace(step.key, folder)
         remove_incomplete(folder)
         attempt = Attempt(folder)
-        self._frozen(step).write(folder)
+        frozen = self._frozen(step)
+        frozen.write(folder)
         Status(state="running").write(folder)
         title = f"[{step.index}/{len(self.plan.steps)}] {step.name}"
         checkpoint = last_checkpoint(folder)
@@ -143,19 +146,22 @@ class Run:
             return unpayable
         progress = Progress(title, folder / "metrics.jsonl", step.batch.num_steps if step.batch else None)
         try:
-            with self._savable(step, folder):
-                code = run_process(
-                    launch_of(step.config.launcher, folder, LAUNCHERS), folder, self._follower(progress)
+            with serving(frozen, folder) as server, self._savable(step, folder):
+                if server is not None:
+                    frozen.model_copy(update={"server": server.url}).write(folder)
+                launch = beside_server(
+                    launch_of(step.config.launcher, folder, LAUNCHERS), step.config, step.device
                 )
-            interruption = None
-        except (Interrupted, Preempted) as error:
-            code, interruption = int(error.exit_code), error
+                code = run_process(launch, folder, self._follower(progress, server))
+            trouble = None
+        except (Interrupted, Preempted, StepFailed) as error:  # the last: the server
+            code, trouble = int(error.exit_code), error
         finally:
             progress.close()
-        status = self._final_status(folder, attempt, code, time.monotonic() - begun, interruption)
+        status = self._final_status(folder, attempt, code, time.monotonic() - begun, trouble)
         status.write(folder)
-        if interruption is not None:
-            raise interruption
+        if isinstance(trouble, Interrupted | Preempted):
+            raise trouble
         if status.state == "done":
             self.store.publish(step.key, folder)
             _say(f"{title}: done in {status.seconds:.0f} s{_headline(folder)}")
@@ -165,9 +171,11 @@ class Run:
         """Return a context in which a signal lets the step save first, if it has anything to save."""
         return nullcontext() if step.batch is None else self._listener.training(folder)
 
-    def _follower(self, progress: Progress) -> Callable[[], None]:
+    def _follower(self, progress: Progress, server: Server | None) -> Callable[[], None]:
         def follow() -> None:
             self._listener.look()
+            if server is not None:
+                server.watch()
             progress.follow()
 
         return follow

@@ -7,24 +7,23 @@ import json
 import subprocess
 import sys
 import time
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 
 from r1exp.errors import StepFailed
 from r1exp.files import read_json
 from r1exp.launcher.server import ServerLaunch, why_it_died
-from r1exp.launcher.supervisor import LOG, MARK, STATE
-from r1exp.plan.server import planned_server, server_of
+from r1exp.launcher.supervisor import LOG, STATE
+from r1exp.plan.server import has_own_node, planned_server, server_of, supervisor_command
+from r1exp.step.config import StepConfig
 from r1exp.step.frozen import Step
 
-_POLL = 0.3  # seconds between looks
+_POLL = 0.5  # seconds between looks
 _LINE_EVERY = 10.0  # seconds between lines of progress where there is no terminal
 _END_WITHIN = 10.0  # seconds the supervisor has to end its server
 _HASTE = 10.0  # seconds for an answer to a look or a probe
@@ -34,30 +33,28 @@ _TOP = 2  # log-probabilities a position in the probe
 class Server:
     """A server and its supervisor, as the run sees them."""
 
-    def __init__(
-        self, launch: ServerLaunch, folder: Path, prefix: Sequence[str], start_timeout: float
-    ) -> None:
+    def __init__(self, launch: ServerLaunch, folder: Path, config: StepConfig, start_timeout: float) -> None:
         self._folder = folder
         self._launch = launch
-        self._is_here = not prefix
+        self._is_here = not has_own_node(config)
         self._start_timeout = start_timeout
         self._starts = 1  # as far as has been told
         self._since = time.monotonic()  # of the start that is under way
         self._is_ready = False
         self._next_look = 0.0
+        self._family: list[psutil.Process] = []  # below the supervisor
         (folder / STATE).unlink(missing_ok=True)
         self._log_begins = (folder / LOG).stat().st_size if (folder / LOG).exists() else 0
+        command = supervisor_command(config, sys.executable)
         with (folder / LOG).open("ab") as log:
             self._supervisor = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "r1exp.launcher.supervisor", str(folder.resolve())],
+                [*command, "-m", "r1exp.launcher.supervisor", str(folder.resolve())],
                 stdin=subprocess.PIPE,  # its other end is closed when this process is gone
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches the run alone
             )
-        self._mark = uuid.uuid4().hex  # in the environment of all that belongs to the server
-        spec = launch.spec()
-        self._tell(json.dumps(asdict(replace(spec, environment={**spec.environment, MARK: self._mark}))))
+        self._tell(json.dumps(asdict(launch.spec())))
 
     @property
     def url(self) -> str:
@@ -97,6 +94,7 @@ class Server:
         if now < self._next_look:
             return
         self._next_look = now + _POLL
+        self._remember_family()
         state = self._state()
         if state.get("state") == "failed" or self._supervisor.poll() is not None:
             raise StepFailed(self._why(state))
@@ -128,7 +126,14 @@ class Server:
             self._supervisor.wait()
         state = self._state()
         if self._is_here and state.get("state") in ("starting", "running"):  # the supervisor was killed
-            _kill_marked(self._mark)
+            for process in self._family:
+                with suppress(psutil.NoSuchProcess):  # nor another one that was given its number
+                    process.kill()
+
+    def _remember_family(self) -> None:
+        """Note what runs below the supervisor: who is to be ended should it be killed."""
+        with suppress(psutil.NoSuchProcess):
+            self._family = psutil.Process(self._supervisor.pid).children(recursive=True) or self._family
 
     def _tell(self, line: str) -> None:
         assert self._supervisor.stdin is not None
@@ -154,25 +159,22 @@ class Server:
 
 
 @contextmanager
-def serving(step: Step, folder: Path, prefix: Sequence[str] = ()) -> Iterator[Server | None]:
+def serving(step: Step, folder: Path) -> Iterator[Server | None]:
     """Give the step a vLLM server for as long as the block runs; None where it needs none.
 
     Args:
         step: What is about to be frozen.
         folder: Its folder, which exists; takes server.json and server.log.
-        prefix: Words in front of the supervisor's command, such as srun's for a node of its own.
 
     Raises:
         StepFailed: the server cannot be started, or is not what it should be.
     """
     settings = server_of(step.config)
-    launch = planned_server(
-        step.config, model=step.model_path, key=step.key, device=step.device, is_elsewhere=bool(prefix)
-    )
+    launch = planned_server(step.config, model=step.model_path, key=step.key, device=step.device)
     if settings is None or launch is None:
         yield None
         return
-    server = Server(launch, folder, prefix, settings.start_timeout)
+    server = Server(launch, folder, step.config, settings.start_timeout)
     try:
         server.await_ready(step.config.model.compute_dtype)
         yield server
@@ -180,15 +182,9 @@ def serving(step: Step, folder: Path, prefix: Sequence[str] = ()) -> Iterator[Se
         server.end()
 
 
-def _kill_marked(mark: str) -> None:
-    """Kill every process on this machine that carries the mark of a server."""
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.environ().get(MARK) == mark:
-                process.kill()
-
-
 def _answers(url: str) -> bool:
+    import httpx  # a tenth of a second; only where there is a server
+
     try:
         return httpx.get(f"{url}/health", timeout=_HASTE).status_code == 200
     except httpx.HTTPError:
@@ -201,6 +197,8 @@ def check_server(url: str, name: str, dtype: str, log: str) -> None:
     Raises:
         StepFailed: it is another one, or of another mind.
     """
+    import httpx
+
     try:
         served = [model["id"] for model in httpx.get(f"{url}/v1/models", timeout=_HASTE).json()["data"]]
         gaps = [_gap(url, name, temperature) for temperature in (1.0, 0.5)] if name in served else []
@@ -224,6 +222,8 @@ def check_server(url: str, name: str, dtype: str, log: str) -> None:
 
 def _gap(url: str, name: str, temperature: float) -> float:
     """Return by how much the likeliest first token leads the second; doubles when the temperature is halved."""
+    import httpx
+
     body = {
         "model": name, "prompt": [1, 2, 3], "max_tokens": 1, "temperature": temperature, "top_p": 1.0, "seed": 0,
         "logprobs": _TOP, "return_tokens_as_token_ids": True,

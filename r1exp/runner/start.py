@@ -10,7 +10,9 @@ from r1exp.files import read_json, write_json
 from r1exp.launcher.extensions import refuse_unready
 from r1exp.model.locate import check_hub, locate
 from r1exp.plan.job import job_of
+from r1exp.plan.server import refuse_without_vllm
 from r1exp.plan.steps import BASE, PlannedStep, frozen_plan
+from r1exp.rollout.settings import Endpoint, api_key
 from r1exp.runner.manifest import manifest
 from r1exp.runner.run import Run
 from r1exp.runner.submit import await_run, submit_run
@@ -75,6 +77,9 @@ def _refuse_unreachable(experiment: Experiment, steps: tuple[PlannedStep, ...]) 
         resolved_mode(experiment.top.tracking)
     for step in steps:
         refuse_unready(step.config.launcher)
+        if isinstance(step.config.rollout, Endpoint):
+            api_key(step.config.rollout)
+        refuse_without_vllm(step.config)
         place = locate(step.config.model) if step.model_from == BASE else None
         if isinstance(place, str):
             check_hub(place, step.config.model.revision)

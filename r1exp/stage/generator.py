@@ -1,16 +1,32 @@
 """Who answers the prompts of a step that does not train: the composed rollout, whichever kind it is."""
 
-from accelerate import PartialState
-from transformers import PreTrainedTokenizerBase
+from collections.abc import Callable
+from pathlib import Path
 
-from r1exp.errors import Refused
-from r1exp.rollout.settings import Generator, HfRollout, VllmColocate
+from accelerate import PartialState
+
+from r1exp.errors import StepFailed
+from r1exp.files import read_json
+from r1exp.launcher.server import served_name
+from r1exp.launcher.supervisor import STATE
+from r1exp.model.load import load_tokenizer
+from r1exp.rollout.settings import Endpoint, Generator, HfRollout, VllmColocate
 from r1exp.step.frozen import Step
 
 
-def generator_for(step: Step, tokenizer: PreTrainedTokenizerBase) -> Generator:
-    """Return the generator of a step's rollout on this rank; it loads what it needs."""
+def generator_for(step: Step, folder: Path) -> Generator:
+    """Return the generator of a step's rollout on this rank; it loads what it needs.
+
+    Args:
+        step: A step that generates and does not train.
+        folder: Its folder.
+    """
     rollout = step.config.rollout
+    if isinstance(rollout, Endpoint):
+        from r1exp.rollout.endpoint import EndpointGenerator
+
+        return EndpointGenerator(rollout)
+    tokenizer = load_tokenizer(step.model_path, step.config.model)
     if isinstance(rollout, HfRollout):
         from r1exp.model.load import load_policy
         from r1exp.rollout.hf import HfGenerator
@@ -21,4 +37,29 @@ def generator_for(step: Step, tokenizer: PreTrainedTokenizerBase) -> Generator:
         from r1exp.rollout.vllm import VllmGenerator
 
         return VllmGenerator(step.model_path, step.config.model, tokenizer, rollout, step.device)
-    raise Refused(f"rollout={rollout.kind} answers no prompts of stage={step.config.stage}; use rollout=hf")
+    from r1exp.rollout.server import ServerGenerator
+
+    if step.server is None:
+        raise StepFailed(
+            f"{folder / 'step.json'} names no server, and rollout=vllm_server has none without `r1exp` to start it; "
+            "start the step with r1exp, or use rollout=vllm_colocate"
+        )
+    return ServerGenerator(
+        step.server,
+        served_name(step.key),
+        tokenizer,
+        model_path=step.model_path,
+        revision=step.config.model.revision,
+        settings=rollout,
+        why_lost=_why_lost(folder),
+    )
+
+
+def _why_lost(folder: Path) -> Callable[[], str | None]:
+    """Return a function that says why the step's server will not come back; None while there is hope."""
+
+    def look() -> str | None:
+        state = read_json(folder / STATE)
+        return state["reason"] or "it was ended" if state["state"] in ("failed", "ended") else None
+
+    return look

@@ -18,7 +18,6 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from r1exp.files import whole_folder, write_json, write_text
-from r1exp.model.load import load_tokenizer
 from r1exp.model.scorer import open_reward_model
 from r1exp.prompt.answer import answer_or_last_number, same_answer
 from r1exp.prompt.chat import messages
@@ -44,12 +43,11 @@ def sample(step: Step, folder: Path) -> str | None:
     caps = [cap for cap in (stage.num_problems, most_problems(config)) if cap is not None]
     problems = config.dataset.load("train")[: min(caps, default=None)]
     rank, num_ranks = state.process_index, state.num_processes
-    tokenizer = load_tokenizer(step.model_path, config.model)
     sampling = Sampling(
         temperature=config.temperature, max_tokens=config.max_completion_length, seed=config.seed + rank
     )
     mine = problems[rank::num_ranks]
-    groups = generator_for(step, tokenizer).generate(
+    groups = generator_for(step, folder).generate(
         [messages(problem.prompt, config.prompt) for problem in mine], stage.samples, sampling
     )
     rows = [asdict(problem) | {"answers": []} for problem in mine]

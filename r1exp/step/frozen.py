@@ -29,6 +29,7 @@ class Step(Settings):
     world_size: PositiveInt  # ranks that must be there
     trainer_args: dict[str, Any]  # for the trainer's dataclass, complete but for output_dir
     model_path: Name  # hub id or folder the model is loaded from
+    server: Name | None = None  # base URL of the vLLM server that was started for it
 
     def write(self, folder: Path) -> None:
         """Write the step into its folder."""

@@ -1,0 +1,209 @@
+"""The client of an OpenAI-compatible endpoint, and that of our own server, against a process that speaks the protocol."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from r1exp.errors import Refused, StepFailed
+from r1exp.records import Completion, Message
+from r1exp.rollout import connection
+from r1exp.rollout.endpoint import EndpointGenerator, stream
+from r1exp.rollout.hf import HfGenerator
+from r1exp.rollout.server import ServerGenerator
+from r1exp.rollout.settings import Endpoint, HfRollout, Sampling, VllmServer
+
+SCRIPT = Path(__file__).parent / "openai_server.py"
+GREEDY = Sampling(temperature=0.0, max_tokens=8)
+SAMPLED = Sampling(temperature=0.7, top_p=0.9, top_k=5, max_tokens=8, seed=3)
+
+
+def prompts(*texts: str) -> list[list[Message]]:
+    return [[{"role": "user", "content": text}] for text in texts]
+
+
+def start(*arguments: str) -> tuple[subprocess.Popen[str], str]:
+    process = subprocess.Popen([sys.executable, SCRIPT, *arguments], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, f"http://127.0.0.1:{int(process.stdout.readline())}"
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[str]:
+    process, url = start()
+    yield url
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def server(shared: str) -> str:
+    """The server's URL, without /v1; nothing is in its log that this test did not ask."""
+    return shared
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "growing_pauses", lambda number: [0.0] * number)
+
+
+def endpoint(url: str, **changes: Any) -> Endpoint:
+    common = {
+        "kind": "endpoint", "url": f"{url}/v1", "model": "counter", "api_key_env": None, "timeout": 10.0, "concurrency": 4,
+        "retries": 2, "extra_body": {},
+    }  # fmt: skip
+    return Endpoint.model_validate(common | changes)
+
+
+def queue(url: str, *statuses: int) -> None:
+    httpx.post(f"{url}/next", json=list(statuses))
+
+
+def asked(url: str) -> list[dict[str, Any]]:
+    return list(httpx.get(f"{url}/log").json())
+
+
+def test_completions_come_in_the_order_of_the_prompts_with_their_lengths(server: str) -> None:
+    answers = EndpointGenerator(endpoint(server)).generate(prompts("three", "five", "one"), 2, GREEDY)
+    expected = [
+        Completion("four five", num_tokens=3),
+        Completion("", num_tokens=1),
+        Completion("two three four five", num_tokens=5),
+    ]
+    assert answers == [[completion] * 2 for completion in expected]
+
+
+def test_a_completion_that_runs_out_of_room_is_not_finished(server: str) -> None:
+    short = Sampling(temperature=0.0, max_tokens=2)
+    [[completion]] = EndpointGenerator(endpoint(server)).generate(prompts("one"), 1, short)
+    assert completion == Completion("two three", num_tokens=2, finished=False)
+
+
+def test_the_request_says_what_was_asked_for(server: str) -> None:
+    before = len(asked(server))
+    generator = EndpointGenerator(endpoint(server, extra_body={"min_p": 0.1, "max_tokens": 4, "top_k": None}))
+    generator.generate(prompts("one"), 2, SAMPLED)
+    first, second = asked(server)[before:]
+    seeds = {first.pop("seed"), second.pop("seed")}
+    assert seeds == {stream(3, 0), stream(3, 1)}
+    assert first == {
+        "model": "counter", "messages": [{"role": "user", "content": "one"}], "temperature": 0.7, "top_p": 0.9,
+        "max_tokens": 4, "min_p": 0.1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("status", [429, 500, 503, -1], ids=["busy", "broken", "down", "garbage"])
+def test_what_passes_is_tried_again(server: str, status: int) -> None:
+    queue(server, status, status)
+    [[completion]] = EndpointGenerator(endpoint(server)).generate(prompts("five"), 1, GREEDY)
+    assert completion.num_tokens == 1
+
+
+@pytest.mark.parametrize(
+    ("statuses", "changes", "sentence"),
+    [
+        pytest.param([503] * 3, {}, "503 trouble 503; tried 3 times", id="down for good"),
+        pytest.param([400], {}, "400 trouble 400", id="a request it does not take"),
+        pytest.param(
+            [], {"model": "gpt"}, "`gpt` does not exist.; check rollout.model=gpt", id="wrong model"
+        ),
+        pytest.param([-2], {"timeout": 0.5}, "no answer within 0.5 s; raise rollout.timeout", id="timeout"),
+    ],
+)
+def test_what_does_not_pass_fails_in_plain_words(
+    server: str, statuses: list[int], changes: dict[str, Any], sentence: str
+) -> None:
+    queue(server, *statuses)
+    with pytest.raises(StepFailed) as raised:
+        EndpointGenerator(endpoint(server, **changes)).generate(prompts("one"), 1, GREEDY)
+    assert sentence in str(raised.value)
+
+
+def test_an_endpoint_that_is_not_there_fails_in_plain_words() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(StepFailed, match=r"cannot be reached.*check that it runs"):
+        EndpointGenerator(endpoint(f"http://127.0.0.1:{port}")).generate(prompts("one"), 1, GREEDY)
+
+
+def test_the_key_comes_from_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    process, url = start("secret-of-this-test")
+    settings = endpoint(url, api_key_env="ENDPOINT_KEY")
+    try:
+        monkeypatch.delenv("ENDPOINT_KEY", raising=False)
+        with pytest.raises(Refused, match="export ENDPOINT_KEY="):
+            EndpointGenerator(settings)
+        monkeypatch.setenv("ENDPOINT_KEY", "wrong")
+        with pytest.raises(StepFailed, match="401 wrong key; export the right key as ENDPOINT_KEY"):
+            EndpointGenerator(settings).generate(prompts("one"), 1, GREEDY)
+        monkeypatch.setenv("ENDPOINT_KEY", "secret-of-this-test")
+        assert EndpointGenerator(settings).generate(prompts("five"), 1, GREEDY)
+        assert "secret-of-this-test" not in settings.model_dump_json()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def our_server(url: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path, **more: Any) -> ServerGenerator:
+    settings = VllmServer(
+        kind="vllm_server", num_devices=1, tensor_parallel_size=1, gpu_memory_utilization=0.9, max_model_length=None,
+        enforce_eager=False, cpu_kvcache_gib=1, host="127.0.0.1", port=None, start_timeout=5.0, restarts=0,
+        importance_correction=None,
+    )  # fmt: skip
+    return ServerGenerator(
+        url, "counter", tokenizer, model_path=str(tmp_path), revision=None, settings=settings, **more
+    )
+
+
+@pytest.mark.parametrize("max_tokens", [8, 2])
+def test_our_server_and_transformers_give_the_same_greedy_completions(
+    server: str,
+    counting_model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    max_tokens: int,
+) -> None:
+    sampling = Sampling(temperature=0.0, max_tokens=max_tokens)
+    questions = prompts("one two three", "five", "one")
+    hf = HfGenerator(counting_model, tokenizer, HfRollout(kind="hf", batch_size=8))
+    assert our_server(server, tokenizer, tmp_path).generate(questions, 2, sampling) == hf.generate(
+        questions, 2, sampling
+    )
+
+
+def test_our_server_is_asked_for_token_ids_with_every_parameter_stated(
+    server: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    before = len(asked(server))
+    (group,) = our_server(server, tokenizer, tmp_path).generate(prompts("one two"), 3, SAMPLED)
+    assert len(group) == 3
+    (body,) = asked(server)[before:]
+    assert body == {
+        "model": "counter", "prompt": [2, 3], "n": 3, "seed": stream(3, 0), "temperature": 0.7, "top_p": 0.9, "top_k": 5,
+        "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "max_tokens": 8,
+        "stop_token_ids": [1], "return_token_ids": True,
+    }  # fmt: skip
+
+
+def test_seeds_of_prompts_samples_and_runs_do_not_meet() -> None:
+    seeds = [stream(seed, number) for seed in (0, 1, 2) for number in range(1000)]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_a_server_that_is_lost_ends_the_waiting(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    lost = our_server("http://127.0.0.1:9", tokenizer, tmp_path, why_lost=lambda: "it was shot")
+    with pytest.raises(StepFailed, match="it was shot"):
+        lost.generate(prompts("one"), 1, GREEDY)
+
+
+def test_no_prompts_give_no_completions(
+    server: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    assert our_server(server, tokenizer, tmp_path).generate([], 3, GREEDY) == []
