@@ -163,6 +163,16 @@ class StepConfig(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _every_loss_has_a_weight(self) -> Self:
+        losses, weights = self.trainer.get("loss_type"), self.trainer.get("loss_weights")
+        if isinstance(self.algorithm, Dpo) and losses and weights and len(losses) != len(weights):
+            raise ValueError(
+                f"trainer.loss_weights={weights} does not fit trainer.loss_type={losses}: give each loss its weight, "
+                f"trainer.loss_weights={[1.0] * len(losses)}, say"
+            )
+        return self
+
     @property
     def capped_steps(self) -> int:
         """The optimiser steps of a training step, after the cap of `debug`."""

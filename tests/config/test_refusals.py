@@ -183,6 +183,16 @@ def test_an_ill_typed_value_is_refused(
             "log-probabilities",
             id="votes by confidence from a rollout that knows none",
         ),
+        pytest.param(
+            ["algorithm=dpo", "trainer.loss_type=[sigmoid]"],
+            "give each loss its weight",
+            id="a loss without a weight",
+        ),
+        pytest.param(
+            ["algorithm=dpo", "pipeline.steps.dpo.set.trainer.label_smoothing=0.1"],
+            "does nothing with",
+            id="label smoothing that no loss reads",
+        ),
         pytest.param(["--multi"], "no such option", id="an unknown flag"),
         pytest.param(["model=hf"], "model.path", id="a model without a path"),
         pytest.param(["model.path=/nowhere/at/all"], "no such folder", id="a model that is not there"),
