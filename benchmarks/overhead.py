@@ -1,99 +1,60 @@
 """How much slower is a GRPO step through r1exp than in a bare TRL script?
 
-Ten interleaved pairs of the same run (tests/algorithm/bare_grpo.py knows nothing of r1exp), one
-process, one thread. Compares the median step time that TRL itself logs, without the first step. Prints
-the ratio r1exp / bare with its 95 % interval over pairs. The bar is 1.03.
+    python benchmarks/overhead.py [--turns 30] [--steps-per-turn 2]
 
-    python benchmarks/overhead.py [pairs]
+The same run twice, in two processes of one thread that take turns (benchmarks/turns.py);
+tests/algorithm/bare_grpo.py knows nothing of r1exp. Prints the ratio r1exp / bare of a turn's processor
+time, callbacks, metrics and logging included, with its 95 % interval over pairs of neighbouring turns,
+and the ratio of wall times. The bar is 1.03.
 """
 
-import json
+import argparse
 import math
 import os
-import subprocess
-import sys
+import statistics
 import tempfile
 from pathlib import Path
-from statistics import median
 
-from r1exp.statistics.intervals import mean_interval
-from r1exp.step.frozen import read_step
+from turns import Runner, bare, bare_job, build_tiny_policy, freeze, ratio, through_r1exp, turns
 
-ROOT = Path(__file__).resolve().parents[1]
-SCRIPT = ROOT / "tests" / "algorithm" / "bare_grpo.py"
 WORDS = [
-    "stage=rl", "rewards=strict", "~rewards.format",
-    "model.rows_per_device.rl=64", "algorithm.prompts_per_step=8", "max_steps=12", "evaluation.before=false",
-    "evaluation.after=false", "tracking=none", "launcher.threads_per_process=1", "trainer.save_strategy=no",
+    "stage=rl", "rewards=strict", "~rewards.format", "model.path=policy", "model.rows_per_device.rl=64",
+    "algorithm.prompts_per_step=8", "max_steps=100000", "evaluation.before=false", "evaluation.after=false", "tracking=none",
+    "launcher.threads_per_process=1", "trainer.save_strategy=no",
 ]  # fmt: skip
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def ours(folder: Path, number: int) -> tuple[float, Path]:
-    """Return the median step time through r1exp, and the step's folder."""
-    words = [
-        *WORDS,
-        f"paths.run=run{number}",
-        f"paths.store=store{number}",
-    ]  # a store each: nothing is reused
-    command = [sys.executable, "-m", "r1exp", *words]
-    subprocess.run(command, cwd=folder, env=ENVIRONMENT, check=True, capture_output=True)
-    step = folder / f"run{number}" / "steps" / "01-grpo"
-    rows = [json.loads(line) for line in (step / "metrics.jsonl").read_text().splitlines()]
-    return median([row["step_time"] for row in rows if "step_time" in row][1:]), step
-
-
-def bare(folder: Path, number: int, step_folder: Path) -> float:
-    """Return the median step time of the bare script with the same arguments, model and rows."""
-    step = read_step(step_folder)
-    system = {"role": "system", "content": step.config.prompt.system}
-    problems = step.config.dataset.load("train")
-    rows = [
-        {"prompt": [system, {"role": "user", "content": problem.prompt}], "answer": problem.answer}
-        for problem in problems
-    ]
-    job = {
-        "reward": "strict",
-        "model": step.model_path,
-        "arguments": step.trainer_args,
-        "rows": rows,
-        "output": f"bare{number}",
-    }
-    (folder / "job.json").write_text(json.dumps(job))
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "job.json"],
-        cwd=folder,
-        env=ENVIRONMENT,
-        check=True,
-        capture_output=True,
-    )
-    return median(json.loads(done.stdout.splitlines()[-1])[1:])
-
-
-def main(num_pairs: int) -> None:
+def main() -> None:
     """Run the pairs and print the ratio."""
-    logs = []
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--turns", type=int, default=30, help="pairs of turns that are measured")
+    parser.add_argument("--steps-per-turn", type=int, default=2, help="optimiser steps")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _, reference = ours(folder, 0)  # warms the caches, and says what the bare script must do
-        for number in range(1, num_pairs + 1):
-            pair = {
-                "r1exp": lambda n=number: ours(folder, n)[0],
-                "bare": lambda n=number: bare(folder, n, reference),
-            }
-            order = ("r1exp", "bare") if number % 2 else ("bare", "r1exp")
-            seconds = {which: pair[which]() for which in order}
-            logs.append(math.log(seconds["r1exp"] / seconds["bare"]))
-            print(
-                f"pair {number}: r1exp {seconds['r1exp']:.4f} s, bare {seconds['bare']:.4f} s a step",
-                flush=True,
-            )
-    interval = mean_interval([[value] for value in logs])
-    low, high = math.exp(interval.low), math.exp(interval.high)
+        os.chdir(folder)
+        build_tiny_policy(folder / "policy")
+        place = folder / "step"
+        step = freeze(WORDS, place)
+        runners = {
+            "bare": Runner(
+                bare, (str(bare_job(step, folder, "strict")),), given.steps_per_turn, folder / "bare.txt"
+            ),
+            "r1exp": Runner(through_r1exp, (str(place),), given.steps_per_turn, place / "log.txt"),
+        }
+        rounds = turns(runners, given.turns)
+        for runner in runners.values():
+            runner.close()
+    for which in runners:
+        seconds = statistics.median(costs[which].processor for costs in rounds) / given.steps_per_turn
+        print(f"{which}: {seconds:.4f} s of processor time a step")
+    interval = ratio([costs["r1exp"].processor / costs["bare"].processor for costs in rounds])
+    wall = math.exp(statistics.mean(math.log(costs["r1exp"].wall / costs["bare"].wall) for costs in rounds))
     print(
-        f"r1exp / bare TRL: {math.exp(interval.value):.3f}, 95 % interval {low:.3f} to {high:.3f}, {num_pairs} pairs"
+        f"r1exp / bare TRL: {interval.value:.3f}, 95 % interval {interval.low:.3f} to {interval.high:.3f}, "
+        f"{len(rounds)} pairs; of wall times {wall:.3f}"
     )
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10)
+    main()

@@ -3,15 +3,20 @@
 P parameters, T trained parameters (all, or LoRA's r * (in + out) a matrix), W ranks, ZeRO stage z:
 
     weights      P * bytes of dtype + LoRA's T * 4    / W where z = 3
-    gradients    T * bytes of dtype                   / W where z >= 2
+    gradients    T * bytes of dtype                   / W where z >= 2; twice that where plain data
+                 parallelism keeps buckets beside them
     optimizer    AdamW, two moments: 2 * T * bytes    / W where z >= 1; ZeRO keeps them and a master
                  copy in float32: 12 * T              (arXiv:1910.02054, section 3.1)
     reference    P * bytes of dtype                   / W where z = 3; none with LoRA
-    kv_cache     2 * layers * key heads * head size * tokens * rows sampled at once * bytes
-    activations  what the backward pass needs (arXiv:2205.05198, section 4, for a gated MLP), the
-                 logits with their float32 copy and gradient, and autocast's copy of the weights
+    critic       weights and optimizer of a value model; its gradients and activations count with the others
+    sampling     keys and values of all rows, one layer of them twice over and once per query head, logits
+    activations  what the backward pass needs of each layer (arXiv:2205.05198, section 4, for a gated MLP
+                 and attention that keeps no scores), and TRL 1.16's tiled output matrix: one tile of
+                 4,096 tokens x 32,768 words, and float32 gradients of the matrix and of its inputs
 
-Sampling and the passes follow each other, so the peak holds the larger of kv_cache and activations.
+Sampling, the passes and the update follow each other. Gradients appear while activations go, so the peak
+holds the larger of the two; gradients of earlier rows of the same update stand beside both. Measured on
+a CPU, where this is at most 15 % off (tests/model/test_memory_peak.py).
 Not counted: the CUDA context (about 0.5 GB), buffers of NCCL, and what the allocator wastes.
 """
 
@@ -27,6 +32,8 @@ from r1exp.model.locate import locate
 from r1exp.model.settings import BYTES_PER_NUMBER, LoraSettings, ModelSettings, ModelShape
 
 _FLOAT32 = 4  # bytes
+_TILE_TOKENS, _TILE_WORDS = 4096, 32768  # of TRL 1.16's output matrix
+_CPU_TILES = 7.25  # float32 copies of a tile that the same takes without Triton
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +47,11 @@ class Load:
     logit_tokens: int  # tokens per row whose logits are kept: SFT all, RL those of the completion
     sampled_rows: int  # sequences sampled at once; 0: nobody samples here
     world_size: int = 1  # ranks
-    zero_stage: Literal[0, 1, 2, 3] = 0  # 0: plain data parallelism
+    zero_stage: int = 0  # 0: plain data parallelism
+    offload: bool = False  # ZeRO's optimiser states rest in the host's memory
+    accumulates: bool = False  # several passes make one update
+    critic: ModelShape | None = None  # PPO's value model; None: none, or a head on the policy's trunk
+    device: Literal["cpu", "cuda"] = "cuda"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +62,24 @@ class Memory:
     gradients: int
     optimizer: int
     reference: int
-    kv_cache: int
+    critic: int
+    sampling: int
     activations: int
+    last_layers: int  # at the end of the backward pass, beside all gradients
+    accumulates: bool
 
     @property
     def total(self) -> int:
-        """Return the peak: what always stays, and the larger of sampling and the passes."""
-        stays = self.weights + self.gradients + self.optimizer + self.reference
-        return stays + max(self.kv_cache, self.activations)
+        """Return the peak: what always stays, and the largest of sampling, the passes and their end."""
+        stays = self.weights + self.optimizer + self.reference + self.critic
+        passes = self.activations + (self.gradients if self.accumulates else 0)
+        return stays + max(self.sampling, passes, self.gradients + self.last_layers)
 
     def lines(self) -> list[str]:
         """Return the estimate as `plan` shows it."""
-        parts = (f"{name.replace('_', ' ')} {readable(getattr(self, name))}" for name in self.__slots__)
-        return [f"memory per device: about {readable(self.total)} ({', '.join(parts)})"]
+        names = ("weights", "optimizer", "reference", "critic", "gradients", "sampling", "activations")
+        parts = (f"{name} {readable(getattr(self, name))}" for name in names)
+        return [f"memory per device: about {readable(self.total)} ({', '.join(parts)}; not all at once)"]
 
 
 def memory_per_device(shape: ModelShape, model: ModelSettings, load: Load) -> Memory:
@@ -72,21 +88,27 @@ def memory_per_device(shape: ModelShape, model: ModelSettings, load: Load) -> Me
     num_parameters = count_parameters(shape)
     num_adapted = count_lora(shape, model.lora)
     num_trained = (num_adapted or num_parameters) if load.trains else 0
+    num_valued = _critic_parameters(load)
+    trained_width = _FLOAT32 if num_adapted else width
     has_master = load.zero_stage > 0 and not num_adapted
-    stage, ranks = load.zero_stage, load.world_size
+    moments = 0 if load.offload else 12 if has_master else 2 * trained_width
+    buckets = 2 if load.world_size > 1 and load.zero_stage == 0 else 1
 
     def shared(size: int, from_stage: int) -> int:
-        return -(-size // ranks) if stage >= from_stage else size
+        return -(-size // load.world_size) if load.zero_stage >= from_stage else size
 
     has_reference = load.keeps_reference and load.trains and not num_adapted
-    moments = 12 if has_master else 2 * (_FLOAT32 if num_adapted else width)
+    gradients = num_trained * trained_width + num_valued * width
     return Memory(
         weights=shared(num_parameters * width + num_adapted * _FLOAT32, 3),
-        gradients=shared(num_trained * (_FLOAT32 if num_adapted else width), 2),
+        gradients=shared(gradients * buckets, 2),
         optimizer=shared(num_trained * moments, 1),
         reference=shared(num_parameters * width, 3) if has_reference else 0,
-        kv_cache=_cache_bytes(shape, load.tokens, load.sampled_rows, width),
+        critic=shared(num_valued * width, 3) + shared(num_valued * moments, 1),
+        sampling=_sampling_bytes(shape, model, load),
         activations=_activation_bytes(shape, model, load) if load.trains else 0,
+        last_layers=_embedding(shape) * width if load.trains and not num_adapted else 0,
+        accumulates=load.accumulates or load.world_size > 1,
     )
 
 
@@ -175,28 +197,77 @@ def _linear_layers(shape: ModelShape) -> dict[str, tuple[int, int]]:
     }
 
 
-def _cache_bytes(shape: ModelShape, tokens: int, rows: int, width: int) -> int:
-    features = 2 * shape.num_key_value_heads * shape.features_per_head  # a key and a value
-    return shape.num_hidden_layers * features * tokens * rows * width
+def _embedding(shape: ModelShape) -> int:
+    return shape.vocab_size * shape.hidden_size
+
+
+def _critic_parameters(load: Load) -> int:
+    """Return the parameters of a value model: a trunk without output matrix, and a head of one number."""
+    if load.critic is None:
+        return 0
+    output = 0 if load.critic.tie_word_embeddings else _embedding(load.critic)
+    return count_parameters(load.critic) - output + load.critic.hidden_size + 1
+
+
+def _sampling_bytes(shape: ModelShape, model: ModelSettings, load: Load) -> int:
+    rows, width = load.sampled_rows, BYTES_PER_NUMBER[model.compute_dtype]
+    key_width = max(width, BYTES_PER_NUMBER[model.dtype])  # keys leave the rotation in the wider one
+    keys = shape.num_key_value_heads * shape.features_per_head
+    queries = shape.num_attention_heads * shape.features_per_head
+    layer = load.tokens * rows * keys * (key_width + width)
+    once = (
+        layer + 2 * load.tokens * rows * queries * width
+    )  # the layer that grows, and its copy for each query head
+    logits = 3 * rows * shape.vocab_size * _FLOAT32
+    copies = count_parameters(shape) * width if rows and model.compute_dtype != model.dtype else 0
+    return shape.num_hidden_layers * layer + once + logits + copies
 
 
 def _activation_bytes(shape: ModelShape, model: ModelSettings, load: Load) -> int:
+    """Return what the backward pass holds where it is most: at its start, in the output matrix, or in a layer."""
+    kept, layer = _trunk_bytes(shape, model, load)
+    head = _head_bytes(shape, model, load)
+    if load.critic is None:
+        return kept + max(head, layer)
+    critic, critic_layer = _trunk_bytes(load.critic, model, load)
+    critic_gradients = _critic_parameters(load) * BYTES_PER_NUMBER[model.dtype]
+    after_critic = 0 if load.accumulates else critic_gradients
+    return kept + max(critic + critic_layer, head + after_critic, layer + after_critic)
+
+
+def _trunk_bytes(shape: ModelShape, model: ModelSettings, load: Load) -> tuple[int, int]:
+    """Return what the layers keep for the backward pass, and what it computes again at a time."""
     width = BYTES_PER_NUMBER[model.compute_dtype]
+    is_mixed = model.compute_dtype != model.dtype
+    stream = max(width, BYTES_PER_NUMBER[model.dtype])  # of the residual sums
     hidden, inner = shape.hidden_size, shape.intermediate_size
     queries = shape.num_attention_heads * shape.features_per_head
-    keys = shape.num_key_value_heads * shape.features_per_head
-    # A layer keeps, for each token: inputs of its matrices and of the residual sums, queries and keys
-    # before and after rotation, the MLP's four products, and both norms' inputs in float32.
-    token = width * (6 * hidden + 3 * queries + 3 * keys + 4 * inner) + 2 * _FLOAT32 * hidden
+    # For each token: of a norm its input in float32 and the result before its weight; the inputs of the
+    # matrices (autocast keeps a copy for each of q, k, v, gate and up); queries, keys and values for every
+    # head, and the attention's result; gate, up, silu and their product.
+    norm = hidden * (_FLOAT32 + stream)
+    inputs = hidden * width * (5 if is_mixed else 2)
+    token = shape.num_norms_per_layer * norm + inputs + width * (4 * queries + 4 * inner)
     if model.attn_implementation == "eager":  # scores and probabilities of every pair of tokens
         token += shape.num_attention_heads * load.tokens * (width + _FLOAT32)
-    num_tokens = load.rows * load.tokens
-    if model.gradient_checkpointing:  # one layer in full, of the others their inputs
-        layers = num_tokens * (token + shape.num_hidden_layers * width * hidden)
     else:
-        layers = num_tokens * token * shape.num_hidden_layers
-    # The logits, their float32 copy, and the gradients of both.
-    logits = load.rows * load.logit_tokens * shape.vocab_size * 2 * (width + _FLOAT32)
-    is_mixed = model.compute_dtype != model.dtype
-    copies = count_parameters(shape) * width if is_mixed else 0
-    return layers + logits + copies
+        token += shape.num_attention_heads * _FLOAT32  # the logarithms of their sums
+    num_tokens = load.rows * load.tokens
+    last_norm = num_tokens * (norm + hidden * stream)
+    copies = (count_parameters(shape) - _embedding(shape)) * width if is_mixed else 0
+    if model.gradient_checkpointing:  # of the layers their inputs
+        return num_tokens * shape.num_hidden_layers * stream * hidden + last_norm, num_tokens * token + copies
+    return num_tokens * token * shape.num_hidden_layers + last_norm + copies, 0
+
+
+def _head_bytes(shape: ModelShape, model: ModelSettings, load: Load) -> int:
+    """Return what TRL's tiled output matrix takes beside the layers' activations."""
+    width, stored = BYTES_PER_NUMBER[model.compute_dtype], BYTES_PER_NUMBER[model.dtype]
+    scored = load.rows * (load.logit_tokens if load.device == "cuda" else load.tokens - 1)
+    tile_tokens = min(scored, _TILE_TOKENS)
+    tiles = tile_tokens * _TILE_WORDS * width
+    if load.device == "cpu":
+        tiles += int(_CPU_TILES * tile_tokens * min(shape.vocab_size, _TILE_WORDS) * _FLOAT32)
+    inputs = scored * shape.hidden_size * (stored + _FLOAT32)
+    trained = 0 if model.lora.r else _embedding(shape) * (_FLOAT32 + (stored if stored < _FLOAT32 else 0))
+    return tiles + inputs + trained

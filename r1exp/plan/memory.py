@@ -4,12 +4,17 @@ Lengths are estimated from characters, since a tokenizer may not be on this mach
 which is on the long side for English.
 """
 
+from dataclasses import replace
+
+from r1exp.algorithm.settings import Ppo
 from r1exp.dataset.base import Split
 from r1exp.model.memory import Load, memory_per_device, shape_of
+from r1exp.model.settings import ModelShape
 from r1exp.plan.batch import RlBatch
 from r1exp.plan.steps import PlannedStep
 from r1exp.prompt.chat import messages
 from r1exp.rollout.settings import HfRollout
+from r1exp.step.config import StepConfig
 from r1exp.step.settings import Sft
 
 _CHARACTERS_PER_TOKEN = 3
@@ -38,19 +43,42 @@ def _load(step: PlannedStep, prompt_tokens: int) -> Load:
     length = prompt_tokens + config.max_completion_length
     if step.batch is None:
         rows = config.rollout.batch_size if isinstance(config.rollout, HfRollout) else 0
-        return Load(False, False, 0, length, 0, rows)
+        return Load(False, False, 0, length, 0, rows, device=step.device)
+    load = Load(
+        trains=True,
+        keeps_reference=False,
+        rows=step.batch.rows_per_device,
+        tokens=length,
+        logit_tokens=length,
+        sampled_rows=0,
+        world_size=step.batch.world_size,
+        zero_stage=config.launcher.stage,
+        offload=getattr(config.launcher, "offload", False),
+        accumulates=step.batch.accumulation > 1,
+        device=step.device,
+    )
     if isinstance(config.stage, Sft):
         longest = min(length, int(config.trainer.get("max_length") or length))
-        return Load(True, False, step.batch.rows_per_device, longest, longest, 0, step.batch.world_size)
-    rows = step.batch.rows_per_device
+        return replace(load, tokens=longest, logit_tokens=longest)
     if not isinstance(step.batch, RlBatch):  # pairs: two rows each
-        return Load(True, bool(config.beta), 2 * rows, length, length, 0, step.batch.world_size)
+        return replace(load, keeps_reference=bool(config.beta), rows=2 * load.rows)
     assert config.online is not None
-    keeps_reference = bool(config.beta) or config.online.track_kl
-    sampled = rows * step.batch.steps_per_generation
-    return Load(
-        True, keeps_reference, rows, length, config.max_completion_length, sampled, step.batch.world_size
+    return replace(
+        load,
+        keeps_reference=bool(config.beta) or config.online.track_kl,
+        logit_tokens=config.max_completion_length,
+        sampled_rows=load.rows * step.batch.steps_per_generation,
+        critic=_critic_shape(config),
     )
+
+
+def _critic_shape(config: StepConfig) -> ModelShape | None:
+    """Return the sizes of PPO's value model; one that is not on this machine is taken to be the policy's size."""
+    if not isinstance(config.online, Ppo) or config.online.critic.kind != "separate":
+        return None
+    policy = shape_of(config.model)
+    path = config.online.critic.path
+    return policy if path is None else shape_of(config.model.model_copy(update={"path": path})) or policy
 
 
 def _longest_prompt(step: PlannedStep) -> int | None:

@@ -92,22 +92,54 @@ def test_peft_counts_the_same_adapters(targets: Any, read_model: ReadModel) -> N
 
 
 def test_the_parts_of_a_toy_are_those_worked_out_by_hand(read_model: ReadModel) -> None:
-    model = read_model("tiny")
-    memory = memory_per_device(TOY, model, LOAD)
+    memory = memory_per_device(TOY, read_model("tiny"), LOAD)
     assert memory.weights == memory.gradients == memory.reference == TOY_PARAMETERS * 4
     assert memory.optimizer == TOY_PARAMETERS * 8
-    assert (
-        memory.kv_cache == 1 * 2 * 1 * 1 * 4 * 6 * 4
-    )  # layers, key and value, heads, size, tokens, rows, bytes
-    layer = 4 * (6 * 2 + 3 * 2 + 3 * 1 + 4 * 3) + 2 * 4 * 2  # bytes per token
-    assert memory.activations == 3 * 4 * layer + 3 * 2 * 5 * 2 * (4 + 4)
-    assert memory.total == TOY_PARAMETERS * 20 + memory.activations
+    layer = 4 * 6 * 1 * (4 + 4)  # tokens, rows, one key head of size 1, a key and a value
+    per_query_head = 2 * 4 * 6 * 2 * 4
+    assert memory.sampling == layer + (layer + per_query_head) + 3 * 6 * 5 * 4  # logits: rows, words, bytes
+    norms, inputs, attention, mlp = (
+        2 * 2 * (4 + 4),
+        2 * 2 * 4,
+        4 * 2 * 4 + 2 * 4,
+        4 * 3 * 4,
+    )  # bytes per token
+    last_norm = 2 * (4 + 4 + 4)
+    tile, head = 6 * 32768 * 4, 6 * 2 * (4 + 4) + 5 * 2 * 4  # 3 rows with 2 tokens whose logits are needed
+    assert memory.activations == 12 * (norms + inputs + attention + mlp + last_norm) + tile + head
+    assert memory.last_layers == 5 * 2 * 4
+    assert memory.total == TOY_PARAMETERS * 16 + memory.activations
+
+
+def test_gradients_stand_beside_activations_only_where_passes_add_up(read_model: ReadModel) -> None:
+    once = memory_per_device(TOY, read_model("tiny"), LOAD)
+    summed = memory_per_device(TOY, read_model("tiny"), replace(LOAD, accumulates=True))
+    assert summed.total - once.total == TOY_PARAMETERS * 4
+
+
+def test_a_critic_brings_weights_moments_gradients_and_its_own_activations(read_model: ReadModel) -> None:
+    plain = memory_per_device(TOY, read_model("tiny"), LOAD)
+    memory = memory_per_device(TOY, read_model("tiny"), replace(LOAD, critic=TOY))
+    valued = TOY_PARAMETERS + 2 + 1  # and a head: weights and bias
+    assert memory.critic == valued * 4 * 3
+    assert memory.gradients - plain.gradients == valued * 4
+    # Its layers are done with when the output matrix begins, and their gradients are there.
+    assert memory.activations - plain.activations == valued * 4
+
+
+def test_on_a_cpu_tiles_have_float32_copies_and_every_position_is_scored(read_model: ReadModel) -> None:
+    cuda = memory_per_device(TOY, read_model("tiny"), LOAD).activations
+    cpu = memory_per_device(TOY, read_model("tiny"), replace(LOAD, device="cpu")).activations
+    more = 3 * 3 - 6  # positions
+    assert cpu - cuda == more * 32768 * 4 + int(7.25 * 9 * 5 * 4) + more * 2 * 8
 
 
 @pytest.mark.parametrize(
     ("stage", "expected"),
     [
-        pytest.param(0, {"weights": 4, "gradients": 4, "optimizer": 8, "reference": 4}, id="ddp"),
+        pytest.param(
+            0, {"weights": 4, "gradients": 8, "optimizer": 8, "reference": 4}, id="ddp"
+        ),  # and buckets
         pytest.param(1, {"weights": 4, "gradients": 4, "optimizer": 6, "reference": 4}, id="zero1"),
         pytest.param(2, {"weights": 4, "gradients": 2, "optimizer": 6, "reference": 4}, id="zero2"),
         pytest.param(3, {"weights": 2, "gradients": 2, "optimizer": 6, "reference": 2}, id="zero3"),
@@ -132,14 +164,23 @@ def test_adapters_need_no_reference_and_almost_no_optimizer(read_model: ReadMode
 
 def test_measuring_holds_weights_and_cache_only(read_model: ReadModel) -> None:
     memory = memory_per_device(TOY, read_model("tiny"), replace(LOAD, trains=False))
-    assert memory.total == TOY_PARAMETERS * 4 + memory.kv_cache
+    assert memory.total == TOY_PARAMETERS * 4 + memory.sampling
 
 
-def test_mixed_precision_halves_activations_and_copies_the_weights(read_model: ReadModel) -> None:
-    full = memory_per_device(TOY, read_model("tiny"), LOAD).activations
-    mixed = memory_per_device(TOY, read_model("tiny", compute_dtype="bfloat16"), LOAD).activations
-    norms, logits = 3 * 4 * 2 * 4 * 2, 3 * 2 * 5 * 2 * 4  # float32 in both
-    assert mixed == (full - norms - logits) // 2 + norms + logits + TOY_PARAMETERS * 2
+def test_mixed_precision_copies_the_weights_and_halves_what_is_not_a_norm(read_model: ReadModel) -> None:
+    memory = memory_per_device(TOY, read_model("tiny", compute_dtype="bfloat16"), LOAD)
+    norms, inputs, attention, mlp = 2 * 2 * (4 + 4), 5 * 2 * 2, 4 * 2 * 2 + 2 * 4, 4 * 3 * 2
+    last_norm = 2 * (4 + 4 + 4)
+    tile, head = 6 * 32768 * 2, 6 * 2 * (4 + 4) + 5 * 2 * 4
+    copies = (TOY_PARAMETERS - 5 * 2) * 2
+    assert memory.activations == 12 * (norms + inputs + attention + mlp + last_norm) + tile + head + copies
+
+
+def test_checkpointing_keeps_the_inputs_of_layers(read_model: ReadModel) -> None:
+    two = TOY.model_copy(update={"num_hidden_layers": 2})
+    full = memory_per_device(two, read_model("tiny"), LOAD).activations
+    saved = memory_per_device(two, read_model("tiny", gradient_checkpointing=True), LOAD).activations
+    assert full - saved == 2 * 12 * (136 - 2 * 4)  # 136 bytes a token and layer give way to the input
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,234 @@
+"""One training of benchmarks/gpu.py in a process of its own: through r1exp's trainers or bare TRL's.
+
+A job is {kind: r1exp | bare, algorithm: sft | grpo | ppo, model: folder, sizes: {...}}. Needs torch,
+transformers, trl, accelerate, datasets and peft; no other part of r1exp's dependencies. pydantic's core
+is compiled: where it cannot be had, a stand-in does, since every setting here is a constant.
+"""
+
+import gc
+import sys
+import time
+import types
+from pathlib import Path
+from typing import Any
+
+from turns import ROOT, Baton
+
+
+def need_no_pydantic() -> None:
+    """Put a stand-in for pydantic in place where it is not installed: classes of constants, not checked."""
+    try:
+        import pydantic  # noqa: F401
+    except ImportError:
+        pass
+    else:
+        return
+
+    class BaseModel:
+        def __init__(self, **values: Any) -> None:
+            for base in reversed(type(self).__mro__):
+                for name in vars(base).get("__annotations__", {}):
+                    if hasattr(base, name):
+                        vars(self)[name] = getattr(base, name)
+            vars(self).update(values)
+
+    module = types.ModuleType("pydantic")
+    vars(module).update(
+        BaseModel=BaseModel, ConfigDict=dict, ValidationError=ValueError,
+        AfterValidator=lambda function: function,
+        Field=lambda *args, default_factory=None, **kwargs: default_factory() if default_factory else None,
+        model_validator=lambda mode: lambda function: function,
+        **dict.fromkeys(("PositiveFloat", "NonNegativeFloat"), float),
+        **dict.fromkeys(("PositiveInt", "NonNegativeInt"), int),
+    )  # fmt: skip
+    sys.modules["pydantic"] = module
+
+
+class Watch:
+    """What a turn did, beside its time."""
+
+    def __init__(self, device: str) -> None:
+        import torch
+
+        self.torch = torch
+        self.device = device
+        self.profile: Any = None
+        self.num_turns = 0
+        self.reset()
+        self.peak = 0
+
+    def reset(self) -> None:
+        """Begin a turn."""
+        self.rollout_seconds = 0.0
+        self.rollout_tokens = 0
+        if self.device == "cuda":
+            self.torch.cuda.reset_peak_memory_stats()
+
+    def wait(self) -> None:
+        """Let the device finish what it was given."""
+        if self.device == "cuda":
+            self.torch.cuda.synchronize()
+
+    def report(self) -> dict[str, Any]:
+        """Return the figures of the turn that ends, and begin the next one."""
+        self.wait()
+        if self.device == "cuda":
+            self.peak = self.torch.cuda.max_memory_allocated()
+            reserved = self.torch.cuda.max_memory_reserved()
+        else:
+            reserved = None
+            self._cpu_peak()
+        figures = {
+            "rollout_seconds": self.rollout_seconds, "rollout_tokens": self.rollout_tokens, "peak": self.peak,
+            "reserved": reserved,
+        }  # fmt: skip
+        self.num_turns += 1
+        self.reset()
+        return figures
+
+    def watch_cpu(self) -> None:
+        """Follow every allocation of torch on the CPU from here on; slow, so for small shapes only."""
+        profiler = self.torch.profiler
+        self.profile = profiler.profile(activities=[profiler.ProfilerActivity.CPU], profile_memory=True)
+        self.profile.__enter__()
+
+    def _cpu_peak(self) -> None:
+        """Work out the peak of the third turn: by then the optimiser has its state, and memory repeats itself.
+
+        Weights that were mapped from a file were never allocated; what lives when the turn begins says how many.
+        """
+        if self.profile is None:
+            return
+        if self.num_turns == 2:
+            self.live, self.begun_ns = _live_bytes(self.torch), time.time_ns()
+        if self.num_turns == 3:
+            self.profile.__exit__(None, None, None)
+            events = [e for e in self.profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+            changes = sorted((event.start_ns(), event.nbytes()) for event in events)
+            before = sum(size for at, size in changes if at < self.begun_ns)
+            level, self.peak = self.live, self.live
+            for at, size in changes:
+                if at >= self.begun_ns:
+                    level += size
+                    self.peak = max(self.peak, level)
+            self.allocated, self.profile = before, None
+
+    def time_rollouts(self, trainer: Any) -> None:
+        """Measure sampling by itself."""
+        sample = trainer._generate_single_turn
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self.wait()
+            begun = time.perf_counter()
+            ids, logprobs = sample(*args, **kwargs)
+            self.wait()
+            self.rollout_seconds += time.perf_counter() - begun
+            self.rollout_tokens += sum(map(len, ids))
+            return ids, logprobs
+
+        trainer._generate_single_turn = timed
+
+
+def _live_bytes(torch: Any) -> int:
+    gc.collect()
+    tensors = [thing for thing in gc.get_objects() if isinstance(thing, torch.Tensor)]
+    tensors += [tensor.grad for tensor in tensors if tensor.is_leaf and tensor.grad is not None]
+    storages = {
+        t.untyped_storage().data_ptr(): t.untyped_storage().nbytes()
+        for t in tensors
+        if t.device.type == "cpu"
+    }
+    return sum(storages.values())
+
+
+def evenness(completion_ids: list[list[int]], **_: Any) -> list[float]:
+    """A reward that costs nothing and differs inside a group: the share of even tokens."""
+    return [sum(token % 2 == 0 for token in ids) / len(ids) for ids in completion_ids]
+
+
+def trainer_of(job: dict[str, Any], output: Path) -> Any:
+    """Build the trainer of a job."""
+    import torch
+    import trl
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    sizes = job["sizes"]
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(job["model"])
+    on_cuda = sizes["device"] == "cuda"
+    common = {
+        "output_dir": str(output), "max_steps": 1_000_000, "learning_rate": 1e-5, "lr_scheduler_type": "constant",
+        "per_device_train_batch_size": sizes["rows"], "bf16": sizes["compute_dtype"] == "bfloat16", "use_cpu": not on_cuda,
+        "gradient_checkpointing": sizes["gradient_checkpointing"], "report_to": "none", "logging_steps": 1, "disable_tqdm": True,
+        "save_strategy": "no", "seed": 1, "dataloader_pin_memory": on_cuda,
+    }  # fmt: skip
+    model = AutoModelForCausalLM.from_pretrained(
+        job["model"], dtype=getattr(torch, sizes["dtype"]), attn_implementation="sdpa"
+    )
+    given: dict[str, Any] = {"model": model, "processing_class": tokenizer}
+    if job["algorithm"] == "sft":
+        words = " ".join(f"t{n % 100 + 5}" for n in range(sizes["completion_tokens"] - 1))
+        rows = [{"prompt": prompt, "completion": f" {words}"} for prompt in prompts(sizes)]
+        given |= {"args": trl.SFTConfig(**common, max_length=None), "train_dataset": Dataset.from_list(rows)}
+        theirs = trl.SFTTrainer
+    else:
+        micro_batches = sizes["completions"] // sizes["rows"]
+        sampling = {
+            "num_generations": sizes["num_generations"], "max_completion_length": sizes["completion_tokens"],
+            "temperature": 1.0, "steps_per_generation": micro_batches, "beta": 0.005, "loss_type": "grpo",
+        }  # fmt: skip
+        if job["algorithm"] == "grpo":
+            sampling["gradient_accumulation_steps"] = micro_batches
+        rows = [{"prompt": prompt} for prompt in prompts(sizes)]
+        given |= {"reward_funcs": evenness, "train_dataset": Dataset.from_list(rows)}
+        theirs = trl.GRPOTrainer
+        if job["algorithm"] == "ppo":
+            return _ppo(job["model"], tokenizer, {**common, **sampling}, given)
+        given["args"] = trl.GRPOConfig(**common, **sampling)
+    if job["kind"] == "bare":
+        return theirs(**given)
+    from r1exp.algorithm import trainers
+
+    if job["algorithm"] == "sft":
+        return trainers.Sft(**given, last_checkpoint=lambda: None)
+    return trainers.Grpo(**given, kl=_fixed_beta(), last_checkpoint=lambda: None)
+
+
+def _fixed_beta() -> Any:
+    from r1exp.algorithm.kl_controller import KlController, KlSettings
+
+    return KlController(KlSettings(target=None, rate=0.1, limit=0.2), 0.005)
+
+
+def _ppo(path: str, tokenizer: Any, arguments: dict[str, Any], given: dict[str, Any]) -> Any:
+    from r1exp.algorithm.critic import separate_critic
+    from r1exp.algorithm.kl_control import TRACKED_ZERO
+    from r1exp.algorithm.ppo import Ppo, PpoConfig, PpoOptions
+
+    return Ppo(
+        **given, args=PpoConfig(**{**arguments, "beta": TRACKED_ZERO, "loss_type": "dapo"}), kl=_fixed_beta(),
+        last_checkpoint=lambda: None, critic=lambda policy: separate_critic(path, tokenizer, policy.dtype),
+        options=PpoOptions(
+            gamma=1.0, lam=0.95, value_coefficient=0.5, value_clip=0.2, whiten_advantages=True, critic_learning_rate=1e-5
+        ),
+    )  # fmt: skip
+
+
+def prompts(sizes: dict[str, Any], number: int = 256) -> list[str]:
+    """Return different prompts of equal length."""
+    length = sizes["prompt_tokens"]
+    return [" ".join(f"t{(row * 7 + place) % 100 + 5}" for place in range(length)) for row in range(number)]
+
+
+def train(job: dict[str, Any], folder: str, baton: Baton) -> None:
+    """Build the trainer of a job and train in turns."""
+    need_no_pydantic()
+    sys.path.insert(0, str(ROOT))
+    watch = Watch(job["sizes"]["device"])
+    if watch.device == "cpu":
+        watch.watch_cpu()
+    baton.report = watch.report
+    trainer = trainer_of(job, Path(folder))
+    if job["algorithm"] != "sft":
+        watch.time_rollouts(trainer)
+    trainer.train()
