@@ -12,6 +12,7 @@ from string import Template
 
 from r1exp.launcher.settings import Slurm
 
+JOB_VARIABLE = "R1EXP_JOB"  # set in a job of ours, and nowhere else
 _PORTS = 20_000, 10_000  # the first and the number of rendezvous ports, below what Linux hands out by itself
 _NAME_LENGTH = 60  # letters of a job's name
 
@@ -27,6 +28,7 @@ def job_text(settings: Slurm, name: str, workplace: Path, run: Path, templates: 
         templates: launchers/, with job.sbatch.
     """
     return Template((templates / "job.sbatch").read_text(encoding="utf-8")).substitute(
+        mark=JOB_VARIABLE,
         options="\n".join(f"#SBATCH {option}" for option in _options(settings, name)),
         workplace=shlex.quote(str(workplace)),
         setup="".join(f"{line}\n" for line in settings.setup),
@@ -97,8 +99,7 @@ def rendezvous() -> tuple[str, str]:
     The job's own process runs on the first node. The port follows from the job's id, so that two jobs on one
     node do not meet.
     """
-    job = os.environ.get("SLURM_JOB_ID")
-    if job is None:
+    if JOB_VARIABLE not in os.environ:  # SLURM's own are also set in an interactive allocation
         return "FIRST_NODE", "PORT_OF_JOB"
     first, number = _PORTS
-    return os.environ["SLURMD_NODENAME"], str(first + int(job) % number)
+    return os.environ["SLURMD_NODENAME"], str(first + int(os.environ["SLURM_JOB_ID"]) % number)

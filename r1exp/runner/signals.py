@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from r1exp.launcher.slurm import JOB_VARIABLE
 from r1exp.step.request import StopRequest, ask, withdraw
 
 _PATIENCE = 60.0  # seconds for the current optimiser step and the checkpoint
@@ -24,7 +25,7 @@ _PATIENCE = 60.0  # seconds for the current optimiser step and the checkpoint
 
 def in_job() -> bool:
     """Whether this process runs in a SLURM job of ours."""
-    return "R1EXP_JOB" in os.environ
+    return JOB_VARIABLE in os.environ
 
 
 class Listener:

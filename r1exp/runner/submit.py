@@ -61,6 +61,7 @@ def submit_run(plan: FrozenPlan, run: Path) -> int:
     assert settings is not None
     workplace = Path(plan.workplace)
     write_text(run / SCRIPT, job_text(settings, plan.name, workplace, run.resolve(), LAUNCHERS))
+    (run / "summary.json").unlink(missing_ok=True)  # of an earlier job
     number = slurm_client.submit(run / SCRIPT)
     write_text(run / _NOTE, JobNote(ids=(*earlier, number)).model_dump_json() + "\n")
     return number

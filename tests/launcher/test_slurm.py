@@ -112,6 +112,7 @@ def test_a_job_that_cannot_enter_its_folder_ends_before_it_writes_anywhere(tmp_p
 
 def test_one_task_a_node_starts_the_ranks_of_that_node(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "PYTHON")
+    monkeypatch.setenv("R1EXP_JOB", "1")
     monkeypatch.setenv("SLURM_JOB_ID", "70123")
     monkeypatch.setenv("SLURMD_NODENAME", "node7")
     settings = slurm(nodes=2, gpus_per_node=4, srun=("--label",), threads_per_process=3)
