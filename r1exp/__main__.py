@@ -21,6 +21,7 @@ r1exp: experiments in R1-style post-training, one command each.
   r1exp check overrides...         score gold and adversarial answers with the rewards, before they are paid
   r1exp sweep status DIR           what each run of a multirun (or one run) is doing: job, step, progress, reason
   r1exp sweep retry DIR            start again the runs that failed, were interrupted, or vanished
+  r1exp sweep report DIR           a table of its settings, best first, with intervals over the seeds
   r1exp doctor                     what is installed, what is missing for which feature
 
   r1exp                                       the quickstart: a tiny model on a CPU, minutes
@@ -91,23 +92,24 @@ def _dispatch(words: list[str]) -> ExitCode:
 
 
 def _sweep(words: list[str]) -> ExitCode:
-    """Look at a multirun, or start some of its runs again."""
+    """Look at a multirun, rank its runs, or start some of them again."""
+    from r1exp.report.sweep import sweep_report
     from r1exp.runner.sweep_status import newest_sweeps, sweep_retry, sweep_status
 
-    verbs = ("status", "retry")
+    verbs = ("status", "retry", "report")
     if not words or words[0] not in verbs:
         found = words[0] if words else "nothing"
         close = nearest(found, verbs)
         hint = f" Did you mean `r1exp sweep {close[0]}`?" if close else ""
         hint = " To start a sweep, type: r1exp -m overrides..." if "=" in found else hint
-        raise Refused(f"`r1exp sweep` takes status DIR or retry DIR, and found {found}.{hint}")
+        raise Refused(f"`r1exp sweep` takes status DIR, retry DIR or report DIR, and found {found}.{hint}")
     if len(words) != 2:
         raise Refused(
             f"`r1exp sweep {words[0]}` takes one folder, and found {len(words) - 1}.{newest_sweeps()}"
         )
     if words[0] == "retry":
         return sweep_retry(Path(words[1]))
-    _print(sweep_status(Path(words[1])))
+    _print(sweep_report(Path(words[1])) if words[0] == "report" else sweep_status(Path(words[1])))
     return ExitCode.DONE
 
 

@@ -28,6 +28,7 @@ from r1exp.plan.job import job_of
 from r1exp.plan.show import plan_text
 from r1exp.plan.steps import PlannedStep, planned_steps
 from r1exp.report.summary import headline
+from r1exp.report.sweep import sweep_report
 from r1exp.runner.start import perform, start_run
 from r1exp.runner.submit import refuse_job
 from r1exp.runner.sweep_status import SWEEP
@@ -169,6 +170,8 @@ def _sweep(words: Sequence[Word]) -> ExitCode:
     hydra.multirun("config", one_member, _for_sweeper(words), with_log_configuration=False)
     if any("job_id" in row for row in rows):
         _say(f"`r1exp sweep status {shlex.quote(str(folders[0].parent))}` says how they are")
+    elif any(code == ExitCode.DONE for code in codes):
+        _say(sweep_report(folders[0].parent))
     return max(codes, default=ExitCode.DONE)
 
 

@@ -1,0 +1,61 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r1exp.errors import Refused
+from r1exp.report.sweep import sweep_report
+
+
+def run(words: str, sampled: float, p_value: float = 0.01, **changes: Any) -> dict[str, Any]:
+    test = {"difference": sampled - 0.5, "low": sampled - 0.6, "high": sampled - 0.4, "p_value": p_value}
+    score = {"value": sampled, "n": 100, "low": sampled - 0.1, "high": sampled + 0.1}
+    return {
+        "name": "mine", "overrides": ["max_steps=5", *words.split()], "state": "done", "objective": sampled,
+        "pre_accuracy": {"sampled": score | {"value": 0.5}}, "post_accuracy": {"sampled": score},
+        "comparisons": {"post - pre": {"sampled": test}},
+    } | changes  # fmt: skip
+
+
+def written(folder: Path, runs: list[dict[str, Any]]) -> Path:
+    for number, summary in enumerate(runs):
+        (folder / str(number)).mkdir()
+        (folder / str(number) / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def cells(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line]
+
+
+def test_settings_are_ranked_with_intervals_over_their_seeds(tmp_path: Path) -> None:
+    runs = [
+        run("beta=0 seed=1", 0.60, 0.04), run("beta=0 seed=2", 0.62), run("beta=0 seed=3", 0.64),
+        run("beta=1 seed=1", 0.70), run("beta=1 seed=2", 0.71), run("beta=1 seed=3", 0.75),
+    ]  # fmt: skip
+    text = sweep_report(written(tmp_path, runs))
+    _, _, first, second = cells(text)
+    # Means 72 and 62; t(2 degrees of freedom) = 4.303, times the standard error of three seeds.
+    assert first[:3] == ["beta=1", "3", "72.0 [65.4, 78.6]"]
+    assert second[:5] == ["beta=0", "3", "62.0 [57.0, 67.0]", "+12.0 [+7.0, +17.0]", "0.04"]
+    assert second[-1] == "-10.0 [-12.5, -7.5]"  # of the same seeds: -10, -9, -11
+    assert "Every run: `max_steps=5`" in text
+    assert (tmp_path / "report.md").read_text() == text
+
+
+def test_a_single_run_keeps_its_interval_over_problems(tmp_path: Path) -> None:
+    text = sweep_report(written(tmp_path, [run("beta=0", 0.6), run("beta=1", 0.5)]))
+    assert cells(text)[2][2] == "60.0 [50.0, 70.0]"
+
+
+def test_runs_that_did_not_finish_are_left_out_and_counted(tmp_path: Path) -> None:
+    runs = [run("beta=0", 0.6), run("beta=1", 0.9, state="failed")]
+    text = sweep_report(written(tmp_path, runs))
+    assert "1 run is left out" in text
+    assert len(cells(text)) == 3
+
+
+def test_a_folder_without_finished_runs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="sweep status"):
+        sweep_report(tmp_path)
