@@ -131,7 +131,7 @@ class Ppo(Grpo):
             "old_per_token_logps" not in batch
         ):  # TRL saves this pass where one update follows; the values need it
             self._seen.clear()
-            batch["old_per_token_logps"] = self._score(batch)
+            batch["old_per_token_logps"] = self.policy_logps(batch)
         values_bt = self._seen[
             0
         ]  # of the first pass: where adapters are trained, the reference's comes second
@@ -148,20 +148,6 @@ class Ppo(Grpo):
         return batch | {
             "advantages": advantages_bt, "values": values_bt, "returns": returns_bt, "value_mask": mask_bt,
         }  # fmt: skip
-
-    def _score(self, batch: dict[str, Any]) -> Tensor:
-        """Return the policy's log-probabilities of the batch; the values are seen on the way."""
-        ids_bs = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
-        mask_bs = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-        with torch.no_grad():
-            logps_bt, _, _ = self._get_per_token_logps_and_entropies(
-                self.model,
-                ids_bs,
-                mask_bs,
-                batch["completion_ids"].size(1),
-                self.args.per_device_train_batch_size,
-            )
-        return logps_bt
 
     def _scores(self, num_rows: int) -> Tensor:
         """Return the weighted rewards of this rank's completions, (B,); NaN where nobody could score."""

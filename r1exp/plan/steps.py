@@ -20,6 +20,7 @@ from r1exp.plan.batch import batch_of
 from r1exp.plan.frozen import FrozenPlan, FrozenStep
 from r1exp.plan.references import PREFIX, resolved
 from r1exp.plan.trainer_args import trainer_args
+from r1exp.plan.vllm import refuse_vllm_where_it_cannot_work
 from r1exp.rewards.advice import members_that_need_logprobs
 from r1exp.step.config import STAGE_KNOBS, StepConfig, scientific
 from r1exp.step.settings import SAMPLES, Evaluate, Preferences
@@ -139,6 +140,7 @@ def _planned(index: int, rung: _Rung, source: str, keys: dict[str, str]) -> Plan
     model_key = _base_key(config.model) if source == BASE else keys[source]
     _refuse_what_needs_logprobs(config)
     device = device_of(config.launcher)
+    refuse_vllm_where_it_cannot_work(config, device)
     num_problems = None if rung.data_from else config.dataset.count("test" if _measures(rung) else "train")
     batch = batch_of(config, num_problems) if rung.stage.trains else None
     identity = resolved(scientific(config), lambda name: _key_of(name, keys, rung.name))

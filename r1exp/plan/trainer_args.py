@@ -7,6 +7,7 @@
 from typing import Any, Literal
 
 from r1exp.plan.batch import Batch, RlBatch
+from r1exp.plan.vllm import vllm_arguments
 from r1exp.step.config import StepConfig
 from r1exp.step.settings import Rl, Sft
 
@@ -39,5 +40,6 @@ def trainer_args(config: StepConfig, batch: Batch, device: Literal["cpu", "cuda"
             "temperature": config.temperature,
             "max_completion_length": config.max_completion_length,
             "remove_unused_columns": False,  # rewards read the other columns
+            **vllm_arguments(config),
         }
     return arguments

@@ -23,7 +23,9 @@ from r1exp.rewards.ranks import ALONE, Ranks, score_together
 
 RewardFunc = Callable[..., list[float | None]]
 
-LOGPROBS_COLUMN = "completion_logprobs"  # one list of natural logs a completion, if the rollout has it
+LOGPROBS_COLUMN = (
+    "completion_logprobs"  # one list of natural logs a completion, or null; if the rollout has it
+)
 _NOT_COLUMNS = {"prompts", "completions", "completion_ids", "environments", LOGPROBS_COLUMN}
 _NOT_COLUMNS |= {"trainer_state", "log_extra", "log_metric"}
 
@@ -92,16 +94,19 @@ def _rows(kwargs: Mapping[str, Any], num_rows: int) -> list[dict[str, Any]]:
 
 
 def _completions(
-    texts: Sequence[Any], token_ids: Sequence[Sequence[int]], logprobs: Sequence[Sequence[float]] | None
+    texts: Sequence[Any],
+    token_ids: Sequence[Sequence[int]],
+    logprobs: Sequence[Sequence[float] | None] | None,
 ) -> list[Completion]:
+    known = [None] * len(texts) if logprobs is None else logprobs
     return [
         TokenizedCompletion(
-            text=_text(texts[row]),
-            num_tokens=len(token_ids[row]),
-            logprobs=None if logprobs is None else tuple(logprobs[row]),
-            token_ids=tuple(token_ids[row]),
+            text=_text(text),
+            num_tokens=len(ids),
+            logprobs=None if logs is None else tuple(logs),
+            token_ids=tuple(ids),
         )
-        for row in range(len(texts))
+        for text, ids, logs in zip(texts, token_ids, known, strict=True)
     ]
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ from r1exp.algorithm.settings import Dpo as DpoSettings
 from r1exp.algorithm.settings import Grpo as GrpoSettings
 from r1exp.algorithm.settings import Ppo as PpoSettings
 from r1exp.errors import Refused, StepFailed
+from r1exp.launcher.command import free_port
 from r1exp.model.load import load_policy, load_tokenizer, peft_config
 from r1exp.model.scorer import open_reward_model
 from r1exp.prompt.chat import messages
 from r1exp.rewards.adapter import reward_funcs
 from r1exp.rewards.committee import Committee
 from r1exp.rewards.ranks import Ranks
+from r1exp.rollout.settings import VllmColocate
 from r1exp.stage.pairs import pair_row
 from r1exp.stage.training import train
 from r1exp.step.checkpoints import last_checkpoint
@@ -39,9 +42,20 @@ def rl(step: Step, folder: Path) -> str | None:
     build = dpo if isinstance(step.config.algorithm, DpoSettings) else online
 
     def make_trainer(output: Path, callbacks: list[TrainerCallback]) -> Trainer:
-        return build(step, output, tokenizer, callbacks, lambda: last_checkpoint(folder))
+        with _engine_of(step):
+            return build(step, output, tokenizer, callbacks, lambda: last_checkpoint(folder))
 
     return train(step, folder, tokenizer, make_trainer)
+
+
+def _engine_of(step: Step) -> AbstractContextManager[None]:
+    """Return the context in which TRL builds a vLLM engine as the step's rollout says."""
+    config = step.config
+    if config.online is None or not isinstance(config.rollout, VllmColocate):
+        return nullcontext()
+    from r1exp.rollout.vllm import colocated
+
+    return colocated(config.rollout, config.model, step.device, config.seed)
 
 
 LastCheckpoint = Callable[[], Path | None]
@@ -73,6 +87,8 @@ def online(
     }
     arguments = {**step.trainer_args, "output_dir": str(output), "reward_weights": committee.weights}
     arguments["beta"] = tracked(config.beta, algorithm.track_kl)
+    if step.server is not None:  # the port is where rank 0 meets the server to hand it weights
+        arguments |= {"vllm_server_base_url": step.server, "vllm_group_port": free_port()}
     if isinstance(algorithm, PpoSettings):
         return _ppo(algorithm, step, tokenizer, arguments, common)
     if isinstance(algorithm, GrpoSettings):

@@ -32,6 +32,9 @@ STOOD_ON = [
     RepeatSampler.__init__,
     add_fused_lm_head,  # what the critic's forward wraps
     VLLMGeneration._iter_named_params,  # what the critic is taken out of
+    VLLMGeneration._init_vllm,  # the engine that r1exp.rollout.vllm builds in its stead
+    VLLMGeneration.sync_weights,  # how its weights are written
+    VLLMGeneration.generate,  # what SamplerLogprobs listens to
 ]
 
 KNOWN: dict[str, str] = {
@@ -45,7 +48,10 @@ KNOWN: dict[str, str] = {
     "transformers.trainer.Trainer._run_epoch": "ebe374933064",
     "transformers.trainer.Trainer._save": "bf720120f407",
     "transformers.trainer.Trainer.create_optimizer": "daff86cde6cc",
+    "trl.generation.vllm_generation.VLLMGeneration._init_vllm": "0e584002e0f6",
     "trl.generation.vllm_generation.VLLMGeneration._iter_named_params": "baab615d5c7b",
+    "trl.generation.vllm_generation.VLLMGeneration.generate": "2d2ac2be5b13",
+    "trl.generation.vllm_generation.VLLMGeneration.sync_weights": "63d669fb3230",
     "trl.trainer.dpo_trainer.DPOTrainer.__init__": "632f447c71dc",
     "trl.trainer.dpo_trainer.DPOTrainer._save_checkpoint": "b6ee0a370c26",
     "trl.trainer.dpo_trainer.DPOTrainer.compute_loss": "c453890e84be",
@@ -67,6 +73,8 @@ KNOWN: dict[str, str] = {
     "trl.trainer.reward_trainer.RewardTrainer.compute_loss": "ec4fad890ecf",
     "trl.trainer.reward_trainer.RewardTrainer.training_step": "bba41f264647",
     "trl.trainer.rloo_trainer.RLOOTrainer.__init__": "127fcebf344f",
+    "trl.trainer.rloo_trainer.RLOOTrainer._calculate_rewards": "81ef76d93756",
+    "trl.trainer.rloo_trainer.RLOOTrainer._generate_and_score_completions": "93ebbf5e70d3",
     "trl.trainer.rloo_trainer.RLOOTrainer._get_train_sampler": "36497afb4d31",
     "trl.trainer.rloo_trainer.RLOOTrainer._prepare_inputs": "f824e7fb0714",
     "trl.trainer.rloo_trainer.RLOOTrainer._save_checkpoint": "b6ee0a370c26",
