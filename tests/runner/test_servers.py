@@ -13,15 +13,17 @@ import httpx
 import psutil
 import pytest
 
+from r1exp.__main__ import main
 from r1exp.config.compose import session
 from r1exp.config.experiment import experiment_from
 from r1exp.errors import StepFailed
 from r1exp.files import read_json
-from r1exp.launcher.supervisor import STATE
+from r1exp.launcher.supervisor import STATE, own_address
 from r1exp.rollout.settings import HfRollout, VllmServer
 from r1exp.runner.servers import serving
 from r1exp.step.config import StepConfig
 from r1exp.step.frozen import Step
+from r1exp.step.status import read_status
 
 HERE = Path(__file__).parent
 MakeStep = Callable[..., Step]
@@ -189,6 +191,49 @@ def test_nothing_is_left_ten_seconds_after_the_run_was_killed(
     run.send_signal(number)
     run.wait()
     assert seconds_until_gone(tmp_path) <= 10.0
+
+
+SRUN = """#!/usr/bin/env python3
+import os, sys
+words = sys.argv[1:]
+while words[0].startswith("--"):
+    words = words[1:]
+os.execvp(words[0], words)
+"""
+
+
+def test_a_server_with_a_node_of_its_own_runs_under_srun_and_is_reached_by_that_nodes_address(
+    served_step: MakeStep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "srun").write_text(SRUN)
+    (tmp_path / "bin" / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    with session():
+        slurm = ["stage=evaluate", "rollout=vllm_server", "launcher=slurm", "launcher.server_nodes=1"]
+        launcher = experiment_from(slurm).steps[0].config.launcher
+    step = served_step()
+    config = step.config.model_copy(update={"launcher": launcher})
+    with serving(step.model_copy(update={"config": config}), tmp_path) as server:
+        assert server is not None
+        assert answers(server.url)
+        assert server.url.startswith(f"http://{own_address()}:")
+
+
+def test_a_run_whose_server_cannot_start_fails_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(HERE / "fake_vllm")
+    words = ["stage=evaluate", "rollout=vllm_server", "launcher.device=cpu", "tracking=none", "paths.run=run"]
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert main([*words, f"rollout.port={port}"]) == 3
+    status = read_status(tmp_path / "run" / "steps" / "01-evaluate")
+    assert status is not None
+    assert (status.state, status.artifact) == ("failed", None)
+    assert f"port {port} of 127.0.0.1 is taken by another program" in (status.reason or "")
+    assert f"port {port} of 127.0.0.1 is taken" in capsys.readouterr().err
 
 
 def answers(url: str) -> bool:
