@@ -5,10 +5,17 @@ from importlib.util import find_spec
 
 from r1exp.errors import Refused
 from r1exp.launcher.command import Device, Launch
-from r1exp.launcher.server import ServerLaunch, served_name, server_launch, split_devices, visible_devices
+from r1exp.launcher.server import (
+    ServerLaunch,
+    Weights,
+    served_name,
+    server_launch,
+    split_devices,
+    visible_devices,
+)
 from r1exp.launcher.settings import Slurm
 from r1exp.launcher.slurm import on_server_node, python_of
-from r1exp.rollout.settings import VllmServer
+from r1exp.rollout.settings import VllmColocate, VllmServer
 from r1exp.step.config import StepConfig
 from r1exp.step.settings import Evaluate, Sample
 
@@ -48,14 +55,16 @@ def refuse_server_that_cannot_work(config: StepConfig, device: Device) -> None:
 
 
 def refuse_without_vllm(config: StepConfig) -> None:
-    """Refuse to start a server on a machine without vLLM.
+    """Refuse to start a server, or vLLM in the training process, on a machine without vLLM.
 
     Raises:
         Refused: with how to get it.
     """
-    if server_of(config) is not None and not has_own_node(config) and find_spec("vllm") is None:
+    served = server_of(config) is not None and not has_own_node(config)
+    colocated = isinstance(config.rollout, VllmColocate) and not isinstance(config.launcher, Slurm)
+    if (served or colocated) and find_spec("vllm") is None:
         raise Refused(
-            "rollout=vllm_server needs vLLM, which is not installed here: `r1exp doctor` says how to get it; "
+            f"rollout={config.rollout.kind} needs vLLM, which is not installed here: `r1exp doctor` says how to get it; "
             "or use rollout=hf"
         )
 
@@ -96,13 +105,16 @@ def planned_server(config: StepConfig, *, model: str, key: str, device: Device) 
     devices: tuple[str, ...] = ()  # on a node of its own: all that it sees there
     if device == "cuda" and not has_own_node(config):
         _, devices = _devices(config, settings)
-    return server_launch(
-        settings,
+    weights = Weights(
         model=model,
         revision=config.model.revision if model == config.model.path else None,
         dtype=config.model.compute_dtype,
         name=served_name(key),
-        device=device,
+    )
+    return server_launch(
+        settings,
+        weights,
+        device,
         trains=config.online is not None,
         threads=config.launcher.threads_per_process,
         devices=devices,

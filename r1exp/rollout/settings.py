@@ -29,6 +29,7 @@ class Rollout(Settings):
     kind: str
 
     trains: ClassVar[bool] = True  # can generate for RL: it is given the policy's newest weights
+    hands_logprobs: ClassVar[bool] = False  # rewards see the sampler's log-probability of each token
     aside: ClassVar[frozenset[str]] = frozenset()  # settings that do not decide which completions come
 
 
@@ -71,6 +72,7 @@ class VllmColocate(_Vllm):
     kind: Literal["vllm_colocate"]
     sleep: bool  # the engine gives its memory back while the trainer updates; CUDA only
 
+    hands_logprobs = True
     aside = _Vllm.aside | {"sleep"}
 
 

@@ -62,6 +62,7 @@ def _engine(
         seed: Added to it: the number of this engine among those of other ranks.
         arguments: What TRL, or the generator below, decides.
     """
+    _say_who_this_rank_is()
     if device == "cpu":
         _keep_weights_live()
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # the threads are the trainer's too
@@ -104,7 +105,6 @@ class VllmGenerator:
     ) -> None:
         self.tokenizer = tokenizer
         self._end_ids = _end_ids(path, model.revision, tokenizer)
-        _say_who_this_rank_is()
         self._sharing = _sharing_ranks(settings.tensor_parallel_size)
         self._engine = _engine(
             settings,
@@ -175,11 +175,11 @@ class VllmGenerator:
 
 def _say_who_this_rank_is() -> None:
     """Set what vLLM's executor for outside launchers reads, where accelerate started one process without it."""
-    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
-    if "MASTER_PORT" not in os.environ:
-        alone["MASTER_PORT"] = str(get_open_port())
-    for name, value in alone.items():
-        os.environ.setdefault(name, value)
+    for name, alone in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1")):
+        os.environ.setdefault(name, alone)
+    if not torch.distributed.is_initialized():
+        # accelerate 1.15 says 29500 to every single process, and two on one machine would fight for it.
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(get_open_port())}
 
 
 def _sharing_ranks(size: int) -> torch.distributed.ProcessGroup | None:

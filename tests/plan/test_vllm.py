@@ -75,3 +75,16 @@ def test_a_nucleus_is_allowed_without_the_correction(compose_line: Callable[...,
 def test_what_the_rollout_owns_is_not_typed_as_the_trainers(compose_line: Callable[..., Experiment]) -> None:
     with pytest.raises(Refused, match=r"set rollout\.gpu_memory_utilization"):
         compose_line(RL, VLLM, "+trainer.vllm_gpu_memory_utilization=0.5")
+
+
+def test_votes_may_be_weighed_by_confidence_where_vllm_hands_log_probabilities(
+    compose_line: Callable[..., Experiment],
+) -> None:
+    words = (
+        "rewards=vote_partial",
+        "rewards.vote_partial.scope=group",
+        "rewards.vote_partial.confidence=true",
+    )
+    assert planned_steps(compose_line(RL, VLLM, *words))
+    with pytest.raises(Refused, match="rollout=vllm_colocate"):
+        planned_steps(compose_line(RL, *words))
