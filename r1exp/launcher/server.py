@@ -53,8 +53,7 @@ class ServerLaunch:
     environment: dict[str, str]  # added to the supervisor's own
     host: str | None  # None: the private address of whichever node it runs on
     port: int | None  # None: a free one
-    restarts: int
-    name: str  # what the model is called there
+    restarts: int  # starts after the first
 
     def text(self) -> str:
         """Return the command as a person would type it."""
@@ -68,14 +67,21 @@ class ServerLaunch:
         return Spec(self.arguments, self.environment, self.host, self.port, self.restarts)
 
 
+@dataclass(frozen=True)
+class Weights:
+    """What a server serves."""
+
+    model: str  # folder or hub id
+    revision: str | None  # of a hub id; None: its main branch
+    dtype: str  # what it computes in
+    name: str  # what to call it: a client that finds another name talks to another server
+
+
 def server_launch(
     settings: VllmServer,
-    *,
-    model: str,
-    revision: str | None,
-    dtype: str,
-    name: str,
+    weights: Weights,
     device: Device,
+    *,
     trains: bool,
     threads: int | None = None,
     devices: Sequence[str] = (),
@@ -85,59 +91,56 @@ def server_launch(
 
     Args:
         settings: The rollout.
-        model: Folder or hub id of the weights.
-        revision: Of a hub id; None: its main branch.
-        dtype: What it computes in.
-        name: What to call the model: a client that finds another name talks to another server.
+        weights: What it serves.
         device: cpu or cuda.
         trains: The policy is trained, so that the server takes new weights over NCCL.
         threads: OpenMP's on a CPU; None: as many as cores.
         devices: CUDA devices for it alone; empty: what the machine it runs on shows it.
         asked_from_afar: Other nodes ask it, so that it listens on whichever address its node has.
     """
-    arguments = [
+    environment = {"HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_NO_USAGE_STATS": "1"}
+    if device == "cpu":
+        environment["VLLM_CPU_KVCACHE_SPACE"] = str(settings.cpu_kvcache_gib)
+        environment["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # other processes have their places on the cores
+        if threads is not None:
+            environment["OMP_NUM_THREADS"] = str(threads)
+    if devices:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
+    if trains:
+        environment["VLLM_SERVER_DEV_MODE"] = "1"
+    # A server that died while the policy trains has lost its weights and its place in the NCCL group.
+    return ServerLaunch(
+        arguments=tuple(_arguments(settings, weights, device, trains)),
+        environment=environment,
+        host=None if asked_from_afar else settings.host,
+        port=settings.port,
+        restarts=0 if trains else settings.restarts,
+    )
+
+
+def _arguments(settings: VllmServer, weights: Weights, device: Device, trains: bool) -> list[str]:
+    """Return the words behind `python`."""
+    words = [
         "-m", "vllm.entrypoints.openai.api_server",
-        "--model", model, "--served-model-name", name, "--dtype", dtype,
+        "--model", weights.model, "--served-model-name", weights.name, "--dtype", weights.dtype,
         "--generation-config", "vllm",  # not the model's own: every request states all it wants
         "--logprobs-mode", "processed_logprobs",
         "--tensor-parallel-size", str(settings.tensor_parallel_size),
         "--data-parallel-size", str(settings.num_copies),
         "--disable-uvicorn-access-log",
     ]  # fmt: skip
-    environment = {"HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_NO_USAGE_STATS": "1"}
-    if revision is not None:
-        arguments += ["--revision", revision, "--tokenizer-revision", revision]
+    if weights.revision is not None:
+        words += ["--revision", weights.revision, "--tokenizer-revision", weights.revision]
     if settings.max_model_length is not None:
-        arguments += ["--max-model-len", str(settings.max_model_length)]
+        words += ["--max-model-len", str(settings.max_model_length)]
     if settings.enforce_eager or device == "cpu":
-        arguments.append("--enforce-eager")
-    if device == "cpu":
-        environment["VLLM_CPU_KVCACHE_SPACE"] = str(settings.cpu_kvcache_gib)
-        environment["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # other processes have their places on the cores
-        if threads is not None:
-            environment["OMP_NUM_THREADS"] = str(threads)
-    else:
-        arguments += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
-    if devices:
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
+        words.append("--enforce-eager")
+    if device == "cuda":
+        words += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
     if trains:
-        environment["VLLM_SERVER_DEV_MODE"] = "1"
-        arguments += [
-            "--weight-transfer-config",
-            '{"backend": "nccl"}',
-            "--max-logprobs",
-            "-1",
-            "--enable-scale-out",
-        ]
-    # A server that died while the policy trains has lost its weights and its place in the NCCL group.
-    return ServerLaunch(
-        arguments=tuple(arguments),
-        environment=environment,
-        host=None if asked_from_afar else settings.host,
-        port=settings.port,
-        restarts=0 if trains else settings.restarts,
-        name=name,
-    )
+        words += ["--weight-transfer-config", '{"backend": "nccl"}', "--max-logprobs", "-1"]
+        words.append("--enable-scale-out")
+    return words
 
 
 def served_name(key: str) -> str:

@@ -17,10 +17,9 @@ import psutil
 
 from r1exp.errors import StepFailed
 from r1exp.files import read_json
-from r1exp.launcher.server import ServerLaunch, last_lines, why_it_died
+from r1exp.launcher.server import ServerLaunch, last_lines, served_name, why_it_died
 from r1exp.launcher.supervisor import LOG, STATE
 from r1exp.plan.server import has_own_node, planned_server, server_of, supervisor_command
-from r1exp.step.config import StepConfig
 from r1exp.step.frozen import Step
 
 _POLL = 0.5  # seconds between looks
@@ -33,10 +32,11 @@ _TOP = 2  # log-probabilities a position in the probe
 class Server:
     """A server and its supervisor, as the run sees them."""
 
-    def __init__(self, launch: ServerLaunch, folder: Path, config: StepConfig, start_timeout: float) -> None:
+    def __init__(self, launch: ServerLaunch, folder: Path, step: Step, start_timeout: float) -> None:
         self._folder = folder
         self._launch = launch
-        self._is_here = not has_own_node(config)
+        self._name = served_name(step.key)
+        self._is_here = not has_own_node(step.config)
         self._start_timeout = start_timeout
         self._starts = 1  # as far as has been told
         self._since = time.monotonic()  # of the start that is under way
@@ -45,7 +45,7 @@ class Server:
         self._family: list[psutil.Process] = []  # below the supervisor
         (folder / STATE).unlink(missing_ok=True)
         self._log_begins = (folder / LOG).stat().st_size if (folder / LOG).exists() else 0
-        command = supervisor_command(config, sys.executable)
+        command = supervisor_command(step.config, sys.executable)
         with (folder / LOG).open("ab") as log:
             self._supervisor = subprocess.Popen(
                 [*command, "-m", "r1exp.launcher.supervisor", str(folder.resolve())],
@@ -80,7 +80,7 @@ class Server:
                 last_line = time.monotonic()
                 _say(f"vLLM server: starting, {spent:.0f} s\n")
             time.sleep(_POLL)
-        check_server(self.url, self._launch.name, dtype, self._log())
+        check_server(self.url, self._name, dtype, self._log())
         ready = f"vLLM server: ready on {self.url} after {time.monotonic() - self._since:.0f} s\n"
         _say(f"\r{ready}" if is_terminal else ready)
 
@@ -174,7 +174,7 @@ def serving(step: Step, folder: Path) -> Iterator[Server | None]:
     if settings is None or launch is None:
         yield None
         return
-    server = Server(launch, folder, step.config, settings.start_timeout)
+    server = Server(launch, folder, step, settings.start_timeout)
     try:
         server.await_ready(step.config.model.compute_dtype)
         yield server

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from r1exp.errors import Refused
-from r1exp.launcher.server import server_launch, split_devices, visible_devices, why_it_died
+from r1exp.launcher.server import Weights, server_launch, split_devices, visible_devices, why_it_died
 from r1exp.rollout.settings import VllmServer
 
 
@@ -19,12 +19,13 @@ def server(**changes: Any) -> VllmServer:
     return VllmServer.model_validate(values | changes)
 
 
-COMMON: dict[str, Any] = {"revision": None, "dtype": "float32", "name": "r1exp-12ab"}
+def weights(model: str = "m", revision: str | None = None, dtype: str = "float32") -> Weights:
+    return Weights(model, revision, dtype, "r1exp-12ab")
 
 
 @pytest.mark.parametrize("model", ["/runs/a b/it's $HOME/ü中", "Qwen/Qwen2.5-0.5B"])
 def test_a_server_that_measures_on_a_cpu(model: str) -> None:
-    launch = server_launch(server(), model=model, device="cpu", trains=False, threads=1, **COMMON)
+    launch = server_launch(server(), weights(model), "cpu", trains=False, threads=1)
     assert launch.arguments == (
         "-m", "vllm.entrypoints.openai.api_server", "--model", model, "--served-model-name", "r1exp-12ab",
         "--dtype", "float32", "--generation-config", "vllm", "--logprobs-mode", "processed_logprobs",
@@ -39,10 +40,8 @@ def test_a_server_that_measures_on_a_cpu(model: str) -> None:
 
 def test_a_server_for_training_has_what_trl_asks_for_and_devices_of_its_own() -> None:
     settings = server(num_devices=4, tensor_parallel_size=2, max_model_length=1024, port=8000)
-    launch = server_launch(
-        settings, model="m", device="cuda", trains=True, devices=("4", "5", "6", "7"),
-        **(COMMON | {"dtype": "bfloat16", "revision": "v1"}),
-    )  # fmt: skip
+    served = weights(revision="v1", dtype="bfloat16")
+    launch = server_launch(settings, served, "cuda", trains=True, devices=("4", "5", "6", "7"))
     assert launch.arguments == (
         "-m", "vllm.entrypoints.openai.api_server", "--model", "m", "--served-model-name", "r1exp-12ab",
         "--dtype", "bfloat16", "--generation-config", "vllm", "--logprobs-mode", "processed_logprobs",
@@ -58,14 +57,14 @@ def test_a_server_for_training_has_what_trl_asks_for_and_devices_of_its_own() ->
 
 
 def test_a_server_that_other_nodes_ask_listens_on_its_nodes_address() -> None:
-    launch = server_launch(server(), model="m", device="cpu", trains=False, asked_from_afar=True, **COMMON)
+    launch = server_launch(server(), weights(), "cpu", trains=False, asked_from_afar=True)
     assert launch.host is None
     assert launch.text().endswith("--host NODE_ADDRESS --port FREE_PORT")
 
 
 def test_what_is_shown_can_be_typed() -> None:
     settings = server(port=8000)
-    text = server_launch(settings, model="it's here", device="cuda", trains=True, **COMMON).text()
+    text = server_launch(settings, weights("it's here"), "cuda", trains=True).text()
     assert f" VLLM_SERVER_DEV_MODE=1 {sys.executable} -m vllm" in text
     assert "--model 'it'\"'\"'s here'" in text
     assert '--weight-transfer-config \'{"backend": "nccl"}\'' in text
