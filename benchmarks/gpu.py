@@ -23,6 +23,7 @@ Exit code 1 where a GPU's peak is more than 15 % off the estimate.
 import argparse
 import json
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -150,7 +151,9 @@ def measure(
     def start(kind: str, algorithm: str) -> Runner:
         job = {"kind": kind, "algorithm": algorithm, "model": str(folder / "model"), "sizes": asdict(sizes)}
         place = folder / f"{kind}-{algorithm}"
-        return Runner(train, (job, str(place)), steps[algorithm], place.with_suffix(".log"))
+        return Runner(
+            train, (job, str(place)), steps[algorithm], place.with_suffix(".log"), sizes.device == "cuda"
+        )
 
     found: dict[str, Any] = {}
     deadlines = [until - (until - time.monotonic()) * left for left in (0.8, 0.4, 0.0)]  # SFT takes little
@@ -195,22 +198,24 @@ def figures_of(
     }
 
 
-def hardware(device: str) -> dict[str, Any]:
+def git(*words: str) -> str:
+    """Return what git says of this tree; nothing where there is no git or no repository."""
+    if shutil.which("git") is None:
+        return ""
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def hardware(device: str, commit: str | None) -> dict[str, Any]:
     """Return what the figures were measured on."""
     import torch
     import transformers
     import trl
 
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    changed = subprocess.run(
-        ["git", "status", "--porcelain", "-uno"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
     name = torch.cuda.get_device_name() if device == "cuda" else f"CPU ({platform.machine()})"
     return {
-        "device": name, "is_gpu": device == "cuda", "commit": commit.stdout.strip() or "unknown",
-        "changed_since_commit": bool(changed.stdout.strip()), "python": platform.python_version(),
+        "device": name, "is_gpu": device == "cuda", "commit": commit or git("rev-parse", "HEAD") or "unknown",
+        "changed_since_commit": bool(git("status", "--porcelain", "-uno")), "python": platform.python_version(),
         "torch": torch.__version__, "transformers": transformers.__version__, "trl": trl.__version__,
         "cuda": torch.version.cuda, "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip
@@ -254,6 +259,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path())
     parser.add_argument("--seconds", type=float, default=420.0, help="after which no turn begins")
     parser.add_argument("--turns", type=int, default=12, help="measured turns at most, of each pair")
+    parser.add_argument("--commit", help="what is measured, where git is not on the machine")
     parser.add_argument("--weights", choices=["bfloat16", "float32"], help="dtype of the weights")
     parser.add_argument("--compute", choices=["bfloat16", "float32"], help="dtype of the passes")
     parser.add_argument("--gradient-checkpointing", action="store_true")
@@ -277,7 +283,7 @@ def main() -> int:
         sizes, dtype=given.weights or sizes.dtype, compute_dtype=given.compute or sizes.compute_dtype,
         gradient_checkpointing=given.gradient_checkpointing, rows=given.rows or sizes.rows,
     )  # fmt: skip
-    where = hardware(given.device)
+    where = hardware(given.device, given.commit)
     peak = next((number for name, number in PEAK_TFLOPS.items() if name in where["device"]), None)
     with tempfile.TemporaryDirectory() as folder:
         build_model(shape, sizes.dtype, Path(folder, "model"))

@@ -32,14 +32,18 @@ def need_no_pydantic() -> None:
                         vars(self)[name] = getattr(base, name)
             vars(self).update(values)
 
+    def stand_in(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return (
+            int if name[0].isupper() else lambda *args, **kwargs: lambda function: function
+        )  # type, decorator
+
     module = types.ModuleType("pydantic")
     vars(module).update(
-        BaseModel=BaseModel, ConfigDict=dict, ValidationError=ValueError,
+        BaseModel=BaseModel, ConfigDict=dict, ValidationError=ValueError, __getattr__=stand_in,
         AfterValidator=lambda function: function,
         Field=lambda *args, default_factory=None, **kwargs: default_factory() if default_factory else None,
-        model_validator=lambda mode: lambda function: function,
-        **dict.fromkeys(("PositiveFloat", "NonNegativeFloat"), float),
-        **dict.fromkeys(("PositiveInt", "NonNegativeInt"), int),
     )  # fmt: skip
     sys.modules["pydantic"] = module
 

@@ -3,8 +3,8 @@
 A `Runner` is a training in a process of its own that stands still until it is given a turn of some
 optimiser steps, and says what they took: data, sampling, rewards, updates and logging. Two runners
 never compute at once. Each has one thread, so that its processor time is the wall time it would take
-on a core of its own; on a machine that others use the first is the steadier. Processes are forked from
-one that has loaded the libraries.
+on a core of its own; on a machine that others use the first is the steadier. Without a GPU processes
+are forked from one that has loaded the libraries; CUDA wants fresh ones.
 """
 
 import json
@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
+os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+os.environ |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}  # nothing here asks the network
 FORKED = multiprocessing.get_context("forkserver")
 FORKED.set_forkserver_preload(
     ["torch", "datasets", "peft", "trl.trainer.sft_trainer", "trl.trainer.grpo_trainer"]
@@ -84,12 +85,16 @@ class Runner:
         arguments: What it is given, before the baton.
         steps_per_turn: Optimiser steps.
         log: File for its output.
+        on_cuda: Whether it computes on a GPU.
     """
 
-    def __init__(self, work: Work, arguments: tuple[Any, ...], steps_per_turn: int, log: Path) -> None:
+    def __init__(
+        self, work: Work, arguments: tuple[Any, ...], steps_per_turn: int, log: Path, on_cuda: bool = False
+    ) -> None:
         self._log = log
-        self._connection, theirs = FORKED.Pipe()
-        self._process = FORKED.Process(target=_child, args=(work, arguments, theirs, steps_per_turn, log))
+        context: Any = multiprocessing.get_context("spawn") if on_cuda else FORKED
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_child, args=(work, arguments, theirs, steps_per_turn, log))
         self._process.start()
         theirs.close()
         self._next()  # it has loaded everything and waits
