@@ -11,9 +11,9 @@ import hashlib
 from collections.abc import Container
 from itertools import chain, count
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import NonNegativeInt, PositiveInt, model_validator
+from pydantic import NonNegativeInt, PositiveInt
 
 from r1exp.dataset.base import Dataset, Split
 from r1exp.dataset.rows import fingerprint_of_file, read_json_lines, text_in
@@ -27,7 +27,7 @@ class Jsonl(Dataset):
     """Problems from JSON lines; columns that no setting names are kept for the rewards."""
 
     kind: Literal["jsonl"]
-    path: str | None  # the file to train on; must be given
+    path: Name | None  # the file to train on; in a ladder null: the data of the step it takes them from
     test_path: str | None  # the file to test on; null: questions of `path` are held out instead
     num_test: NonNegativeInt  # questions held out where test_path is null
     question: Name  # column
@@ -35,12 +35,6 @@ class Jsonl(Dataset):
     solution: Name | None  # column: the worked reasoning, where a row has one; null: there is none
     limit: PositiveInt | None  # training problems, the first ones; null: all
     test_limit: PositiveInt | None  # test problems, the first ones; null: all
-
-    @model_validator(mode="after")
-    def _path_is_given(self) -> Self:
-        if not self.path:
-            raise ValueError("dataset=jsonl needs a file of problems; add dataset.path=FILE.jsonl")
-        return self
 
     def load(self, split: Split) -> list[Problem]:
         """Return the first `limit` problems of a split; raise Refused naming the file and line at fault."""
@@ -56,14 +50,22 @@ class Jsonl(Dataset):
 
     def fingerprint(self) -> str:
         """Return a hash of the settings and of the files' bytes, wherever they lie."""
-        settings = self.model_dump()
+        settings = self.model_dump() | {"path": self._given()}
         for name in ("path", "test_path"):
             if settings[name]:
                 settings[name] = fingerprint_of_file(_path(settings[name]))
         return hash_of(settings)
 
+    def _given(self) -> str:
+        if self.path is None:
+            raise Refused(
+                "dataset=jsonl needs a file of problems: add dataset.path=FILE.jsonl, or use pipeline=filtered_grpo, whose "
+                "problems an earlier step chooses"
+            )
+        return self.path
+
     def _two_files(self) -> tuple[list[Problem], list[Problem]]:
-        train, test = self._read(str(self.path)), self._read(str(self.test_path))
+        train, test = self._read(self._given()), self._read(str(self.test_path))
         shared = {problem.prompt for problem in train} & {problem.prompt for problem in test}
         if shared:
             raise Refused(
@@ -73,7 +75,7 @@ class Jsonl(Dataset):
         return train, test
 
     def _one_file(self) -> tuple[list[Problem], list[Problem]]:
-        problems = self._read(str(self.path))
+        problems = self._read(self._given())
         questions = sorted({problem.prompt for problem in problems}, key=_sha256)
         if self.num_test >= len(questions):
             raise Refused(

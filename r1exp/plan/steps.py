@@ -78,7 +78,7 @@ def _with_evaluations(experiment: Experiment) -> list[_Rung]:
         source = step.model_from or model
         label = labels[step.name]
         makes_policy = step.stage.makes == "model"
-        measured = _measured_on(step.config, experiment.top) if makes_policy else None
+        measured = _measured_on(step, experiment.top) if makes_policy else None
         is_first = not any(rung.stage.makes == "model" for rung in rungs)
         if measured is not None and is_first and measured.evaluation.before:
             rungs.append(_evaluation(step, measured, source, f"pre_{label}"))
@@ -90,9 +90,10 @@ def _with_evaluations(experiment: Experiment) -> list[_Rung]:
     return rungs
 
 
-def _measured_on(config: StepConfig, top: StepConfig) -> StepConfig | None:
-    """Return what a step's policy is measured with: its own data or, where they have no answers, the run's."""
-    if config.dataset.has_answers:
+def _measured_on(step: LadderStep, top: StepConfig) -> StepConfig | None:
+    """Return what a step's policy is measured with: its own data or, where an earlier step made them, the run's."""
+    config = step.config
+    if config.dataset.has_answers and step.data_from is None:
         return config
     if not top.dataset.has_answers:
         return None
@@ -197,10 +198,10 @@ def _reading_from(config: StepConfig, source: str) -> StepConfig:
 
 def _refuse_what_needs_logprobs(config: StepConfig) -> None:
     members = members_that_need_logprobs(config.rewards or {})
-    if members:
+    if members and not config.rollout.hands_logprobs:
         raise Refused(
             f"rewards.{members[0]} weighs votes by log-probabilities, which rollout={config.rollout.kind} does not hand "
-            f"to rewards; set rewards.{members[0]}.confidence=false"
+            f"to rewards; set rewards.{members[0]}.confidence=false, or use rollout=vllm_colocate"
         )
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from r1exp.dataset.jsonl import Jsonl
 from r1exp.errors import Refused
@@ -145,6 +144,8 @@ def test_nothing_held_out_means_nothing_to_measure(file: Path) -> None:
         data.load("test")
 
 
-def test_a_path_must_be_given() -> None:
-    with pytest.raises(ValidationError, match=r"add dataset\.path=FILE\.jsonl"):
-        jsonl(None)
+def test_a_path_must_be_given_unless_an_earlier_step_makes_the_data() -> None:
+    nothing = jsonl(None)
+    for read in (nothing.fingerprint, lambda: nothing.load("train")):
+        with pytest.raises(Refused, match=r"add dataset\.path=FILE\.jsonl"):
+            read()
