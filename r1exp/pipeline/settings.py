@@ -1,9 +1,9 @@
 """What a ladder is made of.
 
-    focus: grpo
+    focus: rl
     steps:
       sft:  {use: {stage: sft}, set: {max_steps: 300}}
-      grpo: {use: {stage: rl, algorithm: grpo}}
+      rl:   {use: {stage: rl, algorithm: grpo}}
 
 Each step is a command line that could have been typed: `use` holds its group choices and `set` its values.
 """

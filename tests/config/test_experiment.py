@@ -19,6 +19,7 @@ NEEDS = {  # what an option cannot do without
     "pipeline=none": ["stage=sft"],
     "rewards=reward_model": ["rewards.preference.model=someone/scorer"],
     "rewards=judge": JUDGE,
+    "rollout=endpoint": ["stage=evaluate", "rollout.model=someone/teacher"],
 }
 OPTIONS = sorted(
     f"{path.parent.name}={path.stem}" for path in [*CONF.glob("*/*.yaml"), *SWEEPS.glob("*.yaml")]
@@ -40,10 +41,10 @@ def test_every_yaml_opens_with_purpose_source_and_a_line_to_try(path: Path) -> N
 
 def test_training_words_reach_the_focus_step_and_run_words_all(compose_line: Compose) -> None:
     experiment = compose_line("beta=0.25", "max_steps=7", "seed=9", "rewards=strict")
-    sft, grpo = (step.config for step in experiment.steps)
+    sft, rl = (step.config for step in experiment.steps)
     assert (sft.beta, sft.max_steps, sft.seed, sft.rewards) == (None, 150, 9, None)
-    assert (grpo.beta, grpo.max_steps, grpo.seed) == (0.25, 7, 9)
-    assert grpo.rewards is not None and list(grpo.rewards) == ["strict", "format"]
+    assert (rl.beta, rl.max_steps, rl.seed) == (0.25, 7, 9)
+    assert rl.rewards is not None and list(rl.rewards) == ["strict", "format"]
 
 
 def test_a_word_for_one_step_wins_over_everything(compose_line: Compose) -> None:
@@ -73,8 +74,8 @@ def test_experiments_compose_over_each_other(compose_line: Compose) -> None:
 
 
 def test_an_experiment_over_a_ladder_sets_its_steps(compose_line: Compose) -> None:
-    sft, grpo = (step.config for step in compose_line("experiment=qwen2.5_gsm8k").steps)
-    assert (sft.max_steps, grpo.max_steps, sft.evaluation.temperature) == (116, 230, 0.7)
+    sft, rl = (step.config for step in compose_line("experiment=qwen2.5_gsm8k").steps)
+    assert (sft.max_steps, rl.max_steps, sft.evaluation.temperature) == (116, 230, 0.7)
 
 
 def test_a_sweep_file_reaches_every_step_of_a_member(compose_line: Compose) -> None:
@@ -97,7 +98,7 @@ def test_what_is_measured_stands_between_what_is_trained(compose_line: Compose) 
     names = [step.label for step in planned_steps(compose_line())]
     assert names == ["pre_sft", "sft", "post_sft", "grpo", "post_grpo"]
     silent = compose_line("evaluation.before=false", "evaluation.after=false")
-    assert [step.name for step in planned_steps(silent)] == ["sft", "grpo"]
+    assert [step.name for step in planned_steps(silent)] == ["sft", "rl"]
 
 
 def test_the_key_of_a_step_follows_what_decides_its_result(compose_line: Compose) -> None:
@@ -108,9 +109,9 @@ def test_the_key_of_a_step_follows_what_decides_its_result(compose_line: Compose
     assert keys("tracking=none", "name=other", "health=off", "launcher.threads_per_process=1") == plain
     other_beta = keys("beta=0.1")
     changed = {name for name in plain if plain[name] != other_beta[name]}
-    assert changed == {"grpo", "evaluate-post-grpo"}
+    assert changed == {"rl", "evaluate-post-grpo"}
     assert not set(keys("seed=2").values()) & set(plain.values())
     assert set(keys("evaluation=fast").items()) & set(plain.items()) == {
         ("sft", plain["sft"]),
-        ("grpo", plain["grpo"]),
+        ("rl", plain["rl"]),
     }

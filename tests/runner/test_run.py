@@ -54,7 +54,7 @@ def test_the_summary_holds_three_accuracies_with_intervals(run: Path) -> None:
     assert summary["state"] == "done"
     assert [entry["state"] for entry in summary["steps"].values()] == ["done"] * 5
     assert all(entry["seconds"] > 0 for entry in summary["steps"].values())
-    groups = summary["steps"]["grpo"]["groups"]
+    groups = summary["steps"]["rl"]["groups"]
     assert groups["total"] == 2 * 4  # steps x prompts
     assert 0 <= groups["with_signal"] <= groups["total"]
     assert "groups carried signal" in (run / "report.md").read_text()
@@ -65,11 +65,11 @@ def test_the_model_of_every_training_step_loads_and_its_tokenizer_gives_the_same
     text = "Tom has 3 apples. <think>1+2=3</think> 你好 🙂"
     ids = {
         tuple(AutoTokenizer.from_pretrained(run / "steps" / step / "artifact")(text)["input_ids"])
-        for step in ("02-sft", "04-grpo")
+        for step in ("02-sft", "04-rl")
     }
     assert len(ids) == 1
     assert (
-        AutoModelForCausalLM.from_pretrained(run / "steps" / "04-grpo" / "artifact").num_parameters()
+        AutoModelForCausalLM.from_pretrained(run / "steps" / "04-rl" / "artifact").num_parameters()
         > 500_000
     )
 
@@ -77,7 +77,7 @@ def test_the_model_of_every_training_step_loads_and_its_tokenizer_gives_the_same
 @pytest.mark.slow
 def test_the_rows_of_rl_carry_the_promised_metrics_also_at_beta_zero(run: Path) -> None:
     rows = [
-        json.loads(line) for line in (run / "steps" / "04-grpo" / "metrics.jsonl").read_text().splitlines()
+        json.loads(line) for line in (run / "steps" / "04-rl" / "metrics.jsonl").read_text().splitlines()
     ]
     first = next(row for row in rows if "reward" in row)
     for key in (
@@ -97,7 +97,7 @@ def test_wandb_has_every_row_one_group_and_the_accuracies(
     assert sorted(header.job_type for header in headers) == ["evaluate"] * 3 + ["rl", "run", "sft"]
     keys = {
         item.key or "/".join(item.nested_key)
-        for record in everything[run / "steps" / "04-grpo"]
+        for record in everything[run / "steps" / "04-rl"]
         for item in record.history.item
     }
     assert {
