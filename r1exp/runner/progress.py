@@ -4,6 +4,7 @@ The parent draws it from the step's metrics.jsonl, so that it is the same wherev
 """
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -31,7 +32,7 @@ class Progress:
         """
         self._title, self._metrics, self._num_steps = title, metrics, num_steps
         self._stream = sys.stderr if stream is None else stream
-        self._offset = 0
+        self._file, self._offset = 0, 0  # inode, and how far it has been read
         self._row: dict[str, Any] = {}
         self._last_line = self._begun = time.monotonic()
         self._bar = (
@@ -64,6 +65,9 @@ class Progress:
         if not self._metrics.exists():
             return []
         with self._metrics.open("rb") as file:
+            written = os.fstat(file.fileno()).st_ino
+            if written != self._file:  # another file by that name: a resumed step has dropped rows
+                self._file, self._offset = written, 0
             file.seek(self._offset)
             text = file.read()
         whole = text[: text.rfind(b"\n") + 1]

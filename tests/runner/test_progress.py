@@ -1,0 +1,20 @@
+"""What a person sees of a step, from the rows it writes."""
+
+import io
+from pathlib import Path
+
+from r1exp.runner.progress import Progress
+from r1exp.tracking.metrics import MetricsFile
+
+
+def test_a_resumed_step_that_drops_rows_is_followed_from_what_is_left(tmp_path: Path) -> None:
+    """The reader stood in the middle of a line of the new file, and the run broke off."""
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    for step in (1, 2, 3):
+        metrics.append({"step": step, "loss": 1.0 / step})
+    progress = Progress("sft", tmp_path / "metrics.jsonl", 9, io.StringIO())
+    progress.follow()
+    metrics.forget_after(1)
+    metrics.append({"step": 2, "loss": 0.123456789})
+    progress.follow()
+    assert (progress._row["step"], progress._row["loss"]) == (2, 0.123456789)
