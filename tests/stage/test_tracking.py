@@ -1,0 +1,47 @@
+"""A step that goes on from a checkpoint goes on with the same W&B run."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from wandb.proto.wandb_internal_pb2 import Record
+
+from r1exp.errors import Interrupted
+from r1exp.model.tiny import build_tiny
+from r1exp.stage.run import run_stage
+from r1exp.step.frozen import Step
+from r1exp.step.request import StopRequest, ask
+
+WORDS = [
+    "stage=sft", "max_steps=3", "stage.rows_per_step=4", "dataset.num_train=40", "tracking.mode=offline",
+    "trainer.logging_steps=1",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_step_that_was_interrupted_goes_on_under_the_same_wandb_id_in_another_run_too(
+    frozen: Callable[..., Step], wandb_records: Callable[[Path], list[Record]], tmp_path: Path
+) -> None:
+    step = frozen(*WORDS, model=str(tmp_path / "model"))
+    build_tiny(step.config.model, tmp_path / "model")
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    ask(first, StopRequest(state="interrupted", reason="by the test"))  # found after the first update
+    with pytest.raises(Interrupted):
+        run_stage(step, first)
+    shutil.copytree(first / "checkpoints", second / "checkpoints")  # as the step store does
+    status = run_stage(step.model_copy(update={"run_id": "another"}), second)
+    told = [(record.run.run_id, record.run.run_group) for folder in (first, second) for record in wandb_records(folder)
+            if record.HasField("run")]  # fmt: skip
+    assert len({identity for identity, _ in told}) == 1
+    assert told[0] == (status.tracking_id, "run")
+    steps = [logged_steps(wandb_records(folder)) for folder in (first, second)]
+    assert steps[0] == {1}
+    assert 1 not in steps[1]
+    assert {2, 3} <= steps[1]
+
+
+def logged_steps(records: list[Record]) -> set[int]:
+    """Return the optimiser steps of the history rows."""
+    return {record.history.step.num for record in records if record.HasField("history")}
