@@ -34,6 +34,7 @@ class SamplerLogprobs(Trainer):
             self._listen_to_vllm()
 
     def _listen_to_vllm(self) -> None:
+        self.vllm_generation.logprobs = 0  # the drawn token's alone; RLOO asks for none
         theirs = self.vllm_generation.generate
 
         def generate(*args: Any, **kwargs: Any) -> Any:

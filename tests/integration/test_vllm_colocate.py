@@ -1,0 +1,71 @@
+"""Whole runs with rollout=vllm_colocate: an engine that starts, follows the policy, measures, and is caught when stale."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r1exp.algorithm.sampler import GAP
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed; type: make vllm"),
+]
+STALE = Path(__file__).with_name("stale")
+WORDS = (
+    "stage=rl", "rollout=vllm_colocate", "tracking=none", "launcher.threads_per_process=1", "algorithm.prompts_per_step=8",
+    "max_completion_length=24", "evaluation.before=false", "evaluation.num_problems=16", "paths.run=run",
+)  # fmt: skip
+
+
+def r1exp(folder: Path, *words: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the words in a folder, with `path` before all other places that Python imports from."""
+    paths = [str(path)] if path else []
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])}
+    return subprocess.run(
+        [sys.executable, "-m", "r1exp", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        env=environment,
+    )
+
+
+def rows(step: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (step / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_run_trains_and_measures_with_live_weights(tmp_path: Path) -> None:
+    done = r1exp(tmp_path, *WORDS, "max_steps=6", "learning_rate=3e-3", "trainer.warmup_steps=0")
+    assert done.returncode == 0, done.stderr[-3000:]
+    training, measuring = sorted((tmp_path / "run" / "steps").iterdir())
+    gaps = [row[GAP] for row in rows(training) if GAP in row]
+    assert len(gaps) == 6
+    assert max(gaps) < 0.005
+    scores = json.loads((measuring / "artifact" / "scores.json").read_text(encoding="utf-8"))
+    assert scores
+
+
+def test_stale_weights_stop_the_run_and_say_why(tmp_path: Path) -> None:
+    done = r1exp(
+        tmp_path,
+        *WORDS,
+        "max_steps=30",
+        "learning_rate=1e-2",
+        "trainer.warmup_steps=0",
+        "evaluation.after=false",
+        path=STALE,
+    )
+    assert done.returncode == 4, done.stderr[-3000:]
+    (training,) = (tmp_path / "run" / "steps").iterdir()
+    status = json.loads((training / "status.json").read_text(encoding="utf-8"))
+    assert status["state"] == "stopped"
+    assert status["reason"].startswith("stale_rollouts")
+    assert "the sampler does not have the trainer's weights" in status["reason"]
+    assert max(row["step"] for row in rows(training)) < 30
