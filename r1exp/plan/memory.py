@@ -8,12 +8,13 @@ from dataclasses import replace
 
 from r1exp.algorithm.settings import Ppo
 from r1exp.dataset.base import Split
+from r1exp.launcher.command import Device
 from r1exp.model.memory import Load, memory_per_device, shape_of
 from r1exp.model.settings import ModelShape
 from r1exp.plan.batch import RlBatch
 from r1exp.plan.steps import PlannedStep
 from r1exp.prompt.chat import messages
-from r1exp.rollout.settings import HfRollout
+from r1exp.rollout.settings import HfRollout, VllmColocate
 from r1exp.step.config import StepConfig
 from r1exp.step.settings import Sft
 
@@ -35,7 +36,18 @@ def memory_lines(step: PlannedStep) -> list[str]:
         lines.append(
             f"on a CPU the {config.launcher.num_processes} ranks share one memory: it is taken as often"
         )
+    if isinstance(config.rollout, VllmColocate) and (step.batch is None or config.online is not None):
+        lines.append(_share_of_vllm(config.rollout, step.device))
     return lines
+
+
+def _share_of_vllm(settings: VllmColocate, device: Device) -> str:
+    if device == "cpu":
+        return (
+            f"and vLLM beside it: its own copy of the weights and a cache of {settings.cpu_kvcache_gib} GiB"
+        )
+    share = f"{100 * settings.gpu_memory_utilization:.0f} % of the device"
+    return f"and vLLM beside it: {share} (rollout.gpu_memory_utilization){', while it generates' if settings.sleep else ''}"
 
 
 def _load(step: PlannedStep, prompt_tokens: int) -> Load:
@@ -67,7 +79,9 @@ def _load(step: PlannedStep, prompt_tokens: int) -> Load:
         load,
         keeps_reference=bool(config.beta) or config.online.track_kl,
         logit_tokens=config.max_completion_length,
-        sampled_rows=load.rows * step.batch.steps_per_generation,
+        sampled_rows=load.rows * step.batch.steps_per_generation
+        if isinstance(config.rollout, HfRollout)
+        else 0,
         critic=_critic_shape(config),
     )
 

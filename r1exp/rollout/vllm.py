@@ -17,7 +17,13 @@ from typing import Any, Literal
 
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
-from vllm import LLM, SamplingParams
+
+os.environ |= {
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
+}
+
+from vllm import LLM, SamplingParams  # reads the environment
 from vllm.model_executor.layers import utils
 from vllm.outputs import CompletionOutput
 from vllm.utils.network_utils import get_open_port
@@ -130,16 +136,19 @@ class VllmGenerator:
         texts = self.tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=False)
         # The template has written the special tokens already.
         rows = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if prompts else []
+        is_greedy = sampling.temperature == 0.0
+        num_drawn = 1 if is_greedy else n  # vLLM refuses to search greedily for several
         streams = random.Random(sampling.seed)
-        asked = [(row, streams.getrandbits(40)) for row in rows]
+        asked = [(row, streams.getrandbits(31)) for row in rows]
         before, everybody = self._with_sharing_ranks(asked)
         answers = self._engine.generate(
             [{"prompt_token_ids": row} for row, _ in everybody],
-            [self._parameters(n, sampling, seed) for _, seed in everybody],
+            [self._parameters(num_drawn, sampling, seed) for _, seed in everybody],
             use_tqdm=False,
         )
         own = answers[before : before + len(asked)]
-        return [[self._completion(output) for output in answer.outputs] for answer in own]
+        groups = [[self._completion(output) for output in answer.outputs] for answer in own]
+        return [group * n if is_greedy else group for group in groups]
 
     def _with_sharing_ranks(self, asked: list[Asked]) -> tuple[int, list[Asked]]:
         """Return how many rows come before this rank's, and the rows of all ranks that share its copy."""
