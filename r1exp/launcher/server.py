@@ -19,10 +19,12 @@ from r1exp.launcher.supervisor import Spec
 from r1exp.rollout.settings import VllmServer
 
 _GPUS = Path("/proc/driver/nvidia/gpus")  # one folder a device
-_TAIL = 12  # lines of the server's log in a message
-# The last line of a traceback, whichever process of the server it is from.
+_TAIL = 12  # lines of the server's log that are shown
+_LONGEST = 400  # characters of its error in a message
+# The end of a traceback, whichever process of the server it is from; pydantic says why on the line after it.
 _ERROR = re.compile(
-    r"^(?:\(.*?pid=\d+\) )?(?:ERROR .*?\] )?((?:\w+\.)*\w*(?:Error|Exception): .+)", re.MULTILINE
+    r"^(?:\(.*?pid=\d+\) )?(?:ERROR .*?\] )?((?:\w+\.)*\w*(?:Error|Exception): .+(?:\n\s+Value error, .+)?)",
+    re.MULTILINE,
 )
 _NOT_INSTALLED = re.compile(r"No module named '?vllm'?$", re.MULTILINE)
 _UNHELPFUL = ("Engine core initialization failed", "EngineDeadError")  # they follow from another one
@@ -180,16 +182,16 @@ def split_devices(
 
 
 def why_it_died(log: str) -> str:
-    """Return the error in a server's log, what can be done about it, and the end of the log."""
-    errors = [match.group(1).strip() for match in _ERROR.finditer(log)]
-    causes = [error for error in errors if not any(words in error for words in _UNHELPFUL)]
+    """Return the error in a server's log, and what can be done about it, on one line."""
     if _NOT_INSTALLED.search(log):
         return "vLLM is not installed there: `r1exp doctor` says how to get it"
+    errors = [" ".join(match.group(1).split()) for match in _ERROR.finditer(log)]
+    causes = [error for error in errors if not any(words in error for words in _UNHELPFUL)]
     found = causes[-1] if causes else "it said nothing of an error"
     advice = next((text for words, text in _ADVICE if words in found.lower()), None)
-    return f"{found}{f'; {advice}' if advice else ''}\n{last_lines(log)}"
+    return f"{found[:_LONGEST]}{f'; {advice}' if advice else ''}"
 
 
 def last_lines(log: str) -> str:
     """Return the end of a log, set in."""
-    return "\n".join(f"    {line[:300]}" for line in log.strip().splitlines()[-_TAIL:])
+    return "".join(f"    {line[:200]}\n" for line in log.strip().splitlines()[-_TAIL:])

@@ -111,7 +111,7 @@ class Server:
         elif now - self._since > self._start_timeout:
             raise StepFailed(
                 f"the vLLM server did not answer within {self._start_timeout:g} s; raise rollout.start_timeout, or see "
-                f"{self._folder / LOG}, which ends so:\n{last_lines(self._log())}"
+                f"{self._folder / LOG} for what takes so long"
             )
 
     def end(self) -> None:
@@ -154,8 +154,10 @@ class Server:
     def _why(self, state: dict[str, Any]) -> str:
         reason = state.get("reason") or f"the supervisor ended with exit status {self._supervisor.poll()}"
         if not state.get("starts") and state.get("reason"):
-            return f"{reason}"  # nothing was started, and no log says more
-        return f"{reason}; {self._folder / LOG} ends so: {why_it_died(self._log())}"
+            return str(reason)  # nothing was started, and no log says more
+        log = self._log()
+        _say(f"vLLM server: its last words\n{last_lines(log)}")
+        return f"{reason}: {why_it_died(log)}; all that it printed is in {self._folder / LOG}"
 
 
 @contextmanager

@@ -113,7 +113,12 @@ def test_devices_are_those_the_environment_shows(
             "it said nothing of an error",
             id="warnings",
         ),
-        pytest.param("Killed", "it said nothing of an error\n    Killed", id="no word"),
+        pytest.param("Killed", "it said nothing of an error", id="no word"),
+        pytest.param(
+            "pydantic_core.ValidationError: 1 validation error for ModelConfig\n  Value error, no such architecture\n",
+            "ModelConfig Value error, no such architecture; this vLLM does not know",
+            id="pydantic's second line",
+        ),
     ],
 )
 def test_the_log_of_a_dead_server_is_read_for_a_person(log: str, expected: str) -> None:
