@@ -27,7 +27,6 @@ def main(folder: Path) -> ExitCode:
     """Carry out the step in `folder` and return the exit code of this rank."""
     step = read_step(folder)
     print_apart(folder, _rank())
-    _leave_out(step)
     if PARENT_VARIABLE in os.environ:
         _end_with_parent(os.environ[PARENT_VARIABLE])
     elif step.config.stage is not None and step.config.stage.trains:
@@ -56,18 +55,6 @@ def _give_up(folder: Path, error: Exception) -> ExitCode:
 
 def _rank() -> int:
     return int(os.environ.get("RANK", "0"))
-
-
-def _leave_out(step: Step) -> None:
-    """Hide libraries that this step does not use: the others import them, slowly, wherever they find them.
-
-    accelerate 1.15 imports deepspeed when it unwraps a model, TRL 1.16 vllm with its trainers. `None` makes
-    Python, and the libraries' own search, take a module for not installed.
-    """
-    if step.config.launcher.stage == 0:
-        sys.modules["deepspeed"] = None  # type: ignore[assignment]  # Python's own way to say: not there
-    if not step.config.rollout.kind.startswith("vllm"):
-        sys.modules["vllm"] = None  # type: ignore[assignment]
 
 
 def _do(step: Step, folder: Path) -> ExitCode:
