@@ -12,6 +12,7 @@ from r1exp.launcher.command import Device
 from r1exp.model.memory import Load, memory_per_device, shape_of
 from r1exp.model.settings import ModelShape
 from r1exp.plan.batch import RlBatch
+from r1exp.plan.references import PREFIX
 from r1exp.plan.steps import PlannedStep
 from r1exp.prompt.chat import messages
 from r1exp.rollout.settings import HfRollout, VllmColocate
@@ -92,7 +93,9 @@ def _critic_shape(config: StepConfig) -> ModelShape | None:
         return None
     policy = shape_of(config.model)
     path = config.online.critic.path
-    return policy if path is None else shape_of(config.model.model_copy(update={"path": path})) or policy
+    if path is None or path.startswith(PREFIX):  # an earlier step's, which starts from the same model
+        return policy
+    return shape_of(config.model.model_copy(update={"path": path, "revision": None})) or policy
 
 
 def _longest_prompt(step: PlannedStep) -> int | None:
