@@ -1,8 +1,10 @@
-"""What srun starts on each node of a step: `python -m r1exp.runner.node STEP_FOLDER COMMAND...`, stdlib speed.
+"""What srun starts on each node of a step: `python -m r1exp.runner.node STEP_FOLDER COMMAND...`.
 
-It starts the node's ranks in a session of their own and says which of the nodes this is. SLURM sends its
-signals to the process it started, which is this one: where they would have ended the ranks, they now ask
-them to save a checkpoint first. When this process is killed, the ranks end too.
+It starts the node's ranks and says which of the nodes this is. Where SLURM's signals would have ended the ranks,
+they now ask them to save a checkpoint first. SLURM sends SIGTERM to every process of a step, so all but this one
+block it: a child inherits that, whatever handlers it installs (torchrun's would kill the ranks, W&B's process
+would end with its file unwritten). SIGKILL follows for whoever does not end in time, and the ranks end with
+this process.
 """
 
 import os
@@ -16,6 +18,8 @@ from types import FrameType
 from r1exp.runner.process import PARENT_VARIABLE, parent_mark
 from r1exp.step.request import StopRequest, ask
 
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
 
 def main(folder: Path, command: Sequence[str]) -> int:
     """Run the ranks of this node to their end and return their exit status."""
@@ -24,10 +28,12 @@ def main(folder: Path, command: Sequence[str]) -> int:
         name = signal.Signals(number).name
         ask(folder, StopRequest(state="preempted", reason=f"the scheduler wants the machine ({name})"))
 
-    for number in (signal.SIGTERM, signal.SIGUSR1):
+    for number in _SIGNALS:
         signal.signal(number, hear)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     environment = {**os.environ, PARENT_VARIABLE: parent_mark()}
     with subprocess.Popen(numbered(command), env=environment, start_new_session=True) as process:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         return process.wait()
 
 
