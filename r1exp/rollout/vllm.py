@@ -133,9 +133,7 @@ class VllmGenerator:
 
         Ranks that share a copy of the model must all call it, each with its own prompts.
         """
-        texts = self.tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=False)
-        # The template has written the special tokens already.
-        rows = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if prompts else []
+        rows = self._tokenized(prompts) if prompts else []
         is_greedy = sampling.temperature == 0.0
         num_drawn = 1 if is_greedy else n  # vLLM refuses to search greedily for several
         streams = random.Random(sampling.seed)
@@ -149,6 +147,12 @@ class VllmGenerator:
         own = answers[before : before + len(asked)]
         groups = [[self._completion(output) for output in answer.outputs] for answer in own]
         return [group * n if is_greedy else group for group in groups]
+
+    def _tokenized(self, prompts: list[list[Message]]) -> list[list[int]]:
+        texts = self.tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=False)
+        # The template has written the special tokens already.
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return ids
 
     def _with_sharing_ranks(self, asked: list[Asked]) -> tuple[int, list[Asked]]:
         """Return how many rows come before this rank's, and the rows of all ranks that share its copy."""
