@@ -59,7 +59,7 @@ POINTS = {  # after which of 6 optimiser steps a run is cut; an epoch has 3
 ONLINE_ONLY = ("mid_cycle", "adaptive", "replayed")
 OFFLINE = ("sft", "dpo", "reward_model")
 LAUNCHED = ("local", "ddp", "zero1", "zero2", "zero3")
-TOLERANCE = 3e-7  # of a weight, after six updates of at most 1e-3: float32 sums in another order; measured: 2e-8
+TOLERANCE = 3e-7  # of a weight, after six updates of at most 1e-3: sums in another order; measured: 2e-8
 
 
 @dataclass(frozen=True)
