@@ -69,16 +69,13 @@ def test_the_model_of_every_training_step_loads_and_its_tokenizer_gives_the_same
     }
     assert len(ids) == 1
     assert (
-        AutoModelForCausalLM.from_pretrained(run / "steps" / "04-rl" / "artifact").num_parameters()
-        > 500_000
+        AutoModelForCausalLM.from_pretrained(run / "steps" / "04-rl" / "artifact").num_parameters() > 500_000
     )
 
 
 @pytest.mark.slow
 def test_the_rows_of_rl_carry_the_promised_metrics_also_at_beta_zero(run: Path) -> None:
-    rows = [
-        json.loads(line) for line in (run / "steps" / "04-rl" / "metrics.jsonl").read_text().splitlines()
-    ]
+    rows = [json.loads(line) for line in (run / "steps" / "04-rl" / "metrics.jsonl").read_text().splitlines()]
     first = next(row for row in rows if "reward" in row)
     for key in (
         "kl", "reward_std", "completions/clipped_ratio", "rewards/graded/mean", "rewards/xml_count/mean", "entropy",
