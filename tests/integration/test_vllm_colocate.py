@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -69,3 +70,17 @@ def test_stale_weights_stop_the_run_and_say_why(tmp_path: Path) -> None:
     assert status["reason"].startswith("stale_rollouts")
     assert "the sampler does not have the trainer's weights" in status["reason"]
     assert max(row["step"] for row in rows(training)) < 30
+
+
+def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(tmp_path: Path) -> None:
+    words = (*WORDS, "max_steps=4", "trainer.save_steps=2", "evaluation.after=false")
+    assert r1exp(tmp_path, *words, "paths.store=first").returncode == 0
+    whole = tmp_path / "run" / "steps" / "01-grpo"
+    weights = (whole / "artifact" / "model.safetensors").read_bytes()
+    for later in ("artifact", "checkpoints/checkpoint-4"):
+        shutil.rmtree(whole / later)
+    status = json.loads((whole / "status.json").read_text(encoding="utf-8"))
+    (whole / "status.json").write_text(json.dumps({"state": "failed", "seconds": status["seconds"]}))
+    assert r1exp(tmp_path, *words, "paths.store=second").returncode == 0
+    assert [row["step"] for row in rows(whole) if GAP in row] == [1, 2, 3, 4]
+    assert (whole / "artifact" / "model.safetensors").read_bytes() == weights
