@@ -4,7 +4,8 @@ Offline runs lie in the given folder and are sent later by `wandb sync`.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ class WandbRun:
             Refused: online is asked for, and there is no key.
             StepFailed: online is asked for, and the server does not answer or does not take the key.
         """
+        self._is_gone = False
         folder.mkdir(parents=True, exist_ok=True)
         mode = resolved_mode(settings)
         options: dict[str, Any] = {
@@ -87,13 +89,27 @@ class WandbRun:
 
     def log(self, row: Mapping[str, Any], step: int) -> None:
         """Log a row at an optimiser step."""
-        self._run.log(dict(row), step=step)
+        with self._outliving_its_process():
+            self._run.log(dict(row), step=step)
 
     def set_summary(self, values: Mapping[str, Any]) -> None:
         """Put values into the run's summary."""
-        self._run.summary.update(dict(values))
+        with self._outliving_its_process():
+            self._run.summary.update(dict(values))
 
     def finish(self, exit_code: int = 0) -> None:
         """Close the run and wait until its file is whole; a non-zero code marks it as failed."""
-        self._run.finish(exit_code=exit_code)
-        wandb.teardown()  # `finish` returns while W&B's own process still writes
+        with self._outliving_its_process():
+            self._run.finish(exit_code=exit_code)
+        with self._outliving_its_process():
+            wandb.teardown()  # `finish` returns while W&B's own process still writes
+
+    @contextmanager
+    def _outliving_its_process(self) -> Iterator[None]:
+        """Go on where W&B's own process is gone: SLURM's preemption ends it while a checkpoint is still to be saved."""
+        try:
+            yield
+        except ConnectionError as error:
+            if not self._is_gone:
+                sys.stderr.write(f"W&B: its process is gone ({error}); metrics.jsonl has every row\n")
+            self._is_gone = True

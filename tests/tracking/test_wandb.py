@@ -1,6 +1,8 @@
 """What W&B wrote offline, read back with the record classes its own wheel ships."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,3 +137,31 @@ def test_auto_goes_on_offline_when_the_server_does_not_answer(
 def test_online_fails_when_the_server_does_not_answer(no_key: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(StepFailed, match=r"tracking\.mode=offline"):
         open_against_a_dead_server("online", no_key, tmp_path)
+
+
+def test_a_run_outlives_wandbs_own_process(tmp_path: Path) -> None:
+    """SLURM's preemption ends every process that handles SIGTERM while the checkpoint is still to be saved."""
+    script = """
+import psutil, sys
+from pathlib import Path
+from r1exp.tracking.settings import WandbTracking
+from r1exp.tracking.wandb import WandbRun
+settings = WandbTracking(kind="wandb", project="p", entity=None, mode="offline", tags=())
+run = WandbRun(settings, identity="i", name="n", group="g", job_type="rl", config={}, folder=Path(sys.argv[1]))
+for process in psutil.Process().children(recursive=True):
+    process.kill()
+    process.wait()
+run.log({"loss": 1.0}, step=1)
+run.log({"loss": 1.0}, step=2)
+run.set_summary({"x": 1})
+run.finish(75)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("its process is gone") == 1
