@@ -291,9 +291,9 @@ def main() -> int:
     rows = {}
     for algorithm, pair in found.items():
         expected = estimate(algorithm, shape, sizes)
-        beside = ratio([b.wall / o.wall for o, b in zip(pair["r1exp"], pair["bare"], strict=True)])
+        value, low, high = ratio([b.wall / o.wall for o, b in zip(pair["r1exp"], pair["bare"], strict=True)])
         rows[algorithm] = {
-            "ratio": beside.value, "interval": [beside.low, beside.high], "estimate": {**asdict(expected), "total": expected.total},
+            "ratio": value, "interval": [low, high], "estimate": {**asdict(expected), "total": expected.total},
             **{name: figures_of(costs, algorithm, shape, sizes, peak) for name, costs in pair.items()},
         }  # fmt: skip
         for name in pair:
