@@ -72,9 +72,9 @@ def measure(model: Path, folder: Path, given: Any) -> None:
     for kind, values in speeds.items():
         print(f"{kind}: {statistics.median(values):.0f} tokens a second")
     pairs = zip(speeds["vllm_colocate"], speeds["hf"], strict=True)
-    interval = ratio([vllm / hf for vllm, hf in pairs])
+    value, low, high = ratio([vllm / hf for vllm, hf in pairs])
     print(
-        f"vllm_colocate / hf: {interval.value:.2f}, 95 % interval {interval.low:.2f} to {interval.high:.2f}, {given.rounds} "
+        f"vllm_colocate / hf: {value:.2f}, 95 % interval {low:.2f} to {high:.2f}, {given.rounds} "
         f"rounds of {given.prompts} x {given.completions} completions of at most {given.tokens} tokens"
     )
 
