@@ -58,6 +58,10 @@ def _rank() -> int:
 
 
 def _do(step: Step, folder: Path) -> ExitCode:
+    from r1exp.stage.lean import leave_out_unused
+
+    if step.config.stage is not None and step.config.stage.trains:
+        leave_out_unused(step.config)
     from r1exp.stage.run import run_stage
 
     status = run_stage(step, folder)

@@ -9,7 +9,6 @@ from accelerate import PartialState
 from r1exp.files import hash_of_folder
 from r1exp.launcher.extensions import find_ninja
 from r1exp.stage.evaluate import evaluate
-from r1exp.stage.lean import leave_out_unused
 from r1exp.stage.preferences import preferences
 from r1exp.stage.sample import sample
 from r1exp.step.frozen import Step
@@ -25,8 +24,6 @@ def run_stage(step: Step, folder: Path) -> Status:
     """
     assert step.config.stage is not None
     join_ranks(step)
-    if step.config.stage.trains:
-        leave_out_unused(step.config)
     kind = step.config.stage.kind
     tracking_id = _work_of(kind)(step, folder)
     artifact = None
