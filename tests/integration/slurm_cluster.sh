@@ -5,7 +5,7 @@
 # Each node is a slurmd in name spaces of its own, so that it has its own host name. All state lies in DIR.
 set -euo pipefail
 action=${1:?up or down} dir=$(mkdir -p "${2:?a folder}" && cd "$2" && pwd) nodes=${3:-3}
-port=${R1EXP_SLURM_PORT:-18700}  # of the controller; the nodes take those that follow
+port=$((11000 + $$ % 200 * 40))  # of the controller, the nodes take those that follow; clusters beside each other differ
 
 if [ "$action" = down ]; then
     # Daemons, job steps and what they started carry the cluster's name in their environment; munge does not.
@@ -15,7 +15,8 @@ if [ "$action" = down ]; then
         [ "$pid" != $$ ] || continue
         grep -qzxF "SLURM_CONF=$dir/slurm.conf" "$process/environ" 2>/dev/null && kill -9 "$pid" 2>/dev/null || true
     done
-    [ ! -s "$dir/pid/munged" ] || kill "$(<"$dir/pid/munged")" 2>/dev/null || true
+    # The cluster that started munge ends it, unless another one uses it by now.
+    [ ! -s "$dir/pid/munged" ] || pgrep -x slurmctld >/dev/null || kill "$(<"$dir/pid/munged")" 2>/dev/null || true
     rm -rf "$dir"
     exit 0
 fi
@@ -66,7 +67,7 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1,sched_min
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SlurmdParameters=config_overrides
-ReturnToService=2
+ReturnToService=1
 JobRequeue=1
 KillWait=10
 MinJobAge=3600
