@@ -53,6 +53,21 @@ def test_a_run_trains_and_measures_with_live_weights(tmp_path: Path) -> None:
     assert scores
 
 
+def test_two_ranks_train_with_an_engine_each(tmp_path: Path) -> None:
+    ranks = (
+        "launcher=ddp",
+        "launcher.num_processes=2",
+        "launcher.device=cpu",
+        "launcher.threads_per_process=1",
+    )
+    fast = ("max_steps=3", "learning_rate=3e-3", "trainer.warmup_steps=0", "evaluation.after=false")
+    done = r1exp(tmp_path, *WORDS, *ranks, *fast)
+    assert done.returncode == 0, done.stderr[-3000:]
+    gaps = [row[GAP] for row in rows(tmp_path / "run" / "steps" / "01-grpo") if GAP in row]
+    assert len(gaps) == 3
+    assert max(gaps) < 0.005
+
+
 def test_stale_weights_stop_the_run_and_say_why(tmp_path: Path) -> None:
     done = r1exp(
         tmp_path,
