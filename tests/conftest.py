@@ -1,5 +1,6 @@
 """What several rooms' tests share."""
 
+import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,15 @@ GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k"  # beside a cont
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the fast tests run first, and those that need real parts last."""
     items.sort(key=lambda item: [bool(item.get_closest_marker(name)) for name in ("integration", "slow")])
+
+
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """Take back what a test, or a library in its process (vLLM, accelerate), writes into the environment."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from r1exp.files import write_text
 from r1exp.launcher.command import Launch
 
 PARENT_VARIABLE = "R1EXP_PARENT"  # "pid:start time"; workers end when that process is gone
+# What an outer torchrun, or a notebook, may have left in the environment: the launcher alone says who is who.
+_RENDEZVOUS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _GRACE = 20.0  # seconds between SIGTERM and SIGKILL
 _POLL = 0.2  # seconds between looks at the process
 
@@ -30,7 +32,8 @@ def run_process(launch: Launch, folder: Path, follow: Callable[[], None]) -> int
     """
     for name, text in launch.files.items():
         write_text(folder / name, text)
-    environment = {**os.environ, **launch.environment, PARENT_VARIABLE: parent_mark()}
+    inherited = {name: value for name, value in os.environ.items() if name not in _RENDEZVOUS}
+    environment = {**inherited, **launch.environment, PARENT_VARIABLE: parent_mark()}
     with (folder / "log.txt").open("ab") as log:
         process = subprocess.Popen(
             launch.arguments,

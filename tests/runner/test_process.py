@@ -1,0 +1,19 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from r1exp.launcher.command import Launch
+from r1exp.runner.process import run_process
+
+SAY = "import os; print(*sorted(name for name in os.environ if name in ('RANK', 'MASTER_PORT', 'CHOSEN', 'KEPT')))"
+
+
+def test_a_step_does_not_inherit_who_is_who_from_an_outer_torchrun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RANK", "MASTER_PORT", "KEPT"):
+        monkeypatch.setenv(name, "1")
+    launch = Launch((sys.executable, "-c", SAY), {"CHOSEN": "1"}, {})
+    assert run_process(launch, tmp_path, lambda: None) == 0
+    assert (tmp_path / "log.txt").read_text().split() == ["CHOSEN", "KEPT"]
