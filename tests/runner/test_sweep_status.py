@@ -104,7 +104,7 @@ def test_the_table_shows_progress_reasons_and_only_the_words_that_differ(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        pytest.param([], "takes status DIR or retry DIR", id="nothing"),
+        pytest.param([], "takes status DIR, retry DIR or report DIR", id="nothing"),
         pytest.param(["statis", "x"], "Did you mean `r1exp sweep status`?", id="misspelt"),
         pytest.param(["seed=1,2"], "r1exp -m overrides", id="meant to start one"),
         pytest.param(["status"], "takes one folder", id="no folder"),
