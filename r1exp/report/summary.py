@@ -66,14 +66,12 @@ def _signal(step: FrozenStep, place: Path) -> dict[str, int] | None:
     """Return how many groups an RL step sampled, and in how many the completions were not all paid the same."""
     if not isinstance(step.batch, RlBatch):
         return None
-    shares = [
-        row["groups_with_signal"]
-        for row in MetricsFile(place / "metrics.jsonl").rows()
-        if row.get("groups_with_signal") is not None
-    ]
+    rows = MetricsFile(place / "metrics.jsonl").rows()
+    shares = [row["groups_with_signal"] for row in rows if row.get("groups_with_signal") is not None]
     if not shares:
         return None
-    total = step.batch.num_steps * step.batch.prompts_per_step
+    num_steps = max(int(row["step"]) for row in rows)  # a run that was cut short took fewer than planned
+    total = num_steps * step.batch.prompts_per_step
     return {"total": total, "with_signal": round(total * sum(shares) / len(shares))}
 
 
