@@ -4,8 +4,8 @@
 
 The same model (tiny, after some SFT, so that completions end by themselves), prompts, lengths and
 rewards. Each algorithm keeps its own recipe: how often it updates on a generation, what it keeps as a
-reference. A turn is the 256 completions of one generation, sampled, judged and learnt from, or 256
-preference pairs for DPO. The learning rate is almost 0, so that lengths stay what they are.
+reference. A turn is one generation, 256 or 512 completions that are sampled, judged and learnt from, or
+256 preference pairs for DPO. The learning rate is almost 0, so that lengths stay what they are.
 
 Two processes of one thread each, of which one computes: bare TRL and an algorithm take turns, and a
 ratio is made of two neighbouring turns. Its median is shown with a bootstrap interval over the turns.
@@ -60,29 +60,35 @@ def pairs(folder: Path, step: Any) -> None:
             file.write(json.dumps({"prompt": problem.prompt, "chosen": chosen, "rejected": rejected}) + "\n")
 
 
-def measure(
-    name: str, folder: Path, reference: Runner, per_turn: int, num_turns: int
-) -> list[dict[str, Cost]]:
-    """Return what turns took of bare TRL GRPO and of one algorithm."""
+def measure(name: str, folder: Path, reference: Runner, num_turns: int) -> tuple[int, list[dict[str, Cost]]]:
+    """Return the rows of a turn, and what turns of bare TRL GRPO and of one algorithm took."""
     place = folder / name.replace(" ", "-")
     step = freeze([*COMMON, *([] if name == "dpo" else REWARDS), *ROWS[name]], place)
-    rows_per_step = (
-        step.trainer_args["per_device_train_batch_size"] * step.trainer_args["gradient_accumulation_steps"]
-    )
-    ours = Runner(through_r1exp, (str(place),), per_turn // rows_per_step, place / "log.txt")
+    rows, num_steps = turn_of(step.trainer_args)
+    ours = Runner(through_r1exp, (str(place),), num_steps, place / "log.txt")
     try:
-        return turns({"bare": reference, "ours": ours}, num_turns)
+        return rows, turns({"bare": reference, "ours": ours}, num_turns)
     finally:
         ours.close()
 
 
-def line(name: str, per_turn: int, rounds: list[dict[str, Cost]]) -> tuple[str, float]:
+def turn_of(arguments: dict[str, Any]) -> tuple[int, int]:
+    """Return the rows and the optimiser steps of one turn: a whole generation, or 256 pairs."""
+    accumulation = arguments["gradient_accumulation_steps"]
+    if "steps_per_generation" not in arguments:
+        rows = arguments["per_device_train_batch_size"] * accumulation
+        return 256, 256 // rows
+    passes = arguments["steps_per_generation"]
+    return arguments["per_device_train_batch_size"] * passes, passes // accumulation
+
+
+def line(name: str, rows: int, bare_rows: int, rounds: list[dict[str, Cost]]) -> tuple[str, float]:
     """Return the table's line and the ratio."""
-    value, low, high = ratio([costs["bare"].processor / costs["ours"].processor for costs in rounds])
-    wall = statistics.median(costs["bare"].wall / costs["ours"].wall for costs in rounds)
-    ours, theirs = (
-        per_turn / statistics.median(costs[which].processor for costs in rounds) for which in ("ours", "bare")
-    )
+    share = rows / bare_rows
+    value, low, high = ratio([share * costs["bare"].processor / costs["ours"].processor for costs in rounds])
+    wall = statistics.median(share * costs["bare"].wall / costs["ours"].wall for costs in rounds)
+    ours = rows / statistics.median(costs["ours"].processor for costs in rounds)
+    theirs = bare_rows / statistics.median(costs["bare"].processor for costs in rounds)
     unit = "pairs" if name == "dpo" else "completions"
     figures = f"{ours:.0f} {unit} | {theirs:.0f} | {value:.2f} | {low:.2f} to {high:.2f} | {wall:.2f} | {len(rounds)}"
     return f"| {name} | {figures} |", value
@@ -102,15 +108,16 @@ def main() -> int:
         policy(folder, given.sft_steps)
         step = freeze([*COMMON, *REWARDS, "algorithm=grpo"], folder / "reference")
         pairs(folder, step)
-        per_turn = step.trainer_args["per_device_train_batch_size"]
+        bare_rows, num_steps = turn_of(step.trainer_args)
         job = bare_job(step, folder, "strict")
-        reference = Runner(bare, (str(job),), 1, folder / "bare.txt")
+        reference = Runner(bare, (str(job),), num_steps, folder / "bare.txt")
         print(
             "| algorithm | a second | bare TRL GRPO | ratio | 95 % interval | ratio of wall times | turns |"
         )
         print("|---|---|---|---|---|---|---|", flush=True)
         for name in names:
-            text, ratios[name] = line(name, per_turn, measure(name, folder, reference, per_turn, given.turns))
+            rows, rounds = measure(name, folder, reference, given.turns)
+            text, ratios[name] = line(name, rows, bare_rows, rounds)
             print(text, flush=True)
         reference.close()
     return 0 if ratios.get("ppo separate", math.inf) >= REQUIRED else 1
