@@ -18,7 +18,10 @@ _ADVICE = (
     ("time limit", "lower launcher.time, or use a partition with a longer limit: `sinfo -s`"),
     ("feature", "launcher.constraint=... takes features that `sinfo -o '%n %f'` lists"),
     ("node count", "lower launcher.nodes, or use a larger partition: `sinfo -s`"),
-    ("node configuration", "ask for fewer nodes, GPUs or CPUs: `sinfo -o '%n %c %G'` lists what there is"),
+    (
+        "node configuration",
+        "lower launcher.nodes, gpus_per_node or cpus_per_node: `sinfo -o '%n %t %c %G'` lists all",
+    ),
     ("contact slurm controller", "the controller does not answer: `scontrol ping`"),
 )
 # States of a job that is not over. Slurm 22.05, man squeue.
