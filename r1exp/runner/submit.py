@@ -85,9 +85,10 @@ def await_run(plan: FrozenPlan, run: Path) -> tuple[ExitCode, dict[str, Any]]:
         job = slurm_client.jobs([number]).get(number)
         if job is None or not job.is_alive:
             break
-        if job.state != said:
-            said = job.state
-            sys.stderr.write(f"job {number}: {said.lower()}\n")
+        now = f"{job.state.lower()}{'' if job.reason == 'None' else f' ({job.reason})'}"
+        if now != said:
+            said = now
+            sys.stderr.write(f"job {number}: {now}\n")
         time.sleep(_POLL)
     end = time.monotonic() + _LAST_WORDS
     while not (run / "summary.json").exists() and time.monotonic() < end:
