@@ -1,5 +1,6 @@
 """The generator of rollout=vllm_colocate with a real engine, beside transformers with the same weights."""
 
+import gc
 import json
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,6 +50,7 @@ def plain(policy: Path, settings: ModelSettings) -> PreTrainedTokenizerBase:
 def generator(policy: Path, settings: ModelSettings, plain: PreTrainedTokenizerBase) -> Any:
     from r1exp.rollout.vllm import VllmGenerator
 
+    gc.collect()  # engines of other tests: their end would take vLLM's process groups away from this one
     values = yaml.safe_load((CONF / "rollout" / "vllm_colocate.yaml").read_text(encoding="utf-8"))
     return VllmGenerator(str(policy), settings, plain, VllmColocate.model_validate(values), "cpu")
 
@@ -66,7 +68,12 @@ def test_greedy_answers_are_those_of_transformers(
 def test_the_seed_decides_and_nothing_else(generator: Any) -> None:
     answers = generator.generate(PROMPTS, 3, SAMPLED)
     assert generator.generate(PROMPTS, 3, SAMPLED) == answers
-    assert generator.generate(PROMPTS[:2], 3, SAMPLED) == answers[:2]
+    fewer = generator.generate(
+        PROMPTS[:2], 3, SAMPLED
+    )  # late digits of log-probabilities depend on the batch
+    assert [[each.text for each in group] for group in fewer] == [
+        [each.text for each in group] for group in answers[:2]
+    ]
     assert generator.generate(PROMPTS, 3, SAMPLED.model_copy(update={"seed": 8})) != answers
     texts = {completion.text for group in answers for completion in group}
     assert len(texts) == 15
