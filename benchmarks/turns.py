@@ -11,7 +11,6 @@ import json
 import math
 import multiprocessing
 import os
-import random
 import statistics
 import sys
 import time
@@ -153,12 +152,30 @@ def turns(
     return rounds
 
 
-def ratio(ratios: Sequence[float], num_resamples: int = 10_000) -> tuple[float, float, float]:
-    """Return the median of ratios of neighbours with its 95 % bootstrap interval; an odd turn moves neither far."""
-    draw = random.Random(0)
-    medians = sorted(statistics.median(draw.choices(ratios, k=len(ratios))) for _ in range(num_resamples))
-    low, high = (medians[round(share * (num_resamples - 1))] for share in (0.025, 0.975))
-    return statistics.median(ratios), low, high
+def pairs(
+    starts: dict[str, Callable[[], Runner]], number: int, num_turns: int
+) -> list[list[dict[str, Cost]]]:
+    """Return the turns of several pairs of fresh processes.
+
+    Two processes of the same program differ by up to a fifth for as long as they live, so that turns of
+    one pair say nothing about the next.
+    """
+    found = []
+    for index in range(number):
+        order = list(starts) if index % 2 else list(reversed(starts))
+        runners = {name: starts[name]() for name in order}
+        found.append(turns(runners, num_turns))
+        for runner in runners.values():
+            runner.close()
+    return found
+
+
+def over_pairs(ratios: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+    """Return the geometric mean over pairs of processes of the median over turns, with Student's 95 % interval."""
+    from r1exp.statistics.intervals import mean_interval
+
+    interval = mean_interval([[math.log(statistics.median(turns))] for turns in ratios])
+    return math.exp(interval.value), math.exp(interval.low), math.exp(interval.high)
 
 
 def build_tiny_policy(folder: Path) -> None:
