@@ -1,17 +1,18 @@
 """What does each algorithm cost? Completions a second through r1exp as a ratio to bare TRL GRPO.
 
-    python benchmarks/algorithms.py [--turns 12] [--only ppo,dpo]
+    python benchmarks/algorithms.py [--processes 5] [--turns 4] [--only ppo-separate,dpo]
 
 The same model (tiny, after some SFT, so that completions end by themselves), prompts, lengths and
 rewards. Each algorithm keeps its own recipe: how often it updates on a generation, what it keeps as a
 reference. A turn is one generation, 256 or 512 completions that are sampled, judged and learnt from, or
 256 preference pairs for DPO. The learning rate is almost 0, so that lengths stay what they are.
 
-Two processes of one thread each, of which one computes: bare TRL and an algorithm take turns, and a
-ratio is made of two neighbouring turns. Its median is shown with a bootstrap interval over the turns.
-Ratios are those of processor time, which other users of the machine disturb less; the ratio of wall
-times stands beside. Exit code 1 if PPO with a critic of the policy's size has less than half of bare
-TRL's completions a second.
+Two processes of one thread each, of which one computes: bare TRL and an algorithm take turns
+(benchmarks/turns.py), in several pairs of fresh processes. A ratio is the geometric mean over the pairs
+of the median over their turns, with Student's 95 % interval over the pairs. Ratios are those of
+processor time, which other users of the machine disturb less; the ratio of wall times stands beside.
+Exit code 1 if PPO with a critic of the policy's size has less than half of bare TRL's completions a
+second.
 """
 
 import argparse
@@ -22,10 +23,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from turns import Cost, Runner, bare, bare_job, freeze, ratio, through_r1exp, turns
+from turns import Cost, Runner, bare, bare_job, freeze, over_pairs, pairs, start_through_r1exp
 
 REQUIRED = 0.5
 FAMILY = ("grpo", "dr_grpo", "dapo", "gspo", "rloo")
@@ -51,7 +53,7 @@ def policy(folder: Path, num_steps: int) -> None:
     (folder / "policy").symlink_to(folder / "sft" / "steps" / "01-sft" / "artifact")
 
 
-def pairs(folder: Path, step: Any) -> None:
+def preferences(folder: Path, step: Any) -> None:
     """Write a pair for each problem: the worked solution, and the same with another answer."""
     with (folder / "pairs.jsonl").open("w") as file:
         for problem in step.config.dataset.load("train"):
@@ -60,16 +62,16 @@ def pairs(folder: Path, step: Any) -> None:
             file.write(json.dumps({"prompt": problem.prompt, "chosen": chosen, "rejected": rejected}) + "\n")
 
 
-def measure(name: str, folder: Path, reference: Runner, num_turns: int) -> tuple[int, list[dict[str, Cost]]]:
-    """Return the rows of a turn, and what turns of bare TRL GRPO and of one algorithm took."""
-    place = folder / name.replace(" ", "-")
-    step = freeze([*COMMON, *([] if name == "dpo" else REWARDS), *ROWS[name]], place)
+def measure(
+    name: str, folder: Path, reference: Callable[[], Runner], given: argparse.Namespace
+) -> tuple[int, list[list[dict[str, Cost]]]]:
+    """Return the rows of a turn, and what turns of bare TRL GRPO and of one algorithm took, by pairs of processes."""
+    step = freeze(
+        [*COMMON, *([] if name == "dpo" else REWARDS), *ROWS[name]], folder / name.replace(" ", "-")
+    )
     rows, num_steps = turn_of(step.trainer_args)
-    ours = Runner(through_r1exp, (str(place),), num_steps, place / "log.txt")
-    try:
-        return rows, turns({"bare": reference, "ours": ours}, num_turns)
-    finally:
-        ours.close()
+    starts = {"bare": reference, "ours": lambda: start_through_r1exp(step, folder, num_steps)}
+    return rows, pairs(starts, given.processes, given.turns)
 
 
 def turn_of(arguments: dict[str, Any]) -> tuple[int, int]:
@@ -82,21 +84,35 @@ def turn_of(arguments: dict[str, Any]) -> tuple[int, int]:
     return arguments["per_device_train_batch_size"] * passes, passes // accumulation
 
 
-def line(name: str, rows: int, bare_rows: int, rounds: list[dict[str, Cost]]) -> tuple[str, float]:
+def line(name: str, rows: int, bare_rows: int, found: list[list[dict[str, Cost]]]) -> tuple[str, float]:
     """Return the table's line and the ratio."""
-    share = rows / bare_rows
-    value, low, high = ratio([share * costs["bare"].processor / costs["ours"].processor for costs in rounds])
-    wall = statistics.median(share * costs["bare"].wall / costs["ours"].wall for costs in rounds)
-    ours = rows / statistics.median(costs["ours"].processor for costs in rounds)
-    theirs = bare_rows / statistics.median(costs["bare"].processor for costs in rounds)
+
+    def ratio_of(clock: str) -> tuple[float, float, float]:
+        """Return completions a second of ours / of bare TRL, by processor or wall time."""
+        share = rows / bare_rows
+        return over_pairs(
+            [
+                [share * getattr(costs["bare"], clock) / getattr(costs["ours"], clock) for costs in rounds]
+                for rounds in found
+            ]
+        )
+
+    def median(which: str) -> float:
+        return statistics.median(costs[which].processor for rounds in found for costs in rounds)
+
+    value, low, high = ratio_of("processor")
     unit = "pairs" if name == "dpo" else "completions"
-    figures = f"{ours:.0f} {unit} | {theirs:.0f} | {value:.2f} | {low:.2f} to {high:.2f} | {wall:.2f} | {len(rounds)}"
+    figures = (
+        f"{rows / median('ours'):.0f} {unit} | {bare_rows / median('bare'):.0f} | {value:.2f} "
+        f"| {low:.2f} to {high:.2f} | {ratio_of('wall')[0]:.2f}"
+    )
     return f"| {name} | {figures} |", value
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--turns", type=int, default=12, help="measured turns of each algorithm")
+    parser.add_argument("--processes", type=int, default=5, help="pairs of processes of each algorithm")
+    parser.add_argument("--turns", type=int, default=4, help="turns of each pair that are measured")
     parser.add_argument("--only", default=",".join(ROWS), help="lines of the table")
     parser.add_argument("--sft-steps", type=int, default=150)
     given = parser.parse_args()
@@ -107,19 +123,19 @@ def main() -> int:
         os.chdir(folder)
         policy(folder, given.sft_steps)
         step = freeze([*COMMON, *REWARDS, "algorithm=grpo"], folder / "reference")
-        pairs(folder, step)
+        preferences(folder, step)
         bare_rows, num_steps = turn_of(step.trainer_args)
-        job = bare_job(step, folder, "strict")
-        reference = Runner(bare, (str(job),), num_steps, folder / "bare.txt")
-        print(
-            "| algorithm | a second | bare TRL GRPO | ratio | 95 % interval | ratio of wall times | turns |"
-        )
-        print("|---|---|---|---|---|---|---|", flush=True)
+        job = str(bare_job(step, folder, "strict"))
+
+        def reference() -> Runner:
+            return Runner(bare, (job,), num_steps, folder / "bare.txt")
+
+        print("| algorithm | a second | bare TRL GRPO | ratio | 95 % interval | ratio of wall times |")
+        print("|---|---|---|---|---|---|", flush=True)
         for name in names:
-            rows, rounds = measure(name, folder, reference, given.turns)
-            text, ratios[name] = line(name, rows, bare_rows, rounds)
+            rows, found = measure(name, folder, reference, given)
+            text, ratios[name] = line(name, rows, bare_rows, found)
             print(text, flush=True)
-        reference.close()
     return 0 if ratios.get("ppo separate", math.inf) >= REQUIRED else 1
 
 

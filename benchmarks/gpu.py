@@ -23,20 +23,18 @@ Exit code 1 where a GPU's peak is more than 15 % off the estimate.
 import argparse
 import json
 import platform
-import random
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gpu_training import need_no_pydantic, train
-from turns import ROOT, Cost, Runner, turns
+from turns import ROOT, Cost, Runner, ratio, turns
 
 NOT_MEASURED = "tokens/s of rollout and of training for SFT, GRPO and PPO beside bare TRL, peak memory against plan's, MFU"
 TOLERANCE = 0.15  # of the estimate
@@ -198,14 +196,6 @@ def figures_of(
         "peak_bytes": max(cost.other["peak"] for cost in costs),
         "reserved_bytes": costs[-1].other["reserved"],
     }
-
-
-def ratio(ratios: Sequence[float], num_resamples: int = 10_000) -> tuple[float, float, float]:
-    """Return the median of ratios of neighbours with its 95 % bootstrap interval; an odd turn moves neither far."""
-    draw = random.Random(0)
-    medians = sorted(statistics.median(draw.choices(ratios, k=len(ratios))) for _ in range(num_resamples))
-    low, high = (medians[round(share * (num_resamples - 1))] for share in (0.025, 0.975))
-    return statistics.median(ratios), low, high
 
 
 def git(*words: str) -> str:

@@ -11,8 +11,10 @@ import json
 import math
 import multiprocessing
 import os
+import random
 import statistics
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -152,6 +154,17 @@ def turns(
     return rounds
 
 
+def ratio(ratios: Sequence[float], num_resamples: int = 10_000) -> tuple[float, float, float]:
+    """Return the median of ratios of neighbours with its 95 % bootstrap interval; an odd turn moves neither far.
+
+    It speaks of these two processes only; `over_pairs` speaks of the programs.
+    """
+    draw = random.Random(0)
+    medians = sorted(statistics.median(draw.choices(ratios, k=len(ratios))) for _ in range(num_resamples))
+    low, high = (medians[round(share * (num_resamples - 1))] for share in (0.025, 0.975))
+    return statistics.median(ratios), low, high
+
+
 def pairs(
     starts: dict[str, Callable[[], Runner]], number: int, num_turns: int
 ) -> list[list[dict[str, Cost]]]:
@@ -195,6 +208,13 @@ def through_r1exp(folder: str, baton: Baton) -> None:
 
     del baton
     run_stage(read_step(Path(folder)), Path(folder))
+
+
+def start_through_r1exp(step: Any, folder: Path, steps_per_turn: int) -> Runner:
+    """Start a frozen step in a fresh folder within `folder`, so that no process finds another one's files."""
+    place = Path(tempfile.mkdtemp(dir=folder))
+    step.write(place)
+    return Runner(through_r1exp, (str(place),), steps_per_turn, place / "log.txt")
 
 
 def bare(job: str, baton: Baton) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -28,12 +29,19 @@ def run(script: str, *words: str, **environment: str) -> subprocess.CompletedPro
 @pytest.mark.parametrize(
     ("script", "words", "expected"),
     [
-        pytest.param("overhead.py", ["--turns=2"], "r1exp / bare TRL: ", id="overhead"),
+        pytest.param("overhead.py", ["--processes=2", "--turns=1"], "r1exp / bare TRL: ", id="overhead"),
         pytest.param("rewards.py", ["0.01"], "time grows with the power", id="rewards"),
         pytest.param("sandbox.py", ["2"], "95% interval", id="sandbox"),
         pytest.param(
+            "rollout.py",
+            ["--rounds=2", "--prompts=2"],
+            "vllm_colocate / hf: ",
+            marks=pytest.mark.skipif(find_spec("vllm") is None, reason="needs vLLM: type make vllm"),
+            id="rollout",
+        ),
+        pytest.param(
             "algorithms.py",
-            ["--turns=2", "--sft-steps=2", "--only=ppo-separate"],
+            ["--processes=2", "--turns=1", "--sft-steps=2", "--only=ppo-separate"],
             "| ppo separate |",
             id="algorithms",
         ),

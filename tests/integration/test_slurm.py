@@ -21,6 +21,7 @@ from r1exp.step.status import read_status
 
 CLUSTER = Path(__file__).with_name("slurm_cluster.sh")
 PATIENCE = 1500.0  # seconds; the machine may be busy
+NUM_STEPS = 400  # enough that a fast machine is still at it when SLURM has taken note of what it is told
 QUIET = ["evaluation.before=false", "evaluation.after=false", "dataset.num_train=200", "dataset.num_test=20"]
 SLURM = [
     "launcher=slurm",
@@ -121,6 +122,12 @@ def done(run: Path) -> bool:
     return (run / "summary.json").exists() and content(run / "summary.json")["state"] == "done"
 
 
+def wait_until_requeued(run: Path) -> None:
+    """Wait until the job says so; a run that comes to its end before fails the test at once."""
+    wait_for(lambda: "back into the queue" in told(run) or done(run), run)
+    assert "back into the queue" in told(run), f"the run was done too early\n{told(run)}"
+
+
 def test_rl_over_two_nodes_ends_with_a_trained_model(tmp_path: Path) -> None:
     words = [
         "stage=rl",
@@ -195,7 +202,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     r1exp(
         folder,
         *SFT,
-        "max_steps=40",
+        f"max_steps={NUM_STEPS}",
         "trainer.save_steps=10",
         "tracking=none",
         "paths.run=run",
@@ -206,7 +213,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def begin(folder: Path, save_steps: int) -> Path:
     """Start the same run and return its directory as soon as it is in mid training."""
-    words = [*SFT, "max_steps=40", f"trainer.save_steps={save_steps}", "tracking.mode=offline"]
+    words = [*SFT, f"max_steps={NUM_STEPS}", f"trainer.save_steps={save_steps}", "tracking.mode=offline"]
     r1exp(folder, *words, "paths.run=run")
     run = folder / "run"
     wait_for(lambda: optimiser_steps(run) >= 12, run)
@@ -224,7 +231,7 @@ def test_a_job_told_to_end_saves_goes_back_into_the_queue_and_ends_with_the_same
 ) -> None:
     begun = begin(tmp_path, save_steps=1000)  # no checkpoint but the one that it saves when told to end
     slurm("scancel", "--signal=USR1", "--batch", job_of(begun))
-    wait_for(lambda: "back into the queue" in told(begun), begun)
+    wait_until_requeued(begun)
     status = read_status(step_of(begun))
     assert status is not None and status.state in ("preempted", "running")
     wait_for(lambda: done(begun), begun)
@@ -245,7 +252,7 @@ def test_a_job_makes_room_for_an_urgent_one_and_goes_on_afterwards(calm: Path, b
     """SLURM's own preemption sends SIGTERM to the tasks of srun, and to nothing else."""
     urgent = ["sbatch", "--parsable", "--partition=urgent", "--nodes=3", "--exclusive", "--output=/dev/null"]
     slurm(*urgent, "--wrap=sleep 5")
-    wait_for(lambda: "back into the queue" in told(begun), begun)
+    wait_until_requeued(begun)
     wait_for(lambda: done(begun), begun)
     assert weights(begun) == weights(calm)
 
@@ -265,7 +272,7 @@ def test_two_nodes_save_at_the_same_step(tmp_path: Path) -> None:
     r1exp(
         tmp_path,
         *SFT,
-        "max_steps=400",
+        "max_steps=4000",
         "launcher.nodes=2",
         "tracking=none",
         "paths.run=run",
