@@ -1,17 +1,18 @@
 """From typed words to one frozen `Experiment`: composed once, checked whole, before anything runs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from r1exp.config.check import validated
 from r1exp.config.compose import Composition, compose, words_of
+from r1exp.config.origin import deltas
 from r1exp.config.overrides import Word, quote
 from r1exp.errors import Refused
-from r1exp.pipeline.reach import words_for_step
+from r1exp.pipeline.reach import StepWords, words_for_step
 from r1exp.pipeline.settings import PipelineSettings, StepSpec
 from r1exp.settings import Name, Settings
-from r1exp.step.config import STAGE_KNOBS, StepConfig, knobs_of
+from r1exp.step.config import StepConfig
 from r1exp.step.settings import StageSettings
 
 
@@ -71,13 +72,14 @@ def experiment_from(texts: Sequence[str]) -> Experiment:
     """
     words = words_of(texts)
     composition = compose(words)
-    _refuse_stage_and_pipeline(words)
+    said = deltas(composition)
+    _refuse_stage_and_pipeline(words, said)
     top = validated(Composed, composition.values, words)
     if top.stage is not None:
         steps: tuple[LadderStep, ...] = (_single_step(top, composition, words),)
         focus = steps[0].name
     elif top.pipeline is not None:
-        steps = _ladder(top.pipeline, words)
+        steps = _ladder(top.pipeline, words, said)
         focus = top.pipeline.focus
     else:
         raise Refused("nothing to run: name a stage (stage=sft) or a pipeline (pipeline=sft_grpo)")
@@ -92,14 +94,16 @@ def experiment_from(texts: Sequence[str]) -> Experiment:
     )
 
 
-def _refuse_stage_and_pipeline(words: Sequence[Word]) -> None:
-    groups = {word.key: word for word in words if word.is_group}
-    pipeline = groups.get("pipeline")
-    if "stage" in groups and pipeline is not None and pipeline.value != "none":
-        raise Refused(
-            f"{groups['stage'].text} runs one step and {pipeline.text} runs a ladder: give one of the two; "
-            f"a value for one step of a ladder is typed as pipeline.steps.NAME.set.KEY=..."
-        )
+def _refuse_stage_and_pipeline(words: Sequence[Word], said: Sequence[Word]) -> None:
+    groups = {word.key: word for word in [*said, *words] if word.is_group}
+    stage, pipeline = groups.get("stage"), groups.get("pipeline")
+    if stage is None or pipeline is None or pipeline.value in ("", "none") or pipeline.said_in:
+        return  # a stage that is typed beside an experiment's ladder runs alone
+    where = f" in {stage.said_in}" if stage.said_in else ""
+    raise Refused(
+        f"{stage.text}{where} runs one step and {pipeline.text} runs a ladder: give one of the two; "
+        f"a value for one step of a ladder is typed as pipeline.steps.NAME.set.KEY=..."
+    )
 
 
 def _single_step(top: Composed, composition: Composition, words: Sequence[Word]) -> LadderStep:
@@ -117,28 +121,29 @@ def _single_step(top: Composed, composition: Composition, words: Sequence[Word])
     )
 
 
-def _ladder(pipeline: PipelineSettings, words: Sequence[Word]) -> tuple[LadderStep, ...]:
+def _ladder(
+    pipeline: PipelineSettings, words: Sequence[Word], said: Sequence[Word]
+) -> tuple[LadderStep, ...]:
     steps: dict[str, LadderStep] = {}
     for name, spec in pipeline.steps.items():
         source = None if spec.data_from is None else steps[spec.data_from]
-        steps[name] = _ladder_step(name, spec, pipeline, words, source)
+        chosen = words_for_step(name, spec, pipeline, words, quote, said)
+        steps[name] = _ladder_step(name, spec, chosen, said, source)
     return tuple(steps.values())
 
 
 def _ladder_step(
-    name: str, spec: StepSpec, pipeline: PipelineSettings, words: Sequence[Word], source: LadderStep | None
+    name: str, spec: StepSpec, chosen: StepWords, said: Sequence[Word], source: LadderStep | None
 ) -> LadderStep:
-    chosen = words_for_step(name, spec, pipeline, words, quote)
     inherited: list[str] = []
     if source is not None:  # answers to the same problems are as long
         inherited = [f"++max_completion_length={source.config.max_completion_length}"]
-    step_words = words_of([*inherited, *chosen.overrides])
+    files = {word.for_hydra(): word.said_in for word in said}
+    step_words = [
+        replace(word, said_in=files.get(word.text)) for word in words_of([*inherited, *chosen.overrides])
+    ]
     composition = compose(step_words)
     values = _step_values(composition)
-    if name != pipeline.focus:  # what an experiment says about training is for the focus step
-        kinds = [(values.get(group) or {}).get("kind") for group in ("stage", "algorithm")]
-        for knob in set(STAGE_KNOBS) - knobs_of(*kinds):
-            values.pop(knob, None)
     config = validated(StepConfig, values, step_words, where=f"step {name}: ")
     return LadderStep(
         name=name,

@@ -1,19 +1,24 @@
-"""Where does each value of a composed configuration come from: which file, or which typed word?"""
+"""Where does each value of a composed configuration come from: which file, or which typed word?
 
-from collections.abc import Sequence
+An experiment file says what could have been typed: `deltas` reads it back as words, for the steps of a
+ladder that they reach.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+from hydra.core.default_element import GroupDefault, InputDefault
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from r1exp.config.compose import Composition, files_of
-from r1exp.config.overrides import Word
-from r1exp.pipeline.reach import flat
+from r1exp.config.compose import Composition, files_of, words_of
+from r1exp.config.overrides import Word, quote
+from r1exp.pipeline.reach import CARRIED, flat
 
 
-def origins(composition: Composition, words: Sequence[Word]) -> dict[str, str]:
-    """Return dotted key -> the file below conf/ (or sweeps/) or the word that set it last. Needs a session."""
-    found: dict[str, str] = {}
+def _contents(composition: Composition) -> Iterator[tuple[str, list[InputDefault], dict[str, Any]]]:
+    """Yield each file in the order in which they were merged: its path, its defaults, its dotted keys."""
     repository = GlobalHydra.instance().config_loader().repository  # type: ignore[attr-defined]
     for path, package in files_of(composition):
         if path.startswith("hydra"):
@@ -25,11 +30,36 @@ def origins(composition: Composition, words: Sequence[Word]) -> dict[str, str]:
         assert isinstance(content, dict)
         content.pop("defaults", None)
         prefix = f"{package}." if package not in ("", "_global_") else ""
-        found |= {f"{prefix}{key}": f"{path}.yaml" for key in flat({str(k): v for k, v in content.items()})}
+        values = flat({str(key): value for key, value in content.items()})
+        yield path, result.defaults_list or [], {f"{prefix}{key}": value for key, value in values.items()}
+
+
+def deltas(composition: Composition) -> list[Word]:
+    """Return what experiment files and sweeps say, as words; a later one wins. Needs a session."""
+    found: dict[str, Word] = {}
+    for path, defaults, values in _contents(composition):
+        if path.split("/")[0] not in CARRIED:
+            continue
+        choices = {
+            default.group.lstrip("/"): default.value
+            for default in defaults
+            if isinstance(default, GroupDefault) and default.override and default.group is not None
+        }
+        texts = [f"~{group}" if option is None else f"{group}={option}" for group, option in choices.items()]
+        texts += [f"{key}={quote(value)}" for key, value in values.items()]
+        found |= {word.key: replace(word, said_in=f"{path}.yaml") for word in words_of(texts)}
+    return list(found.values())
+
+
+def origins(composition: Composition, words: Sequence[Word]) -> dict[str, str]:
+    """Return dotted key -> the file below conf/ (or sweeps/) or the word that set it last. Needs a session."""
+    found: dict[str, str] = {}
+    for path, _, values in _contents(composition):
+        found |= dict.fromkeys(values, f"{path}.yaml")
     for word in words:
         if not word.is_group:
             found = {key: origin for key, origin in found.items() if not key.startswith(f"{word.key}.")}
-            found[word.key] = word.text
+            found[word.key] = word.said_in or word.text
     return {key: origin for key, origin in found.items() if not key.startswith("hydra.")}
 
 

@@ -25,6 +25,7 @@ class Word:
     is_group: bool
     is_plain: bool  # neither +, ++ nor ~
     is_sweep: bool
+    said_in: str | None = None  # the experiment file that says it; null: typed
 
     @property
     def head(self) -> str:

@@ -1,8 +1,9 @@
-"""Which words of a command line reach which step of a ladder.
+"""Which words of a command line, and of its experiment file, reach which step of a ladder.
 
-What is typed about training reaches the ladder's focus step only, so that a sweep compares what it
-says it compares; what is typed about the run reaches every step, unless a step's own `use` names
-that group. Precedence, lowest first: group defaults, `use`, `set`, typed, typed for one step.
+What is said about training reaches the ladder's focus step only, so that a sweep compares what it
+says it compares; what is said about the run reaches every step, unless a step's own `use` names
+that group. Precedence, lowest first: group defaults, `use`, the experiment's, `set`, typed, typed for
+one step; but a training group that the experiment or the user chooses takes the place of `use`.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ TRAINING = frozenset(
     }
 )
 RUN_ONLY = frozenset({"hydra", "pipeline", "name", "paths"})
-CARRIED = frozenset({"experiment", "sweeps"})  # named deltas: every step composes over them
+CARRIED = frozenset({"experiment", "sweeps"})  # named deltas: what their files say is handed on as words
 
 
 class TypedWord(Protocol):
@@ -39,6 +40,8 @@ class TypedWord(Protocol):
     def value(self) -> str: ...
     @property
     def text(self) -> str: ...
+    @property
+    def is_group(self) -> bool: ...
     def for_hydra(self) -> str: ...
 
 
@@ -62,22 +65,40 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def words_for_step(
-    name: str, spec: StepSpec, pipeline: PipelineSettings, words: Sequence[TypedWord], quote: "Quote"
+    name: str,
+    spec: StepSpec,
+    pipeline: PipelineSettings,
+    words: Sequence[TypedWord],
+    quote: "Quote",
+    deltas: Sequence[TypedWord] = (),
 ) -> StepWords:
-    """Return what step `name` is composed from."""
+    """Return what step `name` is composed from.
+
+    Args:
+        words: As typed.
+        deltas: What the experiment's file says.
+    """
     own_prefix = f"pipeline.steps.{name}.set."
     own = [word for word in words if word.key.startswith(own_prefix)]
     own_keys = {word.key.removeprefix(own_prefix) for word in own}
     typed = [word for word in words if _reaches(word, name, spec, pipeline)]
-    carried = [word.for_hydra() for word in typed if word.head in CARRIED]
-    use = [f"{group}={option}" for group, option in spec.use.items()]
-    use_typed = {word.key for word in typed if word.head in TRAINING and word.text.startswith(f"{word.key}=")}
-    use = [text for text in use if text.partition("=")[0] not in use_typed]
+    chosen = {word.key for word in typed if word.is_group}
+    carried = [word for word in deltas if _reaches(word, name, spec, pipeline) and word.key not in chosen]
+    replaced = {
+        word.key for word in [*typed, *carried] if word.is_group
+    }  # a group of the run that `use` names is out of reach
+    use = [f"{group}={option}" for group, option in spec.use.items() if group not in replaced]
     fixed = [f"++{key}={quote(value)}" for key, value in flat(spec.set).items() if key not in own_keys]
-    said = [word.for_hydra() for word in typed if word.head not in CARRIED]
     last = [f"++{word.key.removeprefix(own_prefix)}={word.value}" for word in own]
     return StepWords(
-        overrides=("pipeline=none", *carried, *use, *fixed, *said, *last),
+        overrides=(
+            "pipeline=none",
+            *use,
+            *(word.for_hydra() for word in carried),
+            *fixed,
+            *(word.for_hydra() for word in typed if word.head not in CARRIED),
+            *last,
+        ),
         reached_by=tuple(word.text for word in [*typed, *own]),
     )
 

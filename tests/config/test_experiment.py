@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 
 from r1exp.config.assets import CONF, SWEEPS
-from r1exp.config.compose import words_of
-from r1exp.config.experiment import Experiment
+from r1exp.config.compose import session, words_of
+from r1exp.config.experiment import Experiment, experiment_from
 from r1exp.config.origin import origin_of, origins
+from r1exp.errors import Refused
 from r1exp.plan.steps import planned_steps
 
 Compose = Callable[..., Experiment]
@@ -76,6 +77,52 @@ def test_experiments_compose_over_each_other(compose_line: Compose) -> None:
 def test_an_experiment_over_a_ladder_sets_its_steps(compose_line: Compose) -> None:
     sft, rl = (step.config for step in compose_line("experiment=qwen2.5_gsm8k").steps)
     assert (sft.max_steps, rl.max_steps, sft.evaluation.temperature) == (116, 230, 0.7)
+
+
+def test_an_experiment_says_nothing_of_options_that_a_step_names_itself(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        """# @package _global_
+defaults: [override /pipeline: rlhf_ppo, override /algorithm: ppo, override /rewards: reward_model, _self_]
+dataset: {num_operands: 2, num_train: 300}
+algorithm: {gamma: 0.99}
+learning_rate: ${model.learning_rate.sft}
+rewards: {preference: {model: "artifact:reward_model", weight: 2.0}, repetition_penalty: {n: 4}}
+"""
+    )
+    with session([tmp_path]):
+        steps = {step.name: step.config for step in experiment_from(["experiment=mine"]).steps}
+        plain = {step.name: step.config for step in experiment_from(["pipeline=rlhf_ppo"]).steps}
+    assert steps["sft"].dataset == steps["sample"].dataset != plain["sample"].dataset
+    assert steps["reward_model"].dataset == plain["reward_model"].dataset  # preference data, not sums
+    assert steps["ppo"].dataset == plain["ppo"].dataset
+    assert steps["sample"].rewards == plain["sample"].rewards  # graded, as the ladder says
+    ppo = steps["ppo"]
+    assert ppo.algorithm is not None and ppo.algorithm.gamma == 0.99  # words about training reach the focus
+    assert ppo.rewards is not None and ppo.rewards["preference"].weight == 2.0
+    assert ppo.learning_rate == ppo.model.learning_rate.sft != plain["ppo"].learning_rate
+
+
+def test_an_experiment_chooses_the_algorithm_of_the_focus_step(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults: [override /algorithm: ppo]\nalgorithm: {gae_lambda: 1.0}\nmax_steps: 9\n"
+    )
+    with session([tmp_path]):
+        sft, rl = (step.config for step in experiment_from(["experiment=mine"]).steps)
+        typed = (
+            experiment_from(["experiment=mine", "algorithm=rloo", "~algorithm.gae_lambda"]).steps[1].config
+        )
+    assert (sft.algorithm, sft.max_steps) == (None, 150)
+    assert rl.algorithm is not None and (rl.algorithm.kind, rl.max_steps) == ("ppo", 9)
+    assert typed.algorithm is not None and (typed.algorithm.kind, typed.max_steps) == ("rloo", 9)
+
+
+def test_a_stage_beside_the_ladder_of_an_experiment_runs_alone(compose_line: Compose) -> None:
+    experiment = compose_line("experiment=qwen2.5_gsm8k", "stage=rl")
+    assert [step.name for step in experiment.steps] == ["grpo"]
+    with pytest.raises(Refused, match=r"stage=rl in .* runs one step"):
+        compose_line("experiment=gemma2_gsm8k_vote", "pipeline=sft_grpo")
 
 
 def test_a_sweep_file_reaches_every_step_of_a_member(compose_line: Compose) -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,10 @@ class Typed:
     def value(self) -> str:
         return self.text.partition("=")[2]
 
+    @property
+    def is_group(self) -> bool:
+        return self.key in ("algorithm", "dataset", "pipeline", "experiment")
+
     def for_hydra(self) -> str:
         return self.text
 
@@ -39,9 +44,9 @@ LADDER = PipelineSettings(
 )
 
 
-def overrides(step: str, *typed: str) -> tuple[str, ...]:
-    words = [Typed(text) for text in typed]
-    return words_for_step(step, LADDER.steps[step], LADDER, words, _quote).overrides
+def overrides(step: str, *typed: str, said: Sequence[str] = ()) -> tuple[str, ...]:
+    words, deltas = [Typed(text) for text in typed], [Typed(text) for text in said]
+    return words_for_step(step, LADDER.steps[step], LADDER, words, _quote, deltas).overrides
 
 
 def _quote(value: Any) -> str:
@@ -71,9 +76,15 @@ def test_words_for_one_step_come_last_and_win_over_its_set() -> None:
     assert "++trainer.packing=true" in chosen
 
 
-def test_experiments_are_carried_along_before_everything_a_step_says() -> None:
-    chosen = overrides("sft", "experiment=mine", "seed=3")
-    assert chosen.index("experiment=mine") < chosen.index("stage=sft") < chosen.index("seed=3")
+def test_what_an_experiment_says_reaches_as_far_as_if_typed_and_is_weaker() -> None:
+    said = ("beta=0.5", "seed=3", "dataset=gsm8k", "dataset.limit=5", "max_steps=7", "algorithm=ppo")
+    sft, rl = overrides("sft", "seed=4", said=said), overrides("rl", "beta=0.1", said=said)
+    assert sft == (
+        "pipeline=none", "stage=sft", "dataset=limo", "seed=3", "++max_steps=300", "++trainer.packing=true", "seed=4",
+    )  # fmt: skip
+    assert rl == (
+        "pipeline=none", "stage=rl", "beta=0.5", "seed=3", "dataset=gsm8k", "dataset.limit=5", "max_steps=7", "algorithm=ppo", "beta=0.1",
+    )  # fmt: skip
 
 
 def test_words_of_the_run_reach_no_step() -> None:
