@@ -166,11 +166,22 @@ def shape_from_config(config: Mapping[str, Any]) -> ModelShape | None:
     # What config.json leaves out, the library's class of that model decides.
     values.setdefault("tie_word_embeddings", kind.startswith("gemma"))
     values["qkv_bias"] = config.get("attention_bias", kind == "qwen2")
+    values["max_position_embeddings"] = positions_of(config)
     values["num_norms_per_layer"] = 4 if kind.startswith(("gemma2", "gemma3")) else 2
     try:
         return ModelShape.model_validate(values)
     except ValidationError:
         return None
+
+
+def positions_of(config: Mapping[str, Any]) -> int | None:
+    """Return the longest sequence that a config.json allows, in tokens, stretched positions included."""
+    number = config.get("max_position_embeddings")
+    if number is None:
+        return None
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    stretched = rope.get("original_max_position_embeddings", number) * (rope.get("factor") or 1.0)
+    return max(int(number), int(stretched))
 
 
 def readable(size: int) -> str:

@@ -15,6 +15,7 @@ from r1exp.errors import Refused
 from r1exp.files import hash_of, hash_of_folder
 from r1exp.launcher.command import device_of
 from r1exp.model.locate import locate
+from r1exp.model.memory import shape_of
 from r1exp.model.settings import ModelSettings
 from r1exp.plan.batch import batch_of
 from r1exp.plan.frozen import FrozenPlan, FrozenStep
@@ -22,8 +23,9 @@ from r1exp.plan.references import PREFIX, resolved
 from r1exp.plan.trainer_args import trainer_args
 from r1exp.plan.vllm import refuse_vllm_where_it_cannot_work
 from r1exp.rewards.advice import members_that_need_logprobs
+from r1exp.rollout.settings import Endpoint
 from r1exp.step.config import STAGE_KNOBS, StepConfig, scientific
-from r1exp.step.settings import SAMPLES, Evaluate, Preferences
+from r1exp.step.settings import SAMPLES, Evaluate, Preferences, Sample
 
 BASE = "base"  # the model a run starts from, as a source
 
@@ -140,6 +142,7 @@ def _planned(index: int, rung: _Rung, source: str, keys: dict[str, str]) -> Plan
     config = rung.config if rung.data_from is None else _reading_from(rung.config, rung.data_from)
     model_key = _base_key(config.model) if source == BASE else keys[source]
     _refuse_what_needs_logprobs(config)
+    _refuse_beyond_context(config)
     device = device_of(config.launcher)
     refuse_vllm_where_it_cannot_work(config, device)
     num_problems = None if rung.data_from else config.dataset.count("test" if _measures(rung) else "train")
@@ -202,6 +205,19 @@ def _refuse_what_needs_logprobs(config: StepConfig) -> None:
         raise Refused(
             f"rewards.{members[0]} weighs votes by log-probabilities, which rollout={config.rollout.kind} does not hand "
             f"to rewards; set rewards.{members[0]}.confidence=false, or use rollout=vllm_colocate"
+        )
+
+
+def _refuse_beyond_context(config: StepConfig) -> None:
+    """Refuse completions that no prompt could stand before; the prompts themselves are measured by the step."""
+    generates = config.online is not None or isinstance(config.stage, Evaluate | Sample)
+    if not generates or isinstance(config.rollout, Endpoint):
+        return
+    shape = shape_of(config.model)
+    if shape is not None and config.max_completion_length >= shape.max_position_embeddings:
+        raise Refused(
+            f"max_completion_length={config.max_completion_length} leaves no room for a prompt in the model's "
+            f"{shape.max_position_embeddings} positions"
         )
 
 

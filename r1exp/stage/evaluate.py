@@ -11,6 +11,7 @@ from accelerate.utils import gather_object
 from r1exp.errors import ExitCode
 from r1exp.evaluation.score import Scores, score
 from r1exp.files import whole_folder, write_json, write_text
+from r1exp.stage.context import refuse_beyond_context
 from r1exp.stage.generator import generator_for
 from r1exp.stage.tracking import close_run, open_run
 from r1exp.step.frozen import Step
@@ -28,6 +29,7 @@ def evaluate(step: Step, folder: Path) -> str | None:
     problems = config.dataset.load("test")
     caps = [cap for cap in (config.evaluation.num_problems, config.debug.num_problems) if cap is not None]
     problems = problems[: min(caps)] if caps else problems
+    refuse_beyond_context(problems, step)
     generator = generator_for(step, folder)
     rank, num_ranks = state.process_index, state.num_processes
     mine = score(generator, problems[rank::num_ranks], config.prompt, config.evaluation, config.seed + rank)

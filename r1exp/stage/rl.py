@@ -25,11 +25,13 @@ from r1exp.errors import Refused, StepFailed
 from r1exp.launcher.command import free_port
 from r1exp.model.load import load_policy, load_tokenizer, peft_config
 from r1exp.model.scorer import open_reward_model
+from r1exp.model.settings import ModelSettings
 from r1exp.prompt.chat import messages
 from r1exp.rewards.adapter import reward_funcs
 from r1exp.rewards.committee import Committee
 from r1exp.rewards.ranks import Ranks
 from r1exp.rollout.settings import VllmColocate
+from r1exp.stage.context import refuse_beyond_context
 from r1exp.stage.pairs import pair_row
 from r1exp.stage.training import train
 from r1exp.step.checkpoints import last_checkpoint
@@ -75,6 +77,7 @@ def online(
     committee = Committee(config.rewards, openers={"reward_model": open_reward_model})
     problems = config.dataset.load("train")
     _refuse_too_few(len(problems), step)
+    refuse_beyond_context(problems, step)
     common: dict[str, Any] = {
         "model": load_policy(step.model_path, config.model),
         "reward_funcs": reward_funcs(committee, _ranks(step)),
@@ -86,6 +89,7 @@ def online(
         "last_checkpoint": last,
     }
     arguments = {**step.trainer_args, "output_dir": str(output), "reward_weights": committee.weights}
+    arguments |= _of_reference(config.model)
     arguments["beta"] = tracked(config.beta, algorithm.track_kl)
     if step.server is not None:  # the port is where rank 0 meets the server to hand it weights
         arguments |= {"vllm_server_base_url": step.server, "vllm_group_port": free_port()}
@@ -141,13 +145,18 @@ def dpo(
     pairs = [pair_row(problem, config.prompt) for problem in config.dataset.load("train")]
     return trainers.Dpo(
         model=load_policy(step.model_path, config.model),
-        args=DPOConfig(**step.trainer_args, output_dir=str(output)),
+        args=DPOConfig(**step.trainer_args, **_of_reference(config.model), output_dir=str(output)),
         train_dataset=Dataset.from_list(pairs),
         processing_class=tokenizer,
         callbacks=callbacks,
         peft_config=peft_config(config.model),
         last_checkpoint=last,
     )
+
+
+def _of_reference(model: ModelSettings) -> dict[str, Any]:
+    """Return the arguments by which TRL loads the reference from where the policy came from; the policy has no use for them."""
+    return {} if model.revision is None else {"model_init_kwargs": {"revision": model.revision}}
 
 
 def _refuse_too_few(num_problems: int, step: Step) -> None:

@@ -26,6 +26,7 @@ from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Abstain, Context
 from r1exp.rewards.committee import Committee
 from r1exp.rollout.settings import Sampling
+from r1exp.stage.context import refuse_beyond_context
 from r1exp.stage.generator import generator_for
 from r1exp.step.config import StepConfig
 from r1exp.step.frozen import Step
@@ -42,6 +43,7 @@ def sample(step: Step, folder: Path) -> str | None:
     state = PartialState(cpu=step.device == "cpu")
     caps = [cap for cap in (stage.num_problems, most_problems(config)) if cap is not None]
     problems = config.dataset.load("train")[: min(caps, default=None)]
+    refuse_beyond_context(problems, step)
     rank, num_ranks = state.process_index, state.num_processes
     sampling = Sampling(
         temperature=config.temperature, max_tokens=config.max_completion_length, seed=config.seed + rank

@@ -13,6 +13,7 @@ from r1exp.model.memory import (
     count_lora,
     count_parameters,
     memory_per_device,
+    positions_of,
     readable,
     shape_from_config,
     shape_of,
@@ -203,6 +204,30 @@ def test_a_folder_is_believed_before_the_settings(tiny_folder: Path, read_model:
     assert count_parameters(found) == count_parameters(tiny)
     assert shape_of(read_model("hf", path="someone/never-downloaded")) is None
     assert shape_of(read_model("tiny")) == tiny
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        pytest.param({"max_position_embeddings": 4096}, 4096, id="as they are"),
+        pytest.param({"max_position_embeddings": 4096, "rope_scaling": {"type": "linear", "factor": 2.0}}, 8192, id="linear"),
+        pytest.param(
+            {"max_position_embeddings": 32768,
+             "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}},
+            131072,
+            id="yarn, as Qwen2.5's model card adds it",
+        ),
+        pytest.param(
+            {"max_position_embeddings": 131072,
+             "rope_parameters": {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192}},
+            131072,
+            id="llama3 counts the stretch in",
+        ),
+        pytest.param({"rope_parameters": {"rope_theta": 1e4}}, None, id="none said"),
+    ],
+)  # fmt: skip
+def test_stretched_positions_count(config: dict[str, Any], expected: int | None) -> None:
+    assert positions_of(config) == expected
 
 
 def test_bytes_are_written_for_a_person() -> None:
