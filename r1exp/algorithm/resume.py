@@ -8,7 +8,9 @@ seen. What it and TRL 1.16 do not restore, this does:
   (a resumed epoch on several ranks);
 * completions in the middle of their use (several updates on one generation), which would be drawn anew;
 * what a trainer of ours keeps besides: the KL controller, the stream of further prompts;
-* tensors saved on the device `cpu:0`, which several CPU ranks save and torch 2.13 will not load.
+* tensors saved on the device `cpu:0`, which several CPU ranks save and torch 2.13 will not load;
+* the powers of beta that DeepSpeed's Adam for CPUs (offload) multiplies up, and after a resume begins
+  with pow(), an ulp away.
 """
 
 import warnings
@@ -83,6 +85,7 @@ class ExactResume(Trainer):
             self._step = self.state.global_step * self.args.gradient_accumulation_steps
             self._buffered_inputs = remembered["buffer"]
         self.restore_state(remembered["state"])
+        _multiply_beta_powers(self.optimizer)
 
     def _checkpoint_folder(self) -> Path:
         return Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
@@ -125,6 +128,21 @@ class RepeatedPrompts(ExactResume):
             shuffle=theirs.shuffle,
             seed=theirs.seed,
         )
+
+
+def _multiply_beta_powers(optimizer: Any) -> None:
+    """Let DeepSpeed 0.19's Adam for CPUs arrive at its powers of beta by the multiplications of an uninterrupted run."""
+    while not hasattr(optimizer, "ds_opt_adam"):
+        if not hasattr(optimizer, "optimizer"):
+            return  # another optimiser
+        optimizer = optimizer.optimizer
+    (group, *_) = optimizer.param_groups
+    nothing = [torch.empty(0) for _ in ("weights", "gradients", "first moments", "second moments")]
+    for step in range(1, max((state["step"] for state in optimizer.state.values()), default=0) + 1):
+        optimizer.ds_opt_adam.adam_update(
+            optimizer.opt_id, step, group["lr"], *group["betas"], group["eps"], group["weight_decay"],
+            group["bias_correction"], *nothing,
+        )  # fmt: skip
 
 
 def _with_set_epoch(loader: Any) -> Any:

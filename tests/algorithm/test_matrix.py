@@ -59,6 +59,7 @@ POINTS = {  # after which of 6 optimiser steps a run is cut; an epoch has 3
 ONLINE_ONLY = ("mid_cycle", "adaptive", "replayed")
 OFFLINE = ("sft", "dpo", "reward_model")
 LAUNCHED = ("local", "ddp", "zero1", "zero2", "zero3")
+OFFLOADED = "zero3_offload"  # beside the matrix
 TOLERANCE = 3e-7  # of a weight, after six updates of at most 1e-3: sums in another order; measured: 2e-8
 
 
@@ -75,6 +76,11 @@ class Case:
     def name(self) -> str:
         """The name without the launcher, which has a folder of its own."""
         return f"{self.algorithm}-{'lora' if self.lora else 'full'}-{self.point}"
+
+
+def launcher_words(case: Case) -> list[str]:
+    name, _, is_offloaded = case.launcher.partition("_")
+    return [f"launcher={name}", *(["launcher.offload=true"] if is_offloaded else [])]
 
 
 def identity(case: Case) -> str:
@@ -110,7 +116,9 @@ def cover(cases: Iterable[Case]) -> list[Case]:
 EVERY = whole_matrix()
 COVER = cover(EVERY)
 COMPARED = [("grpo", False), ("ppo", False), ("ppo_shared", True), ("dpo", True)]  # (algorithm, LoRA)
-AGREE = [Case(name, launcher, lora, "inside") for name, lora in COMPARED for launcher in LAUNCHED[1:]]
+AGREE = [
+    Case(name, launcher, lora, "inside") for name, lora in COMPARED for launcher in (*LAUNCHED[1:], OFFLOADED)
+]
 REPLAYED = [
     Case(name, launcher, False, "replayed") for name in ("grpo", "rloo", "ppo") for launcher in LAUNCHED[:2]
 ]
@@ -155,7 +163,7 @@ class Matrix:
         with session():
             for case in cases:
                 self._write(case, folder / case.name)
-            words = [f"launcher={cases[0].launcher}", *COMMON, "stage=sft"]
+            words = [*launcher_words(cases[0]), *COMMON, "stage=sft"]
             launcher = experiment_from(words).steps[0].config.launcher
         launch = launch_of(launcher, folder, LAUNCHERS)
         for file, text in launch.files.items():
@@ -170,7 +178,7 @@ class Matrix:
     def _write(self, case: Case, folder: Path) -> None:
         at, point_words = POINTS[case.point]
         words = [*COMMON, *WORDS[case.algorithm], *point_words, f"++trainer.save_steps={at}"]
-        words += [f"launcher={case.launcher}", *(["model.lora.r=2"] if case.lora else [])]
+        words += [*launcher_words(case), *(["model.lora.r=2"] if case.lora else [])]
         (step,) = planned_steps(experiment_from([word.replace("PAIRS", str(self._pairs)) for word in words]))
         frozen = Step(
             name=step.name, index=1, run_id="matrix", run_name="matrix", key=step.key, data=step.data, config=step.config,
