@@ -57,6 +57,10 @@ def sample(step: Step, folder: Path) -> str | None:
         row["answers"] = answers
         row["pass_rate"] = pass_rate(answers)
     whole = [row for row in chain(*zip_longest(*gather_object([rows]))) if row is not None]
+    if (
+        config.debug.num_problems is not None
+    ):  # a policy after two steps solves nothing; the run shall reach its end
+        stage = stage.model_copy(update={"min_pass_rate": 0.0, "max_pass_rate": 1.0})
     if state.is_main_process:
         _save(whole, stage, folder / "artifact")
     state.wait_for_everyone()

@@ -1,0 +1,33 @@
+"""Every ladder of conf/pipeline reaches its end, cut to a few steps by debug=fast; test_run.py has sft_grpo."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from r1exp.config.assets import CONF
+
+LADDERS = sorted(path.stem for path in CONF.glob("pipeline/*.yaml") if path.stem not in ("none", "sft_grpo"))
+WORDS = [
+    "debug=fast",
+    "tracking=none",
+    "evaluation.before=false",
+    "launcher.threads_per_process=1",
+    "paths.run=run",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ladder", LADDERS)
+def test_a_ladder_reaches_its_end(ladder: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "r1exp", f"pipeline={ladder}", *WORDS],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["state"] == "done"
+    models = [path.parent.name for path in (tmp_path / "run" / "steps").glob("*/artifact/model.safetensors")]
+    assert len(models) >= 2, models  # what SFT made, and what came of it
