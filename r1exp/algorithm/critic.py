@@ -21,10 +21,11 @@ from typing import Any
 import torch
 from accelerate.utils import is_peft_model
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.utils import FusedCausalLMOutput, disable_dropout_in_model
 
 from r1exp.errors import Refused
+from r1exp.model.load import load_backbone
 
 NAME = "critic"  # of the submodule
 
@@ -56,15 +57,17 @@ class Critic(nn.Module):
         return self.head(hidden_bsd[:, :-1]).squeeze(-1).float()
 
 
-def separate_critic(path: str, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype) -> Critic:
+def separate_critic(
+    path: str, revision: str | None, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype
+) -> Critic:
     """Return a critic whose backbone is the model at `path`: a policy's or a reward model's.
 
     `from_pretrained`, because under ZeRO-3 it alone splits the weights while they load.
 
     Raises:
-        Refused: the backbone has no embedding for some token of the policy.
+        Refused: there is no model, or it has no embedding for some token of the policy.
     """
-    backbone = AutoModel.from_pretrained(path, dtype=dtype)
+    backbone = load_backbone("algorithm.critic.path", path, revision, dtype)
     config = backbone.config.get_text_config()
     if config.vocab_size < len(tokenizer):
         raise Refused(

@@ -9,7 +9,13 @@ import torch
 from huggingface_hub.errors import HFValidationError
 from peft import LoraConfig, PeftModel
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from r1exp.errors import Refused
 from r1exp.files import whole_folder
@@ -77,6 +83,25 @@ def load_policy(path: str, settings: ModelSettings) -> PreTrainedModel:
     return model
 
 
+def load_backbone(key: str, path: str, revision: str | None, dtype: torch.dtype) -> PreTrainedModel:
+    """Return a model without a head for next tokens, such as a critic stands on.
+
+    Args:
+        key: The setting that names it, for messages.
+        path: Folder or hub id.
+        revision: Of a hub id; None: its main branch.
+        dtype: Of the weights.
+
+    Raises:
+        Refused: there is no such model at `path`.
+    """
+    check_hub(path, revision, key)
+    try:
+        return AutoModel.from_pretrained(path, revision=revision, dtype=dtype)
+    except _BROKEN as error:
+        raise Refused(_message(path, "model", error, key)) from error
+
+
 def peft_config(settings: ModelSettings) -> LoraConfig | None:
     """Return the adapters to train, or None where every weight is trained."""
     lora = settings.lora
@@ -116,9 +141,9 @@ def save_artifact(
         tokenizer.save_pretrained(unfinished)
 
 
-def _message(path: str, what: str, error: Exception) -> str:
+def _message(path: str, what: str, error: Exception, key: str = "model.path") -> str:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return (
-        f"model.path={path}: no {what} can be loaded from there ({reason}); give a folder that `from_pretrained` "
+        f"{key}={path}: no {what} can be loaded from there ({reason}); give a folder that `from_pretrained` "
         "loads, or a hub id that this machine can reach or has in its cache"
     )

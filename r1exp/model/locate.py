@@ -40,8 +40,36 @@ def locate(settings: ModelSettings) -> Path | str | None:
     return _model_in(folder, settings.path)
 
 
-def check_hub(path: str, revision: str | None) -> None:
+def check_model(key: str, path: str) -> None:
+    """Refuse what a setting names besides the policy, where no model can be read.
+
+    Args:
+        key: The setting, for messages: `algorithm.critic.path`.
+        path: Its value: a folder or a hub id.
+
+    Raises:
+        Refused: no such folder, no model in it, or what `check_hub` raises.
+    """
+    if Path(path).is_dir():
+        if not (Path(path) / "config.json").is_file():
+            raise Refused(
+                f"{key}={path}: the folder holds no model (config.json); of a run, give steps/*/artifact"
+            )
+    elif not _HUB_ID.fullmatch(path):
+        raise Refused(
+            f"{key}={path}: there is no such folder, and a hub id looks like owner/name; give one of the two"
+        )
+    else:
+        check_hub(path, None, key)
+
+
+def check_hub(path: str, revision: str | None, key: str = "model.path") -> None:
     """Refuse a hub id that is in no cache and that the hub does not give out.
+
+    Args:
+        path: What may be a hub id; a folder passes.
+        revision: Branch, tag or commit; None: the main branch.
+        key: The setting that names it, for messages.
 
     Raises:
         Refused: no such model or revision, no access to it, or no network.
@@ -55,26 +83,28 @@ def check_hub(path: str, revision: str | None) -> None:
     if isinstance(try_to_load_from_cache(path, "config.json", revision=revision), str):
         return
     what = path if revision is None else f"{path} at revision {revision}"
-    elsewhere = "copy it to a folder of this machine and give that as model.path, or use model=tiny, which is built here"
+    elsewhere = f"copy it to a folder of this machine and give that as {key}"
+    if key == "model.path":
+        elsewhere += ", or use model=tiny, which is built here"
     if constants.is_offline_mode():
         raise Refused(
-            f"model.path={what} is not in the cache, and HF_HUB_OFFLINE forbids to download it; {elsewhere}"
+            f"{key}={what} is not in the cache, and HF_HUB_OFFLINE forbids to download it; {elsewhere}"
         )
     try:
         HfApi().model_info(path, revision=revision, timeout=_PATIENCE)
     except GatedRepoError as error:
         raise Refused(
-            f"model.path={what} is gated: accept its licence on https://huggingface.co/{path}, "
+            f"{key}={what} is gated: accept its licence on https://huggingface.co/{path}, "
             "then type `hf auth login`"
         ) from error
     except HfHubHTTPError as error:
         raise Refused(
-            f"model.path={what}: the hub does not know it, or not for you ({_first_line(error)}); check the name, "
+            f"{key}={what}: the hub does not know it, or not for you ({_first_line(error)}); check the name, "
             "and type `hf auth login` if it is private"
         ) from error
     except httpx.HTTPError as error:
         raise Refused(
-            f"model.path={what} is not in the cache, and the hub cannot be reached ({_first_line(error)}); {elsewhere}"
+            f"{key}={what} is not in the cache, and the hub cannot be reached ({_first_line(error)}); {elsewhere}"
         ) from error
 
 

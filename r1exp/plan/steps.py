@@ -19,6 +19,7 @@ from r1exp.model.memory import shape_of
 from r1exp.model.settings import ModelSettings
 from r1exp.plan.batch import batch_of
 from r1exp.plan.frozen import FrozenPlan, FrozenStep
+from r1exp.plan.models import hashes_of_models
 from r1exp.plan.references import PREFIX, resolved
 from r1exp.plan.trainer_args import trainer_args
 from r1exp.plan.vllm import refuse_vllm_where_it_cannot_work
@@ -152,6 +153,7 @@ def _planned(index: int, rung: _Rung, source: str, keys: dict[str, str]) -> Plan
     data = _data_of(config) if rung.data_from is None else keys[rung.data_from]
     if rung.data_from is None:
         identity["dataset"] = data
+    identity |= hashes_of_models(config)
     return PlannedStep(
         index=index,
         name=rung.name,

@@ -10,6 +10,7 @@ from r1exp.files import read_json, write_json
 from r1exp.launcher.extensions import refuse_unready
 from r1exp.model.locate import check_hub, locate
 from r1exp.plan.job import job_of
+from r1exp.plan.models import refuse_missing_models
 from r1exp.plan.server import refuse_without_vllm
 from r1exp.plan.steps import BASE, PlannedStep, frozen_plan
 from r1exp.rollout.settings import Endpoint, api_key
@@ -80,6 +81,7 @@ def _refuse_unreachable(experiment: Experiment, steps: tuple[PlannedStep, ...]) 
         if isinstance(step.config.rollout, Endpoint):
             api_key(step.config.rollout)
         refuse_without_vllm(step.config)
+        refuse_missing_models(step.config)
         place = locate(step.config.model) if step.model_from == BASE else None
         if isinstance(place, str):
             check_hub(place, step.config.model.revision)

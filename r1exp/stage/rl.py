@@ -113,7 +113,8 @@ def _ppo(
 
     def make_critic(policy: PreTrainedModel) -> Critic:
         if critic.kind == "separate":
-            return separate_critic(critic.path or step.model_path, tokenizer, policy.dtype)
+            revision = step.config.model.revision if critic.path is None else None
+            return separate_critic(critic.path or step.model_path, revision, tokenizer, policy.dtype)
         return shared_critic(policy)
 
     if arguments["beta"] != 0.0:

@@ -105,7 +105,7 @@ def grpo(tiny: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Call
 def ppo(tiny: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Callable[..., Ppo]:
     """A function that builds a PPO trainer with a `separate`, `shared` or `zero` critic."""
     critics = {
-        "separate": lambda policy: separate_critic(str(tiny), tokenizer, policy.dtype),
+        "separate": lambda policy: separate_critic(str(tiny), None, tokenizer, policy.dtype),
         "shared": shared_critic,
         "zero": None,
     }
