@@ -31,7 +31,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gpu_training import need_no_pydantic, train
 from turns import ROOT, Cost, Runner, ratio, turns
@@ -57,14 +57,16 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
+Dtype = Literal["float32", "bfloat16"]
+
 
 @dataclass(frozen=True)
 class Sizes:
     """What is trained. B = rows, T = prompt_tokens + completion_tokens."""
 
     device: str
-    dtype: str  # of the weights
-    compute_dtype: str  # of the passes
+    dtype: Dtype  # of the weights
+    compute_dtype: Dtype  # of the passes
     gradient_checkpointing: bool
     rows: int  # of one forward and backward pass
     completions: int  # of one generation; of SFT, rows of a turn
@@ -288,7 +290,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         build_model(shape, sizes.dtype, Path(folder, "model"))
         found = measure(Path(folder), shape, sizes, given.turns, until)
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for algorithm, pair in found.items():
         expected = estimate(algorithm, shape, sizes)
         value, low, high = ratio([b.wall / o.wall for o, b in zip(pair["r1exp"], pair["bare"], strict=True)])

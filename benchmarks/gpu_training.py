@@ -211,7 +211,7 @@ def _ppo(path: str, tokenizer: Any, arguments: dict[str, Any], given: dict[str, 
 
     return Ppo(
         **given, args=PpoConfig(**{**arguments, "beta": TRACKED_ZERO, "loss_type": "dapo"}), kl=_fixed_beta(),
-        last_checkpoint=lambda: None, critic=lambda policy: separate_critic(path, tokenizer, policy.dtype),
+        last_checkpoint=lambda: None, critic=lambda policy: separate_critic(path, None, tokenizer, policy.dtype),
         options=PpoOptions(
             gamma=1.0, lam=0.95, value_coefficient=0.5, value_clip=0.2, whiten_advantages=True, critic_learning_rate=1e-5
         ),

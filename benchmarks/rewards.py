@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Final
 
 import math_verify
 
@@ -25,7 +26,7 @@ from r1exp.rewards.committee import Committee
 from r1exp.rewards.repetition_penalty import RepetitionPenalty
 from r1exp.rewards.vote_partial import VotePartial
 
-STYLE = "think_answer"
+STYLE: Final = "think_answer"
 NUM_GENERATIONS = 8
 NUM_ROUNDS = 5
 Rows = tuple[list[Problem], list[Completion]]

@@ -62,7 +62,7 @@ class Baton:
 
         baton = self
 
-        class Turns(transformers.TrainerCallback):  # type: ignore[misc]  # the library ships no types
+        class Turns(transformers.TrainerCallback):
             def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
                 if state.global_step % baton._steps == 0:
                     baton._hand_over()
@@ -97,7 +97,11 @@ class Runner:
         self._log = log
         context: Any = multiprocessing.get_context("spawn") if on_cuda else FORKED
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_child, args=(work, arguments, theirs, steps_per_turn, log))
+        self._process = context.Process(
+            target=_child,
+            args=(work, arguments, theirs, steps_per_turn, log),
+            daemon=True,  # ends with the parent, whatever ends that
+        )
         self._process.start()
         theirs.close()
         self._next()  # it has loaded everything and waits
@@ -109,11 +113,12 @@ class Runner:
 
     def _next(self) -> Cost:
         try:
-            return self._connection.recv()  # type: ignore[no-any-return]  # pickled by _hand_over
+            cost: Cost = self._connection.recv()
         except EOFError:
             self._process.join()
             tail = "\n".join(self._log.read_text().splitlines()[-15:])
             raise RuntimeError(f"the training ended by itself:\n{tail}") from None
+        return cost
 
     def close(self) -> None:
         """End it where it stands."""
@@ -143,7 +148,7 @@ def turns(
     """Return what each turn took; the order changes from round to round. The first turns only warm up.
 
     No turn begins after `until` (of time.monotonic) once one was measured."""
-    rounds = []
+    rounds: list[dict[str, Cost]] = []
     for index in range(num_warm + number):
         if len(rounds) and time.monotonic() > until:
             break
@@ -221,7 +226,7 @@ def bare(job: str, baton: Baton) -> None:
     """Do the job of tests/algorithm/bare_grpo.py."""
     del baton
     sys.path.insert(0, str(ROOT / "tests" / "algorithm"))
-    import bare_grpo
+    import bare_grpo  # type: ignore[import-not-found]  # found just now
 
     bare_grpo.main(job)
 

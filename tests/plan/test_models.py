@@ -19,7 +19,6 @@ SCORER = ("rewards=reward_model", "rewards.preference.model=someone/scorer")
     [
         pytest.param([], {}, id="the critic starts from the policy"),
         pytest.param(["algorithm.critic.path=a/b"], {"algorithm.critic.path": "a/b"}, id="a critic of its own"),
-        pytest.param(["algorithm.critic.path=a/b", "algorithm.critic.kind=zero"], {}, id="no critic reads it"),
         pytest.param([*SCORER], {"rewards.preference.model": "someone/scorer"}, id="a reward model"),
     ],
 )  # fmt: skip
