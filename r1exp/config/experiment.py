@@ -9,11 +9,11 @@ from r1exp.config.compose import Composition, compose, words_of
 from r1exp.config.origin import deltas
 from r1exp.config.overrides import Word, quote
 from r1exp.errors import Refused
-from r1exp.pipeline.reach import StepWords, words_for_step
+from r1exp.pipeline.reach import CARRIED, StepWords, words_for_step
 from r1exp.pipeline.settings import PipelineSettings, StepSpec
 from r1exp.settings import Name, Settings
-from r1exp.step.config import StepConfig
-from r1exp.step.settings import StageSettings
+from r1exp.step.config import STAGE_KNOBS, StepConfig, knobs_of
+from r1exp.step.settings import STAGES, StageSettings
 
 
 class PathSettings(Settings):
@@ -59,6 +59,7 @@ class Experiment:
     paths: PathSettings
     top: Composed
     composition: Composition  # of the top
+    composed_from: tuple[Word, ...]  # what the top was composed from
     words: tuple[str, ...]  # as typed
     focus: str
     steps: tuple[LadderStep, ...]
@@ -74,9 +75,13 @@ def experiment_from(texts: Sequence[str]) -> Experiment:
     composition = compose(words)
     said = deltas(composition)
     _refuse_stage_and_pipeline(words, said)
+    stage = next((word.value for word in words if word.is_group and word.key == "stage"), None)
+    if said and stage in STAGES:
+        words = _read_by(stage, words, said)
+        composition = compose(words)
     top = validated(Composed, composition.values, words)
     if top.stage is not None:
-        steps: tuple[LadderStep, ...] = (_single_step(top, composition, words),)
+        steps: tuple[LadderStep, ...] = (_single_step(top, composition, words, texts),)
         focus = steps[0].name
     elif top.pipeline is not None:
         steps = _ladder(top.pipeline, words, said)
@@ -88,6 +93,7 @@ def experiment_from(texts: Sequence[str]) -> Experiment:
         paths=top.paths,
         top=top,
         composition=composition,
+        composed_from=tuple(words),
         words=tuple(texts),
         focus=focus,
         steps=steps,
@@ -106,7 +112,23 @@ def _refuse_stage_and_pipeline(words: Sequence[Word], said: Sequence[Word]) -> N
     )
 
 
-def _single_step(top: Composed, composition: Composition, words: Sequence[Word]) -> LadderStep:
+def _read_by(stage: str, words: Sequence[Word], said: Sequence[Word]) -> list[Word]:
+    """Return the words of a stage that is typed beside an experiment: of the experiment's, those it reads."""
+    knobs = frozenset(STAGE_KNOBS) if stage == "rl" else knobs_of(stage, None)
+    typed = {word.key for word in words if word.is_group}
+    read = [
+        word
+        for word in said
+        if word.head not in ("hydra", "pipeline", "stage")
+        and (word.head not in STAGE_KNOBS or word.head in knobs)
+        and not (word.is_group and word.key in typed)
+    ]
+    return [*read, *(word for word in words if word.head not in CARRIED)]
+
+
+def _single_step(
+    top: Composed, composition: Composition, words: Sequence[Word], typed: Sequence[str]
+) -> LadderStep:
     assert top.stage is not None
     config = validated(StepConfig, _step_values(composition), words)
     name = config.algorithm.kind if config.algorithm is not None else top.stage.kind
@@ -115,7 +137,7 @@ def _single_step(top: Composed, composition: Composition, words: Sequence[Word])
         config=config,
         model_from="base",
         data_from=None,
-        reached_by=tuple(word.text for word in words),
+        reached_by=tuple(typed),
         composition=composition,
         words=tuple(words),
     )

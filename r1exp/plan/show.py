@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from r1exp.config.assets import LAUNCHERS
-from r1exp.config.compose import words_of
 from r1exp.config.experiment import Experiment
 from r1exp.config.origin import origin_of, origins
 from r1exp.launcher.command import launch_of
@@ -45,7 +44,7 @@ def plan_text(experiment: Experiment, steps: tuple[PlannedStep, ...], run_folder
 
 def _configuration(experiment: Experiment) -> Iterator[str]:
     yield "Configuration (value, origin)"
-    found = origins(experiment.composition, words_of(experiment.words))
+    found = origins(experiment.composition, experiment.composed_from)
     values = flat(experiment.top.model_dump(mode="json"))
     rows = [(key, _short(value), origin_of(key, found)) for key, value in values.items()]
     width = max(len(f"{key}: {value}") for key, value, _ in rows)

@@ -121,6 +121,11 @@ def test_an_experiment_chooses_the_algorithm_of_the_focus_step(tmp_path: Path) -
 def test_a_stage_beside_the_ladder_of_an_experiment_runs_alone(compose_line: Compose) -> None:
     experiment = compose_line("experiment=qwen2.5_gsm8k", "stage=rl")
     assert [step.name for step in experiment.steps] == ["grpo"]
+    measured = compose_line("experiment=qwen2.5_gsm8k", "stage=evaluate", "dataset.limit=9")
+    config = measured.steps[0].config
+    assert (config.rewards, config.model.kind, config.dataset.limit) == (None, "pretrained", 9)
+    found = origins(measured.composition, measured.composed_from)
+    assert origin_of("evaluation.temperature", found) == "experiment/qwen2.5_gsm8k.yaml"
     with pytest.raises(Refused, match=r"stage=rl in .* runs one step"):
         compose_line("experiment=gemma2_gsm8k_vote", "pipeline=sft_grpo")
 
