@@ -2,8 +2,8 @@
 
 It starts the node's ranks and says which of the nodes this is. Where SLURM's signals would have ended the ranks,
 they now ask them to save a checkpoint first. SLURM sends SIGTERM to every process of a step, so all but this one
-block it: a child inherits that, whatever handlers it installs (torchrun's would kill the ranks). SIGKILL follows for whoever does not end in time, and the ranks end with
-this process.
+block it: a child inherits that, whatever handlers it installs (torchrun's would kill the ranks). SIGKILL follows
+for whoever does not end in time, and the ranks end with this process.
 """
 
 import os
