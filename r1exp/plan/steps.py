@@ -216,10 +216,10 @@ def _refuse_beyond_context(config: StepConfig) -> None:
     if not generates or isinstance(config.rollout, Endpoint):
         return
     shape = shape_of(config.model)
-    if shape is not None and config.max_completion_length >= shape.max_position_embeddings:
+    limit, what = config.rollout.tightest(None if shape is None else shape.max_position_embeddings)
+    if limit is not None and config.max_completion_length >= limit:
         raise Refused(
-            f"max_completion_length={config.max_completion_length} leaves no room for a prompt in the model's "
-            f"{shape.max_position_embeddings} positions"
+            f"max_completion_length={config.max_completion_length} leaves no room for a prompt in {what}"
         )
 
 

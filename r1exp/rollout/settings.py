@@ -32,6 +32,14 @@ class Rollout(Settings):
     hands_logprobs: ClassVar[bool] = False  # rewards see the sampler's log-probability of each token
     aside: ClassVar[frozenset[str]] = frozenset()  # settings that do not decide which completions come
 
+    def tightest(self, num_positions: int | None) -> tuple[int | None, str]:
+        """Return the most tokens that prompt and completion may have together, and the words for it.
+
+        Args:
+            num_positions: Of the model; None: it names none.
+        """
+        return num_positions, f"the model's {num_positions} positions"
+
 
 class HfRollout(Rollout):
     """Generation with transformers, in the process that holds the model."""
@@ -62,6 +70,13 @@ class _Vllm(Rollout):
     enforce_eager: bool  # no CUDA graphs and no compilation: slower, starts sooner
     cpu_kvcache_gib: PositiveInt  # GiB of the cache of keys and values, without a GPU
     importance_correction: ImportanceCorrection | None  # null: none
+
+    def tightest(self, num_positions: int | None) -> tuple[int | None, str]:
+        """Return the model's limit, or the engine's where that is tighter."""
+        own = self.max_model_length
+        if own is None or (num_positions is not None and num_positions <= own):
+            return super().tightest(num_positions)
+        return own, f"rollout.max_model_length={own}"
 
     aside = frozenset({"gpu_memory_utilization", "enforce_eager", "cpu_kvcache_gib"})
 

@@ -16,7 +16,7 @@ from r1exp.step.frozen import Step
 def refuse_beyond_context(problems: Sequence[Problem], step: Step) -> None:
     """Refuse prompts that leave no room for a completion: past its last position a model writes noise.
 
-    A model that names no number of positions, or that an endpoint serves, is not asked.
+    A model that names no number of positions, or that an endpoint serves, is not asked about.
 
     Args:
         problems: Those that will be asked.
@@ -26,14 +26,15 @@ def refuse_beyond_context(problems: Sequence[Problem], step: Step) -> None:
         return
     config = AutoConfig.from_pretrained(step.model_path, revision=step.config.model.revision)
     num_positions = positions_of(config.get_text_config().to_dict())
-    if num_positions is None:
+    limit, what = step.config.rollout.tightest(num_positions)
+    if limit is None:
         return
     tokenizer = load_tokenizer(step.model_path, step.config.model)
     prompts = {problem.id: messages(problem.prompt, step.config.prompt) for problem in problems}
     # A token is at least a byte, so that most data need not be tokenised to know that they fit.
     first = next(iter(prompts.values()))
     around = len(_text(first, tokenizer).encode()) - _size(first)
-    room = num_positions - step.config.max_completion_length
+    room = limit - step.config.max_completion_length
     for name, prompt in prompts.items():
         if around + _size(prompt) <= room:
             continue
@@ -41,7 +42,7 @@ def refuse_beyond_context(problems: Sequence[Problem], step: Step) -> None:
         if length > room:
             raise Refused(
                 f"problem {name}: its prompt has {length} tokens; with max_completion_length="
-                f"{step.config.max_completion_length} that is more than the model's {num_positions} positions; "
+                f"{step.config.max_completion_length} that is more than {what}; "
                 "lower max_completion_length, or leave such problems out"
             )
 

@@ -34,7 +34,7 @@ def test_what_may_not_fit_by_its_bytes_is_tokenised(step: Step) -> None:
 
 def test_a_prompt_that_leaves_no_room_is_named(step: Step) -> None:
     with pytest.raises(
-        Refused, match=r"problem long: its prompt has \d{3} tokens; with max_completion_length=200"
+        Refused, match=r"problem long: its prompt has \d{3} tokens; with .* the model's 300 positions"
     ):
         refuse_beyond_context([Problem(id="short", prompt="1 + 1", answer="2"), problem("7 " * 150)], step)
 
@@ -44,6 +44,8 @@ def test_completions_as_long_as_the_context_are_refused_before_anything_is_writt
 ) -> None:
     with pytest.raises(Refused, match="leaves no room for a prompt in the model's 2048 positions"):
         planned_steps(compose_line("max_completion_length=2048"))
+    with pytest.raises(Refused, match="leaves no room for a prompt in rollout.max_model_length=40"):
+        planned_steps(compose_line("rollout=vllm_colocate", "rollout.max_model_length=40"))
     assert planned_steps(
         compose_line(
             "stage=sft", "max_completion_length=2048", "evaluation.after=false", "evaluation.before=false"
