@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from r1exp.algorithm.trainer_fields import OWNED, every_field
 from r1exp.config.overrides import Word
 from r1exp.errors import Refused
+from r1exp.pipeline.reach import CARRIED
 from r1exp.settings import Settings, nearest
 
 Model = TypeVar("Model", bound=Settings)
@@ -47,6 +48,9 @@ def _line(detail: ErrorDetails, kind: type[Settings], values: dict[str, Any], wo
     path = _path(detail["loc"], values)
     if detail["type"] == "extra_forbidden" or _lacks_its_kind(detail, path, values):
         typed = _typed_key(path, words) or _first_leaf(path, values)
+        head = path.split(".")[0]
+        if head in CARRIED:
+            return f"{typed}: that file's keys lie below `{head}`; give it `# @package _global_` as its first line"
         close = nearest_key(typed, sorted(known_keys(kind, values, skip=path)))
         hint = f" Did you mean {close}?" if close else ""
         return f"{typed}: there is no such key.{hint}"

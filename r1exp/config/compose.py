@@ -20,6 +20,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
+from yaml import MarkedYAMLError, YAMLError
 
 from r1exp.config.assets import CONF, ROOT
 from r1exp.config.overrides import Word, parse
@@ -103,7 +104,7 @@ def compose(words: Sequence[Word], *, is_whole: bool = True) -> Composition:
         config = hydra_compose("config", overrides=texts, return_hydra_config=True)
         hydra_node = config.hydra
         values = _plain(config, is_whole)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise Refused(_message(error)) from error
     return Composition(
         values=values,
@@ -144,6 +145,9 @@ def _check_option(word: Word, options: list[str]) -> None:
 
 
 def _message(error: Exception) -> str:
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        place = error.problem_mark
+        return f"{place.name}, line {place.line + 1}, column {place.column + 1}: no YAML ({error.problem})"
     first = str(error).splitlines()[0]
     key = getattr(error, "full_key", None)
     if isinstance(error, MissingMandatoryValue) and key:

@@ -118,6 +118,22 @@ def test_an_experiment_chooses_the_algorithm_of_the_focus_step(tmp_path: Path) -
     assert typed.algorithm is not None and (typed.algorithm.kind, typed.max_steps) == ("rloo", 9)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("beta: 0.1\n", r"experiment.beta: .* `# @package _global_` as its first line", id="no package"),
+        pytest.param("# @package _global_\nbeta: [0.1\n", r"mine.yaml, line 3, column 1: no YAML", id="no YAML"),
+        pytest.param("# @package _global_\nbetta: 0.1\n", r"betta: .* Did you mean beta\?", id="misspelt"),
+        pytest.param("# @package _global_\ndefaults: [override /algorithm: pppo]\n", "algorithm/pppo", id="no option"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_an_experiment_file_is_refused_by_name(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    with session([tmp_path]), pytest.raises(Refused, match=message):
+        experiment_from(["experiment=mine"])
+
+
 def test_a_stage_beside_the_ladder_of_an_experiment_runs_alone(compose_line: Compose) -> None:
     experiment = compose_line("experiment=qwen2.5_gsm8k", "stage=rl")
     assert [step.name for step in experiment.steps] == ["grpo"]
