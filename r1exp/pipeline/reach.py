@@ -84,9 +84,8 @@ def words_for_step(
     typed = [word for word in words if _reaches(word, name, spec, pipeline)]
     chosen = {word.key for word in typed if word.is_group}
     carried = [word for word in deltas if _reaches(word, name, spec, pipeline) and word.key not in chosen]
-    replaced = {
-        word.key for word in [*typed, *carried] if word.is_group
-    }  # a group of the run that `use` names is out of reach
+    # Only training groups are ever replaced: a group of the run that `use` names is out of reach.
+    replaced = {word.key for word in [*typed, *carried] if word.is_group}
     use = [f"{group}={option}" for group, option in spec.use.items() if group not in replaced]
     fixed = [f"++{key}={quote(value)}" for key, value in flat(spec.set).items() if key not in own_keys]
     last = [f"++{word.key.removeprefix(own_prefix)}={word.value}" for word in own]

@@ -217,10 +217,9 @@ def _refuse_beyond_context(config: StepConfig) -> None:
         return
     shape = shape_of(config.model)
     limit, what = config.rollout.tightest(None if shape is None else shape.max_position_embeddings)
-    if limit is not None and config.max_completion_length >= limit:
-        raise Refused(
-            f"max_completion_length={config.max_completion_length} leaves no room for a prompt in {what}"
-        )
+    setting, num_tokens = config.longest_completion
+    if limit is not None and num_tokens >= limit:
+        raise Refused(f"{setting}={num_tokens} leaves no room for a prompt in {what}")
 
 
 def _base_key(model: ModelSettings) -> str:

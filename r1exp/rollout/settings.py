@@ -71,14 +71,14 @@ class _Vllm(Rollout):
     cpu_kvcache_gib: PositiveInt  # GiB of the cache of keys and values, without a GPU
     importance_correction: ImportanceCorrection | None  # null: none
 
+    aside = frozenset({"gpu_memory_utilization", "enforce_eager", "cpu_kvcache_gib"})
+
     def tightest(self, num_positions: int | None) -> tuple[int | None, str]:
         """Return the model's limit, or the engine's where that is tighter."""
         own = self.max_model_length
         if own is None or (num_positions is not None and num_positions <= own):
             return super().tightest(num_positions)
         return own, f"rollout.max_model_length={own}"
-
-    aside = frozenset({"gpu_memory_utilization", "enforce_eager", "cpu_kvcache_gib"})
 
 
 class VllmColocate(_Vllm):

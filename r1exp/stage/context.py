@@ -24,26 +24,26 @@ def refuse_beyond_context(problems: Sequence[Problem], step: Step) -> None:
     """
     if isinstance(step.config.rollout, Endpoint) or not problems:
         return
+    tokenizer = load_tokenizer(step.model_path, step.config.model)  # says what is wrong with a broken folder
     config = AutoConfig.from_pretrained(step.model_path, revision=step.config.model.revision)
     num_positions = positions_of(config.get_text_config().to_dict())
     limit, what = step.config.rollout.tightest(num_positions)
     if limit is None:
         return
-    tokenizer = load_tokenizer(step.model_path, step.config.model)
     prompts = {problem.id: messages(problem.prompt, step.config.prompt) for problem in problems}
     # A token is at least a byte, so that most data need not be tokenised to know that they fit.
     first = next(iter(prompts.values()))
     around = len(_text(first, tokenizer).encode()) - _size(first)
-    room = limit - step.config.max_completion_length
+    setting, num_tokens = step.config.longest_completion
+    room = limit - num_tokens
     for name, prompt in prompts.items():
         if around + _size(prompt) <= room:
             continue
         length = len(tokenizer(_text(prompt, tokenizer), add_special_tokens=False)["input_ids"])
         if length > room:
             raise Refused(
-                f"problem {name}: its prompt has {length} tokens; with max_completion_length="
-                f"{step.config.max_completion_length} that is more than {what}; "
-                "lower max_completion_length, or leave such problems out"
+                f"problem {name}: its prompt has {length} tokens; with {setting}={num_tokens} that is more than "
+                f"{what}; lower {setting}, or leave such problems out"
             )
 
 

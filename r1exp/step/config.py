@@ -19,7 +19,7 @@ from r1exp.prompt.settings import PromptSettings
 from r1exp.rewards.menu import RewardSettings
 from r1exp.rollout.settings import RolloutSettings
 from r1exp.settings import Settings
-from r1exp.step.settings import STAGES, RewardModelling, Rl, Sft, StageSettings
+from r1exp.step.settings import STAGES, Evaluate, RewardModelling, Rl, Sft, StageSettings
 from r1exp.tracking.settings import TrackingSettings
 
 # Settings that only some stages read; a stage lists its own in `knobs`, and so does an algorithm.
@@ -172,6 +172,13 @@ class StepConfig(Settings):
                 f"trainer.loss_weights={[1.0] * len(losses)}, say"
             )
         return self
+
+    @property
+    def longest_completion(self) -> tuple[str, int]:
+        """The setting that bounds the completions this step asks for, and its value in tokens."""
+        if isinstance(self.stage, Evaluate):
+            return "evaluation.max_tokens", self.evaluation.max_tokens
+        return "max_completion_length", self.max_completion_length
 
     @property
     def capped_steps(self) -> int:

@@ -44,6 +44,8 @@ def test_completions_as_long_as_the_context_are_refused_before_anything_is_writt
 ) -> None:
     with pytest.raises(Refused, match="leaves no room for a prompt in the model's 2048 positions"):
         planned_steps(compose_line("max_completion_length=2048"))
+    with pytest.raises(Refused, match=r"evaluation\.max_tokens=3000 leaves no room for a prompt"):
+        planned_steps(compose_line("stage=evaluate", "evaluation.max_tokens=3000"))
     with pytest.raises(Refused, match=r"leaves no room for a prompt in rollout\.max_model_length=40"):
         planned_steps(compose_line("rollout=vllm_colocate", "rollout.max_model_length=40"))
     assert planned_steps(
