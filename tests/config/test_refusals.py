@@ -184,7 +184,7 @@ def test_an_ill_typed_value_is_refused(
             id="votes by confidence from a rollout that knows none",
         ),
         pytest.param(
-            ["algorithm=dpo", "trainer.loss_type=[sigmoid]"],
+            ["algorithm=dpo", "trainer.loss_type=[sigmoid]", "trainer.loss_weights=[1.0,10.0]"],
             "give each loss its weight",
             id="a loss without a weight",
         ),
