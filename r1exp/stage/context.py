@@ -30,19 +30,18 @@ def refuse_beyond_context(problems: Sequence[Problem], step: Step) -> None:
     limit, what = step.config.rollout.tightest(num_positions)
     if limit is None:
         return
-    prompts = {problem.id: messages(problem.prompt, step.config.prompt) for problem in problems}
+    prompts = [messages(problem.prompt, step.config.prompt) for problem in problems]
     # A token is at least a byte, so that most data need not be tokenised to know that they fit.
-    first = next(iter(prompts.values()))
-    around = len(_text(first, tokenizer).encode()) - _size(first)
+    around = len(_text(prompts[0], tokenizer).encode()) - _size(prompts[0])
     setting, num_tokens = step.config.longest_completion
     room = limit - num_tokens
-    for name, prompt in prompts.items():
+    for problem, prompt in zip(problems, prompts, strict=True):
         if around + _size(prompt) <= room:
             continue
         length = len(tokenizer(_text(prompt, tokenizer), add_special_tokens=False)["input_ids"])
         if length > room:
             raise Refused(
-                f"problem {name}: its prompt has {length} tokens; with {setting}={num_tokens} that is more than "
+                f"problem {problem.id}: its prompt has {length} tokens; with {setting}={num_tokens} that is more than "
                 f"{what}; lower {setting}, or leave such problems out"
             )
 

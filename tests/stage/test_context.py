@@ -28,8 +28,13 @@ def problem(question: str) -> Problem:
 
 
 def test_what_may_not_fit_by_its_bytes_is_tokenised(step: Step) -> None:
-    question = "the answer is " * 6  # words of the tiny tokenizer: fewer tokens than bytes
-    refuse_beyond_context([problem("1 + 1"), problem(question)], step)
+    question = "the answer is " * 9
+    assert len(question.encode()) > 100  # more than the room, in bytes
+    refuse_beyond_context([Problem("short", "1 + 1", "2"), problem(question)], step)  # and not in tokens
+    with pytest.raises(Refused, match="positions"):
+        refuse_beyond_context(
+            [Problem("short", "1 + 1", "2"), problem("\u00e9" * 63)], step
+        )  # as many bytes, each a token
 
 
 def test_a_prompt_that_leaves_no_room_is_named(step: Step) -> None:
