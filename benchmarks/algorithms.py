@@ -4,7 +4,7 @@
 
 The same model (tiny, after some SFT, so that completions end by themselves), prompts, lengths and
 rewards. Each algorithm keeps its own recipe: how often it updates on a generation, what it keeps as a
-reference. A turn is one generation, 256 or 512 completions that are sampled, judged and learnt from, or
+reference. A turn is one generation, 256 or 512 completions that are sampled, judged and learned from, or
 256 preference pairs for DPO. The learning rate is almost 0, so that lengths stay what they are.
 
 Two processes of one thread each, of which one computes: bare TRL and an algorithm take turns
@@ -75,7 +75,7 @@ def measure(
 
 
 def turn_of(arguments: dict[str, Any]) -> tuple[int, int]:
-    """Return the rows and the optimiser steps of one turn: a whole generation, or 256 pairs."""
+    """Return the rows and the optimizer steps of one turn: a whole generation, or 256 pairs."""
     accumulation = arguments["gradient_accumulation_steps"]
     if "steps_per_generation" not in arguments:
         rows = arguments["per_device_train_batch_size"] * accumulation

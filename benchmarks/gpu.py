@@ -148,7 +148,7 @@ def measure(
 ) -> dict[str, Any]:
     """Run the three pairs and return the turns of each training."""
     micro_batches = sizes.completions // sizes.rows
-    steps = {"sft": micro_batches, "grpo": 1, "ppo": micro_batches}  # optimiser steps a turn
+    steps = {"sft": micro_batches, "grpo": 1, "ppo": micro_batches}  # optimizer steps a turn
 
     def start(kind: str, algorithm: str) -> Runner:
         job = {"kind": kind, "algorithm": algorithm, "model": str(folder / "model"), "sizes": asdict(sizes)}

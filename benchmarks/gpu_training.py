@@ -97,7 +97,7 @@ class Watch:
         self.profile.__enter__()
 
     def _cpu_peak(self) -> None:
-        """Work out the peak of the third turn: by then the optimiser has its state, and memory repeats itself.
+        """Work out the peak of the third turn: by then the optimizer has its state, and memory repeats itself.
 
         Weights that were mapped from a file were never allocated; what lives when the turn begins says how many.
         """
@@ -206,7 +206,7 @@ def _fixed_beta() -> Any:
 
 def _ppo(path: str, tokenizer: Any, arguments: dict[str, Any], given: dict[str, Any]) -> Any:
     from r1exp.algorithm.critic import separate_critic
-    from r1exp.algorithm.kl_control import TRACKED_ZERO
+    from r1exp.algorithm.kl_trainer import TRACKED_ZERO
     from r1exp.algorithm.ppo import Ppo, PpoConfig, PpoOptions
 
     return Ppo(

@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--processes", type=int, default=8, help="pairs of processes")
     parser.add_argument("--turns", type=int, default=6, help="turns of each pair that are measured")
-    parser.add_argument("--steps-per-turn", type=int, default=2, help="optimiser steps")
+    parser.add_argument("--steps-per-turn", type=int, default=2, help="optimizer steps")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

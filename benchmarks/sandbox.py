@@ -20,8 +20,8 @@ import numpy as np
 
 from r1exp.sandbox.base import Case, Limits, Submission
 from r1exp.sandbox.bubblewrap import interpreter
-from r1exp.sandbox.judge import run
 from r1exp.sandbox.local import Local
+from r1exp.sandbox.verdicts import run
 
 PROGRAM = "print(sum(map(int, input().split())))"
 CASE = Case("1 2\n", "3\n")

@@ -1,7 +1,7 @@
-"""Training processes that compute in turns, so that neighbouring measurements share the machine's mood.
+"""Training processes that compute in turns, so that neighboring measurements share the machine's mood.
 
 A `Runner` is a training in a process of its own that stands still until it is given a turn of some
-optimiser steps, and says what they took: data, sampling, rewards, updates and logging. Two runners
+optimizer steps, and says what they took: data, sampling, rewards, updates and logging. Two runners
 never compute at once. Each has one thread, so that its processor time is the wall time it would take
 on a core of its own; on a machine that others use the first is the steadier. Without a GPU processes
 are forked from one that has loaded the libraries; CUDA wants fresh ones.
@@ -47,7 +47,7 @@ class Baton:
 
     Args:
         connection: To the parent.
-        steps_per_turn: Optimiser steps.
+        steps_per_turn: Optimizer steps.
     """
 
     def __init__(self, connection: Connection, steps_per_turn: int) -> None:
@@ -86,7 +86,7 @@ class Runner:
     Args:
         work: What the child does, a function of a module.
         arguments: What it is given, before the baton.
-        steps_per_turn: Optimiser steps.
+        steps_per_turn: Optimizer steps.
         log: File for its output.
         on_cuda: Whether it computes on a GPU.
     """
@@ -160,7 +160,7 @@ def turns(
 
 
 def ratio(ratios: Sequence[float], num_resamples: int = 10_000) -> tuple[float, float, float]:
-    """Return the median of ratios of neighbours with its 95 % bootstrap interval; an odd turn moves neither far.
+    """Return the median of ratios of neighbors with its 95 % bootstrap interval; an odd turn moves neither far.
 
     It speaks of these two processes only; `over_pairs` speaks of the programs.
     """
@@ -208,8 +208,8 @@ def build_tiny_policy(folder: Path) -> None:
 
 def through_r1exp(folder: str, baton: Baton) -> None:
     """Carry out a frozen step as its worker would."""
-    from r1exp.stage.run import run_stage
-    from r1exp.step.frozen import read_step
+    from r1exp.stage.run_stage import run_stage
+    from r1exp.stage.step import read_step
 
     del baton
     run_stage(read_step(Path(folder)), Path(folder))
@@ -236,7 +236,7 @@ def freeze(words: list[str], folder: Path) -> Any:
     from r1exp.config.compose import session
     from r1exp.config.experiment import experiment_from
     from r1exp.plan.steps import planned_steps
-    from r1exp.step.frozen import Step
+    from r1exp.stage.step import Step
 
     with session():
         experiment = experiment_from(words)

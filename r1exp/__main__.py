@@ -78,7 +78,7 @@ def _dispatch(words: list[str]) -> ExitCode:
         _print(_HELP + _groups_text(options.config_dirs))
         return ExitCode.DONE
     if verb == "check":
-        from r1exp.runner.check import check_rewards
+        from r1exp.runner.reward_check import check_rewards
 
         text, code = check_rewards(overrides, options.config_dirs)
         _print(text)

@@ -11,9 +11,9 @@ from packaging.version import Version
 
 from r1exp.launcher.command import available_cores, device_of
 from r1exp.launcher.extensions import abandoned_locks, is_compiled
-from r1exp.launcher.server import visible_devices
 from r1exp.launcher.settings import Local
 from r1exp.launcher.slurm_client import missing_commands
+from r1exp.serving.command import visible_devices
 
 # Sets that are known not to work together, with what happens (docs/traps.md).
 _CONFLICTS = (

@@ -15,10 +15,10 @@ from typing import get_args
 
 from r1exp.errors import ExitCode, R1ExpError, StepFailed
 from r1exp.runner.process import PARENT_VARIABLE, parent_is_gone
+from r1exp.stage.step import Step, read_step
 from r1exp.step.failure import failure_of, note_failure, print_apart
-from r1exp.step.frozen import Step, read_step
-from r1exp.step.request import AskedState, StopRequest, ask, withdraw
 from r1exp.step.status import Status, read_status, state_of
+from r1exp.step.stop_request import AskedState, StopRequest, ask, withdraw
 
 _LOOK_EVERY = 2.0  # seconds between looks at the parent
 
@@ -58,11 +58,11 @@ def _rank() -> int:
 
 
 def _do(step: Step, folder: Path) -> ExitCode:
-    from r1exp.stage.lean import leave_out_unused
+    from r1exp.stage.unused_libraries import leave_out_unused
 
     if step.config.stage is not None and step.config.stage.trains:
         leave_out_unused(step.config)
-    from r1exp.stage.run import run_stage
+    from r1exp.stage.run_stage import run_stage
 
     status = run_stage(step, folder)
     _tell(folder, status)

@@ -11,7 +11,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 from r1exp.config.compose import session
 from r1exp.config.experiment import Experiment, experiment_from
 from r1exp.plan.steps import planned_steps
-from r1exp.step.frozen import Step
+from r1exp.stage.step import Step
 
 GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k"  # beside a contributor's checkout, or absent
 

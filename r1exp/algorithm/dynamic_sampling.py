@@ -7,7 +7,7 @@ touched.
 
 Source: DAPO, section 3.2, eq. 11 (arXiv:2503.14476).
 
-A group is G neighbouring rows of the batch of all ranks; it may lie across two of them. Places and
+A group is G neighboring rows of the batch of all ranks; it may lie across two of them. Places and
 sources are worked out from the gathered rewards, so that every rank decides alike, and rows travel
 between ranks where a place and its replacement lie apart.
 """

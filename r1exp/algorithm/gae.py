@@ -1,4 +1,4 @@
-"""How much better than expected was each token? Generalised advantage estimation over ragged completions.
+"""How much better than expected was each token? Generalized advantage estimation over ragged completions.
 
     delta_t = r_t + gamma V_{t+1} - V_t
     A_t     = delta_t + gamma lambda A_{t+1}

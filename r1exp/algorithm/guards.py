@@ -4,7 +4,7 @@
   did it stays on disk. (DeepSpeed steps inside the backward pass: there the guard comes one update
   late, and before anything is saved.)
 * After the first update with a learning rate and a gradient above zero some trainable weight must have
-  moved. Where none has (a frozen model, an optimiser over the wrong weights, updates that round to
+  moved. Where none has (a frozen model, an optimizer over the wrong weights, updates that round to
   nothing in bfloat16) every later number would be the start model's.
 """
 
@@ -77,7 +77,7 @@ class Guards(Trainer):
         if not self._has_moved:
             raise StepFailed(
                 f"the first update (learning rate {learning_rate:g}, gradient norm {self._grad_norm:.3g}) moved no "
-                "trainable weight: either the optimiser holds other weights, or the update is too small for the "
+                "trainable weight: either the optimizer holds other weights, or the update is too small for the "
                 "weights' precision; raise learning_rate, or use model.dtype=float32"
             )
 
@@ -104,6 +104,6 @@ class Guards(Trainer):
         last = self._last_checkpoint()
         good = "there is no checkpoint yet" if last is None else f"the last good checkpoint is {last}"
         raise StepFailed(
-            f"at optimiser step {step} {trouble}. The batch is kept in {file} (torch.load reads it); {good}. "
+            f"at optimizer step {step} {trouble}. The batch is kept in {file} (torch.load reads it); {good}. "
             "Lower learning_rate, or take the rows out that did it"
         )

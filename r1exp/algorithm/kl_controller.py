@@ -5,7 +5,7 @@
 
 Source: arXiv:1909.08593, section 2.2, eq. 3 (rate 0.1, limit 0.2).
 
-KL is the trainer's metric `kl`: nats per token, the mean over an optimiser step. Torch-free.
+KL is the trainer's metric `kl`: nats per token, the mean over an optimizer step. Torch-free.
 """
 
 import math
@@ -17,10 +17,10 @@ from r1exp.settings import Settings
 
 
 class KlSettings(Settings):
-    """What becomes of `beta` after each optimiser step."""
+    """What becomes of `beta` after each optimizer step."""
 
     target: PositiveFloat | None  # nats per token that beta is steered toward; null: beta stays as typed
-    rate: PositiveFloat  # relative change of beta per optimiser step and unit of error
+    rate: PositiveFloat  # relative change of beta per optimizer step and unit of error
     limit: PositiveFloat  # the largest error that counts
 
 
@@ -37,7 +37,7 @@ class KlController:
         self.beta = beta
 
     def observe(self, kl: float) -> None:
-        """Take the mean KL of one optimiser step into account; one that is not finite moves nothing."""
+        """Take the mean KL of one optimizer step into account; one that is not finite moves nothing."""
         target, limit = self.settings.target, self.settings.limit
         if target is None or not math.isfinite(kl):
             return

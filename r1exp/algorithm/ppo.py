@@ -56,7 +56,7 @@ class PpoConfig(GRPOConfig):
 
 
 class Ppo(Grpo):
-    """Proximal policy optimisation.
+    """Proximal policy optimization.
 
     Args:
         critic: Makes the critic for the policy; None: every value is 0 (REINFORCE with GAE's discounting).
@@ -159,7 +159,7 @@ class Ppo(Grpo):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         # TRL's clipped policy loss; its `beta` is 0 here, because the KL is in the reward. The critic's loss has
-        # the normaliser of loss_type=dapo: the completion tokens of one update over all ranks.
+        # the normalizer of loss_type=dapo: the completion tokens of one update over all ranks.
         self._seen.clear()
         loss = super()._compute_loss(model, inputs)
         if self._critic is None:

@@ -1,6 +1,6 @@
 """How does an interrupted run, resumed, end with the weights of one that was not? Bit for bit, on a CPU.
 
-transformers restores weights, optimiser, scheduler and random states, and skips the batches already
+transformers restores weights, optimizer, scheduler and random states, and skips the batches already
 seen. What it and TRL 1.16 do not restore, this does:
 
 * which epoch it is: TRL's sampler draws its n-th permutation where the n-th epoch begins, so a resumed
@@ -134,7 +134,7 @@ def _multiply_beta_powers(optimizer: Any) -> None:
     """Let DeepSpeed 0.19's Adam for CPUs arrive at its powers of beta by the multiplications of an uninterrupted run."""
     while not hasattr(optimizer, "ds_opt_adam"):
         if not hasattr(optimizer, "optimizer"):
-            return  # another optimiser
+            return  # another optimizer
         optimizer = optimizer.optimizer
     (group, *_) = optimizer.param_groups
     nothing = [torch.empty(0) for _ in ("weights", "gradients", "first moments", "second moments")]

@@ -26,8 +26,8 @@ class Algorithm(Settings):
 class OnlineAlgorithm(Algorithm):
     """What every algorithm that samples from the policy knows."""
 
-    prompts_per_step: PositiveInt  # prompts per optimiser step, over all ranks; batch sizes follow from it
-    minibatches: PositiveInt  # optimiser steps that one generation is cut into
+    prompts_per_step: PositiveInt  # prompts per optimizer step, over all ranks; batch sizes follow from it
+    minibatches: PositiveInt  # optimizer steps that one generation is cut into
     track_kl: bool  # keep a reference and log `kl` also where beta=0
     kl: KlSettings  # what becomes of `beta`
 
@@ -86,7 +86,7 @@ class Dpo(Algorithm):
     """Direct Preference Optimization (arXiv:2305.18290) on TRL's DPOTrainer."""
 
     kind: Literal["dpo"]
-    pairs_per_step: PositiveInt  # preference pairs per optimiser step, over all ranks
+    pairs_per_step: PositiveInt  # preference pairs per optimizer step, over all ranks
 
     knobs = frozenset({"beta"})
     trainer_class = "DPOConfig"

@@ -7,7 +7,7 @@ With the same arguments and a fixed `beta` the weights are bit for bit those of 
 from trl import DPOTrainer, GRPOTrainer, RewardTrainer, RLOOTrainer, SFTTrainer
 
 from r1exp.algorithm.guards import Guards
-from r1exp.algorithm.kl_control import KlControl
+from r1exp.algorithm.kl_trainer import KlControl
 from r1exp.algorithm.resume import ExactResume, RepeatedPrompts
 from r1exp.algorithm.sampler import SamplerLogprobs
 
@@ -17,7 +17,7 @@ class Sft(ExactResume, Guards, SFTTrainer):
 
 
 class Dpo(ExactResume, Guards, DPOTrainer):
-    """Direct preference optimisation (arXiv:2305.18290)."""
+    """Direct preference optimization (arXiv:2305.18290)."""
 
 
 class RewardModelling(ExactResume, Guards, RewardTrainer):
@@ -25,7 +25,7 @@ class RewardModelling(ExactResume, Guards, RewardTrainer):
 
 
 class Grpo(KlControl, SamplerLogprobs, RepeatedPrompts, Guards, GRPOTrainer):
-    """Group relative policy optimisation (arXiv:2402.03300) and the losses that are its relatives."""
+    """Group relative policy optimization (arXiv:2402.03300) and the losses that are its relatives."""
 
 
 class Rloo(KlControl, SamplerLogprobs, RepeatedPrompts, Guards, RLOOTrainer):

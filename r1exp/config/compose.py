@@ -1,6 +1,6 @@
 """Hydra's part: words in, one plain dictionary out.
 
-`session` initialises Hydra once for a process that is not already inside `hydra.main`; within it
+`session` initializes Hydra once for a process that is not already inside `hydra.main`; within it
 `compose` takes about 50 ms a call.
 """
 
@@ -47,7 +47,7 @@ def register() -> None:
 
 @contextmanager
 def session(config_dirs: Sequence[Path] = ()) -> Iterator[None]:
-    """Initialise Hydra for the calls of `compose` within; inside `hydra.main` it does nothing.
+    """Initialize Hydra for the calls of `compose` within; inside `hydra.main` it does nothing.
 
     Args:
         config_dirs: Folders of the user with groups of their own, e.g. `experiment/mine.yaml`.

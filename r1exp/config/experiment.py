@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from r1exp.config.check import validated
 from r1exp.config.compose import Composition, compose, words_of
 from r1exp.config.origin import deltas
 from r1exp.config.overrides import Word, quote
+from r1exp.config.pipeline import PipelineSettings, StepSpec
+from r1exp.config.targets import CARRIED, StepWords, words_for_step
+from r1exp.config.validation import validated
 from r1exp.errors import Refused
-from r1exp.pipeline.reach import CARRIED, StepWords, words_for_step
-from r1exp.pipeline.settings import PipelineSettings, StepSpec
 from r1exp.settings import Name, Settings
-from r1exp.step.config import STAGE_KNOBS, StepConfig, knobs_of
-from r1exp.step.settings import STAGES, StageSettings
+from r1exp.stage.config import STAGE_KNOBS, StepConfig, knobs_of
+from r1exp.stage.kinds import STAGES, StageSettings
 
 
 class PathSettings(Settings):

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from r1exp.config.compose import Composition, files_of, words_of
 from r1exp.config.overrides import Word, quote
-from r1exp.pipeline.reach import CARRIED, flat
+from r1exp.config.targets import CARRIED, flat
 
 
 def _contents(composition: Composition) -> Iterator[tuple[str, list[InputDefault], dict[str, Any]]]:

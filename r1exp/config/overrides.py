@@ -2,7 +2,7 @@
 
 `rewards=graded` is a choice when `rewards` is a config group and a value when it is a key.
 Plain value words are handed on as `++key=value`, so that every unknown key, whichever way it
-came, is refused by one check (`r1exp.config.check`) that knows the whole schema.
+came, is refused by one check (`r1exp.config.validation`) that knows the whole schema.
 """
 
 from collections.abc import Iterable, Sequence

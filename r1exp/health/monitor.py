@@ -20,7 +20,7 @@ class Violation:
     """One broken rule."""
 
     rule: str  # its name in the settings
-    step: int  # optimiser step
+    step: int  # optimizer step
     value: float  # mean over the window
     bound: float  # after a relative bound was worked out
     action: Action

@@ -78,7 +78,7 @@ def launch_of(settings: LauncherSettings, folder: Path, templates: Path) -> Laun
         python = python_of(settings)
         arguments = [
             *on_ranks_nodes(settings),
-            *(*python, "-m", "r1exp.runner.node", str(folder)),
+            *(*python, "-m", "r1exp.runner.slurm_node", str(folder)),
             *(*python, *arguments, *_meeting(settings), *worker),
         ]
     elif isinstance(settings, Ddp | Zero):

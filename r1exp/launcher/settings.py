@@ -45,7 +45,7 @@ class Ddp(Launcher):
 
 
 class Zero(Launcher):
-    """DeepSpeed: optimiser states (1), gradients too (2), weights too (3) are shared out over the ranks.
+    """DeepSpeed: optimizer states (1), gradients too (2), weights too (3) are shared out over the ranks.
 
     Source: ZeRO (arXiv:1910.02054), section 5.
     """
@@ -53,7 +53,7 @@ class Zero(Launcher):
     kind: Literal["zero1", "zero2", "zero3"]
     num_processes: PositiveInt  # ranks
     port: PositiveInt | None  # rendezvous; null: a free one
-    offload: bool  # optimiser states, and with zero3 the weights, rest in the host's memory
+    offload: bool  # optimizer states, and with zero3 the weights, rest in the host's memory
 
     @property
     def stage(self) -> int:

@@ -1,6 +1,6 @@
 """What does SLURM get to read: the script of a job, and the words in front of what runs on other nodes?
 
-The job's own process, `python -m r1exp.runner.job RUN`, runs on the first node of the ranks and starts every
+The job's own process, `python -m r1exp.runner.slurm_entry RUN`, runs on the first node of the ranks and starts every
 step with one task of srun a node. A vLLM server's node comes after those of the ranks.
 """
 

@@ -48,7 +48,7 @@ class Load:
     sampled_rows: int  # sequences sampled at once; 0: nobody samples here
     world_size: int = 1  # ranks
     zero_stage: int = 0  # 0: plain data parallelism
-    offload: bool = False  # ZeRO's optimiser states rest in the host's memory
+    offload: bool = False  # ZeRO's optimizer states rest in the host's memory
     accumulates: bool = False  # several passes make one update
     critic: ModelShape | None = None  # PPO's value model; None: none, or a head on the policy's trunk
     device: Literal["cpu", "cuda"] = "cuda"

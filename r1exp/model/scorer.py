@@ -28,7 +28,7 @@ class LearnedScorer:
     def score(
         self, problems: Sequence[Problem], completions: Sequence[Completion], context: Context
     ) -> list[Score]:
-        """Return one normalised score a completion, in order. Rows of like length share a batch."""
+        """Return one normalized score a completion, in order. Rows of like length share a batch."""
         del context
         texts = [
             self._text(problem.prompt, completion.text)
@@ -39,7 +39,7 @@ class LearnedScorer:
         for start in range(0, len(texts), self._settings.batch_size):
             rows = by_length[start : start + self._settings.batch_size]
             for row, logit in zip(rows, self._logits([texts[row] for row in rows]), strict=True):
-                scores[row] = self._settings.normalised(logit)
+                scores[row] = self._settings.normalized(logit)
         return scores
 
     def _text(self, question: str, reply: str) -> str:

@@ -1,6 +1,6 @@
-"""Batch arithmetic: how the rows of one optimiser step fall onto ranks, and what an epoch drops.
+"""Batch arithmetic: how the rows of one optimizer step fall onto ranks, and what an epoch drops.
 
-A recipe states the rows of an optimiser step over all ranks (`algorithm.prompts_per_step`,
+A recipe states the rows of an optimizer step over all ranks (`algorithm.prompts_per_step`,
 `stage.rows_per_step`) and the model how many fit on a device at once (`model.rows_per_device`), so
 that the same command means the same update on one process and on many.
 
@@ -10,8 +10,8 @@ that the same command means the same update on one process and on many.
 from dataclasses import dataclass
 
 from r1exp.errors import Refused
-from r1exp.step.config import StepConfig
-from r1exp.step.settings import RewardModelling, Sft
+from r1exp.stage.config import StepConfig
+from r1exp.stage.kinds import RewardModelling, Sft
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,13 @@ class Batch:
     """Sizes of one training step."""
 
     world_size: int  # ranks
-    rows_per_step: int  # rows or completions per optimiser step, over all ranks
+    rows_per_step: int  # rows or completions per optimizer step, over all ranks
     rows_per_device: int  # rows per forward pass of one rank
-    accumulation: int  # forward passes per optimiser step
-    num_steps: int  # optimiser steps
+    accumulation: int  # forward passes per optimizer step
+    num_steps: int  # optimizer steps
     num_rows: int | None  # problems in the training split; None: not known before it is downloaded
     rows_dropped: int | None  # problems each epoch leaves out
-    steps_per_epoch: int | None  # optimiser steps
+    steps_per_epoch: int | None  # optimizer steps
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class RlBatch(Batch):
     num_generations: int  # completions per prompt
     steps_per_generation: int  # forward passes of one rank over what is sampled at once
     completions_per_generation: int  # sampled at once, over all ranks
-    updates_per_batch: int  # optimiser steps on the same completions
+    updates_per_batch: int  # optimizer steps on the same completions
 
     @property
     def prompts_per_step(self) -> int:
-        """Prompts per optimiser step, over all ranks."""
+        """Prompts per optimizer step, over all ranks."""
         return self.rows_per_step // self.num_generations
 
     @property
@@ -73,14 +73,14 @@ def batch_of(config: StepConfig, num_rows: int | None) -> Batch:
     owner, unit, most = _rows(config)
     if total % world:
         raise Refused(
-            f"{owner} gives {total} {unit} per optimiser step, which {world} processes cannot share equally; "
+            f"{owner} gives {total} {unit} per optimizer step, which {world} processes cannot share equally; "
             f"use a multiple of {world}, or another launcher.num_processes"
         )
     share = total // world
     per_device = next(rows for rows in range(min(most, share), 0, -1) if share % rows == 0)
     accumulation = share // per_device
     if config.online is None:
-        _refuse_small(num_rows, total, f"{total} {unit} of one optimiser step ({owner})")
+        _refuse_small(num_rows, total, f"{total} {unit} of one optimizer step ({owner})")
         steps_per_epoch = None if num_rows is None else num_rows // total
         dropped = None if num_rows is None else num_rows % total
         return Batch(

@@ -8,18 +8,18 @@ from typing import Any
 from r1exp.config.assets import LAUNCHERS
 from r1exp.config.experiment import Experiment
 from r1exp.config.origin import origin_of, origins
+from r1exp.config.targets import flat
 from r1exp.launcher.command import launch_of
 from r1exp.launcher.slurm import job_text
-from r1exp.pipeline.reach import flat
 from r1exp.plan.batch import Batch, RlBatch
-from r1exp.plan.job import job_of
-from r1exp.plan.memory import memory_lines
-from r1exp.plan.server import beside_server, planned_server
+from r1exp.plan.memory_report import memory_lines
+from r1exp.plan.slurm_job import job_of
 from r1exp.plan.steps import BASE, PlannedStep
 from r1exp.rewards.advice import constant_in_group_warnings
-from r1exp.step.config import StepConfig
-from r1exp.step.frozen import folder_name
-from r1exp.step.settings import Preferences, Sample
+from r1exp.serving.step_server import beside_server, planned_server
+from r1exp.stage.config import StepConfig
+from r1exp.stage.kinds import Preferences, Sample
+from r1exp.stage.step import folder_name
 
 
 def plan_text(experiment: Experiment, steps: tuple[PlannedStep, ...], run_folder: str = "RUN") -> str:
@@ -114,7 +114,7 @@ def _differences(step: PlannedStep, top: StepConfig) -> Iterator[str]:
 def _batch(batch: Batch) -> Iterator[str]:
     unit = "completions" if isinstance(batch, RlBatch) else "rows"
     yield (
-        f"{batch.num_steps} optimiser steps of {batch.rows_per_step} {unit} = {batch.world_size} ranks "
+        f"{batch.num_steps} optimizer steps of {batch.rows_per_step} {unit} = {batch.world_size} ranks "
         f"x {batch.rows_per_device} a forward pass x {batch.accumulation} accumulated"
     )
     if isinstance(batch, RlBatch):

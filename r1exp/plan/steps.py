@@ -18,15 +18,15 @@ from r1exp.model.locate import locate
 from r1exp.model.memory import shape_of
 from r1exp.model.settings import ModelSettings
 from r1exp.plan.batch import batch_of
-from r1exp.plan.frozen import FrozenPlan, FrozenStep
-from r1exp.plan.models import hashes_of_models
+from r1exp.plan.other_models import hashes_of_models
 from r1exp.plan.references import PREFIX, resolved
+from r1exp.plan.run_plan import FrozenPlan, FrozenStep
 from r1exp.plan.trainer_args import trainer_args
-from r1exp.plan.vllm import refuse_vllm_where_it_cannot_work
 from r1exp.rewards.advice import members_that_need_logprobs
 from r1exp.rollout.settings import Endpoint
-from r1exp.step.config import STAGE_KNOBS, StepConfig, scientific
-from r1exp.step.settings import SAMPLES, Evaluate, Preferences, Sample
+from r1exp.serving.trainer_arguments import refuse_vllm_where_it_cannot_work
+from r1exp.stage.config import STAGE_KNOBS, StepConfig, scientific
+from r1exp.stage.kinds import SAMPLES, Evaluate, Preferences, Sample
 
 BASE = "base"  # the model a run starts from, as a source
 

@@ -7,9 +7,9 @@
 from typing import Any, Literal
 
 from r1exp.plan.batch import Batch, RlBatch
-from r1exp.plan.vllm import vllm_arguments
-from r1exp.step.config import StepConfig
-from r1exp.step.settings import Rl, Sft
+from r1exp.serving.trainer_arguments import vllm_arguments
+from r1exp.stage.config import StepConfig
+from r1exp.stage.kinds import Rl, Sft
 
 
 def trainer_args(config: StepConfig, batch: Batch, device: Literal["cpu", "cuda"]) -> dict[str, Any]:

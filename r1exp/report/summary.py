@@ -1,7 +1,7 @@
 """summary.json and report.md: what each step reached, with intervals, and what changed between steps.
 
 `objective` is the sampled accuracy after the last training step that was measured: what a sweeper
-maximises.
+maximizes.
 """
 
 import itertools
@@ -11,15 +11,15 @@ from typing import Any
 from r1exp.evaluation.outcomes import compare
 from r1exp.files import read_json, write_json, write_text
 from r1exp.plan.batch import RlBatch
-from r1exp.plan.frozen import FrozenPlan, FrozenStep
-from r1exp.step.frozen import folder_name
+from r1exp.plan.run_plan import FrozenPlan, FrozenStep
+from r1exp.stage.step import folder_name
 from r1exp.step.status import read_status
 from r1exp.tracking.metrics import MetricsFile
 
 _MODES = ("sampled", "greedy")
 
 
-def summarise(plan: FrozenPlan, folder: Path) -> dict[str, Any]:
+def summarize(plan: FrozenPlan, folder: Path) -> dict[str, Any]:
     """Collect what the steps of a run left behind; steps that did not run are `planned`."""
     summary: dict[str, Any] = {
         "run_id": folder.resolve().name,

@@ -28,7 +28,7 @@ class Setting:
 
     @property
     def objective(self) -> float:
-        """The mean of what a sweeper maximises; below every share where nothing was measured."""
+        """The mean of what a sweeper maximizes; below every share where nothing was measured."""
         values = [run["objective"] for run in self.runs if run["objective"] is not None]
         return sum(values) / len(values) if values else -1.0
 

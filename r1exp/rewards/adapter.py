@@ -7,7 +7,7 @@ slice of the batch, and averages what `log_metric` was told over ranks. The firs
 scores it for all members; the others read their column.
 
 TRL adds up what is there and skips None, so that inside a group a completion without a score would
-be paid 0 where its neighbours are paid 2. An abstention is neutral instead (`metrics.neutral`). A
+be paid 0 where its neighbors are paid 2. An abstention is neutral instead (`metrics.neutral`). A
 group that nobody could score is None throughout.
 """
 

@@ -39,8 +39,8 @@ NO_LOGPROBS: Final = Abstain("no log-probabilities")
 class Context:
     """Where the training stands when a completion is scored."""
 
-    step: int = 0  # optimiser steps done
-    num_steps: int = 0  # optimiser steps planned; 0: unknown
+    step: int = 0  # optimizer steps done
+    num_steps: int = 0  # optimizer steps planned; 0: unknown
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from r1exp.rewards.code import NO_CASES, RunsCode
 from r1exp.rewards.code_text import read_cases, read_program
 from r1exp.rewards.contests import limits_of, time_of
 from r1exp.sandbox.base import Case, Checker, Language, Submission, Unavailable
-from r1exp.sandbox.judge import run
+from r1exp.sandbox.verdicts import run
 
 UNSUPPORTED = Abstain("problem type not supported")
 _PARTIAL = 0.1  # points of weighted_sum for all cases, beyond the one for passing

@@ -20,8 +20,8 @@ from r1exp.records import Completion, Problem
 from r1exp.rewards.base import UNREADABLE_GOLD, Abstain, Context, Reward, Score, Seconds, SlowReward, Span
 from r1exp.rewards.code_text import blocks, language_named, place_of_code, read_cases, read_program, written
 from r1exp.sandbox.base import Case, CaseResult, Language, Limits, Submission, Unavailable
-from r1exp.sandbox.judge import run
 from r1exp.sandbox.menu import SandboxSettings
+from r1exp.sandbox.verdicts import run
 from r1exp.settings import Name
 
 NO_CASES = Abstain("no test cases")

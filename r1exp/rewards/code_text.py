@@ -31,7 +31,7 @@ class Block:
     ends_text: bool  # nothing but blanks follows
 
     def is_in(self, language: Language) -> bool:
-        """Say whether it is labelled as `language`."""
+        """Say whether it is labeled as `language`."""
         return self.label in LABELS[language]
 
 

@@ -65,7 +65,7 @@ class Done:
 
 
 def groups_of(problems: Sequence[Problem]) -> list[tuple[int, ...]]:
-    """Return the positions of each group: the neighbours that answer the same problem."""
+    """Return the positions of each group: the neighbors that answer the same problem."""
     runs = groupby(range(len(problems)), key=lambda row: (problems[row].id, problems[row].prompt))
     return [tuple(rows) for _, rows in runs]
 

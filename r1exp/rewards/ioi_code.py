@@ -25,7 +25,7 @@ from r1exp.rewards.contests import (
     time_of,
 )
 from r1exp.sandbox.base import Language, Limits, Submission, Unavailable
-from r1exp.sandbox.judge import run
+from r1exp.sandbox.verdicts import run
 
 UNSUPPORTED = Abstain("task type not supported")
 

@@ -1,8 +1,8 @@
 """What does a trained reward model think of the completion?
 
-    x = (logit - centre) / scale
-    score = x                    normalisation=none
-            1 / (1 + exp(-x))    normalisation=sigmoid: a Bradley-Terry model's chance to beat `centre`
+    x = (logit - center) / scale
+    score = x                    normalization=none
+            1 / (1 + exp(-x))    normalization=sigmoid: a Bradley-Terry model's chance to beat `center`
 
 The model is a sequence classifier with one output, as TRL's RewardTrainer leaves it. Only the settings
 are here; what loads and runs it needs torch and sits in `r1exp.model.scorer`, which the training
@@ -29,13 +29,13 @@ class RewardModel(BatchReward):
     batch_size: PositiveInt = 16  # completions in one forward pass
     max_length: PositiveInt = 2048  # tokens of prompt and completion; the beginning is cut off
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of the weights
-    normalisation: Literal["none", "sigmoid"] = "sigmoid"
-    centre: float = 0.0  # logit that becomes 0 (none) or 1/2 (sigmoid)
+    normalization: Literal["none", "sigmoid"] = "sigmoid"
+    center: float = 0.0  # logit that becomes 0 (none) or 1/2 (sigmoid)
     scale: PositiveFloat = 1.0  # logits a unit
 
     @property
     def span(self) -> Span:
-        return (0.0, 1.0) if self.normalisation == "sigmoid" else (-math.inf, math.inf)
+        return (0.0, 1.0) if self.normalization == "sigmoid" else (-math.inf, math.inf)
 
     def open(self) -> BatchScorer:
         raise R1ExpError(
@@ -43,11 +43,11 @@ class RewardModel(BatchReward):
             "here nothing was given that could open it"
         )
 
-    def normalised(self, logit: float) -> Score:
+    def normalized(self, logit: float) -> Score:
         """Return the score for the model's output."""
         if not math.isfinite(logit):
             return NOT_FINITE
-        x = (logit - self.centre) / self.scale
-        if self.normalisation == "none":
+        x = (logit - self.center) / self.scale
+        if self.normalization == "none":
             return x
         return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))

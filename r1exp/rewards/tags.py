@@ -39,7 +39,7 @@ def _nothing_to_count(style: StyleName) -> str | None:
 
 
 class TagCount(Reward):
-    """Partial credit for a template half learnt; a tag written twice earns nothing."""
+    """Partial credit for a template half learned; a tag written twice earns nothing."""
 
     kind: Literal["tag_count"] = "tag_count"
     style: StyleName  # whose tags

@@ -42,7 +42,7 @@ class VotePartial(GroupReward):
     format_gate: bool = False  # only completions that follow the template have an answer
     ties: Literal["first", "zero", "mean"] = "first"  # credit of a tied vote: first cast, 0, or mean
     confidence: bool = False  # votes weighted by the completion's probability; needs log-probabilities
-    partial_until_step: NonNegativeInt | None = None  # optimiser step after which only exact pays
+    partial_until_step: NonNegativeInt | None = None  # optimizer step after which only exact pays
     judges_correctness: ClassVar[bool] = True
 
     @model_validator(mode="after")

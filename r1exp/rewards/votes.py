@@ -1,11 +1,11 @@
 """Which answer do several answers agree on? Reading, counting and comparing votes.
 
 Answers that are the same number are the same vote (`42`, `42.0`, `$42`); others vote by their text.
-Confidence weighs a vote by the length-normalised probability of the completion that cast it:
+Confidence weighs a vote by the length-normalized probability of the completion that cast it:
 
     weight = exp(mean log-probability of its tokens)
 
-Source: self-consistency, section 2, normalised weighted sum (arXiv:2203.11171).
+Source: self-consistency, section 2, normalized weighted sum (arXiv:2203.11171).
 """
 
 import math
@@ -32,7 +32,7 @@ def all_answers(style: Style, text: str) -> list[Answer]:
 
 
 def confidence_of(completion: Completion) -> float | None:
-    """Return the length-normalised probability of a completion; None without log-probabilities."""
+    """Return the length-normalized probability of a completion; None without log-probabilities."""
     if not completion.logprobs:
         return None
     return math.exp(math.fsum(completion.logprobs) / len(completion.logprobs))

@@ -1,9 +1,9 @@
 """The inside of a worker: wait for a job, score it, answer; until the pipe or the parent is gone.
 
 Started as `python -m r1exp.rewards.worker_process CONTROL PARENT MODULE...`, this first becomes the
-nursery: it imports the modules once and warms them up, and at every request forks a worker that has them, so that a
+forkserver: it imports the modules once and warms them up, and at every request forks a worker that has them, so that a
 worker that had to be killed is replaced in milliseconds. It stays single-threaded and runs no
-foreign code. The chain is parent, nursery, workers: whoever dies takes all after it along.
+foreign code. The chain is parent, forkserver, workers: whoever dies takes all after it along.
 
 Foreign code runs in the workers (math-verify, anyone's reward function), so this is one of the two
 borders where every exception is caught: it becomes an abstention with the exception's name as the
@@ -29,7 +29,7 @@ from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Abstain, Context, GroupReward, Score, SlowGroupReward, SlowReward
 
 STARTED = "started"  # a worker: the job's own time begins
-FORK = "fork"  # to the nursery: a pipe follows; it answers with the worker's process id
+FORK = "fork"  # to the forkserver: a pipe follows; it answers with the worker's process id
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -44,12 +44,12 @@ class Job:
 
 
 def main() -> None:
-    """Be the nursery until the parent hangs up."""
+    """Be the forkserver until the parent hangs up."""
     control: Connection[int, str | int] = Connection(int(sys.argv[1]))
     _die_with(int(sys.argv[2]))
     for module in sys.argv[3:]:
         importlib.import_module(module).warm_up()
-    nursery = os.getpid()
+    forkserver = os.getpid()
     while True:
         try:
             request = control.recv()
@@ -63,16 +63,16 @@ def main() -> None:
         worker = os.fork()
         if worker == 0:
             control.close()
-            _work(Connection(pipe), nursery)
+            _work(Connection(pipe), forkserver)
         os.close(pipe)
         control.send(worker)
 
 
-def _work(connection: "Connection[list[Score] | str, Job]", nursery: int) -> NoReturn:
+def _work(connection: "Connection[list[Score] | str, Job]", forkserver: int) -> NoReturn:
     """Serve jobs until the parent hangs up."""
     os.setsid()  # a group of its own, to be killed whole
-    _die_with(nursery)
-    threading.Thread(target=_watch, args=(nursery,), daemon=True).start()
+    _die_with(forkserver)
+    threading.Thread(target=_watch, args=(forkserver,), daemon=True).start()
     with suppress(EOFError, OSError):
         while True:
             job = connection.recv()

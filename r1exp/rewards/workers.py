@@ -51,9 +51,9 @@ class WorkerPool:
     ) -> None:
         self._num_workers = default_num_workers() if num_workers is None else num_workers
         self._ready_seconds = ready_seconds
-        self._nursery = _Nursery(preload)
+        self._forkserver = _Forkserver(preload)
         self._workers: list[_Worker] = []
-        self._finalizer = weakref.finalize(self, _end, self._workers, self._nursery)
+        self._finalizer = weakref.finalize(self, _end, self._workers, self._forkserver)
 
     def run(self, jobs: Sequence[Job]) -> list[list[Score]]:
         """Return the scores of every job, in order; every job is done within its deadline."""
@@ -66,7 +66,7 @@ class WorkerPool:
     def _run(self, jobs: Sequence[Job]) -> list[list[Score]]:
         results: list[list[Score]] = [[] for _ in jobs]
         while len(self._workers) < min(self._num_workers, len(jobs)):
-            self._workers.append(_Worker(self._nursery))
+            self._workers.append(_Worker(self._forkserver))
         waiting = _stretches(len(jobs), len(self._workers))
         while any(waiting) or any(worker.busy for worker in self._workers):
             for own, worker in zip(waiting, self._workers, strict=True):
@@ -79,7 +79,7 @@ class WorkerPool:
 
     def close(self) -> None:
         """Kill the workers; a later `run` starts new ones."""
-        _end(self._workers, self._nursery)
+        _end(self._workers, self._forkserver)
 
     def _finished(self) -> list[tuple[int, list[Score]]]:
         """Wait for the next event and return the jobs it ended."""
@@ -95,7 +95,7 @@ class WorkerPool:
         return ended
 
 
-class _Nursery:
+class _Forkserver:
     """The process that workers are forked from, started when the first one is needed."""
 
     def __init__(self, preload: Sequence[str]) -> None:
@@ -108,7 +108,7 @@ class _Nursery:
         for last in (False, True):
             try:
                 return self._fork()
-            except (OSError, EOFError) as error:  # the nursery is gone
+            except (OSError, EOFError) as error:  # the forkserver is gone
                 self.end()
                 if last:
                     raise StepFailed(
@@ -123,7 +123,7 @@ class _Nursery:
                 self._control.send(worker)
 
     def end(self) -> None:
-        """Kill the nursery, and with it every worker."""
+        """Kill the forkserver, and with it every worker."""
         if self._process is not None and self._control is not None:
             self._process.kill()
             self._process.wait()
@@ -169,14 +169,14 @@ class _Nursery:
 class _Worker:
     """One process and the job it has in hand."""
 
-    def __init__(self, nursery: _Nursery) -> None:
+    def __init__(self, forkserver: _Forkserver) -> None:
         self.busy = False
         self.position = -1  # of the job in the batch
         self.until = 0.0  # time.monotonic() by which to be heard
         self._job: Job | None = None
         self._started = False
-        self._nursery = nursery
-        self.connection, self.pid = nursery.fork()
+        self._forkserver = forkserver
+        self.connection, self.pid = forkserver.fork()
 
     def take(self, position: int, job: Job, ready_seconds: float) -> None:
         """Send a job; the worker was idle. One that died idle is replaced first."""
@@ -211,13 +211,13 @@ class _Worker:
     def replace(self) -> None:
         """Kill the process with all that it started, and fork another."""
         self.kill()
-        self.connection, self.pid = self._nursery.fork()
+        self.connection, self.pid = self._forkserver.fork()
 
     def kill(self) -> None:
         """Kill the process with all that it started; until it is reaped the number is its own."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        self._nursery.reap(self.pid)
+        self._forkserver.reap(self.pid)
         self.connection.close()
 
     def _give_up(self, reason: Abstain) -> list[Score]:
@@ -227,7 +227,7 @@ class _Worker:
 
 
 def _stretches(num_jobs: int, num_workers: int) -> list[deque[int]]:
-    """Return neighbouring jobs for each worker: those of one group share a gold answer, which is read once.
+    """Return neighboring jobs for each worker: those of one group share a gold answer, which is read once.
 
     A worker that is done helps at the end of the longest stretch that is left.
     """
@@ -235,8 +235,8 @@ def _stretches(num_jobs: int, num_workers: int) -> list[deque[int]]:
     return [deque(range(start, stop)) for start, stop in pairwise(bounds)]
 
 
-def _end(workers: list[_Worker], nursery: _Nursery) -> None:
+def _end(workers: list[_Worker], forkserver: _Forkserver) -> None:
     for worker in workers:
         worker.kill()
     workers.clear()
-    nursery.end()
+    forkserver.end()

@@ -27,7 +27,7 @@ class Progress:
         Args:
             title: What to call the step.
             metrics: Its metrics.jsonl; need not exist yet.
-            num_steps: Optimiser steps; None for work that has none.
+            num_steps: Optimizer steps; None for work that has none.
             stream: A terminal gets a bar, anything else lines; None: standard error.
         """
         self._title, self._metrics, self._num_steps = title, metrics, num_steps

@@ -13,27 +13,27 @@ from typing import Any
 
 from r1exp import __version__
 from r1exp.config.assets import LAUNCHERS
+from r1exp.config.targets import flat
 from r1exp.errors import ExitCode, Interrupted, Preempted, R1ExpError, StepFailed
 from r1exp.files import hash_of, link_tree, read_json, write_text
 from r1exp.launcher.command import launch_of
 from r1exp.model.locate import locate
 from r1exp.model.tiny import build_tiny
-from r1exp.pipeline.reach import flat
-from r1exp.plan.frozen import FrozenPlan, FrozenStep
 from r1exp.plan.references import resolved
-from r1exp.plan.server import beside_server
+from r1exp.plan.run_plan import FrozenPlan, FrozenStep
 from r1exp.plan.steps import BASE
-from r1exp.report.summary import accuracies, summarise, write_report
+from r1exp.report.summary import accuracies, summarize, write_report
 from r1exp.runner.attempt import Attempt
-from r1exp.runner.check import report_of
 from r1exp.runner.process import run_process
 from r1exp.runner.progress import Progress
-from r1exp.runner.servers import Server, serving
+from r1exp.runner.reward_check import report_of
 from r1exp.runner.signals import Listener, listening
 from r1exp.runner.store import StepStore
+from r1exp.serving.session import Server, serving
+from r1exp.serving.step_server import beside_server
+from r1exp.stage.config import StepConfig
+from r1exp.stage.step import Step, folder_name
 from r1exp.step.checkpoints import last_checkpoint, remove_incomplete
-from r1exp.step.config import StepConfig
-from r1exp.step.frozen import Step, folder_name
 from r1exp.step.status import EXIT_CODES, Status, read_status, state_of
 from r1exp.tracking.settings import WandbTracking
 
@@ -65,7 +65,7 @@ class Run:
                     code = EXIT_CODES[status.state]
                     reason = status.reason or status.state
                     break
-        summary = summarise(self.plan, self.folder)
+        summary = summarize(self.plan, self.folder)
         write_report(summary, self.folder)
         self._track(summary, code)
         if code != ExitCode.DONE:

@@ -1,6 +1,6 @@
 """What does a run do when it is told to end?
 
-A training step saves a checkpoint first: the first signal asks its ranks to (`r1exp.step.request`), and a
+A training step saves a checkpoint first: the first signal asks its ranks to (`r1exp.step.stop_request`), and a
 second one, or `_PATIENCE` seconds, ends them at once. Any other work ends at once. Inside a SLURM job
 the scheduler sends several signals and sets the limit itself, so there only the first one counts.
 
@@ -18,9 +18,9 @@ from pathlib import Path
 from types import FrameType
 
 from r1exp.launcher.slurm import JOB_VARIABLE
-from r1exp.step.request import StopRequest, ask, withdraw
+from r1exp.step.stop_request import StopRequest, ask, withdraw
 
-_PATIENCE = 60.0  # seconds for the current optimiser step and the checkpoint
+_PATIENCE = 60.0  # seconds for the current optimizer step and the checkpoint
 
 
 def in_job() -> bool:

@@ -1,7 +1,7 @@
 """One command line, one or many runs: expand, check every member, then run them one after the other.
 
 Hydra's sweeper drives the members and gets each one's objective, so that any sweeper plug-in can
-optimise it. A member that fails does not stop the others.
+optimize it. A member that fails does not stop the others.
 """
 
 import math
@@ -21,16 +21,16 @@ from omegaconf import DictConfig
 from r1exp.config.compose import Composition, compose, session, words_of
 from r1exp.config.experiment import Experiment, experiment_from
 from r1exp.config.overrides import Word
+from r1exp.config.targets import flat
 from r1exp.errors import ExitCode, R1ExpError, Refused
 from r1exp.files import write_json
-from r1exp.pipeline.reach import flat
-from r1exp.plan.job import job_of
 from r1exp.plan.show import plan_text
+from r1exp.plan.slurm_job import job_of
 from r1exp.plan.steps import PlannedStep, planned_steps
 from r1exp.report.summary import headline
 from r1exp.report.sweep import sweep_report
-from r1exp.runner.start import perform, start_run
-from r1exp.runner.submit import refuse_job
+from r1exp.runner.run_directory import perform, start_run
+from r1exp.runner.slurm_submit import refuse_job
 from r1exp.runner.sweep_status import SWEEP
 
 

@@ -15,12 +15,12 @@ from r1exp.errors import ExitCode, R1ExpError, Refused
 from r1exp.files import read_json, write_json
 from r1exp.launcher import slurm_client
 from r1exp.launcher.slurm_client import Job
-from r1exp.plan.frozen import FrozenPlan, FrozenStep, has_plan, read_plan
-from r1exp.plan.job import job_of
+from r1exp.plan.run_plan import FrozenPlan, FrozenStep, has_plan, read_plan
+from r1exp.plan.slurm_job import job_of
 from r1exp.runner.run import Run
+from r1exp.runner.slurm_submit import job_ids, submit_run
 from r1exp.runner.store import is_leased
-from r1exp.runner.submit import job_ids, submit_run
-from r1exp.step.frozen import folder_name
+from r1exp.stage.step import folder_name
 from r1exp.step.status import Status, read_status
 from r1exp.tracking.metrics import MetricsFile
 
@@ -38,7 +38,7 @@ class MemberState:
     state: str  # done, running, pending, failed, stopped, preempted, interrupted, vanished, refused
     job: int | None
     step: str  # the one at work, or the last
-    progress: str  # optimiser steps done and in all
+    progress: str  # optimizer steps done and in all
     reason: str
 
 

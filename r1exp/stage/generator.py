@@ -7,11 +7,11 @@ from accelerate import PartialState
 
 from r1exp.errors import StepFailed
 from r1exp.files import read_json
-from r1exp.launcher.server import served_name
-from r1exp.launcher.supervisor import STATE
 from r1exp.model.load import load_tokenizer
 from r1exp.rollout.settings import Endpoint, Generator, HfRollout, VllmColocate
-from r1exp.step.frozen import Step
+from r1exp.serving.command import served_name
+from r1exp.serving.supervisor import STATE
+from r1exp.stage.step import Step
 
 
 def generator_for(step: Step, folder: Path) -> Generator:
@@ -37,7 +37,7 @@ def generator_for(step: Step, folder: Path) -> Generator:
         from r1exp.rollout.vllm import VllmGenerator
 
         return VllmGenerator(step.model_path, step.config.model, tokenizer, rollout, step.device)
-    from r1exp.rollout.server import ServerGenerator
+    from r1exp.serving.generator import ServerGenerator
 
     if step.server is None:
         raise StepFailed(

@@ -1,6 +1,6 @@
-"""How do all ranks save a checkpoint at the same optimiser step when the step is asked to end?
+"""How do all ranks save a checkpoint at the same optimizer step when the step is asked to end?
 
-Rank 0 looks for the request (`r1exp.step.request`) after each update, and broadcasts what it found: the ranks
+Rank 0 looks for the request (`r1exp.step.stop_request`) after each update, and broadcasts what it found: the ranks
 meet there in every update, so they agree, whatever the launcher is. transformers' own
 `enable_jit_checkpoint` lets each rank decide by the clock when a signal reached it; two ranks can then save
 at different updates, or one wait for the other for ever.
@@ -14,7 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
 from r1exp.errors import R1ExpError
-from r1exp.step.request import AskedState, StopRequest, asked
+from r1exp.step.stop_request import AskedState, StopRequest, asked
 
 _STATES: tuple[AskedState, ...] = get_args(AskedState)
 _GO_ON = -1
@@ -30,7 +30,7 @@ class StopCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Ask, once an optimiser step, whether to go on. After the last one the step is simply finished."""
+        """Ask, once an optimizer step, whether to go on. After the last one the step is simply finished."""
         if state.global_step >= state.max_steps:
             return
         self.request = _agreed(asked(self._folder) if state.is_world_process_zero else None, args.device)

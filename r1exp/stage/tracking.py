@@ -5,7 +5,7 @@ from pathlib import Path
 
 from r1exp.errors import ExitCode
 from r1exp.files import hash_of
-from r1exp.step.frozen import Step
+from r1exp.stage.step import Step
 from r1exp.tracking.settings import WandbTracking
 from r1exp.tracking.wandb import WandbRun
 

@@ -15,10 +15,10 @@ from r1exp.algorithm.critic import detach, without_critic
 from r1exp.errors import ExitCode, StepFailed, StoppedByHealth
 from r1exp.health.callback import HealthCallback
 from r1exp.model.load import save_artifact
+from r1exp.stage.step import Step
 from r1exp.stage.stopping import StopCallback
 from r1exp.stage.tracking import close_run, open_run
 from r1exp.step.checkpoints import FOLDER, last_checkpoint, mark_complete, mark_of
-from r1exp.step.frozen import Step
 from r1exp.tracking.callback import TrackingCallback
 from r1exp.tracking.metrics import MetricsFile
 from r1exp.tracking.wandb import WandbRun

@@ -19,8 +19,8 @@ from pydantic import PositiveInt, ValidationError
 from r1exp.errors import Refused
 from r1exp.files import write_text
 from r1exp.settings import Name, Settings
-from r1exp.step.config import scientific
-from r1exp.step.frozen import Step
+from r1exp.stage.config import scientific
+from r1exp.stage.step import Step
 
 FOLDER = "checkpoints"
 _MARK = "complete.json"
@@ -31,7 +31,7 @@ class Mark(Settings):
     """What a checkpoint knows of the experiment it belongs to."""
 
     key: Name  # hash of what decides the step's result
-    step: PositiveInt  # optimiser steps taken
+    step: PositiveInt  # optimizer steps taken
     data: Name  # fingerprint of the data
     tracking_id: Name | None  # W&B id; None without W&B
     settings: dict[str, Any]  # the step's settings that decide its result

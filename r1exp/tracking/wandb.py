@@ -88,7 +88,7 @@ class WandbRun:
         return str(self._run.id)
 
     def log(self, row: Mapping[str, Any], step: int) -> None:
-        """Log a row at an optimiser step."""
+        """Log a row at an optimizer step."""
         with self._outliving_its_process():
             self._run.log(dict(row), step=step)
 

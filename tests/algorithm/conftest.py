@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from trl import GRPOConfig
 
 from r1exp.algorithm.critic import separate_critic, shared_critic
-from r1exp.algorithm.kl_control import TRACKED_ZERO
 from r1exp.algorithm.kl_controller import KlController, KlSettings
+from r1exp.algorithm.kl_trainer import TRACKED_ZERO
 from r1exp.algorithm.ppo import Ppo, PpoConfig, PpoOptions
 from r1exp.algorithm.trainers import Grpo
 from r1exp.model.settings import ModelSettings

@@ -15,8 +15,8 @@ from typing import Any
 from accelerate import PartialState
 from trl import GRPOTrainer, RLOOTrainer
 
-from r1exp.stage.run import run_stage
-from r1exp.step.frozen import read_step
+from r1exp.stage.run_stage import run_stage
+from r1exp.stage.step import read_step
 
 
 def replayed(trainer: Any, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> Any:

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 class Infinite(Grpo):
-    """A loss that is not finite from the second optimiser step on."""
+    """A loss that is not finite from the second optimizer step on."""
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict) -> torch.Tensor:
         loss = super()._compute_loss(model, inputs)
@@ -35,7 +35,7 @@ def test_what_is_not_finite_stops_the_step_and_keeps_the_batch(
     grpo: Callable[..., Grpo], tmp_path: Path, trainer: type[Grpo], step: int, what: str
 ) -> None:
     stopped = grpo(trainer=trainer)
-    with pytest.raises(StepFailed, match=f"at optimiser step {step} {what}") as raised:
+    with pytest.raises(StepFailed, match=f"at optimizer step {step} {what}") as raised:
         stopped.train()
     kept = torch.load(tmp_path / FOLDER / f"step-{step}-rank-0.pt", weights_only=True)
     assert kept["batches"][0]["completion_ids"].shape[0] == 8

@@ -23,7 +23,7 @@ from r1exp.config.experiment import experiment_from
 from r1exp.files import write_text
 from r1exp.launcher.command import launch_of
 from r1exp.plan.steps import planned_steps
-from r1exp.step.frozen import Step
+from r1exp.stage.step import Step
 
 SCRIPT = Path(__file__).with_name("matrix_script.py")
 COMMON = [
@@ -48,7 +48,7 @@ WORDS = {
     "dpo": ["stage=rl", "algorithm=dpo", "algorithm.pairs_per_step=4", *PAIRS],
     "reward_model": ["stage=reward_model", "stage.pairs_per_step=4", *PAIRS],
 }
-POINTS = {  # after which of 6 optimiser steps a run is cut; an epoch has 3
+POINTS = {  # after which of 6 optimizer steps a run is cut; an epoch has 3
     "inside": (2, []),
     "border": (3, []),
     "later": (4, []),

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from r1exp.__main__ import main
-from r1exp.step.frozen import Step, read_step
+from r1exp.stage.step import Step, read_step
 
 BARE = Path(__file__).with_name("bare_grpo.py")
 WORDS = [

@@ -60,12 +60,12 @@ def log_prob(model: torch.nn.Module, prompt: list[int], answer: list[int]) -> fl
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([prompt + answer])).logits[0].numpy().astype(np.float64)
     rows = logits[len(prompt) - 1 : -1]
-    normalised = (
+    normalized = (
         rows
         - np.log(np.exp(rows - rows.max(1, keepdims=True)).sum(1, keepdims=True))
         - rows.max(1, keepdims=True)
     )
-    return float(sum(normalised[t, token] for t, token in enumerate(answer)))
+    return float(sum(normalized[t, token] for t, token in enumerate(answer)))
 
 
 def sigmoid_loss(x: np.ndarray, smoothing: float) -> float:

@@ -14,7 +14,7 @@ from r1exp.__main__ import main
 from r1exp.config.compose import groups, session
 from r1exp.config.experiment import experiment_from
 from r1exp.config.overrides import quote
-from r1exp.pipeline.reach import flat
+from r1exp.config.targets import flat
 
 MUTATIONS = ("dropped", "doubled", "swapped")
 ROUTES = ("plain", "+", "++", "yaml")

@@ -100,7 +100,7 @@ def step_of(run: Path) -> Path:
     return run / "steps" / "01-sft"
 
 
-def optimiser_steps(run: Path) -> int:
+def optimizer_steps(run: Path) -> int:
     path = step_of(run) / "metrics.jsonl"
     return (
         int(json.loads(path.read_text().splitlines()[-1])["step"])
@@ -216,7 +216,7 @@ def begin(folder: Path, save_steps: int) -> Path:
     words = [*SFT, f"max_steps={NUM_STEPS}", f"trainer.save_steps={save_steps}", "tracking.mode=offline"]
     r1exp(folder, *words, "paths.run=run")
     run = folder / "run"
-    wait_for(lambda: optimiser_steps(run) >= 12, run)
+    wait_for(lambda: optimizer_steps(run) >= 12, run)
     return run
 
 
@@ -278,7 +278,7 @@ def test_two_nodes_save_at_the_same_step(tmp_path: Path) -> None:
         "paths.run=run",
         "launcher.requeue=false",
     )
-    wait_for(lambda: optimiser_steps(run) >= 3, run)
+    wait_for(lambda: optimizer_steps(run) >= 3, run)
     slurm("scancel", "--signal=USR1", "--batch", job_of(run))
     wait_for(lambda: (run / "summary.json").exists(), run)
     status = read_status(step_of(run))

@@ -23,17 +23,17 @@ from r1exp.__main__ import main
 from r1exp.config.compose import session
 from r1exp.config.experiment import experiment_from
 from r1exp.files import read_json
-from r1exp.launcher.server import served_name
-from r1exp.launcher.supervisor import STATE
 from r1exp.model.load import load_policy, load_tokenizer
 from r1exp.prompt.chat import messages
 from r1exp.records import Message
 from r1exp.rollout.endpoint import EndpointGenerator
 from r1exp.rollout.hf import HfGenerator
-from r1exp.rollout.server import ServerGenerator
 from r1exp.rollout.settings import Endpoint, HfRollout, Sampling, VllmServer
-from r1exp.step.config import StepConfig
-from r1exp.step.frozen import Step
+from r1exp.serving.command import served_name
+from r1exp.serving.generator import ServerGenerator
+from r1exp.serving.supervisor import STATE
+from r1exp.stage.config import StepConfig
+from r1exp.stage.step import Step
 from r1exp.step.status import read_status
 
 PATIENCE = 1800.0  # seconds; the machine may be busy

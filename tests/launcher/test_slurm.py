@@ -14,7 +14,7 @@ from r1exp.config.assets import CONF, LAUNCHERS
 from r1exp.launcher.command import device_of, launch_of
 from r1exp.launcher.settings import Slurm
 from r1exp.launcher.slurm import job_text, on_server_node
-from r1exp.runner.node import numbered
+from r1exp.runner.slurm_node import numbered
 
 DEFAULTS = yaml.safe_load((CONF / "launcher" / "slurm.yaml").read_text(encoding="utf-8"))
 
@@ -47,7 +47,7 @@ GOLDEN = """\
 export R1EXP_JOB=1
 cd /home/me || exit 3
 module load cuda/13
-exec PYTHON -m r1exp.runner.job /home/me/runs/1
+exec PYTHON -m r1exp.runner.slurm_entry /home/me/runs/1
 """
 
 
@@ -97,7 +97,14 @@ def test_the_shell_hands_nasty_names_on_as_they_are(
     out = tmp_path / "out"
     subprocess.run(["bash", str(script)], check=True, env={**os.environ, "OUT": str(out), "HOME": "/h"})
     arguments = out.read_text(encoding="utf-8").split("\0")[:-1]
-    assert arguments == [str(place), "1", "/h and more", "-m", "r1exp.runner.job", str(place / "run" / word)]
+    assert arguments == [
+        str(place),
+        "1",
+        "/h and more",
+        "-m",
+        "r1exp.runner.slurm_entry",
+        str(place / "run" / word),
+    ]
     directives = [
         line for line in script.read_text(encoding="utf-8").splitlines() if line.startswith("#SBATCH")
     ]
@@ -120,7 +127,7 @@ def test_one_task_a_node_starts_the_ranks_of_that_node(monkeypatch: pytest.Monke
     assert launch.arguments == (
         "srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--mpi=none", "--wait=0", "--gpus-per-node=4",
         "--kill-on-bad-exit=1", "--label",
-        "PYTHON", "-m", "r1exp.runner.node", "run/steps/01 it's",
+        "PYTHON", "-m", "r1exp.runner.slurm_node", "run/steps/01 it's",
         "PYTHON", "-m", "accelerate.commands.launch", "--config_file", "run/steps/01 it's/accelerate.yaml",
         "--main_process_ip", "node7", "--main_process_port", "20123", "-m", "r1exp.worker", "run/steps/01 it's",
     )  # fmt: skip
@@ -150,7 +157,7 @@ def test_ranks_may_run_in_a_container_and_the_server_on_a_node_behind_theirs() -
     )
     words = launch_of(settings, Path("s"), LAUNCHERS).arguments
     assert words[words.index("--relative=0") + 2 :][:8] == (
-        "apptainer", "exec", "--nv", "my image.sif", "python3", "-m", "r1exp.runner.node", "s",
+        "apptainer", "exec", "--nv", "my image.sif", "python3", "-m", "r1exp.runner.slurm_node", "s",
     )  # fmt: skip
     assert on_server_node(settings) == [
         "srun", "--nodes=1", "--ntasks=1", "--ntasks-per-node=1", "--mpi=none", "--wait=0", "--gpus-per-node=8",

@@ -51,7 +51,7 @@ def test_the_score_is_the_models_own_logit(reward_model: str) -> None:
     )
     with torch.inference_mode():
         logit = model(input_ids=inputs["input_ids"]).logits.item()
-    assert scored(reward_model, normalisation="none")[0] == pytest.approx(logit, abs=1e-5)
+    assert scored(reward_model, normalization="none")[0] == pytest.approx(logit, abs=1e-5)
 
 
 def test_a_model_that_never_learnt_to_score_is_refused(tiny_folder: Path) -> None:

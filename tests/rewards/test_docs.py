@@ -43,7 +43,7 @@ def one(item: Any) -> Completion:
 
 def scored(reward: Reward, problem: Problem, given: Any) -> Any:
     if isinstance(reward, RewardModel):
-        return reward.normalised(given["logit"])
+        return reward.normalized(given["logit"])
     if isinstance(reward, Judge):
         return reward.read(given["reply"])
     if isinstance(reward, JudgedReward):

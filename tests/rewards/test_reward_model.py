@@ -9,15 +9,15 @@ from r1exp.rewards.reward_model import NOT_FINITE, RewardModel
 @pytest.mark.parametrize(
     ("settings", "logit", "expected"),
     [
-        pytest.param({}, 0.0, 0.5, id="sigmoid at the centre"),
+        pytest.param({}, 0.0, 0.5, id="sigmoid at the center"),
         pytest.param({}, math.log(3.0), 0.75, id="sigmoid of log 3"),
         pytest.param({}, -1000.0, 0.0, id="sigmoid far down does not overflow"),
-        pytest.param({"centre": 2.0, "scale": 4.0, "normalisation": "none"}, 10.0, 2.0, id="standardised"),
+        pytest.param({"center": 2.0, "scale": 4.0, "normalization": "none"}, 10.0, 2.0, id="standardized"),
         pytest.param({}, math.nan, NOT_FINITE, id="NaN"),
     ],
 )
 def test_the_logit_becomes_a_score(settings, logit, expected) -> None:
-    score = RewardModel(model="m", **settings).normalised(logit)
+    score = RewardModel(model="m", **settings).normalized(logit)
     assert score == expected if expected == NOT_FINITE else score == pytest.approx(expected)
 
 

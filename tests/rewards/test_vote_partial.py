@@ -124,7 +124,7 @@ def test_confidence_weighs_a_vote_by_its_probability(problem, answered) -> None:
 
 
 def test_confidence_does_not_shrink_with_the_length(problem, answered) -> None:
-    group = [answered("40", (-0.3,)), answered("42", (-0.1,) * 4)]  # 0.74 against 0.90, unnormalised 0.67
+    group = [answered("40", (-0.3,)), answered("42", (-0.1,) * 4)]  # 0.74 against 0.90, unnormalized 0.67
     assert vote(scope="group_shared", confidence=True).score_group(problem("42"), group, NOW) == [2.0] * 2
 
 

@@ -98,14 +98,14 @@ def test_workers_live_on_between_batches(run: Run) -> None:
 
 def test_ctrl_c_is_for_the_parent_alone(run: Run, pool: WorkerPool) -> None:
     worker = int(run("pid")[0])
-    groups = {os.getpgid(pid) for pid in (worker, pool._nursery._process.pid)}
+    groups = {os.getpgid(pid) for pid in (worker, pool._forkserver._process.pid)}
     assert os.getpgid(0) not in groups
     assert len(groups) == 2
 
 
-def test_a_nursery_that_was_killed_is_replaced(run: Run, pool: WorkerPool) -> None:
+def test_a_forkserver_that_was_killed_is_replaced(run: Run, pool: WorkerPool) -> None:
     before = run("pid")[0]
-    os.kill(pool._nursery._process.pid, signal.SIGKILL)
+    os.kill(pool._forkserver._process.pid, signal.SIGKILL)
     assert _soon(lambda: not _is_running(int(before)))
     assert run("fine", "fine", "fine") == [5.0, 5.0, 5.0]
 

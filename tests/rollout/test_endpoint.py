@@ -16,8 +16,8 @@ from r1exp.records import Completion, Message
 from r1exp.rollout import connection
 from r1exp.rollout.endpoint import EndpointGenerator, stream
 from r1exp.rollout.hf import HfGenerator
-from r1exp.rollout.server import ServerGenerator
 from r1exp.rollout.settings import Endpoint, HfRollout, Sampling, VllmServer
+from r1exp.serving.generator import ServerGenerator
 
 SCRIPT = Path(__file__).parent / "openai_server.py"
 GREEDY = Sampling(temperature=0.0, max_tokens=8)

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from r1exp.config.experiment import Experiment
 from r1exp.rollout.settings import RolloutSettings
-from r1exp.step.config import scientific
+from r1exp.stage.config import scientific
 
 CONF = Path(__file__).parents[2] / "conf" / "rollout"
 

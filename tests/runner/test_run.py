@@ -1,4 +1,4 @@
-"""A whole ladder, for real: two optimiser steps a rung, and what it leaves behind."""
+"""A whole ladder, for real: two optimizer steps a rung, and what it leaves behind."""
 
 import json
 import os

@@ -8,7 +8,7 @@ import pytest
 from r1exp.errors import Interrupted, Preempted
 from r1exp.runner import signals
 from r1exp.runner.signals import Listener
-from r1exp.step.request import StopRequest, ask, asked
+from r1exp.step.stop_request import StopRequest, ask, asked
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from r1exp.__main__ import main
 from r1exp.config.experiment import Experiment
 from r1exp.files import write_json, write_text
-from r1exp.plan.frozen import FrozenPlan, read_plan
+from r1exp.plan.run_plan import FrozenPlan, read_plan
 from r1exp.plan.steps import frozen_plan, planned_steps
 from r1exp.runner.store import StepStore
 from r1exp.runner.sweep_status import states_of

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from r1exp.sandbox.base import Case, CaseResult, Limits, Submission, Unavailable
-from r1exp.sandbox.judge import run
 from r1exp.sandbox.local import Local
+from r1exp.sandbox.verdicts import run
 
 SOMEBODY = 23456  # a user id without an account
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from r1exp.sandbox.base import Case, CaseResult, Checker, Limits, Submission, Unavailable
-from r1exp.sandbox.judge import run
 from r1exp.sandbox.local import Local
+from r1exp.sandbox.verdicts import run
 
 Judge = Callable[[Submission, Sequence[Case], Limits], list[CaseResult] | Unavailable]
 PACKAGE = Path(__file__).parents[2]
@@ -182,7 +182,7 @@ def test_a_tree_dies_with_the_process_that_judges_it() -> None:
     mark = f"r1exp-{time.time_ns()}"
     judging = f"""
 from r1exp.sandbox.base import *
-from r1exp.sandbox.judge import run
+from r1exp.sandbox.verdicts import run
 from r1exp.sandbox.local import Local
 source = "import os, sys; os.execv(sys.executable, [sys.executable, '-c', 'import time; time.sleep(60)', {mark!r}])"
 run(Local(), Submission("python", source), [Case("", "")], Limits(wall_seconds=60.0))

@@ -9,7 +9,7 @@ import pytest
 
 from r1exp.sandbox.base import Case, Limits, Submission, Unavailable
 from r1exp.sandbox.e2b import E2b
-from r1exp.sandbox.judge import run
+from r1exp.sandbox.verdicts import run
 
 pytest.importorskip("e2b", reason="pip install e2b")
 

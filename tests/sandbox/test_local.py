@@ -9,8 +9,8 @@ import pytest
 
 from r1exp.sandbox import bubblewrap, local
 from r1exp.sandbox.base import Case, CaseResult, Invocation, Language, Limits, Submission, Unavailable
-from r1exp.sandbox.judge import run
 from r1exp.sandbox.local import Local
+from r1exp.sandbox.verdicts import run
 
 Judge = Callable[[Submission, Sequence[Case], Limits], list[CaseResult] | Unavailable]
 

@@ -7,8 +7,8 @@ import pytest
 
 from r1exp.sandbox import morph as morph_module
 from r1exp.sandbox.base import Case, Limits, Submission, Unavailable
-from r1exp.sandbox.judge import run
 from r1exp.sandbox.morph import Morph
+from r1exp.sandbox.verdicts import run
 
 pytest.importorskip("morphcloud", reason="pip install morphcloud")
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from r1exp.sandbox.base import Case, Checker, Limits, Submission, Unavailable
-from r1exp.sandbox.judge import run
 from r1exp.sandbox.piston import Piston
+from r1exp.sandbox.verdicts import run
 
 ADD = Submission("python", "print(sum(map(int, input().split())))")
 MAIN = '#include <cstdio>\nint main() { int a, b; scanf("%d %d", &a, &b); printf("%d", add(a, b)); }'

@@ -4,9 +4,9 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from r1exp.sandbox.base import Case, Limits, Submission, Unavailable
-from r1exp.sandbox.judge import run
 from r1exp.sandbox.menu import SandboxSettings
 from r1exp.sandbox.remote import Remote
+from r1exp.sandbox.verdicts import run
 
 READ = TypeAdapter(SandboxSettings)
 

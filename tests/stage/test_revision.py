@@ -40,4 +40,4 @@ def test_the_reference_is_of_the_revision_of_the_policy(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     first = json.loads((tmp_path / "run/steps/01-grpo/metrics.jsonl").read_text().splitlines()[0])
-    assert first["kl"] == pytest.approx(0.0, abs=1e-7)  # nothing was learnt yet
+    assert first["kl"] == pytest.approx(0.0, abs=1e-7)  # nothing was learned yet

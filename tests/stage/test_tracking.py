@@ -9,9 +9,9 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 from r1exp.errors import Interrupted
 from r1exp.model.tiny import build_tiny
-from r1exp.stage.run import run_stage
-from r1exp.step.frozen import Step
-from r1exp.step.request import StopRequest, ask
+from r1exp.stage.run_stage import run_stage
+from r1exp.stage.step import Step
+from r1exp.step.stop_request import StopRequest, ask
 
 WORDS = [
     "stage=sft", "max_steps=3", "stage.rows_per_step=4", "dataset.num_train=40", "tracking.mode=offline",
@@ -43,5 +43,5 @@ def test_a_step_that_was_interrupted_goes_on_under_the_same_wandb_id_in_another_
 
 
 def logged_steps(records: list[Record]) -> set[int]:
-    """Return the optimiser steps of the history rows."""
+    """Return the optimizer steps of the history rows."""
     return {record.history.step.num for record in records if record.HasField("history")}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from r1exp.errors import Refused
+from r1exp.stage.step import Step
 from r1exp.step.checkpoints import last_checkpoint, mark_complete, mark_of, remove_incomplete
-from r1exp.step.frozen import Step
 
 RL = ["stage=rl", "beta=0.01"]
 

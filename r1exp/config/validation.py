@@ -1,0 +1,180 @@
+"""Pydantic's verdict on a composed configuration, told to a person.
+
+Whichever way a key came (plain, `+`, `++`, YAML), it is refused here if the schema does not know
+it, with the nearest right name.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from r1exp.algorithm.trainer_fields import OWNED, every_field
+from r1exp.config.overrides import Word
+from r1exp.config.targets import CARRIED
+from r1exp.errors import Refused
+from r1exp.settings import Settings, nearest
+
+Model = TypeVar("Model", bound=Settings)
+_FUNCTION = "function"  # the tag of rewards whose kind is `package.module:function`
+
+
+def validated(
+    kind: type[Model], values: dict[str, Any], words: Sequence[Word] = (), where: str = ""
+) -> Model:
+    """Return `values` as a frozen `kind`.
+
+    Args:
+        kind: The schema.
+        values: Resolved, plain values as Hydra composed them.
+        words: What the user typed, so that a message can repeat it.
+        where: Put before every key in messages, e.g. `step sft: `.
+
+    Raises:
+        Refused: one line for each key that is unknown, missing or ill-typed.
+    """
+    try:
+        return kind.model_validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=True)
+        lines = [_line(detail, kind, values, words) for detail in details]
+        raise Refused("\n".join(f"{where}{line}" for line in dict.fromkeys(lines))) from error
+
+
+def _line(detail: ErrorDetails, kind: type[Settings], values: dict[str, Any], words: Sequence[Word]) -> str:
+    path = _path(detail["loc"], values)
+    if detail["type"] == "extra_forbidden" or _lacks_its_kind(detail, path, values):
+        typed = _typed_key(path, words) or _first_leaf(path, values)
+        head = path.split(".")[0]
+        if head in CARRIED:
+            return f"{typed}: that file's keys lie below `{head}`; give it `# @package _global_` as its first line"
+        close = nearest_key(typed, sorted(known_keys(kind, values, skip=path)))
+        hint = f" Did you mean {close}?" if close else ""
+        return f"{typed}: there is no such key.{hint}"
+    reason = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "value_error":
+        return f"{path}: {reason}" if path else reason
+    if detail["type"] == "missing":
+        return f"{path}: has no value; give one: {path}=..."
+    found = json.dumps(detail["input"], ensure_ascii=False, default=str)
+    return f"{path}={found if len(found) < 200 else found[:200] + '...'}: {reason[0].lower()}{reason[1:]}"
+
+
+def _path(location: tuple[int | str, ...], values: Any) -> str:
+    """Return a location as a dotted key, without the tags pydantic adds for the members of a union."""
+    parts: list[str] = []
+    here = values
+    for part in location:
+        if isinstance(here, dict) and part not in here and part in (here.get("kind"), _FUNCTION):
+            continue
+        if isinstance(part, str) and not isinstance(here, dict | list):
+            continue
+        parts.append(str(part))
+        if isinstance(here, dict):
+            here = here.get(str(part))
+        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+            here = here[part]
+        else:
+            here = None
+    return ".".join(parts)
+
+
+def _lacks_its_kind(detail: ErrorDetails, path: str, values: dict[str, Any]) -> bool:
+    """Whether a new entry of a mapping appeared by a misspelt name: it has no `kind`, `use` or `metric`."""
+    return detail["type"] in ("union_tag_not_found", "missing") and path.split(".")[0] in (
+        "rewards",
+        "pipeline",
+        "health",
+    )
+
+
+def _typed_key(path: str, words: Sequence[Word]) -> str | None:
+    """Return the key as it was typed; of a word whose value is a mapping, the key inside it."""
+    for word in words:
+        if word.is_group:
+            continue
+        if word.key == path or word.key.startswith(f"{path}."):
+            return word.key
+        if path.startswith(f"{word.key}."):
+            return path
+    return None
+
+
+def _first_leaf(path: str, values: Any) -> str:
+    here = values
+    for part in path.split("."):
+        here = here.get(part) if isinstance(here, dict) else None
+    while isinstance(here, dict) and here:
+        part, here = next(iter(here.items()))
+        path = f"{path}.{part}"
+    return path
+
+
+def nearest_key(typed: str, known: Sequence[str]) -> str | None:
+    """Return the known key most like `typed`; keys that differ in one segment only come first."""
+    parts = typed.split(".")
+    siblings = [
+        key
+        for key in known
+        if len(key.split(".")) == len(parts)
+        and sum(a != b for a, b in zip(key.split("."), parts, strict=True)) == 1
+    ]
+    close = nearest(typed, siblings) or nearest(typed, known)
+    return close[0] if close else None
+
+
+def known_keys(kind: type[Settings], values: dict[str, Any], skip: str = "") -> set[str]:
+    """Return every dotted key the schema allows, given the kinds chosen in `values`.
+
+    Args:
+        kind: The schema.
+        values: Decides the members of unions and the names in free mappings.
+        skip: A key of `values` that is itself in question.
+    """
+    keys = {key for key, _ in _walk(kind, values, "")}
+    keys |= {f"trainer.{name}" for name in every_field() - OWNED.keys()}
+    return {key for key in keys if not skip or (key != skip and not key.startswith(f"{skip}."))}
+
+
+def _walk(annotation: Any, values: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    model = _model_of(annotation, values)
+    if model is not None:
+        for name, field in model.model_fields.items():
+            key = f"{prefix}{name}"
+            yield key, field
+            below = values.get(name) if isinstance(values, dict) else None
+            yield from _walk(field.annotation, below, f"{key}.")
+        return
+    mapping = next((part for part in _members(annotation) if get_origin(part) is dict), None)
+    if mapping is not None and isinstance(values, dict):
+        for name, below in values.items():
+            yield f"{prefix}{name}", None
+            yield from _walk(get_args(mapping)[1], below, f"{prefix}{name}.")
+
+
+def _members(annotation: Any) -> list[Any]:
+    """Return the members of a union, however it is wrapped."""
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [member for part in get_args(annotation) for member in _members(part)]
+    return [] if annotation is NoneType else [annotation]
+
+
+def _model_of(annotation: Any, values: Any) -> type[BaseModel] | None:
+    models = [part for part in _members(annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
+    if len(models) <= 1:
+        return models[0] if models else None
+    chosen = values.get("kind") if isinstance(values, dict) else None
+    open_kind = None  # the member whose kind is any `package.module:function`
+    for model in models:
+        field = model.model_fields.get("kind")
+        kinds = () if field is None else get_args(field.annotation)
+        if chosen is not None and chosen in kinds:
+            return model
+        if field is not None and not kinds:
+            open_kind = model
+    return open_kind if isinstance(chosen, str) and ":" in chosen else None

@@ -1,0 +1,41 @@
+"""The job's door: `python -m r1exp.runner.slurm_entry RUN`, the one process of a SLURM job that is not started by srun.
+
+Reads the frozen plan and carries it out as on any machine. A job that was preempted, or that neared its
+limit, has saved a checkpoint by then: it goes back into the queue and continues from there.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from r1exp.errors import ExitCode, R1ExpError
+from r1exp.launcher import slurm_client
+from r1exp.plan.run_plan import read_plan
+from r1exp.plan.slurm_job import job_of
+from r1exp.runner.run import Run
+
+
+def main(run: Path) -> ExitCode:
+    """Carry out the run in this job and return the exit code."""
+    try:
+        plan = read_plan(run)
+        code, _ = Run(plan, run).carry_out()
+        settings = job_of(plan.top, plan.steps)
+        if code == ExitCode.PREEMPTED and settings is not None and settings.requeue:
+            _requeue(int(os.environ["SLURM_JOB_ID"]))
+        return code
+    except R1ExpError as error:
+        sys.stderr.write(f"r1exp: {error}\n")
+        return error.exit_code
+
+
+def _requeue(job: int) -> None:
+    """Requeue this job, unless SLURM does so itself, or a person has cancelled it."""
+    known = slurm_client.jobs([job]).get(job)
+    if known is not None and known.state == "RUNNING":
+        sys.stderr.write(f"job {job}: back into the queue\n")
+        slurm_client.requeue(job)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

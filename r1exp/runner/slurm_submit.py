@@ -1,0 +1,98 @@
+"""A run as a SLURM job: written, submitted, and, if asked, awaited.
+
+<run>/job.sbatch  what SLURM reads        <run>/job.json   the ids of its jobs, newest last
+<run>/slurm.log   what the job prints
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pydantic import PositiveInt
+
+from r1exp.config.assets import LAUNCHERS
+from r1exp.errors import ExitCode, Refused
+from r1exp.files import read_json, write_text
+from r1exp.launcher import slurm_client
+from r1exp.launcher.settings import Slurm
+from r1exp.launcher.slurm import job_text
+from r1exp.plan.run_plan import FrozenPlan
+from r1exp.plan.slurm_job import job_of
+from r1exp.report.summary import summarize
+from r1exp.settings import Settings
+from r1exp.step.status import EXIT_CODES, State
+
+SCRIPT = "job.sbatch"
+_NOTE = "job.json"
+_POLL = 3.0  # seconds between questions to the controller
+_LAST_WORDS = 10.0  # seconds a shared file system may take to show what the job wrote
+
+
+class JobNote(Settings):
+    """The jobs a run has had."""
+
+    ids: tuple[PositiveInt, ...]  # newest last; a requeued job keeps its id
+
+
+def job_ids(run: Path) -> tuple[int, ...]:
+    """Return the ids of a run's jobs, newest last; none for a run on this machine."""
+    path = run / _NOTE
+    if not path.exists():
+        return ()
+    return JobNote.model_validate_json(path.read_text(encoding="utf-8"), strict=True).ids
+
+
+def submit_run(plan: FrozenPlan, run: Path) -> int:
+    """Submit a run as a job and return its id.
+
+    Raises:
+        Refused: the newest job of this run is still there.
+        StepFailed: SLURM does not take it.
+    """
+    earlier = job_ids(run)
+    if earlier:
+        known = slurm_client.jobs(earlier[-1:]).get(earlier[-1])
+        if known is not None and known.is_alive:
+            raise Refused(
+                f"{run} is job {earlier[-1]}, which is {known.state}; `scancel {earlier[-1]}` ends it"
+            )
+    settings = job_of(plan.top, plan.steps)
+    assert settings is not None
+    workplace = Path(plan.workplace)
+    write_text(run / SCRIPT, job_text(settings, plan.name, workplace, run.resolve(), LAUNCHERS))
+    (run / "summary.json").unlink(missing_ok=True)  # of an earlier job
+    number = slurm_client.submit(run / SCRIPT)
+    write_text(run / _NOTE, JobNote(ids=(*earlier, number)).model_dump_json() + "\n")
+    return number
+
+
+def refuse_job(settings: Slurm, name: str) -> None:
+    """Ask SLURM whether it takes such a job, before anything is written.
+
+    Raises:
+        Refused: it does not, or there is no SLURM here.
+    """
+    slurm_client.refuse_without_slurm()
+    slurm_client.check_job(job_text(settings, name, Path.cwd(), Path.cwd(), LAUNCHERS))
+
+
+def await_run(plan: FrozenPlan, run: Path) -> tuple[ExitCode, dict[str, Any]]:
+    """Wait until a run's newest job is over, however often it is requeued; return exit code and summary."""
+    number = job_ids(run)[-1]
+    said = ""
+    while True:
+        job = slurm_client.jobs([number]).get(number)
+        if job is None or not job.is_alive:
+            break
+        now = f"{job.state.lower()}{'' if job.reason == 'None' else f' ({job.reason})'}"
+        if now != said:
+            said = now
+            sys.stderr.write(f"job {number}: {now}\n")
+        time.sleep(_POLL)
+    end = time.monotonic() + _LAST_WORDS
+    while not (run / "summary.json").exists() and time.monotonic() < end:
+        time.sleep(0.2)
+    summary = read_json(run / "summary.json") if (run / "summary.json").exists() else summarize(plan, run)
+    state: State = summary["state"] if summary["state"] in EXIT_CODES else "failed"
+    return EXIT_CODES[state], summary

@@ -1,0 +1,116 @@
+"""Completions from the vLLM server that r1exp started for a step.
+
+The prompt is rendered and tokenized here, with the policy's own template and tokenizer, and the answer comes back
+as token ids: `rollout=hf` and the server see the same tokens and read the same text. Every sampling parameter is
+stated, so that nothing the server believes to know about the model decides.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from r1exp.records import Completion, Message
+from r1exp.rollout.connection import Connection, pauses_within
+from r1exp.rollout.endpoint import stream
+from r1exp.rollout.settings import Sampling, VllmServer
+
+_CONCURRENCY = 64  # requests under way at once; the server itself makes batches of them
+_TIMEOUT = 3600.0  # seconds for one request: it waits its turn behind the others
+
+
+class ServerGenerator:
+    """A server with the policy's weights, ready to answer prompts.
+
+    Args:
+        url: Base URL, without /v1.
+        model: What the server calls the model.
+        tokenizer: The policy's, with a chat template.
+        model_path: Folder or hub id of the weights: its generation config may name further end tokens.
+        revision: Of a hub id; None: its main branch.
+        settings: The rollout.
+        why_lost: Returns why the server will not come back, or None while there is hope.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        tokenizer: PreTrainedTokenizerBase,
+        model_path: str,
+        revision: str | None,
+        settings: VllmServer,
+        why_lost: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._end_ids = _end_ids(tokenizer, model_path, revision)
+        self._connection = Connection(
+            f"{url.rstrip('/')}/v1",
+            key=None,
+            timeout=_TIMEOUT,
+            concurrency=_CONCURRENCY,
+            pauses=lambda: pauses_within(settings.start_timeout),  # as long as a new start may take
+            explain=dict.fromkeys(
+                ("key", "missing", "slow", "down"), "server.log in the step's folder says what became of it"
+            ),
+            why_lost=why_lost,
+        )
+
+    def generate(self, prompts: list[list[Message]], n: int, sampling: Sampling) -> list[list[Completion]]:
+        """Return `n` completions of each prompt, in the order of the prompts.
+
+        Raises:
+            StepFailed: the server is gone and will not come back, or refuses a request (a prompt too long).
+        """
+        if not prompts:
+            return []
+        texts = self._tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=False)
+        rows: list[list[int]] = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
+        is_greedy = sampling.temperature == 0.0
+        num_drawn = 1 if is_greedy else n  # vLLM refuses to search greedily for several
+        bodies = [
+            self._body(ids, num_drawn, sampling, stream(sampling.seed, row * n))
+            for row, ids in enumerate(rows)
+        ]
+        groups = self._connection.map(self._ask, bodies)
+        return [group * n if is_greedy else group for group in groups]
+
+    def _body(self, ids: list[int], n: int, sampling: Sampling, seed: int) -> dict[str, Any]:
+        return {
+            "model": self._model,
+            "prompt": ids,
+            "n": n,  # the k-th draws with seed + k
+            "seed": seed,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+            "max_tokens": sampling.max_tokens,
+            "stop_token_ids": self._end_ids,
+            "return_token_ids": True,
+        }
+
+    def _ask(self, body: dict[str, Any]) -> list[Completion]:
+        choices = sorted(
+            self._connection.post("/completions", body)["choices"], key=lambda each: each["index"]
+        )
+        ids = [choice["token_ids"] for choice in choices]
+        texts = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [
+            Completion(text, num_tokens=len(tokens), finished=choice["finish_reason"] == "stop")
+            for text, tokens, choice in zip(texts, ids, choices, strict=True)
+        ]
+
+
+def _end_ids(tokenizer: PreTrainedTokenizerBase, model_path: str, revision: str | None) -> list[int]:
+    """Return every token that ends a completion: the tokenizer's and those the model's folder names."""
+    ends = {tokenizer.eos_token_id}
+    try:
+        named = GenerationConfig.from_pretrained(model_path, revision=revision).eos_token_id
+    except OSError:  # there is none
+        named = None
+    return sorted(ends | (set() if named is None else {named} if isinstance(named, int) else set(named)))

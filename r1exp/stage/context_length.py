@@ -1,0 +1,54 @@
+"""Do the prompts and their completions fit into the positions that the model has learned?"""
+
+from collections.abc import Sequence
+
+from transformers import AutoConfig, PreTrainedTokenizerBase
+
+from r1exp.errors import Refused
+from r1exp.model.load import load_tokenizer
+from r1exp.model.memory import positions_of
+from r1exp.prompt.chat import messages
+from r1exp.records import Message, Problem
+from r1exp.rollout.settings import Endpoint
+from r1exp.stage.step import Step
+
+
+def refuse_beyond_context(problems: Sequence[Problem], step: Step) -> None:
+    """Refuse prompts that leave no room for a completion: past its last position a model writes noise.
+
+    A model that names no number of positions, or that an endpoint serves, is not asked about.
+
+    Args:
+        problems: Those that will be asked.
+        step: Whose model answers them.
+    """
+    if isinstance(step.config.rollout, Endpoint) or not problems:
+        return
+    tokenizer = load_tokenizer(step.model_path, step.config.model)  # says what is wrong with a broken folder
+    config = AutoConfig.from_pretrained(step.model_path, revision=step.config.model.revision)
+    num_positions = positions_of(config.get_text_config().to_dict())
+    limit, what = step.config.rollout.tightest(num_positions)
+    if limit is None:
+        return
+    prompts = [messages(problem.prompt, step.config.prompt) for problem in problems]
+    # A token is at least a byte, so that most data need not be tokenized to know that they fit.
+    around = len(_text(prompts[0], tokenizer).encode()) - _size(prompts[0])
+    setting, num_tokens = step.config.longest_completion
+    room = limit - num_tokens
+    for problem, prompt in zip(problems, prompts, strict=True):
+        if around + _size(prompt) <= room:
+            continue
+        length = len(tokenizer(_text(prompt, tokenizer), add_special_tokens=False)["input_ids"])
+        if length > room:
+            raise Refused(
+                f"problem {problem.id}: its prompt has {length} tokens; with {setting}={num_tokens} that is more than "
+                f"{what}; lower {setting}, or leave such problems out"
+            )
+
+
+def _size(prompt: list[Message]) -> int:
+    return sum(len(message["content"].encode()) for message in prompt)
+
+
+def _text(prompt: list[Message], tokenizer: PreTrainedTokenizerBase) -> str:
+    return str(tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True))

@@ -1,0 +1,93 @@
+"""A reward model from preference pairs: which of two answers is better, said as one number each.
+
+    L = -log sigmoid(r(chosen) - r(rejected))
+
+Source: InstructGPT, eq. 1 (arXiv:2203.02155); TRL 1.16 RewardTrainer.
+
+It reads the question without system text, as `r1exp.model.scorer` will show it the policy's answers.
+The pairs of held-out prompts say how often it ranks right: artifact/ranking.json.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+)
+from transformers.integrations import unset_hf_deepspeed_config
+from trl import RewardConfig
+
+from r1exp.algorithm.trainers import RewardModelling
+from r1exp.errors import Refused
+from r1exp.files import write_json
+from r1exp.model.load import load_tokenizer
+from r1exp.model.scorer import LearnedScorer
+from r1exp.records import Completion, Problem
+from r1exp.rewards.base import Context
+from r1exp.rewards.reward_model import RewardModel
+from r1exp.stage.config import StepConfig
+from r1exp.stage.pair_rows import pair_row
+from r1exp.stage.step import Step
+from r1exp.stage.training import train
+from r1exp.statistics.intervals import proportion
+from r1exp.step.checkpoints import last_checkpoint
+
+
+def reward_model(step: Step, folder: Path) -> str | None:
+    """Train, save the model in `artifact/`, and return the W&B id."""
+    config = step.config
+    if config.model.lora.r:
+        raise Refused(
+            f"stage=reward_model trains every weight and model.lora.r={config.model.lora.r} asks for adapters; "
+            "type model.lora.r=0 for this step"
+        )
+    tokenizer = load_tokenizer(step.model_path, config.model)
+
+    def make_trainer(output: Path, callbacks: list[TrainerCallback]) -> RewardModelling:
+        return RewardModelling(
+            model=_classifier(step.model_path, config, tokenizer),
+            args=RewardConfig(**step.trainer_args, output_dir=str(output)),
+            train_dataset=Dataset.from_list([pair_row(pair, None) for pair in config.dataset.load("train")]),
+            processing_class=tokenizer,
+            callbacks=callbacks,
+            last_checkpoint=lambda: last_checkpoint(folder),
+        )
+
+    tracking_id = train(step, folder, tokenizer, make_trainer)
+    held_out = config.dataset.load("test")
+    if os.environ.get("RANK", "0") == "0" and held_out:
+        unset_hf_deepspeed_config()  # or the artifact would be loaded in slices
+        write_json(
+            folder / "artifact" / "facts.json", {"ranked_right": ranking(folder / "artifact", held_out)}
+        )
+    return tracking_id
+
+
+def ranking(artifact: Path, pairs: Sequence[Problem]) -> dict[str, Any]:
+    """Return how often the model at `artifact` scores the chosen answer above the rejected one."""
+    scorer = LearnedScorer(RewardModel(model=str(artifact), normalization="none"))
+    chosen, rejected = (
+        scorer.score(pairs, [Completion(str(pair.columns[side]), 0) for pair in pairs], Context())
+        for side in ("chosen", "rejected")
+    )
+    right = sum(
+        isinstance(better, float) and isinstance(worse, float) and better > worse
+        for better, worse in zip(chosen, rejected, strict=True)
+    )
+    return asdict(proportion(right, len(pairs)))
+
+
+def _classifier(path: str, config: StepConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    model = AutoModelForSequenceClassification.from_pretrained(
+        path, num_labels=1, revision=config.model.revision, dtype=getattr(torch, config.model.dtype)
+    )
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return model

@@ -1,0 +1,31 @@
+"""What stands between SLURM and the ranks of one node."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from r1exp.step.stop_request import asked
+
+
+def test_a_signal_to_every_process_of_a_step_asks_for_a_checkpoint_and_ends_none(tmp_path: Path) -> None:
+    """SLURM signals the whole tree at once, programs that would end by it included."""
+    script = tmp_path / "rank.py"
+    script.write_text("import subprocess, sys; sys.exit(subprocess.run(['sleep', '2']).returncode + 7)")
+    node = subprocess.Popen(
+        [sys.executable, "-m", "r1exp.runner.slurm_node", str(tmp_path), sys.executable, str(script)]
+    )
+    end = time.monotonic() + 60
+    tree = psutil.Process(node.pid)
+    while not any(process.name() == "sleep" for process in tree.children(recursive=True)):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    for process in [*tree.children(recursive=True), tree]:
+        os.kill(process.pid, signal.SIGTERM)
+    assert node.wait(60) == 7
+    request = asked(tmp_path)
+    assert request is not None and request.state == "preempted"

@@ -1,0 +1,60 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from r1exp.config.experiment import Experiment
+from r1exp.errors import Refused
+from r1exp.model.tiny import build_tiny
+from r1exp.plan.steps import planned_steps
+from r1exp.records import Problem
+from r1exp.stage.context_length import refuse_beyond_context
+from r1exp.stage.step import Step
+
+Freeze = Callable[..., Step]
+
+
+@pytest.fixture
+def step(frozen: Freeze, tmp_path: Path) -> Step:
+    """A step whose completions leave 100 tokens for a prompt."""
+    words = ["stage=evaluate", "model.shape.max_position_embeddings=300", "max_completion_length=200"]
+    step = frozen(*words, model=str(tmp_path / "model"))
+    build_tiny(step.config.model, tmp_path / "model")
+    return step
+
+
+def problem(question: str) -> Problem:
+    return Problem(id="long", prompt=question, answer="1")
+
+
+def test_what_may_not_fit_by_its_bytes_is_tokenized(step: Step) -> None:
+    question = "the answer is " * 9
+    assert len(question.encode()) > 100  # more than the room, in bytes
+    refuse_beyond_context([Problem("short", "1 + 1", "2"), problem(question)], step)  # and not in tokens
+    with pytest.raises(Refused, match="positions"):
+        refuse_beyond_context(
+            [Problem("short", "1 + 1", "2"), problem("\u00e9" * 63)], step
+        )  # as many bytes, each a token
+
+
+def test_a_prompt_that_leaves_no_room_is_named(step: Step) -> None:
+    with pytest.raises(
+        Refused, match=r"problem long: its prompt has \d{3} tokens; with .* the model's 300 positions"
+    ):
+        refuse_beyond_context([Problem(id="short", prompt="1 + 1", answer="2"), problem("7 " * 150)], step)
+
+
+def test_completions_as_long_as_the_context_are_refused_before_anything_is_written(
+    compose_line: Callable[..., Experiment],
+) -> None:
+    with pytest.raises(Refused, match="leaves no room for a prompt in the model's 2048 positions"):
+        planned_steps(compose_line("max_completion_length=2048"))
+    with pytest.raises(Refused, match=r"evaluation\.max_tokens=3000 leaves no room for a prompt"):
+        planned_steps(compose_line("stage=evaluate", "evaluation.max_tokens=3000"))
+    with pytest.raises(Refused, match=r"leaves no room for a prompt in rollout\.max_model_length=40"):
+        planned_steps(compose_line("rollout=vllm_colocate", "rollout.max_model_length=40"))
+    assert planned_steps(
+        compose_line(
+            "stage=sft", "max_completion_length=2048", "evaluation.after=false", "evaluation.before=false"
+        )
+    )

@@ -1,0 +1,63 @@
+"""What stage=sample leaves for a later step: how hard each problem is, and only those within the bounds."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r1exp.dataset.jsonl import Jsonl
+from r1exp.files import read_json
+from r1exp.stage.kinds import Sample
+from r1exp.stage.sample_answers import _save, pass_rate
+
+
+def row(name: str, verdicts: list[bool | None]) -> dict[str, Any]:
+    """Return a problem with answers that were judged so."""
+    answers = [{"text": f"{name}{n}", "reward": float(n), "right": right} for n, right in enumerate(verdicts)]
+    gold = None if None in verdicts else "4"
+    return {
+        "id": name, "prompt": f"{name}?", "answer": gold, "columns": {"solution": "old", "topic": "sums"},
+        "answers": answers, "pass_rate": pass_rate(answers),
+    }  # fmt: skip
+
+
+ROWS = [row("never", [False] * 4), row("once", [False, True, False, False]), row("often", [True, True, False, True]),
+        row("always", [True] * 4)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("bounds", "kept"),
+    [
+        pytest.param((0.0, 1.0), ["never", "once", "often", "always"], id="all"),
+        pytest.param((0.1, 0.9), ["once", "often"], id="neither hopeless nor solved"),
+        pytest.param((0.25, 0.25), ["once"], id="a bound is inside"),
+    ],
+)
+def test_problems_outside_the_bounds_are_left_out_and_the_rest_is_a_data_set(
+    bounds: tuple[float, float], kept: list[str], tmp_path: Path
+) -> None:
+    low, high = bounds
+    stage = Sample(kind="sample", samples=4, num_problems=None, min_pass_rate=low, max_pass_rate=high)
+    _save(ROWS, stage, tmp_path / "artifact")
+    data = Jsonl(
+        kind="jsonl", path=str(tmp_path / "artifact" / "data.jsonl"), test_path=None, num_test=0, question="question",
+        answer="answer", solution="solution", limit=None, test_limit=None,
+    )  # fmt: skip
+    problems = data.load("train")
+    assert [problem.id for problem in problems] == kept
+    rates = {"never": 0.0, "once": 0.25, "often": 0.75, "always": 1.0}
+    assert [problem.columns["pass_rate"] for problem in problems] == [rates[name] for name in kept]
+    assert all(problem.columns["topic"] == "sums" for problem in problems)
+    facts = read_json(tmp_path / "artifact" / "facts.json")
+    assert (facts["num_problems"], facts["num_kept"], facts["mean_pass_rate"]) == (4, len(kept), 0.5)
+
+
+def test_the_solution_is_the_best_right_answer() -> None:
+    from r1exp.stage.sample_answers import _problem_row
+
+    assert _problem_row(ROWS[2])["solution"] == "often3"
+    assert "solution" not in _problem_row(ROWS[0])
+
+
+def test_without_a_gold_answer_nobody_knows_how_hard_a_problem_is() -> None:
+    assert pass_rate([{"right": None}, {"right": None}]) is None
