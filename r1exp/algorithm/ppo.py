@@ -23,10 +23,18 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from trl import GRPOConfig
 
-from r1exp.algorithm.critic import NAME, Critic, attach, critic_alone, without_critic
+from r1exp.algorithm.critic import (
+    NAME,
+    Critic,
+    attach,
+    critic_alone,
+    separate_critic,
+    shared_critic,
+    without_critic,
+)
 from r1exp.algorithm.gae import gae, moments, whiten
 from r1exp.algorithm.ppo_loss import explained_variance, token_rewards, value_losses
-from r1exp.algorithm.trainers import Grpo
+from r1exp.algorithm.trainers import Grpo, Policy
 
 CRITIC_FILE = "critic.safetensors"  # in a checkpoint, beside the policy
 
@@ -62,6 +70,29 @@ class Ppo(Grpo):
         critic: Makes the critic for the policy; None: every value is 0 (REINFORCE with GAE's discounting).
         options: PPO's own numbers.
     """
+
+    config = PpoConfig
+
+    @classmethod
+    def own_arguments(cls, algorithm: Any, policy: Policy) -> dict[str, Any]:
+        """Return the critic and PPO's own numbers."""
+        critic = algorithm.critic
+
+        def separate(model: PreTrainedModel) -> Critic:
+            revision = policy.revision if critic.path is None else None
+            return separate_critic(critic.path or policy.path, revision, policy.tokenizer, model.dtype)
+
+        return {
+            "critic": {"separate": separate, "shared": shared_critic, "zero": None}[critic.kind],
+            "options": PpoOptions(
+                gamma=algorithm.gamma,
+                lam=algorithm.gae_lambda,
+                value_coefficient=algorithm.value_coefficient,
+                value_clip=algorithm.value_clip,
+                whiten_advantages=algorithm.whiten_advantages,
+                critic_learning_rate=critic.learning_rate,
+            ),
+        }
 
     def __init__(
         self,
@@ -118,11 +149,6 @@ class Ppo(Grpo):
         self._seen.append(torch.cat(chunks)[:, -logps_bt.size(1) :] if chunks else torch.zeros_like(logps_bt))
         return result
 
-    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
-        # Before TRL turns them into advantages within the group.
-        self._rewards_nf = super()._calculate_rewards(*args, **kwargs)
-        return self._rewards_nf
-
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         # TRL's advantages, (B,), give way to GAE's, (B, T).
         self._seen.clear()
@@ -135,7 +161,7 @@ class Ppo(Grpo):
         values_bt = self._seen[
             0
         ]  # of the first pass: where adapters are trained, the reference's comes second
-        scores_b = self._scores(len(inputs))
+        scores_b = self.totals()[self.own_slice(len(inputs))]
         mask_bt = batch["completion_mask"] * batch.get("tool_mask", 1) * torch.isfinite(scores_b).unsqueeze(1)
         log_ratio_bt = batch["old_per_token_logps"] - batch.get(
             "ref_per_token_logps", batch["old_per_token_logps"]
@@ -148,14 +174,6 @@ class Ppo(Grpo):
         return batch | {
             "advantages": advantages_bt, "values": values_bt, "returns": returns_bt, "value_mask": mask_bt,
         }  # fmt: skip
-
-    def _scores(self, num_rows: int) -> Tensor:
-        """Return the weighted rewards of this rank's completions, (B,); NaN where nobody could score."""
-        weights_f = self.reward_weights.to(self._rewards_nf.device)
-        scores_n = (self._rewards_nf * weights_f).nansum(dim=1)
-        scores_n[torch.isnan(self._rewards_nf).all(dim=1)] = torch.nan
-        start = self.accelerator.process_index * num_rows
-        return scores_n[start : start + num_rows]
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         # TRL's clipped policy loss; its `beta` is 0 here, because the KL is in the reward. The critic's loss has

@@ -1,32 +1,80 @@
-"""TRL's trainers with what every trainer of ours has: guards, exact resume, a KL that is controlled, and what vLLM said.
+"""TRL's trainers with what every trainer of r1exp has: guards, exact resume, a controlled KL, and logged sampler
+log-probabilities.
 
 With the same arguments and a fixed `beta` the weights are bit for bit those of the bare trainer
 (tests/algorithm/test_parity.py).
 """
 
-from trl import DPOTrainer, GRPOTrainer, RewardTrainer, RLOOTrainer, SFTTrainer
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
+from transformers import PreTrainedTokenizerBase
+from trl import (
+    DPOConfig,
+    DPOTrainer,
+    GRPOConfig,
+    GRPOTrainer,
+    RewardTrainer,
+    RLOOConfig,
+    RLOOTrainer,
+    SFTTrainer,
+)
+
+from r1exp.algorithm.advantages import OwnAdvantages
 from r1exp.algorithm.guards import Guards
 from r1exp.algorithm.kl_trainer import KlControl
 from r1exp.algorithm.resume import ExactResume, RepeatedPrompts
 from r1exp.algorithm.sampler import SamplerLogprobs
 
 
+@dataclass(frozen=True)
+class Policy:
+    """The model that is trained."""
+
+    path: str  # folder or hub id
+    revision: str | None  # of a hub id; None: its main branch
+    tokenizer: PreTrainedTokenizerBase
+
+
 class Sft(ExactResume, Guards, SFTTrainer):
     """Supervised fine-tuning."""
-
-
-class Dpo(ExactResume, Guards, DPOTrainer):
-    """Direct preference optimization (arXiv:2305.18290)."""
 
 
 class RewardModelling(ExactResume, Guards, RewardTrainer):
     """A Bradley-Terry reward model (arXiv:2203.02155, eq. 1)."""
 
 
-class Grpo(KlControl, SamplerLogprobs, RepeatedPrompts, Guards, GRPOTrainer):
-    """Group relative policy optimization (arXiv:2402.03300) and the losses that are its relatives."""
+class Dpo(ExactResume, Guards, DPOTrainer):
+    """Direct preference optimization (arXiv:2305.18290)."""
+
+    config: ClassVar[type] = DPOConfig
+
+    @classmethod
+    def own_arguments(cls, algorithm: Any, policy: Policy) -> dict[str, Any]:
+        """Return the arguments of this trainer that follow from the algorithm's settings."""
+        del algorithm, policy
+        return {}
 
 
 class Rloo(KlControl, SamplerLogprobs, RepeatedPrompts, Guards, RLOOTrainer):
     """REINFORCE with a leave-one-out baseline (arXiv:2402.14740)."""
+
+    config: ClassVar[type] = RLOOConfig
+
+    @classmethod
+    def own_arguments(cls, algorithm: Any, policy: Policy) -> dict[str, Any]:
+        """Return the arguments of this trainer that follow from the algorithm's settings."""
+        del algorithm, policy
+        return {}
+
+
+class Grpo(OwnAdvantages, KlControl, SamplerLogprobs, RepeatedPrompts, Guards, GRPOTrainer):
+    """Group relative policy optimization (arXiv:2402.03300), and its variants with another loss."""
+
+    config: ClassVar[type] = GRPOConfig
+
+    @classmethod
+    def own_arguments(cls, algorithm: Any, policy: Policy) -> dict[str, Any]:
+        """Return the arguments of this trainer that follow from the algorithm's settings."""
+        del policy
+        return {"advantages": algorithm.advantages}

@@ -1,12 +1,13 @@
-"""Hydra's part: words in, one plain dictionary out.
+"""Composes overrides with Hydra into plain dictionaries.
 
-`session` initializes Hydra once for a process that is not already inside `hydra.main`; within it
-`compose` takes about 50 ms a call.
+`session` initializes Hydra for a process that is not already inside `hydra.main`. A run takes at most two
+compositions: `compose` for the run, and `compose_steps` for all steps of its pipeline together.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,35 +23,41 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
-from r1exp.config.assets import CONF, ROOT
-from r1exp.config.overrides import Word, parse
+from r1exp.assets import CONF, ROOT
+from r1exp.config.overrides import Override, expand, parse, quote
+from r1exp.config.sources import FOLDER, StepSource, cache_sources
 from r1exp.errors import Refused
+from r1exp.plugins import installed_plugins
 from r1exp.settings import nearest
 
-_user_folders: list[Path] = []  # --config-dir; read by the plug-in below when Hydra starts
-_groups: dict[str, list[str]] = {}  # of the session; listing folders costs more than composing
+_SEARCHPATH = "hydra.searchpath"
+_user_paths: list[str] = []  # addresses of the user's folders; read by the plug-in below when Hydra starts
+_groups: dict[str, list[str]] = {}  # of the session; listing folders takes longer than composing
 
 
-class _SweepsBesideConf(SearchPathPlugin):
-    """Lets the group `sweeps` live in the top-level folder of that name."""
+class _SearchPath(SearchPathPlugin):
+    """Adds sweeps/, the folders of installed plugins, and the user's own to Hydra's search path."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         search_path.append(provider="r1exp", path=f"file://{ROOT}")
-        for folder in _user_folders:
-            search_path.append(provider="command-line", path=f"file://{folder}")
-
-
-def register() -> None:
-    """Make Hydra of this process find sweeps/. Idempotent."""
-    Plugins.instance().register(_SweepsBesideConf)
+        search_path.append(provider="r1exp-steps", path="step://conf")
+        for plugin in installed_plugins():
+            if plugin.conf is not None:
+                search_path.append(provider="r1exp-plugin", path=f"file://{plugin.conf.resolve()}")
+        for path in _user_paths:
+            search_path.append(provider="command-line", path=path)
 
 
 @contextmanager
-def session(config_dirs: Sequence[Path] = ()) -> Iterator[None]:
-    """Initialize Hydra for the calls of `compose` within; inside `hydra.main` it does nothing.
+def session(config_dirs: Sequence[Path] = (), search_path: Sequence[str] = ()) -> Iterator[None]:
+    """Initialize Hydra for the calls of `compose` within; inside `hydra.main` nothing is done.
 
     Args:
-        config_dirs: Folders of the user with groups of their own, e.g. `experiment/mine.yaml`.
+        config_dirs: Folders of the user with config groups, for example `experiment/mine.yaml`.
+        search_path: Further folders as `hydra.searchpath` names them: `file://FOLDER` or `pkg://PACKAGE`.
+
+    Raises:
+        Refused: there is no such folder.
     """
     if GlobalHydra.instance().is_initialized():
         yield
@@ -58,22 +65,110 @@ def session(config_dirs: Sequence[Path] = ()) -> Iterator[None]:
     for folder in config_dirs:
         if not folder.is_dir():
             raise Refused(f"--config-dir {folder}: there is no such folder")
-    register()
-    _user_folders[:] = [folder.resolve() for folder in config_dirs]
+    for plugin in (_SearchPath, StepSource):
+        Plugins.instance().register(plugin)
+    _user_paths[:] = [*(f"file://{folder.resolve()}" for folder in config_dirs), *search_path]
     _groups.clear()
     with initialize_config_dir(str(CONF), version_base="1.3", job_name="r1exp"):
+        cache_sources()
         yield
+
+
+def search_path_of(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the folders that `hydra.searchpath=[...]` names, and the other arguments.
+
+    They are part of the session, so that options in them are known before anything is composed.
+
+    Raises:
+        Refused: a value that is no list of `file://` or `pkg://` addresses, or a folder that does not exist.
+    """
+    folders: list[str] = []
+    others: list[str] = []
+    for text in arguments:
+        key, _, value = text.lstrip("+").partition("=")
+        if key != _SEARCHPATH:
+            others.append(text)
+            continue
+        listed = OmegaConf.to_container(OmegaConf.create(f"value: {value}"))
+        assert isinstance(listed, dict)
+        addresses = listed["value"] if isinstance(listed["value"], list) else [listed["value"]]
+        for address in addresses:
+            if str(address).startswith("pkg://"):
+                folders.append(str(address))
+                continue
+            folder = Path(str(address).removeprefix("file://")).expanduser()
+            if not folder.is_dir():
+                raise Refused(
+                    f"{text}: {folder} is no folder; give a list of folders, hydra.searchpath=[file://FOLDER]"
+                )
+            folders.append(f"file://{folder.resolve()}")
+    return folders, others
 
 
 @dataclass(frozen=True)
 class Composition:
-    """What Hydra made of a list of words."""
+    """A composed configuration."""
 
-    values: dict[str, Any]  # resolved, plain
-    choices: dict[str, str | None]  # group -> chosen option
-    overrides: tuple[str, ...]  # what was handed to Hydra
-    mode: str | None  # "MULTIRUN" when a file asked for it
-    sweep_params: dict[str, str]  # hydra.sweeper.params
+    config: DictConfig  # unresolved, without Hydra's own node
+    config_name: str | None
+    overrides: tuple[str, ...]  # what was passed to Hydra
+    prefix: str = ""  # `step/NAME` for one step of a composition of several
+    hydra: DictConfig | None = None  # the whole configuration, with Hydra's own node
+    place: str = ""  # put before messages
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """Plain, resolved values.
+
+        Raises:
+            Refused: a value is missing, or an interpolation points nowhere.
+        """
+        try:
+            plain = OmegaConf.to_container(self.config, resolve=True, throw_on_missing=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise Refused(f"{self.place}{_message(error)}") from error
+        assert isinstance(plain, dict)
+        return {str(key): value for key, value in plain.items()}
+
+    @property
+    def choices(self) -> dict[str, str | None]:
+        """Config group -> chosen option."""
+        return {} if self.hydra is None else dict(self.hydra.hydra.runtime.choices)
+
+    @property
+    def is_multirun(self) -> bool:
+        """Whether a composed file asks for a multirun."""
+        return self.hydra is not None and self.hydra.hydra.mode == RunMode.MULTIRUN
+
+    @property
+    def sweep_params(self) -> dict[str, str]:
+        """`hydra.sweeper.params`: key -> values as in an override."""
+        params = {} if self.hydra is None else self.hydra.hydra.sweeper.get("params") or {}
+        return {str(key): str(value) for key, value in params.items()}
+
+    def sweep_folder(self) -> Path:
+        """Return the folder of a multirun, `hydra.sweep.dir`."""
+        assert self.hydra is not None
+        return Path(str(self.hydra.hydra.sweep.dir))
+
+    def files(self) -> list[tuple[str, str]]:
+        """Return (config file, package) in the order in which they were merged. Needs the session."""
+        loader = GlobalHydra.instance().config_loader()
+        defaults = loader.compute_defaults_list(
+            self.config_name,
+            list(self.overrides),
+            run_mode=RunMode.RUN,
+        )
+        found = []
+        for entry in defaults.defaults:
+            path, package = entry.config_path or "", entry.package or ""
+            if self.prefix:
+                if not path.startswith(f"{self.prefix}/"):
+                    continue
+                path = path.removeprefix(f"{self.prefix}/")
+                package = package.removeprefix(self.prefix.replace("/", ".")).removeprefix(".")
+            found.append((path, package))
+        return found
 
 
 def groups() -> dict[str, list[str]]:
@@ -85,63 +180,92 @@ def groups() -> dict[str, list[str]]:
     return _groups
 
 
-def compose(words: Sequence[Word], *, is_whole: bool = True) -> Composition:
-    """Compose `words` over conf/config.yaml. Needs a session.
+def parsed(arguments: Sequence[str]) -> list[Override]:
+    """Parse overrides with the groups of this session."""
+    return parse(arguments, groups())
 
-    Args:
-        words: What was typed, or a part of it.
-        is_whole: False: more words will come, so that values may be missing and stay unresolved.
+
+def expanded(arguments: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the overrides of each member of a sweep. Needs a session."""
+    return expand(arguments, GlobalHydra.instance().config_loader())
+
+
+def compose(overrides: Sequence[Override]) -> Composition:
+    """Compose overrides over conf/config.yaml. Needs a session. Overrides that list several values are left out.
 
     Raises:
-        Refused: an option that does not exist, a value that is missing, an interpolation to nowhere.
+        Refused: an option that does not exist, or files that cannot be composed.
     """
-    known = groups()
-    for word in words:
-        if word.is_group:
-            _check_option(word, known[word.key])
-    texts = [word.for_hydra() for word in words if not word.is_sweep]
-    try:
-        config = hydra_compose("config", overrides=texts, return_hydra_config=True)
-        hydra_node = config.hydra
-        values = _plain(config, is_whole)
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise Refused(_message(error)) from error
-    return Composition(
-        values=values,
-        choices={k: v for k, v in hydra_node.runtime.choices.items() if not k.startswith("hydra/")},
-        overrides=tuple(texts),
-        mode=None if hydra_node.mode is None else hydra_node.mode.name,
-        sweep_params={k: str(v) for k, v in (hydra_node.sweeper.get("params") or {}).items()},
-    )
-
-
-def files_of(composition: Composition) -> list[tuple[str, str]]:
-    """Return (config file, package) in the order in which they were merged. Needs a session."""
-    loader = GlobalHydra.instance().config_loader()
-    defaults = loader.compute_defaults_list("config", list(composition.overrides), run_mode=RunMode.RUN)
-    return [(entry.config_path or "", entry.package or "") for entry in defaults.defaults]
-
-
-def _plain(config: DictConfig, is_whole: bool) -> dict[str, Any]:
+    chosen = [override for override in overrides if not override.is_sweep]
+    _check_options(overrides)
+    texts = tuple(override.for_hydra() for override in chosen)
+    whole = _compose("config", texts, with_hydra=True)
+    config = whole.copy()
     OmegaConf.set_readonly(config, False)
     OmegaConf.set_struct(config, False)
     config.pop("hydra")
-    plain = OmegaConf.to_container(config, resolve=is_whole, throw_on_missing=is_whole)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    return Composition(config, "config", texts, hydra=whole)
 
 
-def _check_option(word: Word, options: list[str]) -> None:
-    if word.is_sweep or not word.value:
+def compose_steps(steps: Mapping[str, Sequence[Override]]) -> dict[str, Composition]:
+    """Compose all steps of a pipeline in one composition. Needs a session.
+
+    Args:
+        steps: The name of each step, and the overrides it is composed from, weakest first.
+
+    Raises:
+        Refused: as `compose`.
+    """
+    texts: list[str] = []
+    for name, overrides in steps.items():
+        _check_options(overrides, f"step {name}: ")
+        prefix = f"{FOLDER}/{name}"
+        texts += [f"+{prefix}=config", *(override.for_step(prefix) for override in overrides)]
+    whole = _compose(None, tuple(texts), with_hydra=False)
+    foreign = [str(key) for key in whole if key != FOLDER]
+    if foreign:
+        raise Refused(
+            f"{foreign[0]}: a config file sets this key outside of its step; give the file "
+            "`# @package _global_` as its first line, and no package in its defaults list"
+        )
+    return {name: _of_step(whole, name, tuple(texts)) for name in steps}
+
+
+def _of_step(whole: DictConfig, name: str, texts: tuple[str, ...]) -> Composition:
+    content = OmegaConf.to_container(whole[FOLDER][name], resolve=False)
+    assert isinstance(content, dict)
+    content.pop("hydra", None)  # Hydra's own settings belong to the run
+    config = OmegaConf.create(content)
+    return Composition(config, None, texts, prefix=f"{FOLDER}/{name}", place=f"step {name}: ")
+
+
+def _compose(config_name: str | None, texts: tuple[str, ...], *, with_hydra: bool) -> DictConfig:
+    try:
+        return hydra_compose(config_name, overrides=list(texts), return_hydra_config=with_hydra)
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise Refused(_message(error)) from error
+
+
+def _check_options(overrides: Sequence[Override], place: str = "") -> None:
+    known = groups()
+    for override in overrides:
+        if override.is_group and not override.is_sweep and override.value:
+            _check_option(override, known[override.key], place)
+
+
+def _check_option(override: Override, options: list[str], place: str) -> None:
+    value = override.value.strip("'\"")
+    if value in options or not value:
         return
-    value = word.value.strip("'\"")
-    if value in ("null", "") or value in options:
-        if value != "null":
-            return
-        raise Refused(f"{word.text}: a group takes the name of an option, one of: {', '.join(options)}")
+    if value == "null":
+        raise Refused(
+            f"{place}{override.text}: a group takes the name of an option, one of: {', '.join(options)}"
+        )
     close = nearest(value, options)
-    hint = f" Did you mean {word.key}={close[0]}?" if close else ""
-    raise Refused(f"{word.key}={value}: no such option.{hint} {word.key} has: {', '.join(options)}")
+    hint = f" Did you mean {override.key}={close[0]}?" if close else ""
+    raise Refused(
+        f"{place}{override.key}={value}: no such option.{hint} {override.key} has: {', '.join(options)}"
+    )
 
 
 def _message(error: Exception) -> str:
@@ -157,6 +281,6 @@ def _message(error: Exception) -> str:
     return f"the configuration does not compose: {first}"
 
 
-def words_of(texts: Sequence[str]) -> list[Word]:
-    """Parse a command line's overrides with the groups of this session."""
-    return parse(texts, groups())
+def as_override(key: str, value: Any) -> str:
+    """Return the text of the override that sets `key` to `value`."""
+    return f"{key}={quote(value)}"

@@ -1,31 +1,34 @@
-"""From typed words to one frozen `Experiment`: composed once, checked whole, before anything runs."""
+"""Composes a command line into one frozen, validated `Experiment`, before anything runs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from r1exp.config.compose import Composition, compose, words_of
-from r1exp.config.origin import deltas
-from r1exp.config.overrides import Word, quote
-from r1exp.config.pipeline import PipelineSettings, StepSpec
-from r1exp.config.targets import CARRIED, StepWords, words_for_step
+from r1exp.config.compose import Composition, compose, compose_steps, parsed
+from r1exp.config.origin import experiment_overrides
+from r1exp.config.overrides import Override
+from r1exp.config.pipeline import PipelineSettings
+from r1exp.config.targets import NAMED, overrides_for_step
 from r1exp.config.validation import validated
 from r1exp.errors import Refused
 from r1exp.settings import Name, Settings
-from r1exp.stage.config import STAGE_KNOBS, StepConfig, knobs_of
-from r1exp.stage.kinds import STAGES, StageSettings
+from r1exp.stage.base import STAGE_FIELDS, Stage
+from r1exp.stage.config import StepConfig, fields_read_by
+from r1exp.stage.menu import STAGES
+
+_LENGTH = "max_completion_length"
 
 
 class PathSettings(Settings):
-    """Every folder r1exp writes to, named in one place."""
+    """Every folder that r1exp writes to."""
 
     runs: Name  # folder of all runs
     run: Name | None  # folder of this run; null: a new one below `runs`
     store: Name  # finished steps, shared by runs
 
 
-class Composed(StepConfig):
-    """The top of a composition: one step's settings, and what belongs to the run."""
+class RunConfig(StepConfig):
+    """The composed configuration of a run: settings of one step, and what belongs to the run as a whole."""
 
     name: Name
     paths: PathSettings
@@ -33,19 +36,19 @@ class Composed(StepConfig):
 
 
 @dataclass(frozen=True)
-class LadderStep:
-    """One rung, composed."""
+class ComposedStep:
+    """One step of a run, composed and validated."""
 
     name: str
     config: StepConfig
-    model_from: str | None  # `base`, a step, or null: the last step that made a model
-    data_from: str | None
-    reached_by: tuple[str, ...]  # the typed words that reached this step
-    composition: Composition  # where its values came from
-    words: tuple[Word, ...]  # what it was composed from
+    model_from: str | None  # `base`, a step, or None: the last step that made a model
+    data_from: str | None  # a step, or None: the step's own data set
+    typed: tuple[Override, ...]  # the typed overrides that apply to it
+    composition: Composition  # where its values come from
+    overrides: tuple[Override, ...]  # what it was composed from
 
     @property
-    def stage(self) -> StageSettings:
+    def stage(self) -> Stage:
         """The stage; a step always has one."""
         assert self.config.stage is not None
         return self.config.stage
@@ -53,131 +56,127 @@ class LadderStep:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What will be run. From here on nobody sees a DictConfig."""
+    """What will be run. Nothing after it sees a DictConfig."""
 
-    name: str
-    paths: PathSettings
-    top: Composed
-    composition: Composition  # of the top
-    composed_from: tuple[Word, ...]  # what the top was composed from
-    words: tuple[str, ...]  # as typed
+    run: RunConfig
+    composition: Composition  # of the run
+    overrides: tuple[Override, ...]  # what the run was composed from
+    arguments: tuple[str, ...]  # as typed
     focus: str
-    steps: tuple[LadderStep, ...]
+    steps: tuple[ComposedStep, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return self.run.name
 
 
-def experiment_from(texts: Sequence[str]) -> Experiment:
-    """Compose and check a command line without sweeps. Needs a `compose.session`.
+def experiment_from(arguments: Sequence[str], composition: Composition | None = None) -> Experiment:
+    """Compose and validate a command line without sweeps. Needs a `compose.session`.
+
+    Args:
+        arguments: Overrides.
+        composition: Of the same overrides, where they have been composed already.
 
     Raises:
         Refused: anything that cannot work as typed.
     """
-    words = words_of(texts)
-    composition = compose(words)
-    said = deltas(composition)
-    _refuse_stage_and_pipeline(words, said)
-    stage = next((word.value for word in words if word.is_group and word.key == "stage"), None)
-    if said and stage in STAGES:
-        words = _read_by(stage, words, said)
-        composition = compose(words)
-    top = validated(Composed, composition.values, words)
-    if top.stage is not None:
-        steps: tuple[LadderStep, ...] = (_single_step(top, composition, words, texts),)
+    overrides = parsed(arguments)
+    composition = composition or compose(overrides)
+    from_files = experiment_overrides(composition)
+    _refuse_stage_and_pipeline(overrides, from_files)
+    stage = next(
+        (override.value for override in overrides if override.is_group and override.key == "stage"), ""
+    )
+    if from_files and stage in STAGES.kinds():
+        overrides = _read_by(stage, overrides, from_files)
+        composition = compose(overrides)
+    run = validated(RunConfig, composition.values, overrides)
+    if run.stage is not None:
+        steps: tuple[ComposedStep, ...] = (_single_step(run.stage, composition, overrides, arguments),)
         focus = steps[0].name
-    elif top.pipeline is not None:
-        steps = _ladder(top.pipeline, words, said)
-        focus = top.pipeline.focus
+    elif run.pipeline is not None:
+        steps = _steps_of(run.pipeline, overrides, from_files)
+        focus = run.pipeline.focus
     else:
         raise Refused("nothing to run: name a stage (stage=sft) or a pipeline (pipeline=sft_grpo)")
-    return Experiment(
-        name=top.name,
-        paths=top.paths,
-        top=top,
-        composition=composition,
-        composed_from=tuple(words),
-        words=tuple(texts),
-        focus=focus,
-        steps=steps,
-    )
+    return Experiment(run, composition, tuple(overrides), tuple(arguments), focus, steps)
 
 
-def _refuse_stage_and_pipeline(words: Sequence[Word], said: Sequence[Word]) -> None:
-    groups = {word.key: word for word in [*said, *words] if word.is_group}
+def _refuse_stage_and_pipeline(typed: Sequence[Override], from_files: Sequence[Override]) -> None:
+    groups = {override.key: override for override in [*from_files, *typed] if override.is_group}
     stage, pipeline = groups.get("stage"), groups.get("pipeline")
-    if stage is None or pipeline is None or pipeline.value in ("", "none") or pipeline.said_in:
-        return  # a stage that is typed beside an experiment's ladder runs alone
-    where = f" in {stage.said_in}" if stage.said_in else ""
+    if stage is None or pipeline is None or pipeline.value in ("", "none") or pipeline.file:
+        return  # a stage that is typed beside an experiment's pipeline runs alone
+    where = f" in {stage.file}" if stage.file else ""
     raise Refused(
-        f"{stage.text}{where} runs one step and {pipeline.text} runs a ladder: give one of the two; "
-        f"a value for one step of a ladder is typed as pipeline.steps.NAME.set.KEY=..."
+        f"{stage.text}{where} runs one step and {pipeline.text} runs a pipeline: give one of the two; "
+        f"a value for one step of a pipeline is typed as pipeline.steps.NAME.set.KEY=..."
     )
 
 
-def _read_by(stage: str, words: Sequence[Word], said: Sequence[Word]) -> list[Word]:
-    """Return the words of a stage that is typed beside an experiment: of the experiment's, those it reads."""
-    knobs = frozenset(STAGE_KNOBS) if stage == "rl" else knobs_of(stage, None)
-    typed = {word.key for word in words if word.is_group}
+def _read_by(stage: str, typed: Sequence[Override], from_files: Sequence[Override]) -> list[Override]:
+    """Return the overrides of a stage that is typed beside an experiment: of the experiment's, those it reads."""
+    fields = fields_read_by(stage, None)
+    chosen = {override.key for override in typed if override.is_group}
     read = [
-        word
-        for word in said
-        if word.head not in ("hydra", "pipeline", "stage")
-        and (word.head not in STAGE_KNOBS or word.head in knobs)
-        and not (word.is_group and word.key in typed)
+        override
+        for override in from_files
+        if override.head not in ("hydra", "pipeline", "stage")
+        and (override.head not in STAGE_FIELDS or override.head in fields)
+        and not (override.is_group and override.key in chosen)
     ]
-    return [*read, *(word for word in words if word.head not in CARRIED)]
+    return [*read, *(override for override in typed if override.head not in NAMED)]
 
 
 def _single_step(
-    top: Composed, composition: Composition, words: Sequence[Word], typed: Sequence[str]
-) -> LadderStep:
-    assert top.stage is not None
-    config = validated(StepConfig, _step_values(composition), words)
-    name = config.algorithm.kind if config.algorithm is not None else top.stage.kind
-    return LadderStep(
-        name=name,
+    stage: Stage, composition: Composition, overrides: Sequence[Override], arguments: Sequence[str]
+) -> ComposedStep:
+    config = validated(StepConfig, _step_values(composition), overrides)
+    algorithm = stage.algorithm_of(config)
+    typed = {override.text: override for override in overrides}
+    return ComposedStep(
+        name=stage.kind if algorithm is None else step_name(algorithm.kind),
         config=config,
         model_from="base",
         data_from=None,
-        reached_by=tuple(typed),
+        typed=tuple(typed[text] for text in arguments if text in typed),
         composition=composition,
-        words=tuple(words),
+        overrides=tuple(overrides),
     )
 
 
-def _ladder(
-    pipeline: PipelineSettings, words: Sequence[Word], said: Sequence[Word]
-) -> tuple[LadderStep, ...]:
-    steps: dict[str, LadderStep] = {}
+def step_name(kind: str) -> str:
+    """Return the name of a step after a kind; of an import path, after its class."""
+    return kind.rpartition(":")[2]
+
+
+def _steps_of(
+    pipeline: PipelineSettings, typed: Sequence[Override], from_files: Sequence[Override]
+) -> tuple[ComposedStep, ...]:
+    chosen = {
+        name: overrides_for_step(name, spec, pipeline, typed, from_files)
+        for name, spec in pipeline.steps.items()
+    }
+    compositions = compose_steps({name: found.all for name, found in chosen.items()})
+    steps: dict[str, ComposedStep] = {}
     for name, spec in pipeline.steps.items():
-        source = None if spec.data_from is None else steps[spec.data_from]
-        chosen = words_for_step(name, spec, pipeline, words, quote, said)
-        steps[name] = _ladder_step(name, spec, chosen, said, source)
+        composition, overrides = compositions[name], chosen[name].all
+        if spec.data_from is not None and all(given.key != _LENGTH for given in overrides):
+            # Answers to the same problems are as long. Set before interpolations are resolved.
+            composition.config[_LENGTH] = steps[spec.data_from].config.max_completion_length
+        steps[name] = ComposedStep(
+            name=name,
+            config=validated(StepConfig, _step_values(composition), overrides, where=f"step {name}: "),
+            model_from=spec.model_from,
+            data_from=spec.data_from,
+            typed=chosen[name].typed,
+            composition=composition,
+            overrides=overrides,
+        )
     return tuple(steps.values())
 
 
-def _ladder_step(
-    name: str, spec: StepSpec, chosen: StepWords, said: Sequence[Word], source: LadderStep | None
-) -> LadderStep:
-    inherited: list[str] = []
-    if source is not None:  # answers to the same problems are as long
-        inherited = [f"++max_completion_length={source.config.max_completion_length}"]
-    files = {word.for_hydra(): word.said_in for word in said}
-    step_words = [
-        replace(word, said_in=files.get(word.text)) for word in words_of([*inherited, *chosen.overrides])
-    ]
-    composition = compose(step_words)
-    values = _step_values(composition)
-    config = validated(StepConfig, values, step_words, where=f"step {name}: ")
-    return LadderStep(
-        name=name,
-        config=config,
-        model_from=spec.model_from,
-        data_from=spec.data_from,
-        reached_by=chosen.reached_by,
-        composition=composition,
-        words=tuple(step_words),
-    )
-
-
 def _step_values(composition: Composition) -> dict[str, Any]:
-    run_level = Composed.model_fields.keys() - StepConfig.model_fields.keys()
+    run_level = RunConfig.model_fields.keys() - StepConfig.model_fields.keys()
     return {key: value for key, value in composition.values.items() if key not in run_level}

@@ -1,7 +1,7 @@
-"""Where does each value of a composed configuration come from: which file, or which typed word?
+"""Finds where each value of a composed configuration comes from: a file, or an override.
 
-An experiment file says what could have been typed: `deltas` reads it back as words, for the steps of a
-ladder that they reach.
+An experiment file contains what could have been typed: `experiment_overrides` returns it as overrides, for the
+steps of a pipeline that they apply to.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,15 +12,15 @@ from hydra.core.default_element import GroupDefault, InputDefault
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from r1exp.config.compose import Composition, files_of, words_of
-from r1exp.config.overrides import Word, quote
-from r1exp.config.targets import CARRIED, flat
+from r1exp.config.compose import Composition, as_override, parsed
+from r1exp.config.overrides import Override
+from r1exp.config.targets import NAMED, flat
 
 
 def _contents(composition: Composition) -> Iterator[tuple[str, list[InputDefault], dict[str, Any]]]:
     """Yield each file in the order in which they were merged: its path, its defaults, its dotted keys."""
     repository = GlobalHydra.instance().config_loader().repository  # type: ignore[attr-defined]
-    for path, package in files_of(composition):
+    for path, package in composition.files():
         if path.startswith("hydra"):
             continue
         result = repository.load_config(config_path=path)
@@ -34,11 +34,13 @@ def _contents(composition: Composition) -> Iterator[tuple[str, list[InputDefault
         yield path, result.defaults_list or [], {f"{prefix}{key}": value for key, value in values.items()}
 
 
-def deltas(composition: Composition) -> list[Word]:
-    """Return what experiment files and sweeps say, as words; a later one wins. Needs a session."""
-    found: dict[str, Word] = {}
+def experiment_overrides(composition: Composition) -> list[Override]:
+    """Return what experiment and sweep files contain, as overrides; a later one wins. Needs a session."""
+    if not any(composition.choices.get(group) for group in NAMED):
+        return []
+    found: dict[str, Override] = {}
     for path, defaults, values in _contents(composition):
-        if path.split("/")[0] not in CARRIED:
+        if path.split("/")[0] not in NAMED:
             continue
         choices = {
             default.group.lstrip("/"): default.value
@@ -46,27 +48,44 @@ def deltas(composition: Composition) -> list[Word]:
             if isinstance(default, GroupDefault) and default.override and default.group is not None
         }
         texts = [f"~{group}" if option is None else f"{group}={option}" for group, option in choices.items()]
-        texts += [f"{key}={quote(value)}" for key, value in values.items()]
-        found |= {word.key: replace(word, said_in=f"{path}.yaml") for word in words_of(texts)}
+        texts += [as_override(key, value) for key, value in values.items()]
+        found |= {override.key: replace(override, file=f"{path}.yaml") for override in parsed(texts)}
     return list(found.values())
 
 
-def origins(composition: Composition, words: Sequence[Word]) -> dict[str, str]:
-    """Return dotted key -> the file below conf/ (or sweeps/) or the word that set it last. Needs a session."""
-    found: dict[str, str] = {}
-    for path, _, values in _contents(composition):
-        found |= dict.fromkeys(values, f"{path}.yaml")
-    for word in words:
-        if not word.is_group:
-            found = {key: origin for key, origin in found.items() if not key.startswith(f"{word.key}.")}
-            found[word.key] = word.said_in or word.text
-    return {key: origin for key, origin in found.items() if not key.startswith("hydra.")}
+class Origins:
+    """The origin of each value of a composition. Needs a session when it is made.
 
+    Args:
+        composition: The composition.
+        overrides: What it was composed from.
+        run: The origins of the run's composition, for the values that its pipeline sets; None: this is it.
+    """
 
-def origin_of(key: str, found: dict[str, str]) -> Any:
-    """Return the origin of `key`, or of the nearest key above it; `default` where only the schema says it."""
-    while key:
-        if key in found:
-            return found[key]
-        key = key.rpartition(".")[0]
-    return "default"
+    def __init__(
+        self, composition: Composition, overrides: Sequence[Override], run: "Origins | None" = None
+    ) -> None:
+        found: dict[str, str] = {}
+        for path, _, values in _contents(composition):
+            found |= dict.fromkeys(values, f"{path}.yaml")
+        for override in overrides:
+            if not override.is_group:
+                below = f"{override.key}."
+                found = {key: origin for key, origin in found.items() if not key.startswith(below)}
+                found[override.key] = self._of_override(override, run)
+        self._found = {key: origin for key, origin in found.items() if not key.startswith("hydra.")}
+
+    def of(self, key: str) -> str:
+        """Return the origin of `key`, or of the nearest key above it; `default` where only the schema sets it."""
+        while key:
+            if key in self._found:
+                return self._found[key]
+            key = key.rpartition(".")[0]
+        return "default"
+
+    @staticmethod
+    def _of_override(override: Override, run: "Origins | None") -> str:
+        if override.set_by is not None and run is not None:
+            origin = run.of(override.set_by)
+            return origin if "=" in origin else f"{origin} ({override.set_by.removeprefix('pipeline.')})"
+        return override.file or override.text

@@ -1,35 +1,44 @@
-"""Words of a command line as Hydra understands them, without composing anything.
+"""Parses overrides of a command line as Hydra understands them, without composing anything.
 
-`rewards=graded` is a choice when `rewards` is a config group and a value when it is a key.
-Plain value words are handed on as `++key=value`, so that every unknown key, whichever way it
-came, is refused by one check (`r1exp.config.validation`) that knows the whole schema.
+`rewards=graded` chooses an option where `rewards` is a config group, and sets a value where it is a key. Plain
+values are passed to Hydra as `++key=value`, so that one check that knows the whole schema
+(`r1exp.config.validation`) refuses every unknown key, however it was written.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 
 from r1exp.errors import Refused
 
+_SIGNS = {
+    OverrideType.CHANGE: "",
+    OverrideType.ADD: "+",
+    OverrideType.FORCE_ADD: "++",
+    OverrideType.DEL: "~",
+}
+
 
 @dataclass(frozen=True)
-class Word:
-    """One override: what was typed, the key or group it names, and what kind of word it is."""
+class Override:
+    """One override: its text, and what it refers to."""
 
-    text: str
+    text: str  # as typed
     key: str  # dotted key, or group name
+    sign: str  # "", "+", "++" or "~"
     is_group: bool
-    is_plain: bool  # neither +, ++ nor ~
     is_sweep: bool
-    said_in: str | None = None  # the experiment file that says it; null: typed
+    file: str | None = None  # the experiment file that contains it; None: typed
+    set_by: str | None = None  # the key of the pipeline that sets it: pipeline.steps.NAME.set.KEY
 
     @property
     def head(self) -> str:
-        """The first segment of the key: what decides how far the word reaches."""
+        """The first part of the key, which decides the steps that the override applies to."""
         return self.key.split(".")[0]
 
     @property
@@ -37,37 +46,85 @@ class Word:
         """The text behind the equals sign; empty for a deletion."""
         return self.text.partition("=")[2]
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has none of the signs +, ++ and ~."""
+        return not self.sign
+
     def for_hydra(self) -> str:
-        """Return the word as it is handed to Hydra."""
-        if self.is_plain and not self.is_group and not self.key.startswith("hydra."):
-            return f"++{self.text}"
-        return self.text
+        """Return the text that is passed to Hydra."""
+        return f"{self._hydra_sign()}{self._body()}"
+
+    def for_step(self, prefix: str) -> str:
+        """Return the text that is passed to Hydra where a step's configuration lies below `prefix`.
+
+        Args:
+            prefix: A folder of config groups, for example `step/sft`.
+        """
+        below = f"{prefix}/" if self.is_group else f"{prefix.replace('/', '.')}."
+        return f"{self._hydra_sign()}{below}{self._body()}"
+
+    def _hydra_sign(self) -> str:
+        is_value = not self.is_group and not self.key.startswith("hydra.")
+        return "++" if self.is_plain and is_value else self.sign
+
+    def _body(self) -> str:
+        return self.text.removeprefix(self.sign)
 
 
-def parse(texts: Sequence[str], groups: Iterable[str]) -> list[Word]:
-    """Return the words of a command line.
+def parse(arguments: Sequence[str], groups: Iterable[str]) -> list[Override]:
+    """Return the overrides of a command line.
+
+    Args:
+        arguments: The command line, without verb and options.
+        groups: The names of the config groups.
 
     Raises:
-        Refused: a word is no override in Hydra's grammar.
+        Refused: an argument is no override in Hydra's grammar.
     """
     known_groups = set(groups)
-    words = []
-    for text in texts:
+    overrides = []
+    for text in arguments:
         try:
-            (override,) = OverridesParser.create().parse_overrides([text])
+            (parsed,) = OverridesParser.create().parse_overrides([text])
         except HydraException as error:
             raise Refused(_grammar_message(text, error)) from error
-        key = override.key_or_group.replace("/", ".")
-        words.append(
-            Word(
+        overrides.append(
+            Override(
                 text=text,
-                key=key,
-                is_group=override.key_or_group in known_groups,
-                is_plain=override.type == OverrideType.CHANGE,
-                is_sweep=override.is_sweep_override(),
+                key=parsed.key_or_group.replace("/", "."),
+                sign=_SIGNS[parsed.type],
+                is_group=parsed.key_or_group in known_groups,
+                is_sweep=parsed.is_sweep_override(),
             )
         )
-    return words
+    return overrides
+
+
+def expand(arguments: Sequence[str], loader: ConfigLoader) -> list[tuple[str, ...]]:
+    """Return the overrides of each member of a sweep, as Hydra's basic sweeper expands them.
+
+    Args:
+        arguments: Overrides, some of which list several values.
+        loader: Lists the options of a config group, for `glob(...)`.
+
+    Raises:
+        Refused: an interval, which only an optimizing sweeper can draw from.
+    """
+    combinations: list[tuple[str, ...]] = [()]
+    for text in arguments:
+        (parsed,) = OverridesParser.create(config_loader=loader).parse_overrides([text])
+        if not parsed.is_sweep_override():
+            values = [text]
+        elif parsed.is_interval_sweep():
+            raise Refused(
+                f"{text} is an interval, which a sweeper that optimizes draws values from; list values ({text.partition('=')[0]}"
+                "=1,2,3), or choose such a sweeper: hydra/sweeper=..."
+            )
+        else:
+            values = [f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()]
+        combinations = [(*combination, value) for combination in combinations for value in values]
+    return combinations
 
 
 def _grammar_message(text: str, error: HydraException) -> str:

@@ -1,4 +1,4 @@
-"""What a ladder is made of.
+"""Settings of a pipeline.
 
     focus: rl
     steps:
@@ -16,7 +16,7 @@ from r1exp.settings import Name, Settings
 
 
 class StepSpec(Settings):
-    """One rung of a ladder."""
+    """One step of a pipeline."""
 
     use: dict[str, str]  # group -> option, at least {stage: ...}
     set: dict[str, Any] = Field(default_factory=dict)  # dotted key -> value
@@ -26,14 +26,14 @@ class StepSpec(Settings):
     @model_validator(mode="after")
     def _names_its_stage(self) -> Self:
         if "stage" not in self.use:
-            raise ValueError("a step must say what kind of work it does: use: {stage: sft}")
+            raise ValueError("a step must name its stage: use: {stage: sft}")
         return self
 
 
 class PipelineSettings(Settings):
-    """A ladder of steps, run in the order in which they are written."""
+    """A pipeline: steps that run in the order in which they are written."""
 
-    focus: Name  # the step that typed training words (algorithm, rewards, beta, ...) reach
+    focus: Name  # the step that overrides of training settings (algorithm, rewards, beta, ...) apply to
     steps: Annotated[dict[str, StepSpec], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -1,15 +1,16 @@
-"""Which words of a command line, and of its experiment file, reach which step of a ladder.
+"""Decides which overrides apply to which step of a pipeline.
 
-What is said about training reaches the ladder's focus step only, so that a sweep compares what it
-says it compares; what is said about the run reaches every step, unless a step's own `use` names
-that group. Precedence, lowest first: group defaults, `use`, the experiment's, `set`, typed, typed for
-one step; but a training group that the experiment or the user chooses takes the place of `use`.
+Overrides of training settings apply to the pipeline's focus step only, so that a sweep compares what it says it
+compares; overrides of the run apply to every step, except where a step's own `use` names that group. Precedence,
+lowest first: group defaults, `use`, the experiment's, `set`, typed, typed for one step; but a training group that
+the experiment or the user chooses replaces the one in `use`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from r1exp.config.overrides import Override, quote
 from r1exp.config.pipeline import PipelineSettings, StepSpec
 
 TRAINING = frozenset(
@@ -26,31 +27,15 @@ TRAINING = frozenset(
     }
 )
 RUN_ONLY = frozenset({"hydra", "pipeline", "name", "paths"})
-CARRIED = frozenset({"experiment", "sweeps"})  # named deltas: what their files say is handed on as words
-
-
-class TypedWord(Protocol):
-    """What this room needs to know about an override."""
-
-    @property
-    def key(self) -> str: ...
-    @property
-    def head(self) -> str: ...
-    @property
-    def value(self) -> str: ...
-    @property
-    def text(self) -> str: ...
-    @property
-    def is_group(self) -> bool: ...
-    def for_hydra(self) -> str: ...
+NAMED = frozenset({"experiment", "sweeps"})  # groups whose files contain overrides
 
 
 @dataclass(frozen=True)
-class StepWords:
-    """The overrides one step is composed from, and the typed words among them."""
+class StepOverrides:
+    """The overrides that one step is composed from."""
 
-    overrides: tuple[str, ...]  # for Hydra, weakest first
-    reached_by: tuple[str, ...]  # as typed
+    all: tuple[Override, ...]  # weakest first
+    typed: tuple[Override, ...]  # those among them that the user typed
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -64,53 +49,71 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def words_for_step(
+def overrides_for_step(
     name: str,
     spec: StepSpec,
     pipeline: PipelineSettings,
-    words: Sequence[TypedWord],
-    quote: "Quote",
-    deltas: Sequence[TypedWord] = (),
-) -> StepWords:
-    """Return what step `name` is composed from.
+    typed: Sequence[Override],
+    from_files: Sequence[Override] = (),
+) -> StepOverrides:
+    """Return the overrides that step `name` is composed from.
 
     Args:
-        words: As typed.
-        deltas: What the experiment's file says.
+        name: Of the step.
+        spec: Of the step.
+        pipeline: The pipeline.
+        typed: Overrides of the command line.
+        from_files: Overrides in the experiment's file.
     """
-    own_prefix = f"pipeline.steps.{name}.set."
-    own = [word for word in words if word.key.startswith(own_prefix)]
-    own_keys = {word.key.removeprefix(own_prefix) for word in own}
-    typed = [word for word in words if _reaches(word, name, spec, pipeline)]
-    chosen = {word.key for word in typed if word.is_group}
-    carried = [word for word in deltas if _reaches(word, name, spec, pipeline) and word.key not in chosen]
-    # Only training groups are ever replaced: a group of the run that `use` names is out of reach.
-    replaced = {word.key for word in [*typed, *carried] if word.is_group}
-    use = [f"{group}={option}" for group, option in spec.use.items() if group not in replaced]
-    fixed = [f"++{key}={quote(value)}" for key, value in flat(spec.set).items() if key not in own_keys]
-    last = [f"++{word.key.removeprefix(own_prefix)}={word.value}" for word in own]
-    return StepWords(
-        overrides=(
-            "pipeline=none",
+    prefix = f"pipeline.steps.{name}.set."
+    own = [override for override in typed if override.key.startswith(prefix)]
+    own_keys = {override.key.removeprefix(prefix) for override in own}
+    common = [override for override in typed if _applies(override, name, spec, pipeline)]
+    chosen = {override.key for override in common if override.is_group}
+    named = [
+        override
+        for override in from_files
+        if _applies(override, name, spec, pipeline) and override.key not in chosen
+    ]
+    # Only training groups are ever replaced: an override of a run group that `use` names does not apply.
+    replaced = {override.key for override in [*common, *named] if override.is_group}
+    use = [
+        _group(group, option, f"pipeline.steps.{name}.use.{group}")
+        for group, option in spec.use.items()
+        if group not in replaced
+    ]
+    fixed = [
+        _value(key, quote(value), f"{prefix}{key}")
+        for key, value in flat(spec.set).items()
+        if key not in own_keys
+    ]
+    for_this_step = [
+        _value(override.key.removeprefix(prefix), override.value, override.key) for override in own
+    ]
+    return StepOverrides(
+        all=(
+            _group("pipeline", "none", "pipeline"),
             *use,
-            *(word.for_hydra() for word in carried),
+            *named,
             *fixed,
-            *(word.for_hydra() for word in typed if word.head not in CARRIED),
-            *last,
+            *(override for override in common if override.head not in NAMED),
+            *for_this_step,
         ),
-        reached_by=tuple(word.text for word in [*typed, *own]),
+        typed=(*common, *own),
     )
 
 
-def _reaches(word: TypedWord, name: str, spec: StepSpec, pipeline: PipelineSettings) -> bool:
-    if word.head in RUN_ONLY:
+def _applies(override: Override, name: str, spec: StepSpec, pipeline: PipelineSettings) -> bool:
+    if override.head in RUN_ONLY:
         return False
-    if word.head in TRAINING:
+    if override.head in TRAINING:
         return name == pipeline.focus
-    return word.head not in spec.use
+    return override.head not in spec.use
 
 
-class Quote(Protocol):
-    """Writes a value in Hydra's override grammar."""
+def _group(group: str, option: str, set_by: str) -> Override:
+    return Override(f"{group}={option}", group, "", is_group=True, is_sweep=False, set_by=set_by)
 
-    def __call__(self, value: Any) -> str: ...
+
+def _value(key: str, text: str, set_by: str) -> Override:
+    return Override(f"{key}={text}", key, "", is_group=False, is_sweep=False, set_by=set_by)

@@ -1,7 +1,7 @@
-"""Pydantic's verdict on a composed configuration, told to a person.
+"""Validates a composed configuration with pydantic, and turns its errors into messages for the user.
 
-Whichever way a key came (plain, `+`, `++`, YAML), it is refused here if the schema does not know
-it, with the nearest right name.
+However a key was given (plain, `+`, `++`, YAML), it is refused here if the schema does not know it, with the
+nearest known name.
 """
 
 import json
@@ -13,45 +13,47 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from r1exp.algorithm.trainer_fields import OWNED, every_field
-from r1exp.config.overrides import Word
-from r1exp.config.targets import CARRIED
+from r1exp.config.overrides import Override
+from r1exp.config.targets import NAMED
 from r1exp.errors import Refused
+from r1exp.registry import NO_KIND, Registry
 from r1exp.settings import Settings, nearest
 
 Model = TypeVar("Model", bound=Settings)
-_FUNCTION = "function"  # the tag of rewards whose kind is `package.module:function`
 
 
 def validated(
-    kind: type[Model], values: dict[str, Any], words: Sequence[Word] = (), where: str = ""
+    schema: type[Model], values: dict[str, Any], overrides: Sequence[Override] = (), where: str = ""
 ) -> Model:
-    """Return `values` as a frozen `kind`.
+    """Return `values` as a frozen `schema`.
 
     Args:
-        kind: The schema.
+        schema: The settings class.
         values: Resolved, plain values as Hydra composed them.
-        words: What the user typed, so that a message can repeat it.
+        overrides: What the values were composed from, so that a message can repeat it.
         where: Put before every key in messages, e.g. `step sft: `.
 
     Raises:
         Refused: one line for each key that is unknown, missing or ill-typed.
     """
     try:
-        return kind.model_validate_json(json.dumps(values), strict=True)
+        return schema.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=True)
-        lines = [_line(detail, kind, values, words) for detail in details]
+        lines = [_line(detail, schema, values, overrides) for detail in details]
         raise Refused("\n".join(f"{where}{line}" for line in dict.fromkeys(lines))) from error
 
 
-def _line(detail: ErrorDetails, kind: type[Settings], values: dict[str, Any], words: Sequence[Word]) -> str:
+def _line(
+    detail: ErrorDetails, schema: type[Settings], values: dict[str, Any], overrides: Sequence[Override]
+) -> str:
     path = _path(detail["loc"], values)
     if detail["type"] == "extra_forbidden" or _lacks_its_kind(detail, path, values):
-        typed = _typed_key(path, words) or _first_leaf(path, values)
+        typed = _typed_key(path, overrides) or _first_leaf(path, values)
         head = path.split(".")[0]
-        if head in CARRIED:
+        if head in NAMED:
             return f"{typed}: that file's keys lie below `{head}`; give it `# @package _global_` as its first line"
-        close = nearest_key(typed, sorted(known_keys(kind, values, skip=path)))
+        close = nearest_key(typed, sorted(known_keys(schema, values, skip=path)))
         hint = f" Did you mean {close}?" if close else ""
         return f"{typed}: there is no such key.{hint}"
     reason = detail["msg"].removeprefix("Value error, ")
@@ -64,12 +66,10 @@ def _line(detail: ErrorDetails, kind: type[Settings], values: dict[str, Any], wo
 
 
 def _path(location: tuple[int | str, ...], values: Any) -> str:
-    """Return a location as a dotted key, without the tags pydantic adds for the members of a union."""
+    """Return a location as a dotted key, without the parts that pydantic adds for the members of a union."""
     parts: list[str] = []
     here = values
     for part in location:
-        if isinstance(here, dict) and part not in here and part in (here.get("kind"), _FUNCTION):
-            continue
         if isinstance(part, str) and not isinstance(here, dict | list):
             continue
         parts.append(str(part))
@@ -83,22 +83,22 @@ def _path(location: tuple[int | str, ...], values: Any) -> str:
 
 
 def _lacks_its_kind(detail: ErrorDetails, path: str, values: dict[str, Any]) -> bool:
-    """Whether a new entry of a mapping appeared by a misspelt name: it has no `kind`, `use` or `metric`."""
-    return detail["type"] in ("union_tag_not_found", "missing") and path.split(".")[0] in (
+    """Whether a misspelt name made a new entry of a mapping, which has no `kind`, `use` or `metric`."""
+    return detail["type"] in (NO_KIND, "union_tag_not_found", "missing") and path.split(".")[0] in (
         "rewards",
         "pipeline",
         "health",
     )
 
 
-def _typed_key(path: str, words: Sequence[Word]) -> str | None:
-    """Return the key as it was typed; of a word whose value is a mapping, the key inside it."""
-    for word in words:
-        if word.is_group:
+def _typed_key(path: str, overrides: Sequence[Override]) -> str | None:
+    """Return the key as it was typed; of an override whose value is a mapping, the key inside it."""
+    for override in overrides:
+        if override.is_group:
             continue
-        if word.key == path or word.key.startswith(f"{path}."):
-            return word.key
-        if path.startswith(f"{word.key}."):
+        if override.key == path or override.key.startswith(f"{path}."):
+            return override.key
+        if path.startswith(f"{override.key}."):
             return path
     return None
 
@@ -126,15 +126,15 @@ def nearest_key(typed: str, known: Sequence[str]) -> str | None:
     return close[0] if close else None
 
 
-def known_keys(kind: type[Settings], values: dict[str, Any], skip: str = "") -> set[str]:
+def known_keys(schema: type[Settings], values: dict[str, Any], skip: str = "") -> set[str]:
     """Return every dotted key the schema allows, given the kinds chosen in `values`.
 
     Args:
-        kind: The schema.
-        values: Decides the members of unions and the names in free mappings.
+        schema: The settings class.
+        values: Decides the classes where there are several, and the names in mappings.
         skip: A key of `values` that is itself in question.
     """
-    keys = {key for key, _ in _walk(kind, values, "")}
+    keys = {key for key, _ in _walk(schema, values, "")}
     keys |= {f"trainer.{name}" for name in every_field() - OWNED.keys()}
     return {key for key in keys if not skip or (key != skip and not key.startswith(f"{skip}."))}
 
@@ -166,15 +166,17 @@ def _members(annotation: Any) -> list[Any]:
 
 def _model_of(annotation: Any, values: Any) -> type[BaseModel] | None:
     models = [part for part in _members(annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
-    if len(models) <= 1:
-        return models[0] if models else None
-    chosen = values.get("kind") if isinstance(values, dict) else None
-    open_kind = None  # the member whose kind is any `package.module:function`
+    kind = values.get("kind") if isinstance(values, dict) else None
+    if len(models) == 1:
+        registry = Registry.of(models[0])
+        if registry is None:
+            return models[0]
+        try:
+            return registry.find(kind) if isinstance(kind, str) else None
+        except ValueError:  # an unknown kind, which has a message of its own
+            return None
     for model in models:
         field = model.model_fields.get("kind")
-        kinds = () if field is None else get_args(field.annotation)
-        if chosen is not None and chosen in kinds:
+        if field is not None and kind is not None and kind in get_args(field.annotation):
             return model
-        if field is not None and not kinds:
-            open_kind = model
-    return open_kind if isinstance(chosen, str) and ":" in chosen else None
+    return None

@@ -16,7 +16,7 @@ from r1exp.prompt.chat import messages
 from r1exp.prompt.settings import PromptSettings
 from r1exp.prompt.style import style_named
 from r1exp.records import Completion, Problem
-from r1exp.rollout.settings import Generator, Sampling
+from r1exp.rollout.base import Generator, Sampling
 
 Mode = Literal["sampled", "greedy"]
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import psutil
 
 from r1exp.errors import Refused
-from r1exp.launcher.settings import Launcher, Zero
 
 COMPILED = "deepspeed_shm_comm"  # what ranks on a CPU talk through
 _LOCK = "lock"
@@ -39,13 +38,15 @@ def abandoned_locks() -> list[Path]:
     return [] if not locks else [path for path in locks if not _is_held(path)]
 
 
-def refuse_unready(launcher: Launcher) -> None:
-    """Raise Refused where ZeRO could not start on this machine, or would wait for ever."""
-    if not isinstance(launcher, Zero):
-        return
+def refuse_without_deepspeed(kind: str) -> None:
+    """Raise Refused where DeepSpeed is not installed, or would wait for a lock for ever.
+
+    Args:
+        kind: The launcher, for the message.
+    """
     if find_spec("deepspeed") is None:
         raise Refused(
-            f"launcher={launcher.kind} needs DeepSpeed, which is not installed; type: pip install 'r1exp[deepspeed]', "
+            f"launcher={kind} needs DeepSpeed, which is not installed; type: pip install 'r1exp[deepspeed]', "
             "or launcher=ddp"
         )
     found = abandoned_locks()

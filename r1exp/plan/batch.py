@@ -1,8 +1,8 @@
-"""Batch arithmetic: how the rows of one optimizer step fall onto ranks, and what an epoch drops.
+"""Computes how the rows of one optimizer step are split over ranks, and how many rows an epoch drops.
 
 A recipe states the rows of an optimizer step over all ranks (`algorithm.prompts_per_step`,
 `stage.rows_per_step`) and the model how many fit on a device at once (`model.rows_per_device`), so
-that the same command means the same update on one process and on many.
+that a command makes the same update on any number of processes.
 
     rows_per_step = world_size * rows_per_device * accumulation
 """
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from r1exp.errors import Refused
 from r1exp.stage.config import StepConfig
-from r1exp.stage.kinds import RewardModelling, Sft
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,13 @@ class Batch:
     accumulation: int  # forward passes per optimizer step
     num_steps: int  # optimizer steps
     num_rows: int | None  # problems in the training split; None: not known before it is downloaded
-    rows_dropped: int | None  # problems each epoch leaves out
+    rows_dropped: int | None  # problems that each epoch drops
     steps_per_epoch: int | None  # optimizer steps
+
+    @property
+    def completions_per_rank(self) -> int:
+        """Completions that a rank samples at once; 0: it samples none."""
+        return 0
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,14 @@ class RlBatch(Batch):
     """Sizes of one RL step; rows are completions."""
 
     num_generations: int  # completions per prompt
-    steps_per_generation: int  # forward passes of one rank over what is sampled at once
+    steps_per_generation: int  # forward passes of one rank per generation batch
     completions_per_generation: int  # sampled at once, over all ranks
     updates_per_batch: int  # optimizer steps on the same completions
+
+    @property
+    def completions_per_rank(self) -> int:
+        """Completions that a rank samples at once."""
+        return self.completions_per_generation // self.world_size
 
     @property
     def prompts_per_step(self) -> int:
@@ -49,17 +58,17 @@ class RlBatch(Batch):
 
     @property
     def is_split(self) -> bool:
-        """Whether one prompt's group lies on more than one rank."""
+        """Whether the completions of one prompt are on more than one rank."""
         return (self.completions_per_generation // self.world_size) % self.num_generations != 0
 
     @property
     def is_on_policy(self) -> bool:
-        """Whether every update uses completions of the very policy it updates."""
+        """Whether every optimizer step uses completions of the policy that it updates."""
         return self.updates_per_batch == 1
 
 
 def batch_of(config: StepConfig, num_rows: int | None) -> Batch:
-    """Work out the batch of a training step.
+    """Compute the batch of a training step.
 
     Args:
         config: Of a stage that trains.
@@ -69,18 +78,18 @@ def batch_of(config: StepConfig, num_rows: int | None) -> Batch:
         Refused: rows that do not divide, or a data set smaller than one batch.
     """
     world = config.launcher.num_processes
-    total = config.rows_per_step
-    owner, unit, most = _rows(config)
+    rows = config.rows
+    total = rows.number
     if total % world:
         raise Refused(
-            f"{owner} gives {total} {unit} per optimizer step, which {world} processes cannot share equally; "
+            f"{rows.setting} gives {total} {rows.unit} per optimizer step, which {world} processes cannot share equally; "
             f"use a multiple of {world}, or another launcher.num_processes"
         )
     share = total // world
-    per_device = next(rows for rows in range(min(most, share), 0, -1) if share % rows == 0)
+    per_device = next(size for size in range(min(rows.most_per_device, share), 0, -1) if share % size == 0)
     accumulation = share // per_device
     if config.online is None:
-        _refuse_small(num_rows, total, f"{total} {unit} of one optimizer step ({owner})")
+        _refuse_small(num_rows, total, f"{total} {rows.unit} of one optimizer step ({rows.setting})")
         steps_per_epoch = None if num_rows is None else num_rows // total
         dropped = None if num_rows is None else num_rows % total
         return Batch(
@@ -89,20 +98,9 @@ def batch_of(config: StepConfig, num_rows: int | None) -> Batch:
     return _rl_batch(config, num_rows, per_device, accumulation)
 
 
-def _rows(config: StepConfig) -> tuple[str, str, int]:
-    """Return what decides the rows of a step, what they are, and how many one device takes at once."""
-    fit = config.model.rows_per_device
-    if isinstance(config.stage, Sft):
-        return "stage.rows_per_step", "rows", fit.sft
-    if config.online is None:  # a pair is two rows
-        owner = "stage" if isinstance(config.stage, RewardModelling) else "algorithm"
-        return f"{owner}.pairs_per_step", "pairs", max(fit.sft // 2, 1)
-    return "algorithm.prompts_per_step x num_generations", "rows", fit.rl
-
-
 def _rl_batch(config: StepConfig, num_rows: int | None, per_device: int, accumulation: int) -> RlBatch:
     assert config.num_generations is not None and config.online is not None
-    world, total, group = config.launcher.num_processes, config.rows_per_step, config.num_generations
+    world, total, group = config.launcher.num_processes, config.rows.number, config.num_generations
     per_generation = accumulation * config.online.minibatches  # forward passes
     completions = per_device * world * per_generation
     if group == 1 and completions % 2:

@@ -1,15 +1,17 @@
-"""How does a step name what an earlier one will leave? `artifact:NAME`, anywhere among its settings.
+"""Resolves references to the artifacts of earlier steps: `artifact:NAME`, anywhere among a step's settings.
 
     set: {rewards.preference.model: "artifact:reward_model"}
 
-In a step's key a reference is the key of the step it names; when the step begins, it becomes the
+In a step's key a reference counts as the key of the step it names; when the step starts, it is replaced by the
 folder of that step's artifact. `artifact:NAME/file` names a file in it.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-PREFIX = "artifact:"
+from r1exp.stage.base import ARTIFACT
+
+PREFIX = ARTIFACT
 
 
 def resolved(value: Any, find: Callable[[str], str]) -> Any:

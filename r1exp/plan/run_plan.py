@@ -1,6 +1,6 @@
-"""A plan that needs no composing any more: `<run>/plan.json`, what a run reads to be carried out or gone on with.
+"""The composed plan of a run, in `<run>/plan.json`, from which a run is started or continued.
 
-Whoever edits conf/ after a job was submitted changes nothing about the job.
+Editing conf/ after a job was submitted therefore changes nothing about the job.
 """
 
 from pathlib import Path
@@ -8,18 +8,18 @@ from typing import Annotated, Any
 
 from pydantic import Field, PositiveInt
 
-from r1exp.config.experiment import Composed
+from r1exp.config.experiment import RunConfig
 from r1exp.errors import Refused
 from r1exp.files import write_text
-from r1exp.launcher.command import Device
+from r1exp.launcher.base import Device
+from r1exp.paths import RunPaths, StepPaths
 from r1exp.plan.batch import Batch, RlBatch
+from r1exp.serving.step_server import ServedStep
 from r1exp.settings import Name, Settings
 from r1exp.stage.config import StepConfig
 
-_FILE = "plan.json"
 
-
-class FrozenStep(Settings):
+class PlanStep(Settings):
     """One step as it will be run."""
 
     index: PositiveInt
@@ -31,9 +31,17 @@ class FrozenStep(Settings):
     data: Name  # content hash of its data, or the key of the step that makes it
     device: Device
     num_problems: int | None  # of the split it reads; None: not known before the download
-    # Of a step that trains. The wider class first: the other would take its values and forget some.
+    # Of a step that trains. The subclass comes first: its base class would accept the values and drop some.
     batch: Annotated[RlBatch | Batch | None, Field(union_mode="left_to_right")]
-    trainer_args: dict[str, Any]
+    trainer_args: dict[str, Any]  # exactly what the trainer's dataclass receives, but for paths and addresses
+
+    def paths(self, run: Path) -> StepPaths:
+        """Return the paths of the step in a run directory."""
+        return RunPaths(run).step(self.index, self.name)
+
+    def served(self) -> ServedStep | None:
+        """Return the step as its vLLM server sees it; None where it needs no server."""
+        return self.config.served(self.device, self.key)
 
     @property
     def kind(self) -> str:
@@ -42,21 +50,21 @@ class FrozenStep(Settings):
         return self.config.stage.kind
 
 
-class FrozenPlan(Settings):
+class RunPlan(Settings):
     """One run as it will be run."""
 
     name: Name
-    words: tuple[str, ...]  # as typed
+    overrides: tuple[str, ...]  # as typed
     focus: Name
-    top: Composed  # what belongs to the run as a whole: tracking, launcher, paths
-    workplace: Name  # folder the command was typed in; relative paths count from there
-    steps: tuple[FrozenStep, ...]
+    config: RunConfig  # what belongs to the run as a whole: tracking, launcher, paths
+    working_directory: Name  # in which the command was typed; relative paths count from there
+    steps: tuple[PlanStep, ...]
 
     def write(self, run: Path) -> None:
         """Write the plan into its run directory."""
-        write_text(run / _FILE, self.model_dump_json(indent=2) + "\n")
+        write_text(RunPaths(run).plan, self.model_dump_json(indent=2) + "\n")
 
-    def step_named(self, name: str) -> FrozenStep:
+    def step_named(self, name: str) -> PlanStep:
         """Return a step by its name."""
         for step in self.steps:
             if step.name == name:
@@ -65,10 +73,10 @@ class FrozenPlan(Settings):
 
 
 def has_plan(run: Path) -> bool:
-    """Whether `run` is the directory of a run that got as far as its plan."""
-    return (run / _FILE).is_file()
+    """Whether `run` is the directory of a run with a plan."""
+    return RunPaths(run).plan.is_file()
 
 
-def read_plan(run: Path) -> FrozenPlan:
+def read_plan(run: Path) -> RunPlan:
     """Return the plan of a run directory."""
-    return FrozenPlan.model_validate_json((run / _FILE).read_text(encoding="utf-8"), strict=True)
+    return RunPlan.model_validate_json(RunPaths(run).plan.read_text(encoding="utf-8"), strict=True)

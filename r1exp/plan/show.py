@@ -1,52 +1,48 @@
-"""A plan as text: what will run, why each value is what it is, and the exact commands."""
+"""Renders a plan as text: what will run, where each value comes from, and the exact commands."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from r1exp.config.assets import LAUNCHERS
 from r1exp.config.experiment import Experiment
-from r1exp.config.origin import origin_of, origins
+from r1exp.config.origin import Origins
 from r1exp.config.targets import flat
-from r1exp.launcher.command import launch_of
 from r1exp.launcher.slurm import job_text
+from r1exp.paths import RunPaths
 from r1exp.plan.batch import Batch, RlBatch
 from r1exp.plan.memory_report import memory_lines
 from r1exp.plan.slurm_job import job_of
-from r1exp.plan.steps import BASE, PlannedStep
+from r1exp.plan.steps import BASE, PlannedStep, targets_of
 from r1exp.rewards.advice import constant_in_group_warnings
-from r1exp.serving.step_server import beside_server, planned_server
 from r1exp.stage.config import StepConfig
-from r1exp.stage.kinds import Preferences, Sample
-from r1exp.stage.step import folder_name
 
 
 def plan_text(experiment: Experiment, steps: tuple[PlannedStep, ...], run_folder: str = "RUN") -> str:
-    """Return the whole plan.
+    """Return the whole plan. Needs a `compose.session`.
 
     Args:
         experiment: What was composed.
         steps: Its planned steps.
         run_folder: Stands in the launch commands for the run directory, which does not exist yet.
     """
+    origins = Origins(experiment.composition, experiment.overrides)
     lines = [f"Run {experiment.name!r}, focus {experiment.focus}, {len(steps)} steps", ""]
-    lines += _configuration(experiment)
-    lines += ["", "Typed words and the steps they reach", *_reach(experiment, steps)]
+    lines += _configuration(experiment, origins)
+    lines += ["", "Overrides and the steps they apply to", *_targets(experiment, steps)]
     for step in steps:
-        lines += ["", *_step(step, experiment.top, run_folder)]
-    job = job_of(experiment.top, steps)
+        lines += ["", *_step(step, experiment.run, origins, run_folder)]
+    job = job_of(experiment.run, steps)
     if job is not None:
-        text = job_text(job, experiment.name, Path.cwd(), Path(run_folder), LAUNCHERS)
+        text = job_text(job, experiment.name, Path.cwd(), Path(run_folder))
         lines += ["", "The job, RUN/job.sbatch", *(f"  {line}" for line in text.splitlines())]
     return "\n".join(lines) + "\n"
 
 
-def _configuration(experiment: Experiment) -> Iterator[str]:
+def _configuration(experiment: Experiment, origins: Origins) -> Iterator[str]:
     yield "Configuration (value, origin)"
-    found = origins(experiment.composition, experiment.composed_from)
-    values = flat(experiment.top.model_dump(mode="json"))
-    rows = [(key, _short(value), origin_of(key, found)) for key, value in values.items()]
+    values = flat(experiment.run.model_dump(mode="json"))
+    rows = [(key, _short(value), origins.of(key)) for key, value in values.items()]
     width = max(len(f"{key}: {value}") for key, value, _ in rows)
     for key, value, origin in rows:
         yield f"  {f'{key}: {value}':<{min(width, 70)}}  # {origin}"
@@ -57,58 +53,60 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _reach(experiment: Experiment, steps: tuple[PlannedStep, ...]) -> Iterator[str]:
-    if not experiment.words:
+def _targets(experiment: Experiment, steps: tuple[PlannedStep, ...]) -> Iterator[str]:
+    if not experiment.arguments:
         yield "  none typed"
-    for word in experiment.words:
-        names = [step.name for step in steps if word in step.reached_by]
-        yield f"  {word}: {', '.join(names) if names else 'the run as a whole'}"
+    typed = {override.text: override for step in steps for override in step.composed.typed}
+    for text in experiment.arguments:
+        names = targets_of(typed[text], steps) if text in typed else []
+        yield f"  {text}: {', '.join(names) if names else 'the run as a whole'}"
 
 
-def _step(step: PlannedStep, top: StepConfig, run_folder: str) -> Iterator[str]:
+def _step(step: PlannedStep, run: StepConfig, origins: Origins, run_folder: str) -> Iterator[str]:
     yield f"Step {step.index} {step.name}: stage={step.kind}, model from {step.model_from}, key {step.key}"
-    yield from _differences(step, top)
+    yield from _differences(step, run, origins)
     for warning in constant_in_group_warnings(step.config.rewards or {}):
         yield f"  note: {warning}"
     if step.batch is not None:
         yield from (f"  {line}" for line in _batch(step.batch))
-    elif isinstance(step.config.stage, Sample):
-        asked = [step.config.stage.num_problems, step.config.debug.num_problems, step.num_problems]
-        least = min((number for number in asked if number is not None), default=None)
-        yield f"  {'all' if least is None else least} training problems, {step.config.stage.samples} answers each"
-    elif isinstance(step.config.stage, Preferences):
-        yield f"  pairs from the answers in {step.config.stage.samples}"
+        yield f"  trainer arguments: {json.dumps(step.trainer_args, ensure_ascii=False)}"
     else:
-        asked = [step.config.evaluation.num_problems, step.config.debug.num_problems, step.num_problems]
-        known = [number for number in asked if number is not None]
-        number = str(min(known)) if known else "all (counted after the download)"
-        kinds = f"{step.config.evaluation.samples} sampled" + (
-            " and 1 greedy" if step.config.evaluation.greedy else ""
-        )
-        yield f"  {number} held-out problems, {kinds} completion(s) each"
+        assert step.config.stage is not None
+        yield f"  {step.config.stage.describe(step.config, step.num_problems)}"
     yield from (f"  {line}" for line in memory_lines(step))
-    folder = Path(run_folder) / "steps" / folder_name(step.index, step.name)
-    launch = beside_server(launch_of(step.config.launcher, folder, LAUNCHERS), step.config, step.device)
-    model = step.config.model.path or "MODEL" if step.model_from == BASE else f"ARTIFACT_OF_{step.model_from}"
-    server = planned_server(step.config, model=model, key=step.key, device=step.device)
-    if server is not None:
-        yield f"  server: {server.text()}"
+    yield from _commands(step, run_folder)
+
+
+def _commands(step: PlannedStep, run_folder: str) -> Iterator[str]:
+    paths = RunPaths(Path(run_folder)).step(step.index, step.name)
+    launch = step.config.launcher.launch(paths.folder)
+    served = step.served()
+    if served is not None:
+        launch = served.beside(launch)
+        own = step.config.model.path or "MODEL"
+        model = own if step.model_from == BASE else f"ARTIFACT_OF_{step.model_from}"
+        yield f"  server: {served.launch(model).text()}"
     yield f"  {launch.text()}"
     for name, text in launch.files.items():
         body = [line for line in text.splitlines() if not line.startswith("#")]
         yield f"  {name}: {{{', '.join(body)}}}"
 
 
-def _differences(step: PlannedStep, top: StepConfig) -> Iterator[str]:
-    """Yield the values of a training step that differ from the top of the composition, with their origin."""
+def _differences(step: PlannedStep, run: StepConfig, origins: Origins) -> Iterator[str]:
+    """Yield the values of a training step that differ from those of the run, with their origin."""
     if step.batch is None:
         return
-    common = flat(top.model_dump(mode="json"))
+    common = flat(run.model_dump(mode="json"))
     own = flat(step.config.model_dump(mode="json"))
-    found = origins(step.rung.composition, step.rung.words)
-    for key, value in own.items():
-        if (value is not None and key in common and common[key] != value) or key not in common:
-            yield f"  {key}: {_short(value)}  # {origin_of(key, found)}"
+    changed = {
+        key: value
+        for key, value in own.items()
+        if (value is not None and key in common and common[key] != value) or key not in common
+    }
+    if changed:
+        found = Origins(step.composed.composition, step.composed.overrides, origins)
+        for key, value in changed.items():
+            yield f"  {key}: {_short(value)}  # {found.of(key)}"
 
 
 def _batch(batch: Batch) -> Iterator[str]:
@@ -120,7 +118,7 @@ def _batch(batch: Batch) -> Iterator[str]:
     if isinstance(batch, RlBatch):
         yield (
             f"{batch.prompts_per_step} prompts x {batch.num_generations} completions a step; "
-            f"{batch.completions_per_generation // batch.world_size} completions sampled per rank at once; "
+            f"{batch.completions_per_rank} completions sampled per rank at once; "
             f"groups {'split across ranks (gathered before scoring)' if batch.is_split else 'whole on their rank'}"
         )
         policy = (

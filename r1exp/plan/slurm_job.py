@@ -1,28 +1,27 @@
-"""Is a run a SLURM job, and can one job carry all its steps?"""
+"""Decides whether a run is a SLURM job, and whether one job can run all its steps."""
 
 from collections.abc import Sequence
 
 from r1exp.errors import Refused
-from r1exp.launcher.settings import Slurm
-from r1exp.plan.run_plan import FrozenStep
-from r1exp.serving.step_server import server_of
+from r1exp.launcher.slurm import Slurm
+from r1exp.plan.run_plan import PlanStep
 from r1exp.stage.config import StepConfig
 
 
-def job_of(top: StepConfig, steps: Sequence[FrozenStep]) -> Slurm | None:
+def job_of(run: StepConfig, steps: Sequence[PlanStep]) -> Slurm | None:
     """Return the launcher of a run that is one SLURM job; None for a run on this machine.
 
     Raises:
         Refused: a step wants more than the job has, or a node would have nothing to do.
     """
-    job = top.launcher
+    job = run.launcher.job
     for step in steps:
-        own = step.config.launcher
-        if not isinstance(own, Slurm):
+        own = step.config.launcher.job
+        if own is None:
             continue  # inside a job it runs on the first node
-        if not isinstance(job, Slurm):
+        if job is None:
             raise Refused(
-                f"step {step.name} uses launcher=slurm, and the run launcher={job.kind}: a run is one job; "
+                f"step {step.name} uses launcher=slurm, and the run launcher={run.launcher.kind}: a run is one job; "
                 "type launcher=slurm for all of it"
             )
         if (own.nodes, own.gpus_per_node) > (job.nodes, job.gpus_per_node):
@@ -30,9 +29,9 @@ def job_of(top: StepConfig, steps: Sequence[FrozenStep]) -> Slurm | None:
                 f"step {step.name} wants {own.nodes} nodes with {own.gpus_per_node} GPUs, and the run's job has "
                 f"{job.nodes} with {job.gpus_per_node}; raise launcher.nodes or launcher.gpus_per_node of the run"
             )
-    if not isinstance(job, Slurm):
+    if job is None:
         return None
-    if job.server_nodes and not any(server_of(step.config) for step in steps):
+    if job.server_nodes and not any(step.served() for step in steps):
         raise Refused(
             "launcher.server_nodes=1 keeps a node for a vLLM server, and no step has one; "
             "add rollout=vllm_server, or leave launcher.server_nodes=0"

@@ -1,19 +1,27 @@
-"""Everything the trainer's dataclass is given, worked out from a step's settings.
+"""Computes the arguments of a trainer's dataclass from a step's settings.
 
-`trainer:` passes through untouched; the rest comes from the one key that owns it
-(`r1exp.algorithm.trainer_fields.OWNED`).
+`trainer:` is passed on unchanged; the other arguments come from the one key that decides each of them
+(`r1exp.algorithm.trainer_fields.OWNED`). The result is final: the worker adds the folder of its checkpoints and, with
+a vLLM server, its address, and nothing else.
 """
 
-from typing import Any, Literal
+from typing import Any
 
+from r1exp.algorithm.trainer_fields import fields_of
+from r1exp.launcher.base import Device
 from r1exp.plan.batch import Batch, RlBatch
-from r1exp.serving.trainer_arguments import vllm_arguments
 from r1exp.stage.config import StepConfig
-from r1exp.stage.kinds import Rl, Sft
 
 
-def trainer_args(config: StepConfig, batch: Batch, device: Literal["cpu", "cuda"]) -> dict[str, Any]:
-    """Return the arguments of the trainer's dataclass, complete but for `output_dir`."""
+def trainer_args(config: StepConfig, batch: Batch, device: Device) -> dict[str, Any]:
+    """Return the arguments of the trainer's dataclass.
+
+    Args:
+        config: Of a step that trains.
+        batch: Of the same step.
+        device: On which it trains.
+    """
+    assert config.stage is not None
     arguments: dict[str, Any] = {
         **config.trainer,
         "learning_rate": config.learning_rate,
@@ -25,21 +33,21 @@ def trainer_args(config: StepConfig, batch: Batch, device: Literal["cpu", "cuda"
         "bf16": config.model.compute_dtype == "bfloat16",
         "fp16": config.model.compute_dtype == "float16",
         "report_to": "none",  # r1exp.tracking writes the rows
-        "disable_tqdm": True,  # the parent draws the bar
-        "logging_nan_inf_filter": False,  # a guard must see what happened
+        "disable_tqdm": True,  # the parent process draws the progress bar
+        "logging_nan_inf_filter": False,  # r1exp's guards must see what is not finite
         "dataloader_pin_memory": device == "cuda",
+        **config.stage.trainer_arguments(config),
     }
-    if isinstance(config.stage, Sft):
-        arguments["completion_only_loss"] = config.stage.completion_only
-    if isinstance(config.stage, Rl):
-        arguments["beta"] = config.beta
     if isinstance(batch, RlBatch):
+        algorithm = config.online
+        assert algorithm is not None and config.rewards is not None
         arguments |= {
             "num_generations": config.num_generations,
             "steps_per_generation": batch.steps_per_generation,
             "temperature": config.temperature,
             "max_completion_length": config.max_completion_length,
             "remove_unused_columns": False,  # rewards read the other columns
-            **vllm_arguments(config),
+            "reward_weights": [reward.weight for reward in config.rewards.values()],
+            **config.rollout.trainer_arguments(fields_of(algorithm.trainer_config)),
         }
     return arguments

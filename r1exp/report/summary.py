@@ -1,7 +1,6 @@
-"""summary.json and report.md: what each step reached, with intervals, and what changed between steps.
+"""Writes summary.json and report.md: the results of each step with intervals, and the differences between steps.
 
-`objective` is the sampled accuracy after the last training step that was measured: what a sweeper
-maximizes.
+`objective` is the sampled accuracy after the last training step that was measured, which a sweeper maximizes.
 """
 
 import itertools
@@ -10,21 +9,27 @@ from typing import Any
 
 from r1exp.evaluation.outcomes import compare
 from r1exp.files import read_json, write_json, write_text
+from r1exp.paths import RunPaths, StepPaths
 from r1exp.plan.batch import RlBatch
-from r1exp.plan.run_plan import FrozenPlan, FrozenStep
-from r1exp.stage.step import folder_name
+from r1exp.plan.run_plan import PlanStep, RunPlan
 from r1exp.step.status import read_status
 from r1exp.tracking.metrics import MetricsFile
 
 _MODES = ("sampled", "greedy")
 
 
-def summarize(plan: FrozenPlan, folder: Path) -> dict[str, Any]:
-    """Collect what the steps of a run left behind; steps that did not run are `planned`."""
+def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict[str, Any]:
+    """Collect the results of a run's steps; steps that did not run are `planned`.
+
+    Args:
+        plan: Of the run.
+        folder: The run directory.
+        elapsed: Seconds that the command has taken; None: the sum of the steps' seconds.
+    """
     summary: dict[str, Any] = {
         "run_id": folder.resolve().name,
         "name": plan.name,
-        "overrides": list(plan.words),
+        "overrides": list(plan.overrides),
         "state": "done",
         "steps": {},
         "comparisons": {},
@@ -32,24 +37,25 @@ def summarize(plan: FrozenPlan, folder: Path) -> dict[str, Any]:
     }
     measured: list[tuple[str, dict[str, Any]]] = []  # (label, scores.json), in order
     for step in plan.steps:
-        place = folder / "steps" / folder_name(step.index, step.name)
-        status = read_status(place) if place.is_dir() else None
+        paths = step.paths(folder)
+        status = read_status(paths.folder) if paths.folder.is_dir() else None
         state = "planned" if status is None else status.state
         entry: dict[str, Any] = {"state": state, "seconds": 0.0 if status is None else status.seconds}
         if status is not None and status.reason is not None:
             entry["reason"] = status.reason
         if status is not None and status.reused_from is not None:
             entry["reused_from"] = status.reused_from
-        facts = place / "artifact" / "facts.json"
+            entry["original_seconds"] = status.original_seconds or 0.0
+        facts = paths.results.facts
         if state == "done" and facts.exists():
             entry["facts"] = read_json(facts)
-        signal = _signal(step, place)
+        signal = _signal(step, paths)
         if signal is not None:
             entry["groups"] = signal
         summary["steps"][step.name] = entry
         if state != "done" and summary["state"] == "done":
             summary["state"] = state
-        scores = place / "artifact" / "scores.json"
+        scores = paths.results.scores
         if state == "done" and scores.exists():
             content = read_json(scores)
             summary[f"{step.label}_accuracy"] = content["summary"]
@@ -59,24 +65,25 @@ def summarize(plan: FrozenPlan, folder: Path) -> dict[str, Any]:
     if measured and "sampled" in measured[-1][1]["summary"]:
         summary["objective"] = measured[-1][1]["summary"]["sampled"]["value"]
     summary["seconds"] = round(sum(entry["seconds"] for entry in summary["steps"].values()), 3)
+    summary["elapsed_seconds"] = summary["seconds"] if elapsed is None else round(elapsed, 3)
     return summary
 
 
-def _signal(step: FrozenStep, place: Path) -> dict[str, int] | None:
-    """Return how many groups an RL step sampled, and in how many the completions were not all paid the same."""
+def _signal(step: PlanStep, paths: StepPaths) -> dict[str, int] | None:
+    """Return how many groups an RL step sampled, and in how many the rewards were not all equal."""
     if not isinstance(step.batch, RlBatch):
         return None
-    rows = MetricsFile(place / "metrics.jsonl").rows()
+    rows = MetricsFile(paths.metrics).rows()
     shares = [row["groups_with_signal"] for row in rows if row.get("groups_with_signal") is not None]
     if not shares:
         return None
-    num_steps = max(int(row["step"]) for row in rows)  # a run that was cut short took fewer than planned
+    num_steps = max(int(row["step"]) for row in rows)  # fewer than planned where the run ended early
     total = num_steps * step.batch.prompts_per_step
     return {"total": total, "with_signal": round(total * sum(shares) / len(shares))}
 
 
 def _compared(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Return the paired differences of two measurements, where they asked the same problems."""
+    """Return the paired differences of two measurements of the same problems."""
     if before["problem_ids"] != after["problem_ids"]:
         return {}
     shared = [mode for mode in _MODES if mode in before["outcomes"] and mode in after["outcomes"]]
@@ -85,18 +92,20 @@ def _compared(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
 
 def write_report(summary: dict[str, Any], folder: Path) -> None:
     """Write summary.json and report.md into the run directory."""
-    write_json(folder / "summary.json", summary)
-    write_text(folder / "report.md", report_text(summary))
+    write_json(RunPaths(folder).summary, summary)
+    write_text(RunPaths(folder).report, report_text(summary))
 
 
 def report_text(summary: dict[str, Any]) -> str:
     """Return the report as Markdown."""
     lines = [f"# {summary['name']}", "", f"Run `{summary['run_id']}`: {summary['state']}.", ""]
     if summary["overrides"]:
-        lines += ["Typed: `" + " ".join(summary["overrides"]) + "`", ""]
+        lines += ["Overrides: `" + " ".join(summary["overrides"]) + "`", ""]
     lines += ["| step | state | seconds |", "|---|---|---|"]
     for name, entry in summary["steps"].items():
-        note = f" (by {entry['reused_from']})" if "reused_from" in entry else ""
+        note = ""
+        if "reused_from" in entry:
+            note = f" (reused from {entry['reused_from']}, {entry['original_seconds']:.0f} s there)"
         note += f": {entry['reason']}" if "reason" in entry else ""
         lines.append(f"| {name} | {entry['state']}{note} | {entry['seconds']:.0f} |")
     for name, entry in summary["steps"].items():
@@ -108,7 +117,7 @@ def report_text(summary: dict[str, Any]) -> str:
 
 def _signal_line(name: str, groups: dict[str, int]) -> str:
     return (
-        f"{name}: {groups['with_signal']} of {groups['total']} groups carried signal (not all paid the same)"
+        f"{name}: {groups['with_signal']} of {groups['total']} groups carried signal (not all rewards equal)"
     )
 
 
@@ -141,7 +150,7 @@ def _comparison_table(summary: dict[str, Any]) -> list[str]:
 
 
 def headline(summary: dict[str, Any], folder: Path) -> str:
-    """Return what a run prints last: its accuracies and where the rest lies."""
+    """Return the last lines that a run prints: its accuracies and its directory."""
     lines = []
     for key, value in accuracies(summary).items():
         parts = [
@@ -159,4 +168,4 @@ def headline(summary: dict[str, Any], folder: Path) -> str:
     lines += [
         _signal_line(name, entry["groups"]) for name, entry in summary["steps"].items() if "groups" in entry
     ]
-    return "\n".join([*lines, f"{summary['state']} in {summary['seconds']:.0f} s: {folder}"])
+    return "\n".join([*lines, f"{summary['state']} in {summary['elapsed_seconds']:.0f} s: {folder}"])

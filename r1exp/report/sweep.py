@@ -1,6 +1,6 @@
-"""Which setting of a sweep is better? One row a setting, best first, its runs being the seeds.
+"""Ranks the settings of a sweep: one row for each setting, best first; its runs are the seeds.
 
-With several runs of a setting an interval is Student's t over their figures: it holds the luck of training
+With several runs of a setting an interval is Student's t over their values: it covers the variation of training
 as well as that of the problems. With one run it is the run's own, over problems alone. `p at most` is the
 largest p of the runs' paired tests on the same problems. Torch-free.
 """
@@ -12,9 +12,9 @@ from typing import Any
 
 from r1exp.errors import Refused
 from r1exp.files import read_json, write_text
+from r1exp.paths import RunPaths, SweepPaths
 from r1exp.statistics.intervals import Interval, mean_interval
 
-FILE = "report.md"
 _MODES = ("sampled", "greedy")
 _SEED = "seed="
 
@@ -23,44 +23,44 @@ _SEED = "seed="
 class Setting:
     """The runs that differ in nothing but the seed."""
 
-    words: tuple[str, ...]
+    overrides: tuple[str, ...]  # those that not every run has
     runs: tuple[dict[str, Any], ...]  # summaries
 
     @property
     def objective(self) -> float:
-        """The mean of what a sweeper maximizes; below every share where nothing was measured."""
+        """The mean objective; -1 where nothing was measured."""
         values = [run["objective"] for run in self.runs if run["objective"] is not None]
         return sum(values) / len(values) if values else -1.0
 
 
 def sweep_report(folder: Path) -> str:
-    """Return the table of a sweep's finished runs, and leave it in `<folder>/report.md`.
+    """Return the table of a sweep's finished runs, and write it to `<folder>/report.md`.
 
     Raises:
-        Refused: no run below `folder` came to its end.
+        Refused: no run below `folder` has finished.
     """
-    found = [read_json(path) for path in sorted(folder.glob("*/summary.json"))]
+    found = [read_json(path) for path in sorted(folder.glob(f"*/{RunPaths(folder).summary.name}"))]
     done = [run for run in found if run["state"] == "done"]
     if not done:
-        raise Refused(f"no run of {folder} came to its end; `r1exp sweep status {folder}` says how they are")
+        raise Refused(f"no run of {folder} has finished; `r1exp sweep status {folder}` shows their states")
     common = set.intersection(*(set(run["overrides"]) for run in done))
     settings = sorted(_settings(done, common), key=lambda setting: setting.objective, reverse=True)
     lines = [f"# {done[0]['name']}: {len(done)} runs", ""]
     if left_out := len(found) - len(done):
         runs = "1 run is" if left_out == 1 else f"{left_out} runs are"
-        lines += [f"{runs} left out for not having come to an end.", ""]
+        lines += [f"{runs} left out because they have not finished.", ""]
     lines += [*_table(settings), "", _note(settings)]
     if common:
-        lines += ["", f"Every run: `{' '.join(word for word in done[0]['overrides'] if word in common)}`"]
+        lines += ["", f"Every run: `{' '.join(text for text in done[0]['overrides'] if text in common)}`"]
     text = "\n".join(lines) + "\n"
-    write_text(folder / FILE, text)
+    write_text(SweepPaths(folder).report, text)
     return text
 
 
 def _settings(runs: Sequence[dict[str, Any]], common: set[str]) -> list[Setting]:
     grouped: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for run in runs:
-        own = [word for word in run["overrides"] if word not in common and not word.startswith(_SEED)]
+        own = [text for text in run["overrides"] if text not in common and not text.startswith(_SEED)]
         grouped.setdefault(tuple(own), []).append(run)
     return [Setting(words, tuple(members)) for words, members in grouped.items()]
 
@@ -75,7 +75,7 @@ def _table(settings: Sequence[Setting]) -> list[str]:
 
 
 def _row(setting: Setting, best: Setting) -> list[str]:
-    cells = [" ".join(setting.words) or "as it is", str(len(setting.runs))]
+    cells = [" ".join(setting.overrides) or "defaults", str(len(setting.runs))]
     for mode in _MODES:
         cells += [_points(_accuracy(setting, mode)), *_gain(setting, mode)]
     return [*cells, "" if setting is best else _points(_against(setting, best), is_signed=True)]
@@ -96,7 +96,7 @@ def _last(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def _gain(setting: Setting, mode: str) -> tuple[str, str]:
-    """Return what the last measured step changed, and the largest p of the runs' tests."""
+    """Return the difference that the last measured step made, and the largest p of the runs' tests."""
     last = [list(run["comparisons"].values())[-1] for run in setting.runs if run["comparisons"]]
     tests = [comparison[mode] for comparison in last if mode in comparison]
     gain = _over_runs([(test["difference"], test["low"], test["high"]) for test in tests])
@@ -115,7 +115,7 @@ def _against(setting: Setting, best: Setting) -> Interval | None:
 
 
 def _seed(run: dict[str, Any]) -> str:
-    return next((word for word in run["overrides"] if word.startswith(_SEED)), "")
+    return next((text for text in run["overrides"] if text.startswith(_SEED)), "")
 
 
 def _over_runs(figures: Sequence[tuple[float, float, float]]) -> Interval | None:

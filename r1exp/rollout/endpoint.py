@@ -9,7 +9,8 @@ from typing import Any
 from r1exp.errors import StepFailed
 from r1exp.records import Completion, Message
 from r1exp.rollout import connection
-from r1exp.rollout.settings import Endpoint, Sampling, api_key
+from r1exp.rollout.base import GeneratorInputs, Sampling
+from r1exp.rollout.settings import Endpoint, api_key
 
 _PATH = "/chat/completions"
 _GOLDEN = 0x9E3779B1  # 2**32 divided by the golden ratio: its multiples keep apart
@@ -93,3 +94,9 @@ def stream(seed: int, number: int) -> int:
     Of 32 bits, because a CPU's generator in torch 2.13 reads no more of them.
     """
     return (seed * _GOLDEN + number) % 2**32
+
+
+def generator(settings: Endpoint, inputs: GeneratorInputs) -> EndpointGenerator:
+    """Return a generator that requests completions; the step's own model is not loaded."""
+    del inputs
+    return EndpointGenerator(settings)

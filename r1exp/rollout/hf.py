@@ -12,10 +12,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from r1exp.model.load import load_policy, load_tokenizer
 from r1exp.records import Completion, Message
-from r1exp.rollout.settings import HfRollout, Sampling
+from r1exp.rollout.base import GeneratorInputs, Sampling
+from r1exp.rollout.settings import HfRollout
 
 
 class HfGenerator:
@@ -115,3 +118,9 @@ def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[
 def _length(ids_t: list[int], end_ids: set[int]) -> int:
     """Return the number of tokens up to and including the first end token."""
     return next((t for t, token in enumerate(ids_t, start=1) if token in end_ids), len(ids_t))
+
+
+def generator(settings: HfRollout, inputs: GeneratorInputs) -> HfGenerator:
+    """Return a generator with the step's model, loaded on this rank's device."""
+    policy = load_policy(inputs.model_path, inputs.model).to(PartialState().device)
+    return HfGenerator(policy, load_tokenizer(inputs.model_path, inputs.model), settings)

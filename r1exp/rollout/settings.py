@@ -1,44 +1,21 @@
-"""What a sampler is told, and the menu of generators. conf/rollout/*.yaml. Torch-free."""
+"""The rollouts that run in the step's own process, and the endpoint. conf/rollout/*.yaml. Torch-free."""
 
 import os
-from ipaddress import ip_address
-from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
+from collections.abc import Container, Mapping
+from contextlib import AbstractContextManager
+from importlib.util import find_spec
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from r1exp.errors import Refused
-from r1exp.records import Completion, Message
+from r1exp.launcher.base import Device, Launcher
+from r1exp.model.settings import ModelSettings
+from r1exp.rollout.base import Rollout, Share
 from r1exp.settings import Name, Settings
 
-Share = Annotated[float, Field(gt=0.0, le=1.0)]
-
-
-class Sampling(Settings):
-    """How completions are drawn; nothing that a model's own generation config says overrides this."""
-
-    temperature: NonNegativeFloat  # 0: greedy, the most likely token every time
-    top_p: Share = 1.0  # nucleus; 1: every token may come
-    top_k: NonNegativeInt = 0  # tokens; 0: every token may come
-    max_tokens: PositiveInt  # tokens of a completion, the end token included
-    seed: NonNegativeInt = 0
-
-
-class Rollout(Settings):
-    """What the rest of the code asks of every kind."""
-
-    kind: str
-
-    trains: ClassVar[bool] = True  # can generate for RL: it is given the policy's newest weights
-    hands_logprobs: ClassVar[bool] = False  # rewards see the sampler's log-probability of each token
-    aside: ClassVar[frozenset[str]] = frozenset()  # settings that do not decide which completions come
-
-    def tightest(self, num_positions: int | None) -> tuple[int | None, str]:
-        """Return the most tokens that prompt and completion may have together, and the words for it.
-
-        Args:
-            num_positions: Of the model; None: it names none.
-        """
-        return num_positions, f"the model's {num_positions} positions"
+# What bends the sampler's distribution, and the value that does not.
+_BENDS = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0}
 
 
 class HfRollout(Rollout):
@@ -46,6 +23,13 @@ class HfRollout(Rollout):
 
     kind: Literal["hf"]
     batch_size: PositiveInt  # completions generated at once
+
+    generator = "r1exp.rollout.hf:generator"
+
+    @property
+    def rows_in_process(self) -> int:
+        """Completions generated at once."""
+        return self.batch_size
 
 
 class ImportanceCorrection(Settings):
@@ -61,7 +45,7 @@ class ImportanceCorrection(Settings):
     clip_min: NonNegativeFloat | None  # smallest ratio; null: none
 
 
-class _Vllm(Rollout):
+class VllmEngine(Rollout):
     """What every vLLM engine that r1exp starts is told."""
 
     gpu_memory_utilization: Share  # share of a GPU's memory for weights and cache
@@ -71,7 +55,8 @@ class _Vllm(Rollout):
     cpu_kvcache_gib: PositiveInt  # GiB of the cache of keys and values, without a GPU
     importance_correction: ImportanceCorrection | None  # null: none
 
-    aside = frozenset({"gpu_memory_utilization", "enforce_eager", "cpu_kvcache_gib"})
+    uses_vllm = True
+    outside_key = frozenset({"gpu_memory_utilization", "enforce_eager", "cpu_kvcache_gib"})
 
     def tightest(self, num_positions: int | None) -> tuple[int | None, str]:
         """Return the model's limit, or the engine's where that is tighter."""
@@ -80,64 +65,81 @@ class _Vllm(Rollout):
             return super().tightest(num_positions)
         return own, f"rollout.max_model_length={own}"
 
+    def check(self, launcher: Launcher, device: Device, trainer: Mapping[str, Any] | None) -> None:
+        """Raise Refused for sampling that makes the importance ratio wrong."""
+        if trainer is not None and self.importance_correction is not None:
+            _refuse_truncated_sampling(trainer)
 
-class VllmColocate(_Vllm):
+    def trainer_arguments(self, accepted: Container[str]) -> dict[str, Any]:
+        """Return TRL's arguments of vLLM; TRL 1.16's RLOO has no importance correction."""
+        arguments: dict[str, Any] = {"use_vllm": True, **self.mode_arguments()}
+        if "vllm_importance_sampling_mode" in accepted:
+            arguments |= _correction_arguments(self.importance_correction)
+        return arguments
+
+    def mode_arguments(self) -> dict[str, Any]:
+        """Return TRL's `vllm_mode` and what belongs to it."""
+        raise NotImplementedError(f"{type(self).__name__} must name its vllm_mode")
+
+
+class VllmColocate(VllmEngine):
     """vLLM in the process that trains: it shares the device, and its weights are written in place."""
 
     kind: Literal["vllm_colocate"]
     sleep: bool  # the engine gives its memory back while the trainer updates; CUDA only
 
+    generator = "r1exp.rollout.vllm:generator"
     hands_logprobs = True
-    aside = _Vllm.aside | {"sleep"}
+    outside_key = VllmEngine.outside_key | {"sleep"}
 
-
-class VllmServer(_Vllm):
-    """A vLLM server that the launcher starts, watches and ends."""
-
-    kind: Literal["vllm_server"]
-    num_devices: (
-        PositiveInt  # GPUs that the server has for itself, a copy for every tensor_parallel_size of them
-    )
-    host: (
-        Name  # loopback or a private address: the server's developer endpoints are open to whoever reaches it
-    )
-    port: PositiveInt | None  # null: a free one
-    start_timeout: PositiveFloat  # seconds until it must answer
-    restarts: NonNegativeInt  # how often it is started again after it died; never while a policy trains
-
-    aside = _Vllm.aside | {"num_devices", "host", "port", "start_timeout", "restarts"}
-
-    @model_validator(mode="after")
-    def _stays_private(self) -> Self:
-        if self.host != "localhost" and not is_private(self.host):
-            raise ValueError(
-                f"host={self.host}: the server would be open to whoever reaches that address, and it obeys everybody; "
-                "use host=127.0.0.1, or a private address of this machine (10.x, 192.168.x, 172.16.x)"
+    def check(self, launcher: Launcher, device: Device, trainer: Mapping[str, Any] | None) -> None:
+        """Raise Refused for what vLLM cannot do on a CPU, and ranks that copies of the model do not divide."""
+        super().check(launcher, device, trainer)
+        if device == "cpu" and self.sleep:
+            raise Refused(
+                "rollout.sleep=true frees the memory of a GPU, and this step runs on a CPU; leave it out"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _devices_hold_whole_copies(self) -> Self:
-        if self.num_devices % self.tensor_parallel_size:
-            raise ValueError(
-                f"num_devices={self.num_devices} is no multiple of tensor_parallel_size={self.tensor_parallel_size}, "
-                "the devices of one copy of the model; make it one"
+        if device == "cpu" and self.tensor_parallel_size > 1:
+            raise Refused(
+                f"rollout.tensor_parallel_size={self.tensor_parallel_size} splits a model over GPUs, and this step "
+                "runs on a CPU; set rollout.tensor_parallel_size=1"
             )
-        return self
+        if launcher.num_processes % self.tensor_parallel_size:
+            raise Refused(
+                f"rollout.tensor_parallel_size={self.tensor_parallel_size} does not divide the "
+                f"{launcher.num_processes} ranks, which share the copies of the model; change it or "
+                "launcher.num_processes"
+            )
 
-    @property
-    def num_copies(self) -> int:
-        """Copies of the model that answer side by side."""
-        return self.num_devices // self.tensor_parallel_size
+    def refuse_unready(self, launcher: Launcher) -> None:
+        """Raise Refused where vLLM is not installed; the nodes of a job may have it although this one does not."""
+        if launcher.job is None:
+            refuse_without_vllm(self.kind)
 
+    def mode_arguments(self) -> dict[str, Any]:
+        """Return TRL's arguments of a colocated engine."""
+        return {
+            "vllm_mode": "colocate",
+            "vllm_gpu_memory_utilization": self.gpu_memory_utilization,
+            "vllm_max_model_length": self.max_model_length,
+            "vllm_tensor_parallel_size": self.tensor_parallel_size,
+            "vllm_enable_sleep_mode": self.sleep,
+        }
 
-def is_private(host: str) -> bool:
-    """Whether `host` is an address that only this machine or its private network reaches."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    return address.is_private and not address.is_unspecified and not address.is_multicast
+    def memory_note(self, device: Device) -> str:
+        """Return what the engine takes."""
+        if device == "cpu":
+            return (
+                f"and vLLM beside it: its own copy of the weights and a cache of {self.cpu_kvcache_gib} GiB"
+            )
+        share = f"{100 * self.gpu_memory_utilization:.0f} % of the device"
+        return f"and vLLM beside it: {share} (rollout.gpu_memory_utilization){', while it generates' if self.sleep else ''}"
+
+    def engine(self, model: ModelSettings, device: Device, seed: int) -> AbstractContextManager[None]:
+        """Return the context in which TRL builds the engine as these settings say."""
+        from r1exp.rollout.vllm import colocated
+
+        return colocated(self, model, device, seed)
 
 
 class Endpoint(Rollout):
@@ -152,8 +154,18 @@ class Endpoint(Rollout):
     retries: NonNegativeInt  # of a request that failed for a passing reason
     extra_body: dict[str, Any]  # further fields of every request, e.g. {top_k: -1, min_p: 0.0}
 
+    generator = "r1exp.rollout.endpoint:generator"
     trains = False
-    aside = frozenset({"api_key_env", "timeout", "concurrency", "retries"})
+    outside_key = frozenset({"api_key_env", "timeout", "concurrency", "retries"})
+
+    @property
+    def is_remote(self) -> bool:
+        """The endpoint serves its own model."""
+        return True
+
+    def refuse_unready(self, launcher: Launcher) -> None:
+        """Raise Refused where the environment variable with the key is not set."""
+        api_key(self)
 
 
 def api_key(settings: Endpoint) -> str | None:
@@ -173,12 +185,36 @@ def api_key(settings: Endpoint) -> str | None:
     return key
 
 
-RolloutSettings = Annotated[HfRollout | VllmColocate | VllmServer | Endpoint, Field(discriminator="kind")]
+def refuse_without_vllm(kind: str) -> None:
+    """Raise Refused where vLLM is not installed.
+
+    Args:
+        kind: The rollout, for the message.
+    """
+    if find_spec("vllm") is None:
+        raise Refused(
+            f"rollout={kind} needs vLLM, which is not installed here: `r1exp doctor` says how to get it; "
+            "or use rollout=hf"
+        )
 
 
-class Generator(Protocol):
-    """Anything that answers prompts."""
+def _refuse_truncated_sampling(trainer: Mapping[str, Any]) -> None:
+    for name, straight in _BENDS.items():
+        value = trainer.get(name, straight)
+        if value != straight and not (name == "min_p" and value == 0.0):
+            raise Refused(
+                f"trainer.{name}={value} with rollout.importance_correction: vLLM tells the probabilities of the bent "
+                "distribution and the trainer those of the whole one, so that every ratio is off (trl#6789); set "
+                f"trainer.{name}={'null' if straight is None else straight}, or rollout.importance_correction=null"
+            )
 
-    def generate(self, prompts: list[list[Message]], n: int, sampling: Sampling) -> list[list[Completion]]:
-        """Return `n` completions of each prompt, in the order of the prompts."""
-        ...
+
+def _correction_arguments(correction: ImportanceCorrection | None) -> dict[str, Any]:
+    if correction is None:
+        return {"vllm_importance_sampling_correction": False}
+    return {
+        "vllm_importance_sampling_correction": True,
+        "vllm_importance_sampling_mode": correction.mode,
+        "vllm_importance_sampling_clip_max": correction.clip_max,
+        "vllm_importance_sampling_clip_min": correction.clip_min,
+    }

@@ -28,9 +28,11 @@ from vllm.model_executor.layers import utils
 from vllm.outputs import CompletionOutput
 from vllm.utils.network_utils import get_open_port
 
+from r1exp.model.load import load_tokenizer
 from r1exp.model.settings import ModelSettings
 from r1exp.records import Completion, Message
-from r1exp.rollout.settings import Sampling, VllmColocate
+from r1exp.rollout.base import GeneratorInputs, Sampling
+from r1exp.rollout.settings import VllmColocate
 
 Device = Literal["cpu", "cuda"]
 Asked = tuple[list[int], int]  # the tokens of a prompt, and the seed of its completions
@@ -211,3 +213,9 @@ def _end_ids(path: str, revision: str | None, tokenizer: PreTrainedTokenizerBase
         named = None
     from_model = set() if named is None else {named} if isinstance(named, int) else set(named)
     return sorted(from_model | {tokenizer.eos_token_id})
+
+
+def generator(settings: VllmColocate, inputs: GeneratorInputs) -> VllmGenerator:
+    """Return a generator with an engine in this process."""
+    tokenizer = load_tokenizer(inputs.model_path, inputs.model)
+    return VllmGenerator(inputs.model_path, inputs.model, tokenizer, settings, inputs.device)

@@ -1,49 +1,53 @@
-"""One start of a step's processes, and what a person is told when it fails: the first rank that died, and its traceback."""
+"""Explains why one start of a step's processes failed: which rank died first, and its traceback."""
 
-import sys
 from pathlib import Path
 
-from r1exp.step.failure import LOG, Failure, first_failure, last_words, log_of
+from r1exp.paths import StepPaths
+from r1exp.step.failure import Failure, first_failure, last_output
 from r1exp.step.status import Status
+from r1exp.terminal import say
 
 
 class Attempt:
-    """Knows what belongs to this start: log.txt holds the output of earlier ones too."""
+    """One start; log.txt also holds the output of earlier ones."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        log = folder / LOG
+        log = StepPaths(folder).log()
         self._begin = log.stat().st_size if log.exists() else 0  # bytes
-        for path in folder.glob("failed-rank-*.json"):
+        for path in StepPaths(folder).failures():
             path.unlink()
 
     def explain(self, status: Status, code: int) -> Status:
-        """Show the last words of the rank that failed first; return the status with its number and its reason.
+        """Show the end of the output of the rank that failed first; return the status with its rank and reason.
 
         Args:
-            status: As the ranks left it.
+            status: As the ranks wrote it.
             code: Exit status of the launcher.
         """
         log = self._log()
         found = first_failure(self._folder, log)
         failure = found or Failure(
-            rank=0, reason=f"the worker ended with exit status {code} and no word", has_spoken=False
+            rank=0,
+            reason=f"the worker ended with exit status {code} and without a message",
+            was_reported=False,
         )
-        words = last_words(self._folder, failure, log)
-        file = log_of(self._folder, failure.rank)
+        output = last_output(self._folder, failure, log)
+        file = StepPaths(self._folder).log(failure.rank)
         where = (
             ""
-            if words is None
-            else f"; all that it printed is in {file if file.exists() else self._folder / LOG}"
+            if output is None
+            else f"; its whole output is in {file if file.exists() else StepPaths(self._folder).log()}"
         )
         reason = f"rank {failure.rank} failed first: {failure.reason}{where}"
-        if words is not None:
-            sys.stderr.write(f"{self._folder.name}: the last words of rank {failure.rank}:\n{words}")
+        if output is not None:
+            say(f"{self._folder.name}: the last output of rank {failure.rank}:\n{output}", end="")
         return status.model_copy(update={"state": "failed", "reason": reason, "rank": failure.rank})
 
     def _log(self) -> str:
-        if not (self._folder / LOG).exists():
+        log = StepPaths(self._folder).log()
+        if not log.exists():
             return ""
-        with (self._folder / LOG).open("rb") as file:
+        with log.open("rb") as file:
             file.seek(self._begin)
             return file.read().decode("utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""What a run was made of: settings, code, versions, hardware. No secrets: the environment is not read."""
+"""The content of manifest.json: settings, code, versions, hardware. No secrets: the environment is not read."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import Any
 
 from r1exp import __version__
-from r1exp.config.assets import ROOT
+from r1exp.assets import ROOT
 from r1exp.config.experiment import Experiment
 from r1exp.plan.steps import PlannedStep
 
@@ -24,14 +24,14 @@ def manifest(experiment: Experiment, steps: tuple[PlannedStep, ...], run_id: str
         "run_id": run_id,
         "name": experiment.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "overrides": list(experiment.words),
-        "choices": experiment.composition.choices,
-        "config": experiment.top.model_dump(mode="json"),
+        "overrides": list(experiment.arguments),
+        "choices": _choices(experiment),
+        "config": experiment.run.model_dump(mode="json"),
         "focus": experiment.focus,
         "steps": {step.name: step.config.model_dump(mode="json") for step in steps},
         "step_keys": [step.key for step in steps],
         "data": {step.name: step.data for step in steps},
-        "seed": experiment.top.seed,
+        "seed": experiment.run.seed,
         "versions": versions(),
         "git": _git(),
         "hardware": {
@@ -41,6 +41,12 @@ def manifest(experiment: Experiment, steps: tuple[PlannedStep, ...], run_id: str
             "device": steps[0].device,
         },
     }
+
+
+def _choices(experiment: Experiment) -> dict[str, str | None]:
+    """Return config group -> chosen option, without Hydra's own groups."""
+    choices = experiment.composition.choices
+    return {group: option for group, option in choices.items() if not group.startswith("hydra/")}
 
 
 def versions() -> dict[str, str | None]:
@@ -59,8 +65,10 @@ def _git() -> dict[str, str] | None:
     if not (ROOT / ".git").exists():
         return None
 
-    def ask(*words: str) -> str:
-        answer = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
+    def git(*arguments: str) -> str:
+        answer = subprocess.run(
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False
+        )
         return answer.stdout.strip() if answer.returncode == 0 else ""
 
-    return {"commit": ask("rev-parse", "HEAD"), "diff": ask("diff", "HEAD")}
+    return {"commit": git("rev-parse", "HEAD"), "diff": git("diff", "HEAD")}

@@ -1,4 +1,4 @@
-"""One start of a step's processes: everything they print goes to log.txt, and none outlives the parent."""
+"""Runs a step's processes: their output goes to log.txt, and they end when the parent ends."""
 
 import os
 import signal
@@ -11,10 +11,11 @@ from pathlib import Path
 import psutil
 
 from r1exp.files import write_text
-from r1exp.launcher.command import Launch
+from r1exp.launcher.base import Launch
+from r1exp.paths import StepPaths
 
 PARENT_VARIABLE = "R1EXP_PARENT"  # "pid:start time"; workers end when that process is gone
-# What an outer torchrun, or a notebook, may have left in the environment: the launcher alone says who is who.
+# What an outer torchrun, or a notebook, may have left in the environment; the launcher sets them anew.
 _RENDEZVOUS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _GRACE = 20.0  # seconds between SIGTERM and SIGKILL
 _POLL = 0.2  # seconds between looks at the process
@@ -28,20 +29,20 @@ def run_process(launch: Launch, folder: Path, follow: Callable[[], None]) -> int
         folder: The step's folder; takes the generated files and log.txt.
         follow: Called several times a second meanwhile, to draw progress.
 
-    An exception in the parent (Ctrl-C, SIGTERM) first ends the whole process group.
+    An exception in the parent (Ctrl-C, SIGTERM) ends the whole process group.
     """
     for name, text in launch.files.items():
         write_text(folder / name, text)
     inherited = {name: value for name, value in os.environ.items() if name not in _RENDEZVOUS}
     environment = {**inherited, **launch.environment, PARENT_VARIABLE: parent_mark()}
-    with (folder / "log.txt").open("ab") as log:
+    with StepPaths(folder).log().open("ab") as log:
         process = subprocess.Popen(
             launch.arguments,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches the parent alone, which ends the group in order
+            start_new_session=True,  # Ctrl-C reaches only the parent, which ends the group
         )
         try:
             while process.poll() is None:
@@ -55,12 +56,12 @@ def run_process(launch: Launch, folder: Path, follow: Callable[[], None]) -> int
 
 
 def parent_mark() -> str:
-    """Return this process's id and start time, which together name it for good."""
+    """Return this process's id and start time, which together identify it."""
     return f"{os.getpid()}:{psutil.Process().create_time()}"
 
 
 def parent_is_gone(mark: str) -> bool:
-    """Whether the process that `parent_mark` named has ended."""
+    """Whether the process that `parent_mark` identified has ended."""
     pid, _, started = mark.partition(":")
     try:
         return psutil.Process(int(pid)).create_time() != float(started)
@@ -72,7 +73,7 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
     _signal_group(process, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         process.wait(_GRACE)
-    _signal_group(process, signal.SIGKILL)  # whoever did not listen, grandchildren included
+    _signal_group(process, signal.SIGKILL)  # processes that ignored SIGTERM, grandchildren included
     process.wait()
 
 

@@ -1,6 +1,6 @@
-"""Progress a person can follow: one bar a step on a terminal, one line now and then in a log.
+"""Shows the progress of a step: a bar on a terminal, a line now and then in a log.
 
-The parent draws it from the step's metrics.jsonl, so that it is the same wherever the workers run.
+The parent reads the step's metrics.jsonl, so that it is the same wherever the workers run.
 """
 
 import json
@@ -42,7 +42,7 @@ class Progress:
         )
 
     def follow(self) -> None:
-        """Read what is new and show it."""
+        """Read new rows and show them."""
         for row in self._new_rows():
             self._row |= row
         step = int(self._row.get("step", 0))
@@ -57,7 +57,7 @@ class Progress:
             self._stream.flush()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
 
@@ -66,7 +66,7 @@ class Progress:
             return []
         with self._metrics.open("rb") as file:
             written = os.fstat(file.fileno()).st_ino
-            if written != self._file:  # another file by that name: a resumed step has dropped rows
+            if written != self._file:  # the file was replaced: a resumed step has dropped rows
                 self._file, self._offset = written, 0
             file.seek(self._offset)
             text = file.read()

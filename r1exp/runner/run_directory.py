@@ -1,4 +1,4 @@
-"""The directory of a run: made, or found again, with its manifest and its frozen plan. Nothing runs yet."""
+"""Creates or reopens the directory of a run, with its manifest and its plan; then runs it here or submits it."""
 
 from datetime import datetime
 from pathlib import Path
@@ -7,21 +7,19 @@ from typing import Any
 from r1exp.config.experiment import Experiment
 from r1exp.errors import ExitCode, Refused
 from r1exp.files import read_json, write_json
-from r1exp.launcher.extensions import refuse_unready
 from r1exp.model.locate import check_hub, locate
+from r1exp.paths import RunPaths
 from r1exp.plan.other_models import refuse_missing_models
 from r1exp.plan.slurm_job import job_of
-from r1exp.plan.steps import BASE, PlannedStep, frozen_plan
-from r1exp.rollout.settings import Endpoint, api_key
+from r1exp.plan.steps import BASE, PlannedStep, run_plan
 from r1exp.runner.manifest import manifest
 from r1exp.runner.run import Run
 from r1exp.runner.slurm_submit import await_run, submit_run
-from r1exp.serving.step_server import refuse_without_vllm
 from r1exp.tracking.settings import WandbTracking, resolved_mode
 
 
 def start_run(experiment: Experiment, steps: tuple[PlannedStep, ...], folder: Path | None = None) -> Run:
-    """Make, or reopen, the run directory and write its manifest.
+    """Create or reopen the run directory and write its manifest and plan.
 
     Args:
         experiment: What is run.
@@ -34,7 +32,7 @@ def start_run(experiment: Experiment, steps: tuple[PlannedStep, ...], folder: Pa
     _refuse_unreachable(experiment, steps)
     chosen = folder or _run_folder(experiment)
     identity = [step.key for step in steps]
-    old = chosen / "manifest.json"
+    old = RunPaths(chosen).manifest
     try:
         if old.exists():
             if read_json(old)["step_keys"] != identity:
@@ -45,7 +43,7 @@ def start_run(experiment: Experiment, steps: tuple[PlannedStep, ...], folder: Pa
         else:
             chosen.mkdir(parents=True, exist_ok=True)
             write_json(old, manifest(experiment, steps, chosen.resolve().name))
-        plan = frozen_plan(experiment, steps)
+        plan = run_plan(experiment, steps)
         plan.write(chosen)
     except OSError as error:
         raise Refused(
@@ -55,17 +53,17 @@ def start_run(experiment: Experiment, steps: tuple[PlannedStep, ...], folder: Pa
 
 
 def perform(run: Run) -> tuple[ExitCode, dict[str, Any], int | None]:
-    """Carry a run out here, or hand it to SLURM and, if so told, wait.
+    """Execute a run here, or submit it to SLURM and, with launcher.wait, wait for its end.
 
     Returns:
-        The exit code, the summary (empty for a run that SLURM has yet to start), and the job's id.
+        The exit code, the summary (empty for a run that SLURM has not started yet), and the job's id.
 
     Raises:
-        StepFailed: SLURM does not take the job.
+        StepFailed: SLURM does not accept the job.
     """
-    job = job_of(run.plan.top, run.plan.steps)
+    job = job_of(run.plan.config, run.plan.steps)
     if job is None:
-        return *run.carry_out(), None
+        return *run.execute(), None
     number = submit_run(run.plan, run.folder)
     if not job.wait:
         return ExitCode.DONE, {}, number
@@ -73,14 +71,13 @@ def perform(run: Run) -> tuple[ExitCode, dict[str, Any], int | None]:
 
 
 def _refuse_unreachable(experiment: Experiment, steps: tuple[PlannedStep, ...]) -> None:
-    """Refuse what only this machine or the network can tell, before anything is written."""
-    if isinstance(experiment.top.tracking, WandbTracking):
-        resolved_mode(experiment.top.tracking)
+    """Refuse what only this machine or the network can decide, before anything is written."""
+    if isinstance(experiment.run.tracking, WandbTracking):
+        resolved_mode(experiment.run.tracking)
     for step in steps:
-        refuse_unready(step.config.launcher)
-        if isinstance(step.config.rollout, Endpoint):
-            api_key(step.config.rollout)
-        refuse_without_vllm(step.config)
+        step.config.launcher.refuse_unready()
+        if step.config.generates:
+            step.config.rollout.refuse_unready(step.config.launcher)
         refuse_missing_models(step.config)
         place = locate(step.config.model) if step.model_from == BASE else None
         if isinstance(place, str):
@@ -88,11 +85,11 @@ def _refuse_unreachable(experiment: Experiment, steps: tuple[PlannedStep, ...]) 
 
 
 def _run_folder(experiment: Experiment) -> Path:
-    if experiment.paths.run is not None:
-        return Path(experiment.paths.run)
+    if experiment.run.paths.run is not None:
+        return Path(experiment.run.paths.run)
     now = datetime.now()
     safe = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in experiment.name)
-    base = Path(experiment.paths.runs) / f"{now:%Y-%m-%d}"
+    base = Path(experiment.run.paths.runs) / f"{now:%Y-%m-%d}"
     folder = base / f"{now:%H-%M-%S}-{safe}"
     number = 1
     while folder.exists():

@@ -1,10 +1,10 @@
-"""What does a run do when it is told to end?
+"""Handles the signals that end a run.
 
-A training step saves a checkpoint first: the first signal asks its ranks to (`r1exp.step.stop_request`), and a
-second one, or `_PATIENCE` seconds, ends them at once. Any other work ends at once. Inside a SLURM job
-the scheduler sends several signals and sets the limit itself, so there only the first one counts.
+A training step saves a checkpoint first: the first signal requests that (`r1exp.step.stop_request`), and a second
+one, or `_PATIENCE` seconds, ends its ranks at once. Any other step ends at once. Inside a SLURM job the scheduler
+sends several signals and sets the limit itself, so only the first one counts.
 
-    Ctrl-C, SIGTERM      interrupted: the same command goes on from the checkpoint
+    Ctrl-C, SIGTERM      interrupted: the same command continues from the checkpoint
     SIGUSR1, and SIGTERM in a job      preempted: exit code 75; the job is requeued
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 from r1exp.launcher.slurm import JOB_VARIABLE
-from r1exp.step.stop_request import StopRequest, ask, withdraw
+from r1exp.step.stop_request import StopRequest, request_stop, withdraw_stop
 
 _PATIENCE = 60.0  # seconds for the current optimizer step and the checkpoint
 
@@ -29,15 +29,15 @@ def in_job() -> bool:
 
 
 class Listener:
-    """Hears signals while a run is carried out."""
+    """Receives signals while a run is executed."""
 
     def __init__(self) -> None:
-        self.request: StopRequest | None = None  # the first thing that was asked
+        self.request: StopRequest | None = None  # the first request
         self._since = 0.0
-        self._training: Path | None = None  # folder of the training step at work
+        self._training: Path | None = None  # folder of the training step that is running
 
-    def hear(self, number: int, frame: FrameType | None = None) -> None:
-        """Take a signal: ask the ranks to save, or raise what ends the run."""
+    def receive(self, number: int, frame: FrameType | None = None) -> None:
+        """Handle a signal: request that the ranks save, or raise what ends the run."""
         first = self.request is None
         if self.request is None:
             self.request = _request(signal.Signals(number))
@@ -45,19 +45,19 @@ class Listener:
         if self._training is None:
             raise self.request.error()
         if first:
-            ask(self._training, self.request)
+            request_stop(self._training, self.request)
         elif not in_job():
             raise self.request.error()
 
-    def look(self) -> None:
-        """Raise what ends the run if the ranks had their time to save."""
+    def check(self) -> None:
+        """Raise what ends the run if the ranks had enough time to save."""
         if self.request is not None and not in_job() and time.monotonic() - self._since > _PATIENCE:
             raise self.request.error()
 
     @contextmanager
     def training(self, folder: Path) -> Iterator[None]:
-        """For the block, a signal asks the training step in `folder` to save."""
-        withdraw(folder)
+        """Within the block, a signal requests that the training step in `folder` saves."""
+        withdraw_stop(folder)
         self._training = folder
         try:
             yield
@@ -69,23 +69,23 @@ def _request(number: signal.Signals) -> StopRequest:
     if number == signal.SIGUSR1 or (number == signal.SIGTERM and in_job()):
         return StopRequest(
             state="preempted",
-            reason=f"the scheduler wants the machine ({number.name}); the run goes on from the last checkpoint",
+            reason=f"the scheduler needs the machine ({number.name}); the run continues from the last checkpoint",
         )
     return StopRequest(
         state="interrupted",
-        reason=f"ended by {number.name}; the same command goes on from the last checkpoint",
+        reason=f"ended by {number.name}; the same command continues from the last checkpoint",
     )
 
 
 @contextmanager
 def listening() -> Iterator[Listener]:
-    """Hear Ctrl-C, SIGTERM and SIGUSR1 for the block. In any other thread than the main one, hear nothing."""
+    """Handle Ctrl-C, SIGTERM and SIGUSR1 within the block; only possible in the main thread."""
     listener = Listener()
     if threading.current_thread() is not threading.main_thread():
         yield listener
         return
-    heard = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.signal(number, listener.hear) for number in heard}
+    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.signal(number, listener.receive) for number in handled}
     try:
         yield listener
     finally:

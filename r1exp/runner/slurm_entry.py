@@ -1,6 +1,6 @@
-"""The job's door: `python -m r1exp.runner.slurm_entry RUN`, the one process of a SLURM job that is not started by srun.
+"""Entry point of a SLURM job: `python -m r1exp.runner.slurm_entry RUN`, the one process of a job not started by srun.
 
-Reads the frozen plan and carries it out as on any machine. A job that was preempted, or that neared its
+Reads the plan and runs it as on any machine. A job that was preempted, or that neared its
 limit, has saved a checkpoint by then: it goes back into the queue and continues from there.
 """
 
@@ -13,27 +13,28 @@ from r1exp.launcher import slurm_client
 from r1exp.plan.run_plan import read_plan
 from r1exp.plan.slurm_job import job_of
 from r1exp.runner.run import Run
+from r1exp.terminal import say
 
 
 def main(run: Path) -> ExitCode:
-    """Carry out the run in this job and return the exit code."""
+    """Execute the run in this job and return the exit code."""
     try:
         plan = read_plan(run)
-        code, _ = Run(plan, run).carry_out()
-        settings = job_of(plan.top, plan.steps)
+        code, _ = Run(plan, run).execute()
+        settings = job_of(plan.config, plan.steps)
         if code == ExitCode.PREEMPTED and settings is not None and settings.requeue:
             _requeue(int(os.environ["SLURM_JOB_ID"]))
         return code
     except R1ExpError as error:
-        sys.stderr.write(f"r1exp: {error}\n")
+        say(f"r1exp: {error}")
         return error.exit_code
 
 
 def _requeue(job: int) -> None:
-    """Requeue this job, unless SLURM does so itself, or a person has cancelled it."""
+    """Requeue this job, unless SLURM does so itself, or a user has cancelled it."""
     known = slurm_client.jobs([job]).get(job)
     if known is not None and known.state == "RUNNING":
-        sys.stderr.write(f"job {job}: back into the queue\n")
+        say(f"job {job}: requeued")
         slurm_client.requeue(job)
 
 

@@ -1,9 +1,9 @@
-"""What srun starts on each node of a step: `python -m r1exp.runner.slurm_node STEP_FOLDER COMMAND...`.
+"""Starts the ranks of one node: `python -m r1exp.runner.slurm_node STEP_FOLDER COMMAND...`, which srun runs on each.
 
-It starts the node's ranks and says which of the nodes this is. Where SLURM's signals would have ended the ranks,
-they now ask them to save a checkpoint first. SLURM sends SIGTERM to every process of a step, so all but this one
-block it: a child inherits that, whatever handlers it installs (torchrun's would kill the ranks). SIGKILL follows
-for whoever does not end in time, and the ranks end with this process.
+It passes the number of the node to accelerate, and turns SLURM's signals, which would end the ranks, into a request
+to save a checkpoint first. SLURM sends SIGTERM to every process of a step, so all but this one block it: a child
+inherits that, whatever handlers it installs (torchrun's would kill the ranks). SIGKILL follows for processes that do
+not end in time, and the ranks end with this process.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from r1exp.runner.process import PARENT_VARIABLE, parent_mark
-from r1exp.step.stop_request import StopRequest, ask
+from r1exp.step.stop_request import StopRequest, request_stop
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
@@ -23,12 +23,14 @@ _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 def main(folder: Path, command: Sequence[str]) -> int:
     """Run the ranks of this node to their end and return their exit status."""
 
-    def hear(number: int, frame: FrameType | None) -> None:
+    def receive(number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
-        ask(folder, StopRequest(state="preempted", reason=f"the scheduler wants the machine ({name})"))
+        request_stop(
+            folder, StopRequest(state="preempted", reason=f"the scheduler needs the machine ({name})")
+        )
 
     for number in _SIGNALS:
-        signal.signal(number, hear)
+        signal.signal(number, receive)
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     environment = {**os.environ, PARENT_VARIABLE: parent_mark()}
     with subprocess.Popen(numbered(command), env=environment, start_new_session=True) as process:

@@ -1,32 +1,29 @@
-"""A run as a SLURM job: written, submitted, and, if asked, awaited.
+"""Submits a run as a SLURM job and, if requested, waits for its end.
 
 <run>/job.sbatch  what SLURM reads        <run>/job.json   the ids of its jobs, newest last
-<run>/slurm.log   what the job prints
+<run>/slurm.log   output of the job
 """
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from pydantic import PositiveInt
 
-from r1exp.config.assets import LAUNCHERS
 from r1exp.errors import ExitCode, Refused
 from r1exp.files import read_json, write_text
 from r1exp.launcher import slurm_client
-from r1exp.launcher.settings import Slurm
-from r1exp.launcher.slurm import job_text
-from r1exp.plan.run_plan import FrozenPlan
+from r1exp.launcher.slurm import Slurm, job_text
+from r1exp.paths import RunPaths
+from r1exp.plan.run_plan import RunPlan
 from r1exp.plan.slurm_job import job_of
 from r1exp.report.summary import summarize
 from r1exp.settings import Settings
 from r1exp.step.status import EXIT_CODES, State
+from r1exp.terminal import say
 
-SCRIPT = "job.sbatch"
-_NOTE = "job.json"
-_POLL = 3.0  # seconds between questions to the controller
-_LAST_WORDS = 10.0  # seconds a shared file system may take to show what the job wrote
+_POLL = 3.0  # seconds between requests to the controller
+_SUMMARY_PATIENCE = 10.0  # seconds a shared file system may take to show what the job wrote
 
 
 class JobNote(Settings):
@@ -37,13 +34,13 @@ class JobNote(Settings):
 
 def job_ids(run: Path) -> tuple[int, ...]:
     """Return the ids of a run's jobs, newest last; none for a run on this machine."""
-    path = run / _NOTE
+    path = RunPaths(run).job_ids
     if not path.exists():
         return ()
     return JobNote.model_validate_json(path.read_text(encoding="utf-8"), strict=True).ids
 
 
-def submit_run(plan: FrozenPlan, run: Path) -> int:
+def submit_run(plan: RunPlan, run: Path) -> int:
     """Submit a run as a job and return its id.
 
     Raises:
@@ -57,13 +54,14 @@ def submit_run(plan: FrozenPlan, run: Path) -> int:
             raise Refused(
                 f"{run} is job {earlier[-1]}, which is {known.state}; `scancel {earlier[-1]}` ends it"
             )
-    settings = job_of(plan.top, plan.steps)
+    settings = job_of(plan.config, plan.steps)
     assert settings is not None
-    workplace = Path(plan.workplace)
-    write_text(run / SCRIPT, job_text(settings, plan.name, workplace, run.resolve(), LAUNCHERS))
-    (run / "summary.json").unlink(missing_ok=True)  # of an earlier job
-    number = slurm_client.submit(run / SCRIPT)
-    write_text(run / _NOTE, JobNote(ids=(*earlier, number)).model_dump_json() + "\n")
+    paths = RunPaths(run)
+    directory = Path(plan.working_directory)
+    write_text(paths.job_script, job_text(settings, plan.name, directory, run.resolve()))
+    paths.summary.unlink(missing_ok=True)  # of an earlier job
+    number = slurm_client.submit(paths.job_script)
+    write_text(paths.job_ids, JobNote(ids=(*earlier, number)).model_dump_json() + "\n")
     return number
 
 
@@ -74,25 +72,26 @@ def refuse_job(settings: Slurm, name: str) -> None:
         Refused: it does not, or there is no SLURM here.
     """
     slurm_client.refuse_without_slurm()
-    slurm_client.check_job(job_text(settings, name, Path.cwd(), Path.cwd(), LAUNCHERS))
+    slurm_client.check_job(job_text(settings, name, Path.cwd(), Path.cwd()))
 
 
-def await_run(plan: FrozenPlan, run: Path) -> tuple[ExitCode, dict[str, Any]]:
+def await_run(plan: RunPlan, run: Path) -> tuple[ExitCode, dict[str, Any]]:
     """Wait until a run's newest job is over, however often it is requeued; return exit code and summary."""
     number = job_ids(run)[-1]
-    said = ""
+    shown = ""
     while True:
         job = slurm_client.jobs([number]).get(number)
         if job is None or not job.is_alive:
             break
         now = f"{job.state.lower()}{'' if job.reason == 'None' else f' ({job.reason})'}"
-        if now != said:
-            said = now
-            sys.stderr.write(f"job {number}: {now}\n")
+        if now != shown:
+            shown = now
+            say(f"job {number}: {now}")
         time.sleep(_POLL)
-    end = time.monotonic() + _LAST_WORDS
-    while not (run / "summary.json").exists() and time.monotonic() < end:
+    end = time.monotonic() + _SUMMARY_PATIENCE
+    path = RunPaths(run).summary
+    while not path.exists() and time.monotonic() < end:
         time.sleep(0.2)
-    summary = read_json(run / "summary.json") if (run / "summary.json").exists() else summarize(plan, run)
+    summary = read_json(path) if path.exists() else summarize(plan, run)
     state: State = summary["state"] if summary["state"] in EXIT_CODES else "failed"
     return EXIT_CODES[state], summary

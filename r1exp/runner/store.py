@@ -1,8 +1,8 @@
-"""Finished steps, shared by runs and by the members of a sweep, so that the same SFT is trained once.
+"""Shares finished steps between runs and the members of a sweep, so that the same SFT is trained once.
 
-    <store>/steps/<key>/        the folder of a finished step, without checkpoints (hard links: no disk)
-    <store>/leases/<key>.lock   held by the process that is working on the step
-    <store>/leases/<key>.where  the folder in which it works: a later run takes its checkpoints from there
+    <store>/steps/<key>/        the folder of a finished step, without checkpoints (hard links use no space)
+    <store>/leases/<key>.lock   held by the process that executes the step
+    <store>/leases/<key>.where  the folder in which it is executed: a later run takes its checkpoints from there
 
 The lock is the kernel's (flock): `kill -9` frees it.
 """
@@ -15,14 +15,13 @@ from filelock import FileLock, Timeout
 
 from r1exp.errors import Refused
 from r1exp.files import link_tree, write_text
+from r1exp.paths import StepPaths, StorePaths
 from r1exp.step.status import read_status
-
-CHECKPOINTS = "checkpoints"
 
 
 def is_leased(store: Path, key: str) -> bool:
-    """Whether a process is working on the step `key`."""
-    path = store / "leases" / f"{key}.lock"
+    """Whether a process executes the step `key`."""
+    path = StorePaths(store).lock(key)
     if not path.exists():
         return False
     lock = FileLock(path)
@@ -38,11 +37,10 @@ class StepStore:
     """A folder of finished steps under their keys."""
 
     def __init__(self, folder: Path) -> None:
-        self._steps = folder / "steps"
-        self._leases = folder / "leases"
+        self.paths = StorePaths(folder)
         try:
-            self._steps.mkdir(parents=True, exist_ok=True)
-            self._leases.mkdir(parents=True, exist_ok=True)
+            self.paths.steps.mkdir(parents=True, exist_ok=True)
+            self.paths.leases.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise Refused(
                 f"the step store {folder} cannot be written ({error.strerror}); set paths.store=..."
@@ -50,23 +48,23 @@ class StepStore:
 
     def find(self, key: str) -> Path | None:
         """Return the folder of the finished step `key`, or None."""
-        folder = self._steps / key
+        folder = self.paths.steps / key
         return folder if folder.is_dir() else None
 
     def publish(self, key: str, folder: Path) -> None:
         """Make the finished step in `folder` available under its key."""
         if self.find(key) is None:
-            link_tree(folder, self._steps / key, without=(CHECKPOINTS,))
+            link_tree(folder, self.paths.steps / key, without=(StepPaths(folder).checkpoints.name,))
 
     @contextmanager
     def lease(self, key: str, on_wait: Callable[[], None]) -> Iterator[None]:
-        """Hold the step while working on it; wait for whoever holds it now.
+        """Hold the step while it is executed; wait while another process holds it.
 
         Args:
             key: The step.
             on_wait: Called once if another process holds the step.
         """
-        lock = FileLock(self._leases / f"{key}.lock")
+        lock = FileLock(self.paths.lock(key))
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -77,19 +75,19 @@ class StepStore:
         finally:
             lock.release()
 
-    def note_workplace(self, key: str, folder: Path) -> None:
-        """Remember where the step is being worked on, for a run that finds it unfinished."""
-        write_text(self._leases / f"{key}.where", str(folder.resolve()))
+    def write_working_directory(self, key: str, folder: Path) -> None:
+        """Write in which folder the step is executed, for a run that finds it unfinished."""
+        write_text(self.paths.working_directory(key), str(folder.resolve()))
 
     def take_checkpoints(self, key: str, folder: Path) -> bool:
         """Link the checkpoints of an unfinished attempt at the step into `folder`; False if there are none."""
-        note = self._leases / f"{key}.where"
+        note = self.paths.working_directory(key)
         if not note.exists():
             return False
         earlier = Path(note.read_text(encoding="utf-8"))
         status = read_status(earlier) if earlier.is_dir() else None
         unfinished = status is not None and status.state != "done"
-        if not unfinished or earlier == folder.resolve() or not (earlier / CHECKPOINTS).is_dir():
+        if not unfinished or earlier == folder.resolve() or not StepPaths(earlier).checkpoints.is_dir():
             return False
-        link_tree(earlier / CHECKPOINTS, folder / CHECKPOINTS)
+        link_tree(StepPaths(earlier).checkpoints, StepPaths(folder).checkpoints)
         return True

@@ -1,29 +1,28 @@
-"""One command line, one or many runs: expand, check every member, then run them one after the other.
+"""Runs a command line: one run, or the members of a sweep one after the other.
 
-Hydra's sweeper drives the members and gets each one's objective, so that any sweeper plug-in can
-optimize it. A member that fails does not stop the others.
+Every member is composed, validated and planned before the first one starts, and those plans are what runs: editing
+conf/ in between changes nothing. A member that fails does not stop the others. A sweeper that chooses values by the
+results of earlier members (`hydra/sweeper=...`) composes each member when its values are known.
 """
 
 import math
 import shlex
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from r1exp.config.compose import Composition, compose, session, words_of
+from r1exp.config.compose import Composition, compose, expanded, parsed, search_path_of, session
 from r1exp.config.experiment import Experiment, experiment_from
-from r1exp.config.overrides import Word
+from r1exp.config.overrides import Override
 from r1exp.config.targets import flat
 from r1exp.errors import ExitCode, R1ExpError, Refused
 from r1exp.files import write_json
+from r1exp.paths import SweepPaths
 from r1exp.plan.show import plan_text
 from r1exp.plan.slurm_job import job_of
 from r1exp.plan.steps import PlannedStep, planned_steps
@@ -31,156 +30,193 @@ from r1exp.report.summary import headline
 from r1exp.report.sweep import sweep_report
 from r1exp.runner.run_directory import perform, start_run
 from r1exp.runner.slurm_submit import refuse_job
-from r1exp.runner.sweep_status import SWEEP
+from r1exp.terminal import show
+
+_BASIC = "basic"  # Hydra's sweeper that runs every combination
 
 
 @dataclass(frozen=True)
 class Member:
-    """One run of a sweep, checked."""
+    """One run of a sweep, composed and planned; or the only run of a command line."""
 
-    texts: tuple[str, ...]
     experiment: Experiment
     steps: tuple[PlannedStep, ...]
 
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Its overrides, as they could be typed."""
+        return self.experiment.arguments
 
-def plan_members(texts: Sequence[str], is_multirun: bool, config_dirs: Sequence[Path]) -> str:
+
+@dataclass(frozen=True)
+class _Command:
+    """A command line, composed once without the overrides that list several values."""
+
+    overrides: list[Override]
+    composition: Composition
+    is_sweep: bool
+
+    @property
+    def sweeper(self) -> str:
+        """The chosen `hydra/sweeper`."""
+        return self.composition.choices.get("hydra/sweeper") or _BASIC
+
+
+def plan_members(arguments: Sequence[str], is_multirun: bool, config_dirs: Sequence[Path]) -> str:
     """Return the plan of a command line; of a sweep, its members and the plan of the first."""
-    with session(config_dirs):
-        members = _checked(words_of(texts), is_multirun)
+    folders, arguments = search_path_of(arguments)
+    with session(config_dirs, folders):
+        members = _members(_command(arguments, is_multirun))
         text = plan_text(members[0].experiment, members[0].steps)
         if len(members) == 1:
             return text
-        listed = "".join(f"  {number}: {' '.join(member.texts)}\n" for number, member in enumerate(members))
+        listed = "".join(
+            f"  {number}: {' '.join(member.arguments)}\n" for number, member in enumerate(members)
+        )
         return f"{len(members)} runs\n{listed}\nThe first of them\n\n{text}"
 
 
-def run_members(texts: Sequence[str], is_multirun: bool, config_dirs: Sequence[Path]) -> ExitCode:
-    """Check every member of a command line, then run them; return the worst exit code."""
-    with session(config_dirs):
-        words = words_of(texts)
-        members = _checked(words, is_multirun)
-        _refuse_jobs(members, words)
-        if not _is_sweep(words, is_multirun):
+def run_members(arguments: Sequence[str], is_multirun: bool, config_dirs: Sequence[Path]) -> ExitCode:
+    """Plan every member of a command line, then run them; return the worst exit code."""
+    folders, arguments = search_path_of(arguments)
+    with session(config_dirs, folders):
+        command = _command(arguments, is_multirun)
+        members = _members(command)
+        _refuse_jobs(members, command.sweeper)
+        if not command.is_sweep:
             (member,) = members
             run = start_run(member.experiment, member.steps)
             code, summary, job = perform(run)
-            _say(_told(run.folder, summary, job))
+            show(_result(run.folder, summary, job))
             return code
-        return _sweep(words)
+        sweep = _Sweep(command.composition.sweep_folder())
+        if command.sweeper == _BASIC:
+            for number, member in enumerate(members):
+                if not sweep.run(number, member.arguments, member):
+                    break
+        else:
+            _run_sweeper(command, sweep)
+        return sweep.finish()
 
 
-def _told(folder: Path, summary: dict[str, Any], job: int | None) -> str:
-    """Return what a person reads about a run that ended, or that SLURM has now."""
-    if summary:
-        return headline(summary, folder)
-    return f"job {job} submitted: {folder}; `r1exp sweep status {shlex.quote(str(folder))}` says how it is"
-
-
-def _is_sweep(words: Sequence[Word], is_multirun: bool) -> bool:
-    swept = [word.text for word in words if word.is_sweep]
-    asked = is_multirun or _groups_alone(words).mode == "MULTIRUN"
-    if swept and not asked:
+def _command(arguments: Sequence[str], is_multirun: bool) -> _Command:
+    overrides = parsed(arguments)
+    composition = compose(overrides)
+    is_sweep = is_multirun or composition.is_multirun
+    swept = [override.text for override in overrides if override.is_sweep]
+    if swept and not is_sweep:
         raise Refused(f"{swept[0]} lists several values, so it is a sweep: put -m before the overrides")
-    return asked
+    return _Command(overrides, composition, is_sweep)
 
 
-def _groups_alone(words: Sequence[Word]) -> Composition:
-    """Compose the chosen files without the values typed over them."""
-    return compose([word for word in words if word.is_group and not word.is_sweep], is_whole=False)
+def _members(command: _Command) -> list[Member]:
+    """Compose and plan every member, before anything is written.
+
+    For a sweeper that chooses values as it goes, only the command without swept values is planned.
+    """
+    typed = [override.text for override in command.overrides]
+    if not command.is_sweep:
+        return [_member(typed, command.composition)]
+    known = {override.key for override in command.overrides}
+    params = command.composition.sweep_params
+    listed = [f"{key}={value}" for key, value in params.items() if key not in known] + typed
+    if command.sweeper != _BASIC:
+        return [_member([override.text for override in parsed(listed) if not override.is_sweep])]
+    return [_member(combination) for combination in expanded(listed)]
 
 
-def _checked(words: Sequence[Word], is_multirun: bool) -> list[Member]:
-    """Compose and plan every member, before anything is written."""
-    if not _is_sweep(words, is_multirun):
-        combinations = [tuple(word.text for word in words)]
-    else:
-        combinations = _combinations(words)
-    members = []
-    for texts in combinations:
-        experiment = experiment_from(texts)
-        members.append(Member(texts, experiment, planned_steps(experiment)))
-    return members
+def _member(arguments: Sequence[str], composition: Composition | None = None) -> Member:
+    experiment = experiment_from(arguments, composition)
+    return Member(experiment, planned_steps(experiment))
 
 
-def _refuse_jobs(members: Sequence[Member], words: Sequence[Word]) -> None:
+def _refuse_jobs(members: Sequence[Member], sweeper: str) -> None:
     """Ask SLURM about every kind of job among the members, before anything is written."""
-    jobs = {job: member for member in members if (job := job_of(member.experiment.top, member.steps))}
+    jobs = {job: member for member in members if (job := job_of(member.experiment.run, member.steps))}
     for job, member in jobs.items():
-        if not job.wait and _sweeper(words) != "basic":
+        if not job.wait and sweeper != _BASIC:
             raise Refused(
-                f"hydra/sweeper={_sweeper(words)} chooses values by the results of earlier runs, and launcher=slurm "
+                f"hydra/sweeper={sweeper} chooses values by the results of earlier runs, and launcher=slurm "
                 "does not wait for them; add launcher.wait=true"
             )
         refuse_job(job, member.experiment.name)
 
 
-def _sweeper(words: Sequence[Word]) -> str:
-    composition = compose([word for word in words if not word.is_sweep], is_whole=False)
-    return composition.choices.get("hydra/sweeper") or "basic"
+@dataclass
+class _Sweep:
+    """The members that have ended or were submitted, in `sweep.json`."""
 
+    folder: Path
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    codes: list[ExitCode] = field(default_factory=list)
 
-def _combinations(words: Sequence[Word]) -> list[tuple[str, ...]]:
-    """Return the overrides of each member, as Hydra's own sweeper will expand them.
+    def run(self, number: int, arguments: Sequence[str], member: Member | None = None) -> bool:
+        """Run a member and write its row; return whether the next one may start.
 
-    Another sweeper chooses its values as it goes; then the words without the swept ones are checked.
-    """
-    composition = compose([word for word in words if not word.is_sweep], is_whole=False)
-    typed = {word.key for word in words}
-    fixed = [f"{key}={value}" for key, value in composition.sweep_params.items() if key not in typed]
-    every = words_of([*fixed, *(word.text for word in words)])
-    if composition.choices.get("hydra/sweeper", "basic") != "basic":
-        return [tuple(word.text for word in every if not word.is_sweep)]
-    parsed = OverridesParser.create().parse_overrides([word.text for word in every])
-    batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-    return [tuple(texts) for batch in batches for texts in batch]
-
-
-def _sweep(words: Sequence[Word]) -> ExitCode:
-    plain = {word.key for word in words if word.is_plain and not word.is_group}
-    rows: list[dict[str, Any]] = []
-    codes: list[ExitCode] = []
-    folders: list[Path] = []
-
-    def one_member(config: DictConfig) -> float | None:
-        """Run a member and return its objective; a failure is recorded, for the others to go on."""
-        hydra = HydraConfig.get()
-        folder = Path(hydra.runtime.output_dir)
-        folders.append(folder)
-        texts = [_as_typed(text, plain) for text in hydra.overrides.task]
+        Args:
+            number: Of the member.
+            arguments: Its overrides.
+            member: Its plan; None: composed and planned now. A failure is recorded, and the others go on.
+        """
+        folder = SweepPaths(self.folder).member(number)
         summary: dict[str, Any] = {}
         reason, job = "", None
         try:
-            experiment = experiment_from(texts)
-            code, summary, job = perform(start_run(experiment, planned_steps(experiment), folder))
+            planned = member or _member(arguments)
+            code, summary, job = perform(start_run(planned.experiment, planned.steps, folder))
         except R1ExpError as error:
             code, reason = error.exit_code, str(error)
-        codes.append(code)
-        row = {"member": folder.name, "overrides": texts, "exit_code": int(code), "reason": reason}
-        rows.append(row | ({} if job is None else {"job_id": job}) | summary)
-        write_json(folder.parent / SWEEP, rows)
+        self.codes.append(code)
+        row = {
+            "member": folder.name,
+            "overrides": list(arguments),
+            "exit_code": int(code),
+            "reason": reason,
+        }
+        self.rows.append(row | ({} if job is None else {"job_id": job}) | summary)
+        write_json(SweepPaths(self.folder).table, self.rows)
         done = headline(summary, folder) if summary else f"job {job}"
-        _say(f"member {folder.name} {' '.join(texts)}: {reason or done}")
-        if code in (ExitCode.INTERRUPTED, ExitCode.PREEMPTED) and job is None:
+        show(f"member {folder.name} {' '.join(arguments)}: {reason or done}")
+        return job is not None or code not in (ExitCode.INTERRUPTED, ExitCode.PREEMPTED)
+
+    def objective(self) -> float:
+        """Return the objective of the last member; NaN where it has none."""
+        value = self.rows[-1].get("objective")
+        return math.nan if value is None else float(value)
+
+    def finish(self) -> ExitCode:
+        """Show the report of a sweep, or how to follow its jobs; return the worst exit code."""
+        if any("job_id" in row for row in self.rows):
+            show(f"`r1exp sweep status {shlex.quote(str(self.folder))}` shows their states")
+        elif any(code == ExitCode.DONE for code in self.codes):
+            show(sweep_report(self.folder))
+        return max(self.codes, default=ExitCode.DONE)
+
+
+def _run_sweeper(command: _Command, sweep: _Sweep) -> None:
+    """Let Hydra's sweeper plug-in choose the members' values; it receives each member's objective."""
+    plain = {override.key for override in command.overrides if override.is_plain and not override.is_group}
+
+    def one_member(config: DictConfig) -> float:
+        hydra = HydraConfig.get()
+        arguments = [_as_typed(text, plain) for text in hydra.overrides.task]
+        if not sweep.run(int(hydra.job.num), arguments):
             raise KeyboardInterrupt  # Hydra takes every other exception for the failure of one member
-        objective = summary.get("objective")
-        return math.nan if objective is None else float(objective)
+        return sweep.objective()
 
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
-    hydra.multirun("config", one_member, _for_sweeper(words), with_log_configuration=False)
-    if any("job_id" in row for row in rows):
-        _say(f"`r1exp sweep status {shlex.quote(str(folders[0].parent))}` says how they are")
-    elif any(code == ExitCode.DONE for code in codes):
-        _say(sweep_report(folders[0].parent))
-    return max(codes, default=ExitCode.DONE)
+    hydra.multirun("config", one_member, _for_sweeper(command), with_log_configuration=False)
 
 
-def _for_sweeper(words: Sequence[Word]) -> list[str]:
-    """Return the words as the sweeper needs them: plain, so that a typed key replaces the sweep file's."""
-    known = flat(_groups_alone(words).values)
+def _for_sweeper(command: _Command) -> list[str]:
+    """Return the overrides as the sweeper needs them: plain, so that a typed key replaces the sweep file's."""
+    known = flat(command.composition.values)
     return [
-        word.text if word.is_group or not word.is_plain or word.key in known else f"++{word.text}"
-        for word in words
+        override.text
+        if override.is_group or not override.is_plain or override.key in known
+        else f"++{override.text}"
+        for override in command.overrides
     ]
 
 
@@ -189,6 +225,8 @@ def _as_typed(text: str, plain: set[str]) -> str:
     return stripped if stripped.partition("=")[0] in plain else text
 
 
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+def _result(folder: Path, summary: dict[str, Any], job: int | None) -> str:
+    """Return the last lines of a run that ended, or that SLURM accepted."""
+    if summary:
+        return headline(summary, folder)
+    return f"job {job} submitted: {folder}; `r1exp sweep status {shlex.quote(str(folder))}` shows its state"

@@ -1,11 +1,10 @@
-"""What is each run of a sweep doing, and which should run again? `r1exp sweep status|retry DIR`.
+"""Shows the state of each run of a sweep, and starts some of them again: `r1exp sweep status|retry DIR`.
 
-A member's own files say how far it came, SLURM whether its job is still there, and the lease of its current
-step whether a process on this machine works on it. `vanished` is a run whose processes are gone without a word.
+A member's own files show its progress, SLURM whether its job still exists, and the lease of its current step whether
+a process on this machine executes it. `vanished` is a run whose processes ended without writing a status.
 """
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,16 +14,16 @@ from r1exp.errors import ExitCode, R1ExpError, Refused
 from r1exp.files import read_json, write_json
 from r1exp.launcher import slurm_client
 from r1exp.launcher.slurm_client import Job
-from r1exp.plan.run_plan import FrozenPlan, FrozenStep, has_plan, read_plan
+from r1exp.paths import SweepPaths
+from r1exp.plan.run_plan import PlanStep, RunPlan, has_plan, read_plan
 from r1exp.plan.slurm_job import job_of
 from r1exp.runner.run import Run
 from r1exp.runner.slurm_submit import job_ids, submit_run
 from r1exp.runner.store import is_leased
-from r1exp.stage.step import folder_name
 from r1exp.step.status import Status, read_status
+from r1exp.terminal import show
 from r1exp.tracking.metrics import MetricsFile
 
-SWEEP = "sweep.json"
 RETRIED = ("failed", "interrupted", "preempted", "vanished")
 _SHOWN = 5  # sweeps, where none was named
 
@@ -34,26 +33,26 @@ class MemberState:
     """One run of a sweep."""
 
     folder: Path
-    words: tuple[str, ...]
+    overrides: tuple[str, ...]
     state: str  # done, running, pending, failed, stopped, preempted, interrupted, vanished, refused
     job: int | None
-    step: str  # the one at work, or the last
+    step: str  # the current one, or the last
     progress: str  # optimizer steps done and in all
     reason: str
 
 
 def sweep_status(folder: Path) -> str:
-    """Return a table of what every run of a sweep, or a single run, is doing.
+    """Return a table with the state of every run of a sweep, or of a single run.
 
     Raises:
         Refused: `folder` is neither.
     """
     states = states_of(folder)
-    planned = [set(state.words) for state in states if state.state != "refused"]
+    planned = [set(state.overrides) for state in states if state.state != "refused"]
     common = set.intersection(*planned) if planned else set()
     rows = [("member", "job", "state", "step", "progress", "overrides")]
     for state in states:
-        own = [word for word in state.words if word not in common]
+        own = [text for text in state.overrides if text not in common]
         job = "-" if state.job is None else str(state.job)
         rows.append((state.folder.name, job, state.state, state.step, state.progress, " ".join(own)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -71,47 +70,47 @@ def sweep_status(folder: Path) -> str:
 
 
 def sweep_retry(folder: Path) -> ExitCode:
-    """Start again every run of a sweep that did not come to its end, each in its own directory.
+    """Start again every run of a sweep that has not finished, each in its own directory.
 
-    What a run has finished is kept, and a training step goes on from its last checkpoint. Runs that a
-    health rule stopped, or that were refused, would end the same way and are left alone.
+    Finished steps are kept, and a training step continues from its last checkpoint. Runs that a health rule
+    stopped, or that were refused, would end the same way and are not started.
     """
     states = states_of(folder)
     chosen = [state for state in states if state.state in RETRIED and has_plan(state.folder)]
-    _say(f"{len(chosen)} of {len(states)} runs start again")
+    show(f"{len(chosen)} of {len(states)} runs start again")
     worst = ExitCode.DONE
     for state in chosen:
-        code = _again(state, read_plan(state.folder))
+        code = _retry(state, read_plan(state.folder))
         if code == ExitCode.INTERRUPTED:
             return code
         worst = max(worst, code)
     return worst
 
 
-def _again(state: MemberState, plan: FrozenPlan) -> ExitCode:
+def _retry(state: MemberState, plan: RunPlan) -> ExitCode:
     run = state.folder.resolve()
     before = Path.cwd()
     try:
-        if job_of(plan.top, plan.steps) is not None:
+        if job_of(plan.config, plan.steps) is not None:
             number = submit_run(plan, run)
-            _say(f"{state.folder}: job {number}")
-            _note(run, {"job_id": number, "exit_code": 0, "reason": ""})
+            show(f"{state.folder}: job {number}")
+            _update_row(run, {"job_id": number, "exit_code": 0, "reason": ""})
             return ExitCode.DONE
-        os.chdir(plan.workplace)  # relative paths of the plan count from there
-        code, summary = Run(plan, run).carry_out()
-        _note(run, {"exit_code": int(code), "reason": "", **summary})
-        _say(f"{state.folder}: {summary['state']}")
+        os.chdir(plan.working_directory)  # relative paths of the plan count from there
+        code, summary = Run(plan, run).execute()
+        _update_row(run, {"exit_code": int(code), "reason": "", **summary})
+        show(f"{state.folder}: {summary['state']}")
         return code
     except R1ExpError as error:  # the others go on
-        _say(f"{state.folder}: {error}")
+        show(f"{state.folder}: {error}")
         return error.exit_code
     finally:
         os.chdir(before)
 
 
-def _note(run: Path, values: dict[str, object]) -> None:
-    """Bring the row of a run in its sweep's file up to date."""
-    path = run.parent / SWEEP
+def _update_row(run: Path, values: dict[str, object]) -> None:
+    """Update the row of a run in its sweep's file."""
+    path = SweepPaths(run.parent).table
     if path.exists():
         rows = read_json(path)
         write_json(path, [row | values if row["member"] == run.name else row for row in rows])
@@ -140,10 +139,10 @@ def _state(run: Path, ids: Sequence[int], jobs: dict[int, Job]) -> MemberState:
     plan = read_plan(run)
     step, status = _current(run, plan)
     job = jobs.get(ids[0]) if ids else None
-    state, reason = _judged(plan, step, status, bool(ids), job)
+    state, reason = _state_and_reason(plan, step, status, bool(ids), job)
     return MemberState(
         folder=run,
-        words=plan.words,
+        overrides=plan.overrides,
         state=state,
         job=ids[0] if ids else None,
         step=f"{step.name} ({step.index}/{len(plan.steps)})",
@@ -152,47 +151,47 @@ def _state(run: Path, ids: Sequence[int], jobs: dict[int, Job]) -> MemberState:
     )
 
 
-def _current(run: Path, plan: FrozenPlan) -> tuple[FrozenStep, Status | None]:
+def _current(run: Path, plan: RunPlan) -> tuple[PlanStep, Status | None]:
     """Return the first step that is not done, with its status; the last one if all are."""
     for step in plan.steps:
-        folder = run / "steps" / folder_name(step.index, step.name)
+        folder = step.paths(run).folder
         status = read_status(folder) if folder.is_dir() else None
         if status is None or status.state != "done":
             return step, status
     return plan.steps[-1], status
 
 
-def _judged(
-    plan: FrozenPlan, step: FrozenStep, status: Status | None, is_job: bool, job: Job | None
+def _state_and_reason(
+    plan: RunPlan, step: PlanStep, status: Status | None, is_job: bool, job: Job | None
 ) -> tuple[str, str]:
     """Return state and reason of a run."""
-    said = "" if status is None else status.reason or ""
+    reason = "" if status is None else status.reason or ""
     if status is not None and status.state == "done":
         return "done", ""
     if job is not None and job.is_alive:
         if job.state == "PENDING":
-            again = f"to go on: {said}" if said else ""
+            again = f"will continue: {reason}" if reason else ""
             return "pending", "; ".join(part for part in (job.reason, again) if part and part != "None")
         return "running", ""
-    if not is_job and is_leased(Path(plan.workplace) / plan.top.paths.store, step.key):
+    if not is_job and is_leased(Path(plan.working_directory) / plan.config.paths.store, step.key):
         return "running", ""
     if status is not None and status.state != "running":
-        return status.state, said
+        return status.state, reason
     ended = f"its job ended as {job.state}" if job else "its job is gone" if is_job else "its process is gone"
     return "vanished", ended
 
 
-def _progress(run: Path, step: FrozenStep) -> str:
+def _progress(run: Path, step: PlanStep) -> str:
     if step.batch is None:
         return "-"
-    rows = MetricsFile(run / "steps" / folder_name(step.index, step.name) / "metrics.jsonl").rows()
+    rows = MetricsFile(step.paths(run).metrics).rows()
     done = max((int(row.get("step", 0)) for row in rows), default=0)
     return f"{done}/{step.batch.num_steps}"
 
 
 def _refused(folder: Path, known: set[str]) -> list[MemberState]:
-    """Return the members that never got as far as a plan."""
-    path = folder / SWEEP
+    """Return the members that were refused before they had a plan."""
+    path = SweepPaths(folder).table
     rows = read_json(path) if path.exists() else []
     return [
         MemberState(folder / row["member"], tuple(row["overrides"]), "refused", None, "-", "-", row["reason"])
@@ -203,15 +202,12 @@ def _refused(folder: Path, known: set[str]) -> list[MemberState]:
 
 def _sweeps_below(folder: Path) -> str:
     """Return a sentence that names the newest sweeps below a folder."""
-    found = sorted(folder.glob(f"**/{SWEEP}"), key=lambda path: path.stat().st_mtime)[-_SHOWN:]
+    found = sorted(folder.glob(f"**/{SweepPaths(folder).table.name}"), key=lambda path: path.stat().st_mtime)[
+        -_SHOWN:
+    ]
     return f" The newest sweeps: {', '.join(str(path.parent) for path in found)}" if found else ""
 
 
 def newest_sweeps() -> str:
     """Return a sentence that names the newest sweeps here."""
     return _sweeps_below(Path("runs"))
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()

@@ -5,20 +5,16 @@ TRL 1.16 asks of a server it trains with (trl.generation.vllm_client): the devel
 carry new weights, the log-probabilities are those of the distribution that was sampled from.
 """
 
-import os
 import re
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from r1exp.errors import Refused
-from r1exp.launcher.command import Device
-from r1exp.rollout.settings import VllmServer
+from r1exp.launcher.base import Device
+from r1exp.serving.settings import VllmServer
 from r1exp.serving.supervisor import Spec
 
-_GPUS = Path("/proc/driver/nvidia/gpus")  # one folder a device
 _TAIL = 12  # lines of the server's log that are shown
 _LONGEST = 400  # characters of its error in a message
 # The end of a traceback, whichever process of the server it is from; pydantic says why on the line after it.
@@ -148,37 +144,6 @@ def _arguments(settings: VllmServer, weights: Weights, device: Device, trains: b
 def served_name(key: str) -> str:
     """Return what the server of the step with this key calls its model."""
     return f"r1exp-{key}"
-
-
-def visible_devices() -> tuple[str, ...]:
-    """Return the CUDA devices this process may use, by number or id, without importing torch."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return tuple(word.strip() for word in named.split(",") if word.strip())
-    return tuple(str(number) for number, _ in enumerate(_GPUS.iterdir())) if _GPUS.is_dir() else ()
-
-
-def split_devices(
-    visible: Sequence[str], num_ranks: int, num_server: int, trains: bool
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the devices of the ranks and those of the server on one machine.
-
-    Ranks that train have devices of their own; ranks that only ask questions compute nothing, and share.
-
-    Raises:
-        Refused: there are not enough.
-    """
-    if len(visible) < num_server + (num_ranks if trains else 0):
-        ranks = (
-            f" and launcher.num_processes={num_ranks} ranks train on devices of their own" if trains else ""
-        )
-        raise Refused(
-            f"rollout.num_devices={num_server} for the server{ranks}, and this machine shows {len(visible)} "
-            "CUDA device(s); lower one of them, or use rollout=vllm_colocate, which shares the ranks' devices"
-        )
-    if not trains:
-        return tuple(visible[:num_ranks]), tuple(visible[-num_server:])
-    return tuple(visible[:num_ranks]), tuple(visible[num_ranks : num_ranks + num_server])
 
 
 def why_it_died(log: str) -> str:

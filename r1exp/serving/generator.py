@@ -6,14 +6,21 @@ stated, so that nothing the server believes to know about the model decides.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from r1exp.errors import StepFailed
+from r1exp.files import read_json
+from r1exp.model.load import load_tokenizer
 from r1exp.records import Completion, Message
+from r1exp.rollout.base import GeneratorInputs, Sampling
 from r1exp.rollout.connection import Connection, pauses_within
 from r1exp.rollout.endpoint import stream
-from r1exp.rollout.settings import Sampling, VllmServer
+from r1exp.serving.command import served_name
+from r1exp.serving.settings import VllmServer
+from r1exp.serving.supervisor import STATE
 
 _CONCURRENCY = 64  # requests under way at once; the server itself makes batches of them
 _TIMEOUT = 3600.0  # seconds for one request: it waits its turn behind the others
@@ -114,3 +121,35 @@ def _end_ids(tokenizer: PreTrainedTokenizerBase, model_path: str, revision: str 
     except OSError:  # there is none
         named = None
     return sorted(ends | (set() if named is None else {named} if isinstance(named, int) else set(named)))
+
+
+def generator(settings: VllmServer, inputs: GeneratorInputs) -> ServerGenerator:
+    """Return the generator of a step whose server is running.
+
+    Raises:
+        StepFailed: the step was started without its server.
+    """
+    if inputs.server is None:
+        raise StepFailed(
+            f"{inputs.folder / 'step.json'} names no server, and rollout=vllm_server has none unless `r1exp` starts it; "
+            "start the step with r1exp, or use rollout=vllm_colocate"
+        )
+    return ServerGenerator(
+        inputs.server,
+        served_name(inputs.key),
+        load_tokenizer(inputs.model_path, inputs.model),
+        model_path=inputs.model_path,
+        revision=inputs.model.revision,
+        settings=settings,
+        why_lost=_why_lost(inputs.folder),
+    )
+
+
+def _why_lost(folder: Path) -> Callable[[], str | None]:
+    """Return a function that says why the step's server will not come back; None while it may."""
+
+    def look() -> str | None:
+        state = read_json(folder / STATE)
+        return state["reason"] or "it was ended" if state["state"] in ("failed", "ended") else None
+
+    return look

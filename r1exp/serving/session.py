@@ -18,9 +18,8 @@ import psutil
 from r1exp.errors import StepFailed
 from r1exp.files import read_json
 from r1exp.serving.command import ServerLaunch, last_lines, served_name, why_it_died
-from r1exp.serving.step_server import has_own_node, planned_server, server_of, supervisor_command
+from r1exp.serving.step_server import ServedStep
 from r1exp.serving.supervisor import LOG, STATE
-from r1exp.stage.step import Step
 
 _POLL = 0.5  # seconds between looks
 _LINE_EVERY = 10.0  # seconds between lines of progress where there is no terminal
@@ -32,12 +31,12 @@ _TOP = 2  # log-probabilities a position in the probe
 class Server:
     """A server and its supervisor, as the run sees them."""
 
-    def __init__(self, launch: ServerLaunch, folder: Path, step: Step, start_timeout: float) -> None:
+    def __init__(self, launch: ServerLaunch, folder: Path, step: ServedStep) -> None:
         self._folder = folder
         self._launch = launch
         self._name = served_name(step.key)
-        self._is_here = not has_own_node(step.config)
-        self._start_timeout = start_timeout
+        self._is_here = not step.launcher.has_server_node
+        self._start_timeout = step.settings.start_timeout
         self._starts = 1  # as far as has been told
         self._since = time.monotonic()  # of the start that is under way
         self._is_ready = False
@@ -45,7 +44,7 @@ class Server:
         self._family: list[psutil.Process] = []  # below the supervisor
         (folder / STATE).unlink(missing_ok=True)
         self._log_begins = (folder / LOG).stat().st_size if (folder / LOG).exists() else 0
-        command = supervisor_command(step.config, sys.executable)
+        command = step.launcher.server_command(sys.executable)
         with (folder / LOG).open("ab") as log:
             self._supervisor = subprocess.Popen(
                 [*command, "-m", "r1exp.serving.supervisor", str(folder.resolve())],
@@ -161,24 +160,23 @@ class Server:
 
 
 @contextmanager
-def serving(step: Step, folder: Path) -> Iterator[Server | None]:
-    """Give the step a vLLM server for as long as the block runs; None where it needs none.
+def serving(step: ServedStep | None, model_path: str, folder: Path) -> Iterator[Server | None]:
+    """Start a vLLM server for a step, and end it with the block.
 
     Args:
-        step: What is about to be frozen.
-        folder: Its folder, which exists; takes server.json and server.log.
+        step: None: the step needs no server.
+        model_path: Where its model is loaded from.
+        folder: The step's folder, which exists; server.json and server.log are written to it.
 
     Raises:
-        StepFailed: the server cannot be started, or is not what it should be.
+        StepFailed: the server cannot be started, or does not serve what it should.
     """
-    settings = server_of(step.config)
-    launch = planned_server(step.config, model=step.model_path, key=step.key, device=step.device)
-    if settings is None or launch is None:
+    if step is None:
         yield None
         return
-    server = Server(launch, folder, step, settings.start_timeout)
+    server = Server(step.launch(model_path), folder, step)
     try:
-        server.await_ready(step.config.model.compute_dtype)
+        server.await_ready(step.model.compute_dtype)
         yield server
     finally:
         server.end()

@@ -36,7 +36,7 @@ from pathlib import Path
 import psutil
 
 from r1exp.files import write_json
-from r1exp.rollout.settings import is_private
+from r1exp.serving.settings import is_private
 
 STATE, LOG = "server.json", "server.log"  # in the step's folder
 _GRACE = 4.0  # seconds between SIGTERM and SIGKILL

@@ -1,4 +1,4 @@
-"""Do the prompts and their completions fit into the positions that the model has learned?"""
+"""Refuses prompts that, with their completion, are longer than the model's context."""
 
 from collections.abc import Sequence
 
@@ -9,20 +9,19 @@ from r1exp.model.load import load_tokenizer
 from r1exp.model.memory import positions_of
 from r1exp.prompt.chat import messages
 from r1exp.records import Message, Problem
-from r1exp.rollout.settings import Endpoint
 from r1exp.stage.step import Step
 
 
 def refuse_beyond_context(problems: Sequence[Problem], step: Step) -> None:
-    """Refuse prompts that leave no room for a completion: past its last position a model writes noise.
+    """Refuse prompts that leave no room for a completion: past its last position a model generates noise.
 
-    A model that names no number of positions, or that an endpoint serves, is not asked about.
+    Nothing is refused where the model names no number of positions, or an endpoint serves it.
 
     Args:
-        problems: Those that will be asked.
-        step: Whose model answers them.
+        problems: Those whose prompts will be generated from.
+        step: The step that generates.
     """
-    if isinstance(step.config.rollout, Endpoint) or not problems:
+    if step.config.rollout.is_remote or not problems:
         return
     tokenizer = load_tokenizer(step.model_path, step.config.model)  # says what is wrong with a broken folder
     config = AutoConfig.from_pretrained(step.model_path, revision=step.config.model.revision)

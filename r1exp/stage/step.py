@@ -1,25 +1,22 @@
-"""The frozen step file: all that a worker is told. Ranks read it; they never compose.
-
-<run>/steps/<nn>-<name>/{step.json, status.json, log.txt, metrics.jsonl, checkpoints/, artifact/}
-"""
+"""The settings of a step as the ranks read them, from `step.json`. Ranks never compose."""
 
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import PositiveInt
 
 from r1exp.files import write_text
+from r1exp.paths import StepPaths
+from r1exp.serving.step_server import ServedStep
 from r1exp.settings import Name, Settings
 from r1exp.stage.config import StepConfig
 
-_FILE = "step.json"
-
 
 class Step(Settings):
-    """One step of one run, decided in full."""
+    """One step of one run, with every value resolved."""
 
     name: Name
-    index: NonNegativeInt  # place in the run, from 1
+    index: PositiveInt  # place in the run, from 1
     run_id: Name  # shared by all steps of a run; the W&B group
     run_name: Name
     key: Name  # hash of what decides the result
@@ -31,16 +28,19 @@ class Step(Settings):
     model_path: Name  # hub id or folder the model is loaded from
     server: Name | None = None  # base URL of the vLLM server that was started for it
 
+    def deciding_settings(self) -> dict[str, Any]:
+        """Return the settings that decide the result."""
+        return self.config.deciding_settings()
+
+    def served(self) -> ServedStep | None:
+        """Return the step as its vLLM server sees it; None where it needs no server."""
+        return self.config.served(self.device, self.key)
+
     def write(self, folder: Path) -> None:
         """Write the step into its folder."""
-        write_text(folder / _FILE, self.model_dump_json(indent=2) + "\n")
+        write_text(StepPaths(folder).step, self.model_dump_json(indent=2) + "\n")
 
 
 def read_step(folder: Path) -> Step:
     """Return the step of a folder."""
-    return Step.model_validate_json((folder / _FILE).read_text(encoding="utf-8"), strict=True)
-
-
-def folder_name(index: int, name: str) -> str:
-    """Return the name of a step's folder below `<run>/steps/`."""
-    return f"{index:02d}-{name}"
+    return Step.model_validate_json(StepPaths(folder).step.read_text(encoding="utf-8"), strict=True)

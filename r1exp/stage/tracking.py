@@ -1,8 +1,8 @@
 """The W&B run of a step, on rank 0, if tracking is wanted."""
 
-import os
 from pathlib import Path
 
+from r1exp.distributed import is_main_process
 from r1exp.errors import ExitCode
 from r1exp.files import hash_of
 from r1exp.stage.step import Step
@@ -11,8 +11,8 @@ from r1exp.tracking.wandb import WandbRun
 
 
 def open_run(step: Step, folder: Path, known: str | None = None) -> WandbRun | None:
-    """Open the step's W&B run, or go on with the one whose id is `known`: what a checkpoint remembers."""
-    if not isinstance(step.config.tracking, WandbTracking) or os.environ.get("RANK", "0") != "0":
+    """Open the step's W&B run, or continue the one whose id is `known`, from a checkpoint."""
+    if not isinstance(step.config.tracking, WandbTracking) or not is_main_process():
         return None
     assert step.config.stage is not None
     return WandbRun(

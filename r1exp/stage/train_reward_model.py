@@ -1,14 +1,13 @@
-"""A reward model from preference pairs: which of two answers is better, said as one number each.
+"""Trains a reward model on preference pairs: one number for each answer, larger for the better one.
 
     L = -log sigmoid(r(chosen) - r(rejected))
 
 Source: InstructGPT, eq. 1 (arXiv:2203.02155); TRL 1.16 RewardTrainer.
 
-It reads the question without system text, as `r1exp.model.scorer` will show it the policy's answers.
-The pairs of held-out prompts say how often it ranks right: artifact/ranking.json.
+It reads the question without system text, as `r1exp.model.scorer` passes it the policy's answers. On the pairs
+of held-out prompts the share that it ranks correctly is measured: artifact/facts.json.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,10 +25,12 @@ from transformers.integrations import unset_hf_deepspeed_config
 from trl import RewardConfig
 
 from r1exp.algorithm.trainers import RewardModelling
+from r1exp.distributed import is_main_process
 from r1exp.errors import Refused
 from r1exp.files import write_json
 from r1exp.model.load import load_tokenizer
 from r1exp.model.scorer import LearnedScorer
+from r1exp.paths import ArtifactPaths, StepPaths
 from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Context
 from r1exp.rewards.reward_model import RewardModel
@@ -41,7 +42,7 @@ from r1exp.statistics.intervals import proportion
 from r1exp.step.checkpoints import last_checkpoint
 
 
-def reward_model(step: Step, folder: Path) -> str | None:
+def train_reward_model(step: Step, folder: Path) -> str | None:
     """Train, save the model in `artifact/`, and return the W&B id."""
     config = step.config
     if config.model.lora.r:
@@ -63,11 +64,10 @@ def reward_model(step: Step, folder: Path) -> str | None:
 
     tracking_id = train(step, folder, tokenizer, make_trainer)
     held_out = config.dataset.load("test")
-    if os.environ.get("RANK", "0") == "0" and held_out:
+    if is_main_process() and held_out:
         unset_hf_deepspeed_config()  # or the artifact would be loaded in slices
-        write_json(
-            folder / "artifact" / "facts.json", {"ranked_right": ranking(folder / "artifact", held_out)}
-        )
+        artifact = StepPaths(folder).artifact
+        write_json(ArtifactPaths(artifact).facts, {"ranked_right": ranking(artifact, held_out)})
     return tracking_id
 
 

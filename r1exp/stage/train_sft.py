@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on worked solutions, written in the prompt's own style (seed 003)."""
+"""Fine-tunes on worked solutions, written in the prompt's own style [sft-grpo]."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from r1exp.stage.training import train
 from r1exp.step.checkpoints import last_checkpoint
 
 
-def sft(step: Step, folder: Path) -> str | None:
+def train_sft(step: Step, folder: Path) -> str | None:
     """Train, save the model in `artifact/`, and return the W&B id."""
     config = step.config
     tokenizer = load_tokenizer(step.model_path, config.model)
@@ -43,7 +43,7 @@ def demonstration(problem: Problem, config: StepConfig) -> dict[str, Any]:
     """Return a conversational prompt-completion row: the worked solution and the gold answer in style.
 
     Raises:
-        Refused: a problem without a solution or an answer teaches nothing.
+        Refused: a problem has no solution or no answer.
     """
     solution = problem.columns.get("solution")
     if solution is None or problem.answer is None:

@@ -1,4 +1,4 @@
-"""What every training step shares: seed, callbacks, resume, and the artifact at the end."""
+"""Runs a trainer from the last complete checkpoint to the end, and saves the artifact. Shared by all training stages."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -15,10 +15,11 @@ from r1exp.algorithm.critic import detach, without_critic
 from r1exp.errors import ExitCode, StepFailed, StoppedByHealth
 from r1exp.health.callback import HealthCallback
 from r1exp.model.load import save_artifact
+from r1exp.paths import StepPaths
 from r1exp.stage.step import Step
 from r1exp.stage.stopping import StopCallback
 from r1exp.stage.tracking import close_run, open_run
-from r1exp.step.checkpoints import FOLDER, last_checkpoint, mark_complete, mark_of
+from r1exp.step.checkpoints import last_checkpoint, mark_complete, mark_of
 from r1exp.tracking.callback import TrackingCallback
 from r1exp.tracking.metrics import MetricsFile
 from r1exp.tracking.wandb import WandbRun
@@ -33,21 +34,22 @@ def train(
 
     Returns the W&B id of the step, or None without W&B.
     """
-    set_seed(step.config.seed)  # adapters are drawn before the trainer seeds
-    metrics = MetricsFile(folder / "metrics.jsonl")
+    paths = StepPaths(folder)
+    set_seed(step.config.seed)  # LoRA weights are drawn before the trainer sets its seed
+    metrics = MetricsFile(paths.metrics)
     resume = last_checkpoint(folder)
     known = None if resume is None else mark_of(resume, step).tracking_id
     run = open_run(step, folder, known)
     health = HealthCallback(step.config.health, folder)
     stop = StopCallback(folder)
     trainer = make_trainer(
-        folder / FOLDER, [TrackingCallback(metrics, run), health, stop, _MarkCheckpoint(step, run)]
+        paths.checkpoints, [TrackingCallback(metrics, run), health, stop, _MarkCheckpoint(step, run)]
     )
-    for noisy in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(noisy)
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
     if trainer.accelerator.num_processes != step.world_size:
         raise StepFailed(
-            f"{step.world_size} ranks were promised, but the trainer sees {trainer.accelerator.num_processes}: "
+            f"{step.world_size} ranks were planned, but the trainer sees {trainer.accelerator.num_processes}: "
             "each would have trained alone"
         )
     if resume is not None:
@@ -60,17 +62,17 @@ def train(
     if health.stopped is not None:
         close_run(run, ExitCode.STOPPED)
         raise StoppedByHealth(health.text(health.stopped))
-    asked_to_end = stop.error()
-    if asked_to_end is not None:
-        close_run(run, asked_to_end.exit_code)
-        trainer.accelerator.wait_for_everyone()  # a rank that leaves first would take the others along
-        raise asked_to_end
-    _export(trainer, tokenizer, folder / "artifact")
+    request = stop.error()
+    if request is not None:
+        close_run(run, request.exit_code)
+        trainer.accelerator.wait_for_everyone()  # a rank that exits first would end the others
+        raise request
+    _export(trainer, tokenizer, paths.artifact)
     return close_run(run, ExitCode.DONE)
 
 
 def _export(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Save the policy alone, whole: without a critic, and gathered where ranks hold slices."""
+    """Save the policy without a critic, gathered where ranks hold partitions of it."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     if isinstance(model, PeftModel):
         with _gathered(model):
@@ -79,13 +81,13 @@ def _export(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, folder: Path) 
                 save_artifact(model, tokenizer, folder)
     else:
         weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-        if trainer.is_world_process_zero():  # under ZeRO-3 the others have none
+        if trainer.is_world_process_zero():  # under ZeRO-3 the other ranks have no weights
             save_artifact(model, tokenizer, folder, without_critic(weights))
     trainer.accelerator.wait_for_everyone()
 
 
 def _gathered(model: PeftModel) -> AbstractContextManager[None]:
-    """Return a context in which this rank sees all of every weight."""
+    """Return a context in which this rank holds every weight in full."""
     if not is_deepspeed_zero3_enabled():
         return nullcontext()
     import deepspeed  # an extra
@@ -94,7 +96,7 @@ def _gathered(model: PeftModel) -> AbstractContextManager[None]:
 
 
 class _MarkCheckpoint(TrainerCallback):
-    """Marks a checkpoint as whole once everything in it is written."""
+    """Marks a checkpoint as complete after everything in it is written."""
 
     def __init__(self, step: Step, run: WandbRun | None) -> None:
         self._step = step
@@ -103,7 +105,7 @@ class _MarkCheckpoint(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Write the mark last; a crash before it leaves a checkpoint nobody will load."""
+        """Write the mark last, so that a checkpoint that a crash left incomplete is not loaded."""
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             mark_complete(folder, self._step, state.global_step, None if self._run is None else self._run.id)

@@ -1,52 +1,62 @@
-"""Which checkpoints of a step are whole, and is one of this experiment?
+"""Finds the complete checkpoints of a step, and refuses those of another experiment.
 
-Whole are those that carry our mark, written after everything else:
+A complete checkpoint has a mark, which is written after everything else:
 
     <step>/checkpoints/checkpoint-50/complete.json
-    {"key": ..., "step": 50, "data": ..., "tracking_id": ..., "settings": {...}}
+    {"key": ..., "global_step": 50, "data": ..., "tracking_id": ..., "settings": {...}}
 
 `key` is the hash of what decides the step's result, `data` the fingerprint of its data, `tracking_id` the
-W&B run that goes on, `settings` what the key is made of, so that a refusal can say what differs.
+W&B run that is continued, `settings` the settings in the key, so that a refusal can name what differs.
 """
 
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import PositiveInt, ValidationError
 
 from r1exp.errors import Refused
 from r1exp.files import write_text
+from r1exp.paths import StepPaths
 from r1exp.settings import Name, Settings
-from r1exp.stage.config import scientific
-from r1exp.stage.step import Step
 
-FOLDER = "checkpoints"
 _MARK = "complete.json"
-_NAMED = 3  # differing settings that a refusal spells out
+_NUM_LISTED = 3  # differing settings that a refusal lists
+
+
+class Owner(Protocol):
+    """A step, as far as its checkpoints are concerned."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def data(self) -> str: ...
+    def deciding_settings(self) -> dict[str, Any]: ...
 
 
 class Mark(Settings):
-    """What a checkpoint knows of the experiment it belongs to."""
+    """The experiment that a checkpoint belongs to."""
 
     key: Name  # hash of what decides the step's result
-    step: PositiveInt  # optimizer steps taken
+    global_step: PositiveInt  # optimizer steps taken
     data: Name  # fingerprint of the data
     tracking_id: Name | None  # W&B id; None without W&B
     settings: dict[str, Any]  # the step's settings that decide its result
 
 
-def mark_complete(checkpoint: Path, step: Step, num_steps: int, tracking_id: str | None) -> None:
-    """Declare `checkpoint` whole: everything in it is written."""
-    settings = scientific(step.config)
-    mark = Mark(key=step.key, step=num_steps, data=step.data, tracking_id=tracking_id, settings=settings)
+def mark_complete(checkpoint: Path, step: Owner, num_steps: int, tracking_id: str | None) -> None:
+    """Mark `checkpoint` as complete, after everything in it is written."""
+    settings = step.deciding_settings()
+    mark = Mark(
+        key=step.key, global_step=num_steps, data=step.data, tracking_id=tracking_id, settings=settings
+    )
     write_text(checkpoint / _MARK, mark.model_dump_json(indent=2) + "\n")
 
 
 def checkpoints(step_folder: Path) -> list[Path]:
     """Return the complete checkpoints of a step, oldest first."""
-    found = [path.parent for path in (step_folder / FOLDER).glob(f"checkpoint-*/{_MARK}")]
+    found = [path.parent for path in StepPaths(step_folder).checkpoints.glob(f"checkpoint-*/{_MARK}")]
     return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
@@ -57,14 +67,14 @@ def last_checkpoint(step_folder: Path) -> Path | None:
 
 
 def remove_incomplete(step_folder: Path) -> None:
-    """Delete checkpoints that a crash left half-written."""
-    for path in (step_folder / FOLDER).glob("checkpoint-*"):
+    """Delete checkpoints that a crash left incomplete."""
+    for path in StepPaths(step_folder).checkpoints.glob("checkpoint-*"):
         if not (path / _MARK).exists():
             shutil.rmtree(path)
 
 
-def mark_of(checkpoint: Path, step: Step) -> Mark:
-    """Return the mark of a checkpoint that `step` may go on from.
+def mark_of(checkpoint: Path, step: Owner) -> Mark:
+    """Return the mark of a checkpoint that `step` may continue from.
 
     Raises:
         Refused: it belongs to another experiment; the message says what differs.
@@ -86,9 +96,9 @@ def _way_out(checkpoint: Path) -> str:
     return f"to begin anew, type: rm -r '{checkpoint.parent}'; to go on with it, type its own command again"
 
 
-def _difference(mark: Mark, step: Step) -> str:
+def _difference(mark: Mark, step: Owner) -> str:
     """Return the first things that differ; where all settings are the same, it is data or the start model."""
-    ours = scientific(step.config)
+    ours = step.deciding_settings()
     settings = [
         f"{key} is {there!r} there and {here!r} here" for key, there, here in _differing(mark.settings, ours)
     ]
@@ -96,8 +106,8 @@ def _difference(mark: Mark, step: Step) -> str:
         settings.insert(0, f"its data have the fingerprint {mark.data}, those of this step {step.data}")
     if not settings:
         return "it started from another model"
-    more = len(settings) - _NAMED
-    return ", ".join(settings[:_NAMED]) + (f", and {more} more" if more > 0 else "")
+    more = len(settings) - _NUM_LISTED
+    return ", ".join(settings[:_NUM_LISTED]) + (f", and {more} more" if more > 0 else "")
 
 
 def _differing(there: Any, here: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:

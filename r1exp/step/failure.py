@@ -1,10 +1,10 @@
-"""Which rank failed first, and why? Each failing rank leaves a file; the parent picks the cause from them.
+"""Finds which rank failed first, and why. Each failing rank writes a file, from which the parent picks the cause.
 
     <step>/failed-rank-1.json   the error, its traceback and when it came, from rank 1
-    <step>/log-rank-1.txt       all that rank 1 printed; rank 0 prints to log.txt, where the launcher prints too
+    <step>/log-rank-1.txt       the output of rank 1; rank 0 and the launcher write to log.txt
 
-When a rank dies, the others lose their connection to it and fail too, some milliseconds later. Such an
-error is a consequence, and not the cause while another rank has a better one.
+When a rank dies, the others lose their connection to it and fail some milliseconds later. Such an error is a
+consequence; it counts as the cause only where no rank reports another error.
 """
 
 import os
@@ -18,9 +18,9 @@ from pydantic import NonNegativeFloat, NonNegativeInt
 from r1exp.errors import R1ExpError
 from r1exp.files import write_text
 from r1exp.launcher.torchrun import before_report, root_cause
+from r1exp.paths import StepPaths
 from r1exp.settings import Settings
 
-LOG = "log.txt"
 _LOST_PEER = re.compile(
     r"closed by peer|reset by peer|Broken pipe|gloo|NCCL|TCPStore|heartbeat", re.IGNORECASE
 )
@@ -32,16 +32,15 @@ class Failure(Settings):
 
     rank: NonNegativeInt
     reason: str
-    traceback: str | None = (
-        None  # None: the reason is a sentence for a person, or the rank could not leave one
-    )
-    has_spoken: bool = True  # false: the rank was killed, or died before it could say why
+    # None: the reason is a message for the user, or the rank could not write a traceback
+    traceback: str | None = None
+    was_reported: bool = True  # false: the rank was killed, or died before it could write a reason
     at: NonNegativeFloat = 0.0  # seconds since 1970
     is_consequence: bool = False  # it lost the connection to another rank
 
 
 def failure_of(error: Exception, rank: int) -> Failure:
-    """Return what a rank has to say about the error that ends it."""
+    """Return the failure of a rank, from the error that ends it."""
     if isinstance(error, R1ExpError):
         return Failure(rank=rank, reason=str(error), at=time.time())
     reason = f"{type(error).__name__}: {error}"
@@ -54,34 +53,31 @@ def failure_of(error: Exception, rank: int) -> Failure:
     )
 
 
-def note_failure(folder: Path, failure: Failure) -> None:
-    """Leave a rank's failure in the step's folder."""
-    write_text(folder / f"failed-rank-{failure.rank}.json", failure.model_dump_json(indent=2) + "\n")
+def write_failure(folder: Path, failure: Failure) -> None:
+    """Write a rank's failure into the step's folder."""
+    write_text(StepPaths(folder).failure(failure.rank), failure.model_dump_json(indent=2) + "\n")
 
 
-def log_of(folder: Path, rank: int) -> Path:
-    """Return the file that holds what a rank printed."""
-    return folder / (LOG if rank == 0 else f"log-rank-{rank}.txt")
-
-
-def print_apart(folder: Path, rank: int) -> None:
-    """Send all that this process prints from now on, compiled code included, to the log of its rank."""
+def redirect_output(folder: Path, rank: int) -> None:
+    """Redirect the output of this process, compiled code included, to the log of its rank."""
     if rank == 0:
-        return  # already there, with the launcher
-    with log_of(folder, rank).open("ab") as log:
+        return  # its output goes to log.txt already, with the launcher's
+    with StepPaths(folder).log(rank).open("ab") as log:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
 
 
 def first_failure(folder: Path, log: str) -> Failure | None:
-    """Return the failure that brought the others along, or None where nobody said or saw anything.
+    """Return the failure that caused the others, or None where no rank and no launcher reports one.
 
     Args:
         folder: The step's.
-        log: What the launcher printed during this attempt.
+        log: Output of the launcher during this attempt.
     """
-    files = folder.glob("failed-rank-*.json")
-    noted = [Failure.model_validate_json(path.read_text(encoding="utf-8"), strict=True) for path in files]
+    noted = [
+        Failure.model_validate_json(path.read_text(encoding="utf-8"), strict=True)
+        for path in StepPaths(folder).failures()
+    ]
     noted.sort(key=lambda failure: failure.at)
     causes = [failure for failure in noted if not failure.is_consequence]
     if causes:
@@ -89,18 +85,18 @@ def first_failure(folder: Path, log: str) -> Failure | None:
     seen = root_cause(log)
     if seen is None:
         return next(iter(noted), None)
-    said = [failure for failure in noted if failure.rank == seen.rank]
-    return said[0] if said else Failure(rank=seen.rank, reason=seen.text(), has_spoken=False)
+    reported = [failure for failure in noted if failure.rank == seen.rank]
+    return reported[0] if reported else Failure(rank=seen.rank, reason=seen.text(), was_reported=False)
 
 
-def last_words(folder: Path, failure: Failure, log: str) -> str | None:
-    """Return the traceback of a rank, or the end of what it printed where it could not leave one.
+def last_output(folder: Path, failure: Failure, log: str) -> str | None:
+    """Return the traceback of a rank, or the end of its output where it could not write one.
 
-    None where the reason is a sentence of ours, which needs neither.
+    None where the reason is a message of r1exp, which needs neither.
     """
-    if failure.has_spoken:
+    if failure.was_reported:
         return failure.traceback
-    own = log_of(folder, failure.rank)
+    own = StepPaths(folder).log(failure.rank)
     text = log if failure.rank == 0 or not own.exists() else own.read_text(encoding="utf-8", errors="replace")
     lines = before_report(text).replace("\r", "\n").splitlines()
     return "\n".join(lines[-_LAST_LINES:]) + "\n"

@@ -7,10 +7,10 @@ from pydantic import NonNegativeFloat, NonNegativeInt
 
 from r1exp.errors import ExitCode, Interrupted, Preempted, R1ExpError, StoppedByHealth
 from r1exp.files import write_text
+from r1exp.paths import StepPaths
 from r1exp.settings import Settings
 
 State = Literal["running", "done", "failed", "stopped", "preempted", "interrupted"]
-_FILE = "status.json"
 
 
 class ArtifactInfo(Settings):
@@ -21,25 +21,26 @@ class ArtifactInfo(Settings):
 
 
 class Status(Settings):
-    """The state of a step, with what a person needs to go on from there."""
+    """The state of a step, with what a user needs to continue from there."""
 
     state: State
     reason: str | None = None  # why it did not end in `done`
     rank: NonNegativeInt | None = None  # that failed first
     checkpoint: str | None = None  # last complete one, relative to the step's folder
-    seconds: NonNegativeFloat = 0.0  # wall clock, from launch to end
+    seconds: NonNegativeFloat = 0.0  # wall clock that this run spent on it; 0 where it was reused
+    original_seconds: NonNegativeFloat | None = None  # of a reused step: of the run that executed it
     artifact: ArtifactInfo | None = None
-    reused_from: str | None = None  # the run that did the work, where it was found in the step store
+    reused_from: str | None = None  # the run that executed the step, where it was found in the step store
     tracking_id: str | None = None  # W&B id of the step
 
     def write(self, folder: Path) -> None:
         """Replace the status of the step in `folder`."""
-        write_text(folder / _FILE, self.model_dump_json(indent=2, exclude_none=True) + "\n")
+        write_text(StepPaths(folder).status, self.model_dump_json(indent=2, exclude_none=True) + "\n")
 
 
 def read_status(folder: Path) -> Status | None:
     """Return the status of the step in `folder`; None where it has none yet."""
-    path = folder / _FILE
+    path = StepPaths(folder).status
     if not path.exists():
         return None
     return Status.model_validate_json(path.read_text(encoding="utf-8"), strict=True)

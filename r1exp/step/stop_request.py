@@ -1,7 +1,7 @@
-"""How does the parent of a step ask its ranks to save a checkpoint and end? With a file in the step's folder.
+"""Requests, through a file in the step's folder, that the ranks of a step save a checkpoint and end.
 
-A file passes accelerate, torch's elastic agent and srun, on one machine or many; a signal to any of
-them would end the ranks before they could save. Rank 0 looks for it after every optimizer step
+A file works through accelerate, torch's elastic agent and srun, on one machine or many; a signal to any of
+them would end the ranks before they could save. Rank 0 looks for the file after every optimizer step
 (`r1exp.stage.stopping`).
 """
 
@@ -10,16 +10,16 @@ from typing import Literal
 
 from r1exp.errors import Interrupted, Preempted, R1ExpError
 from r1exp.files import write_text
+from r1exp.paths import StepPaths
 from r1exp.settings import Name, Settings
 
-_FILE = "stop.json"
-AskedState = Literal["interrupted", "preempted"]
+RequestedState = Literal["interrupted", "preempted"]
 
 
 class StopRequest(Settings):
-    """Why a step is to end before its work is done."""
+    """A request to end a step before its work is done."""
 
-    state: AskedState
+    state: RequestedState
     reason: Name
 
     def error(self) -> R1ExpError:
@@ -27,19 +27,21 @@ class StopRequest(Settings):
         return Preempted(self.reason) if self.state == "preempted" else Interrupted(self.reason)
 
 
-def ask(folder: Path, request: StopRequest) -> None:
-    """Ask the step in `folder` to save and end after its current optimizer step."""
-    write_text(folder / _FILE, request.model_dump_json() + "\n")
+def request_stop(folder: Path, request: StopRequest) -> None:
+    """Request that the step in `folder` saves and ends after its current optimizer step."""
+    write_text(StepPaths(folder).stop_request, request.model_dump_json() + "\n")
 
 
-def asked(folder: Path) -> StopRequest | None:
-    """Return what was asked of the step in `folder`; None: to go on."""
+def requested_stop(folder: Path) -> StopRequest | None:
+    """Return the request to the step in `folder`, or None."""
     try:
-        return StopRequest.model_validate_json((folder / _FILE).read_text(encoding="utf-8"), strict=True)
+        return StopRequest.model_validate_json(
+            StepPaths(folder).stop_request.read_text(encoding="utf-8"), strict=True
+        )
     except FileNotFoundError:
         return None
 
 
-def withdraw(folder: Path) -> None:
-    """Forget what an earlier start of the step was asked."""
-    (folder / _FILE).unlink(missing_ok=True)
+def withdraw_stop(folder: Path) -> None:
+    """Delete a request to an earlier start of the step."""
+    StepPaths(folder).stop_request.unlink(missing_ok=True)

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from r1exp.launcher.command import launch_of
 from safetensors.torch import load_file
 
-from r1exp.config.assets import LAUNCHERS
+from r1exp.assets import LAUNCHERS
 from r1exp.config.compose import session
 from r1exp.config.experiment import experiment_from
 from r1exp.files import write_text
-from r1exp.launcher.command import launch_of
 from r1exp.plan.steps import planned_steps
 from r1exp.stage.step import Step
 

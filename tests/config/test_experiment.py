@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from r1exp.config.assets import CONF, SWEEPS
+from r1exp.assets import CONF, SWEEPS
 from r1exp.config.compose import session, words_of
 from r1exp.config.experiment import Experiment, experiment_from
 from r1exp.config.origin import origin_of, origins

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from r1exp.config.assets import LAUNCHERS
 from r1exp.launcher.command import launch_of
 from r1exp.launcher.settings import Ddp, LauncherSettings, Local, Zero
+
+from r1exp.assets import LAUNCHERS
 
 
 def local(device: str = "cpu") -> Local:

@@ -4,12 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+from r1exp.launcher.settings import Ddp, Zero
 
 from r1exp.doctor import doctor_report
 from r1exp.errors import Refused
 from r1exp.launcher import extensions
 from r1exp.launcher.extensions import abandoned_locks, is_compiled, refuse_unready
-from r1exp.launcher.settings import Ddp, Zero
 
 ZERO = Zero(kind="zero2", num_processes=2, device="cpu", threads_per_process=1, port=None, offload=False)
 DDP = Ddp(kind="ddp", num_processes=2, device="cpu", threads_per_process=1, port=None)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 from pydantic import ValidationError
-
-from r1exp.config.assets import CONF, LAUNCHERS
 from r1exp.launcher.command import device_of, launch_of
 from r1exp.launcher.settings import Slurm
+
+from r1exp.assets import CONF, LAUNCHERS
 from r1exp.launcher.slurm import job_text, on_server_node
 from r1exp.runner.slurm_node import numbered
 

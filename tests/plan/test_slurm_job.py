@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 import pytest
+from r1exp.launcher.settings import Slurm
 
 from r1exp.config.experiment import Experiment
 from r1exp.errors import Refused
-from r1exp.launcher.settings import Slurm
 from r1exp.plan.show import plan_text
 from r1exp.plan.slurm_job import job_of
 from r1exp.plan.steps import planned_steps

@@ -6,7 +6,7 @@ import pytest
 
 from r1exp.__main__ import main
 from r1exp.launcher.torchrun import RootCause, root_cause
-from r1exp.step.failure import Failure, failure_of, first_failure, log_of, note_failure
+from r1exp.step.failure import Failure, failure_of, first_failure, log_of, write_failure
 from r1exp.step.status import read_status
 
 WORDS = [
@@ -65,8 +65,8 @@ def lost_peer(rank: int) -> Failure:
 
 
 def test_a_rank_that_lost_its_peer_is_not_the_cause(tmp_path: Path) -> None:
-    note_failure(tmp_path, lost_peer(0))
-    note_failure(tmp_path, failure_of(ValueError("broken"), 1))
+    write_failure(tmp_path, lost_peer(0))
+    write_failure(tmp_path, failure_of(ValueError("broken"), 1))
     first = first_failure(tmp_path, REPORT.format(code=1))
     assert first is not None
     assert (first.rank, first.reason) == (1, "ValueError: broken")
@@ -74,7 +74,7 @@ def test_a_rank_that_lost_its_peer_is_not_the_cause(tmp_path: Path) -> None:
 
 
 def test_a_rank_that_was_killed_is_the_cause_although_another_one_speaks(tmp_path: Path) -> None:
-    note_failure(tmp_path, lost_peer(0))
+    write_failure(tmp_path, lost_peer(0))
     first = first_failure(tmp_path, REPORT.format(code=-9))
     assert first is not None
     assert (first.rank, first.reason.partition(";")[0]) == (1, "it was ended by SIGKILL")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from r1exp.config.assets import CONF
+from r1exp.assets import CONF
 
 LADDERS = sorted(path.stem for path in CONF.glob("pipeline/*.yaml") if path.stem not in ("none", "sft_grpo"))
 WORDS = [

@@ -8,7 +8,7 @@ import pytest
 from r1exp.errors import Interrupted, Preempted
 from r1exp.runner import signals
 from r1exp.runner.signals import Listener
-from r1exp.step.stop_request import StopRequest, ask, asked
+from r1exp.step.stop_request import StopRequest, request_stop, requested_stop
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_the_first_signal_asks_a_training_step_to_save(
     listener = Listener()
     with listener.training(tmp_path):
         listener.hear(number)
-        request = asked(tmp_path)
+        request = requested_stop(tmp_path)
         assert request is not None and request.state == expected
         assert number.name in request.reason
         listener.look()  # its time is not over
@@ -64,6 +64,6 @@ def test_ranks_that_do_not_end_in_time_are_ended(tmp_path: Path, monkeypatch: py
 
 
 def test_what_an_earlier_start_was_asked_is_forgotten(tmp_path: Path) -> None:
-    ask(tmp_path, StopRequest(state="interrupted", reason="earlier"))
+    request_stop(tmp_path, StopRequest(state="interrupted", reason="earlier"))
     with Listener().training(tmp_path):
-        assert asked(tmp_path) is None
+        assert requested_stop(tmp_path) is None

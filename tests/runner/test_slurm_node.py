@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from r1exp.step.stop_request import asked
+from r1exp.step.stop_request import requested_stop
 
 
 def test_a_signal_to_every_process_of_a_step_asks_for_a_checkpoint_and_ends_none(tmp_path: Path) -> None:
@@ -27,5 +27,5 @@ def test_a_signal_to_every_process_of_a_step_asks_for_a_checkpoint_and_ends_none
     for process in [*tree.children(recursive=True), tree]:
         os.kill(process.pid, signal.SIGTERM)
     assert node.wait(60) == 7
-    request = asked(tmp_path)
+    request = requested_stop(tmp_path)
     assert request is not None and request.state == "preempted"

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from r1exp.launcher.command import Launch
+from r1exp.serving.trainer_arguments import vllm_arguments
 
 from r1exp.config.experiment import Experiment
 from r1exp.errors import Refused
-from r1exp.launcher.command import Launch
 from r1exp.serving.step_server import beside_server, planned_server, refuse_server_that_cannot_work, server_of
-from r1exp.serving.trainer_arguments import vllm_arguments
 from r1exp.stage.config import StepConfig
 
 Line = Callable[..., Experiment]

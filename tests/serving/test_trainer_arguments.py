@@ -2,11 +2,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from r1exp.serving.trainer_arguments import vllm_arguments
 
 from r1exp.config.experiment import Experiment
 from r1exp.errors import Refused
 from r1exp.plan.steps import planned_steps
-from r1exp.serving.trainer_arguments import vllm_arguments
 
 VLLM = "rollout=vllm_colocate"
 RL = "stage=rl"

@@ -11,7 +11,7 @@ from r1exp.errors import Interrupted
 from r1exp.model.tiny import build_tiny
 from r1exp.stage.run_stage import run_stage
 from r1exp.stage.step import Step
-from r1exp.step.stop_request import StopRequest, ask
+from r1exp.step.stop_request import StopRequest, request_stop
 
 WORDS = [
     "stage=sft", "max_steps=3", "stage.rows_per_step=4", "dataset.num_train=40", "tracking.mode=offline",
@@ -27,7 +27,9 @@ def test_a_step_that_was_interrupted_goes_on_under_the_same_wandb_id_in_another_
     build_tiny(step.config.model, tmp_path / "model")
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
-    ask(first, StopRequest(state="interrupted", reason="by the test"))  # found after the first update
+    request_stop(
+        first, StopRequest(state="interrupted", reason="by the test")
+    )  # found after the first update
     with pytest.raises(Interrupted):
         run_stage(step, first)
     shutil.copytree(first / "checkpoints", second / "checkpoints")  # as the step store does

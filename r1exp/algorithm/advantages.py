@@ -1,0 +1,64 @@
+"""GRPO with advantages of an algorithm's own, and the weighted totals that several trainers need.
+
+Shapes: N completions of all ranks, B completions of this rank, F reward functions.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Trainer
+
+from r1exp.rewards.total import weighted_totals_of_rows
+
+Advantages = Callable[[Tensor, int], Tensor]
+
+
+class OwnAdvantages(Trainer):
+    """TRL 1.16's GRPOTrainer, whose advantages `(B,)` may be replaced.
+
+    Args:
+        advantages: Called with the weighted rewards, (N,), NaN where no reward could score, and the number of
+            completions per prompt; returns the advantages, (N,). None: as TRL computes them.
+    """
+
+    def __init__(self, *args: Any, advantages: Advantages | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._own_advantages = advantages
+        self._rewards_nf: Tensor  # of the last generation batch, all ranks
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
+        # TRL does not return the rewards; they are kept for `totals`.
+        self._rewards_nf = super()._calculate_rewards(*args, **kwargs)
+        return self._rewards_nf
+
+    def totals(self) -> Tensor:
+        """Return the weighted rewards of the last generation batch, (N,); NaN where no reward could score."""
+        totals = weighted_totals_of_rows(self._rewards_nf.tolist(), self.reward_weights.tolist())
+        return torch.tensor(totals, dtype=torch.float32, device=self._rewards_nf.device)
+
+    def own_slice(self, num_rows: int) -> slice:
+        """Return the place of this rank's completions among those of all ranks."""
+        start = self.accelerator.process_index * num_rows
+        return slice(start, start + num_rows)
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        # Replaces TRL's advantages where the algorithm has its own.
+        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if self._own_advantages is None or not self.model.training:
+            return batch
+        totals_n = self.totals()
+        advantages_n = self._own_advantages(totals_n, self.num_generations)
+        if not isinstance(advantages_n, Tensor) or advantages_n.shape != totals_n.shape:
+            found = getattr(advantages_n, "shape", advantages_n)
+            raise ValueError(
+                f"the algorithm's advantages must have the shape of its rewards, {tuple(totals_n.shape)}, and have {found}"
+            )
+        advantages_n = advantages_n.to(totals_n).nan_to_num(nan=0.0)
+        logged = self._logs["advantages"]
+        for _ in range(min(len(totals_n), len(logged))):
+            logged.pop()
+        logged.extend(advantages_n.tolist())
+        batch["advantages"] = advantages_n[self.own_slice(len(batch["prompt_ids"]))]
+        return batch

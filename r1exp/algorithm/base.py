@@ -1,0 +1,118 @@
+"""What every algorithm states about itself, so that nobody has to ask for its type.
+
+Fields that TRL knows stand under `trainer:` with TRL's names; settings classes hold only r1exp's own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from pydantic import PositiveInt
+
+from r1exp.algorithm.kl_controller import KlSettings
+from r1exp.model.memory import Load
+from r1exp.model.settings import ModelSettings, RowsPerDevice
+from r1exp.settings import Settings
+
+# The smallest positive float64. For TRL 1.16 "the reference is not needed" is `beta == 0.0`; this number is not 0.0
+# for Python, and rounds to 0.0 as soon as it meets a float32, bfloat16 or float16 tensor: with it the reference is
+# kept and `kl` is logged, while the loss and its gradient are those of beta=0.
+TRACKED_ZERO = 5e-324
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one optimizer step, over all ranks."""
+
+    number: int  # rows per optimizer step
+    setting: str  # the setting that decides the number, for messages
+    unit: str  # "rows", "pairs" or "completions"
+    most_per_device: int  # rows of one forward pass of one rank
+
+
+class Algorithm(Settings):
+    """A way to update the policy. Subclasses are frozen settings; the trainer is imported when it is built."""
+
+    kind: str
+
+    fields: ClassVar[frozenset[str]]  # top-level settings that only some algorithms read, and this one does
+    trainer_config: ClassVar[str]  # name of the TRL dataclass that receives `trainer:`
+    least_generations: ClassVar[int] = 2  # completions per prompt that it needs
+    reads_pairs: ClassVar[bool] = False  # the data set must have preference pairs
+
+    @property
+    def trainer(self) -> str:
+        """Import path of the trainer class, `package.module:Class`."""
+        raise NotImplementedError(f"{type(self).__name__} must name its trainer")
+
+    @property
+    def online(self) -> "OnlineAlgorithm | None":
+        """This algorithm if it samples from the policy that it trains, else None."""
+        return None
+
+    def rows(self, num_generations: int | None, fit: RowsPerDevice) -> Rows:
+        """Return the rows of one optimizer step."""
+        raise NotImplementedError(f"{type(self).__name__} must state its rows per optimizer step")
+
+    def check(self, beta: float | None, trainer: Mapping[str, Any]) -> None:
+        """Raise ValueError where this algorithm cannot work with `beta` or the trainer's arguments."""
+
+    def trainer_arguments(self, beta: float) -> dict[str, Any]:
+        """Return the arguments of `trainer_config` that follow from this algorithm's own settings."""
+        return {"beta": beta}
+
+    def other_models(self) -> dict[str, str]:
+        """Return the models it loads beside the policy: key below `algorithm.` -> folder or hub id."""
+        return {}
+
+    def memory_load(self, load: Load, model: ModelSettings, beta: float, completion_tokens: int) -> Load:
+        """Return `load` with what this algorithm keeps in memory."""
+        del model, completion_tokens
+        return load
+
+
+class OnlineAlgorithm(Algorithm):
+    """An algorithm that samples completions from the policy that it trains.
+
+    `advantages` may be overridden by a variant of GRPO. It is called once for each generation batch:
+
+        def advantages(self, rewards, num_generations):  # rewards: tensor (N,), N completions of all ranks
+            groups = rewards.view(-1, num_generations)   # the completions of one prompt are neighbors
+            return (groups - groups.mean(dim=1, keepdim=True)).flatten()
+    """
+
+    prompts_per_step: PositiveInt  # prompts per optimizer step, over all ranks; batch sizes follow from it
+    minibatches: PositiveInt  # optimizer steps that one generation is split into
+    track_kl: bool  # keep a reference and log `kl` also where beta=0
+    kl: KlSettings  # whether and how `beta` changes during training
+
+    fields = frozenset({"rewards", "beta", "num_generations", "temperature"})
+    trainer_config = "GRPOConfig"
+    advantages: ClassVar[Any] = None  # None: as TRL computes them
+
+    @property
+    def online(self) -> "OnlineAlgorithm":
+        """This algorithm."""
+        return self
+
+    def rows(self, num_generations: int | None, fit: RowsPerDevice) -> Rows:
+        """Return the completions of one optimizer step."""
+        assert num_generations is not None
+        setting = "algorithm.prompts_per_step x num_generations"
+        return Rows(self.prompts_per_step * num_generations, setting, "completions", fit.rl)
+
+    def check(self, beta: float | None, trainer: Mapping[str, Any]) -> None:
+        """Raise ValueError where a controlled `beta` starts at 0."""
+        if self.kl.target is not None and beta == 0.0:
+            raise ValueError(
+                f"algorithm.kl.target={self.kl.target} is reached by multiplying beta, and beta=0 stays 0; "
+                "start from beta=0.01, say, or leave algorithm.kl.target=null"
+            )
+
+    def trainer_arguments(self, beta: float) -> dict[str, Any]:
+        """Return `beta`, as the smallest positive number where it is 0 and the KL is to be logged."""
+        return {"beta": TRACKED_ZERO if beta == 0.0 and self.track_kl else beta}
+
+    def memory_load(self, load: Load, model: ModelSettings, beta: float, completion_tokens: int) -> Load:
+        """Return `load` with the reference, and logits of the completion only."""
+        return replace(load, keeps_reference=bool(beta) or self.track_kl, logit_tokens=completion_tokens)

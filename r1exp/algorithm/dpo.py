@@ -1,0 +1,55 @@
+"""Settings of Direct Preference Optimization.
+
+Source: arXiv:2305.18290, on TRL's DPOTrainer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+from pydantic import PositiveInt
+
+from r1exp.algorithm.base import Algorithm, Rows
+from r1exp.model.memory import Load
+from r1exp.model.settings import ModelSettings, RowsPerDevice
+
+_SMOOTHED = {"robust", "exo_pair", "aot", "aot_unpaired"}  # losses that read label_smoothing in TRL 1.16
+
+
+class Dpo(Algorithm):
+    """Direct Preference Optimization: learns from pairs of a chosen and a rejected answer."""
+
+    kind: Literal["dpo"]
+    pairs_per_step: PositiveInt  # preference pairs per optimizer step, over all ranks
+
+    fields = frozenset({"beta"})
+    trainer_config = "DPOConfig"
+    reads_pairs = True
+
+    @property
+    def trainer(self) -> str:
+        """DPO's trainer."""
+        return "r1exp.algorithm.trainers:Dpo"
+
+    def rows(self, num_generations: int | None, fit: RowsPerDevice) -> Rows:
+        """Return the pairs of one optimizer step; a pair is two rows."""
+        return Rows(self.pairs_per_step, "algorithm.pairs_per_step", "pairs", max(fit.sft // 2, 1))
+
+    def check(self, beta: float | None, trainer: Mapping[str, Any]) -> None:
+        """Raise ValueError for arguments that TRL 1.16 would ignore or misread."""
+        losses, weights = trainer.get("loss_type"), trainer.get("loss_weights")
+        smoothing = trainer.get("label_smoothing")
+        if smoothing and not set(losses or []) & _SMOOTHED:
+            raise ValueError(
+                f"trainer.label_smoothing={smoothing} does nothing with trainer.loss_type={sorted(losses or [])} in "
+                "TRL 1.16; use trainer.loss_type=[robust]"
+            )
+        if losses and weights and len(losses) != len(weights):
+            raise ValueError(
+                f"trainer.loss_weights={weights} does not fit trainer.loss_type={losses}: give each loss its weight, "
+                f"trainer.loss_weights={[1.0] * len(losses)}, say"
+            )
+
+    def memory_load(self, load: Load, model: ModelSettings, beta: float, completion_tokens: int) -> Load:
+        """Return `load` with the reference, and two rows for each pair."""
+        return replace(load, keeps_reference=bool(beta), rows=2 * load.rows)

@@ -1,0 +1,21 @@
+"""The algorithms that `algorithm.kind` can name. To add one, write its file and add its line."""
+
+from typing import Annotated
+
+from r1exp.algorithm.base import Algorithm
+from r1exp.registry import Registry
+
+ALGORITHMS = Registry(
+    "algorithm",
+    Algorithm,
+    {
+        "dapo": "r1exp.algorithm.grpo:Grpo",
+        "dpo": "r1exp.algorithm.dpo:Dpo",
+        "dr_grpo": "r1exp.algorithm.grpo:Grpo",
+        "grpo": "r1exp.algorithm.grpo:Grpo",
+        "gspo": "r1exp.algorithm.grpo:Grpo",
+        "ppo": "r1exp.algorithm.ppo_settings:Ppo",
+        "rloo": "r1exp.algorithm.rloo:Rloo",
+    },
+)
+AlgorithmSettings = Annotated[Algorithm, ALGORITHMS]

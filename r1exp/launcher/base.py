@@ -1,0 +1,170 @@
+"""What every launcher states about itself, and the command that starts a step's processes.
+
+`plan` shows the same `Launch` that a run starts.
+"""
+
+import os
+import shlex
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import PositiveInt
+
+from r1exp.assets import LAUNCHERS
+from r1exp.settings import Settings
+
+if TYPE_CHECKING:
+    from r1exp.launcher.slurm import Slurm
+
+Device = Literal["cpu", "cuda"]
+_NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+_NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")  # one folder for each device
+_ENVIRONMENT = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",  # TRL reports to the hub when a trainer is built
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How the processes of a step are started."""
+
+    arguments: tuple[str, ...]  # argv
+    environment: dict[str, str]  # added to the parent's own
+    files: dict[str, str]  # name below the step's folder -> text
+
+    def text(self) -> str:
+        """Return the command as it would be typed in a shell."""
+        settings = " ".join(f"{key}={shlex.quote(value)}" for key, value in self.environment.items())
+        return f"{settings} {shlex.join(self.arguments)}"
+
+
+class Launcher(Settings):
+    """Where a step's processes run. Subclasses declare `num_processes`, a field or a property."""
+
+    kind: str
+    device: Literal["auto", "cpu", "cuda"]  # auto: cuda where NVIDIA's driver is loaded
+    threads_per_process: PositiveInt | None  # OMP_NUM_THREADS; null: cores divided by ranks on a CPU
+
+    is_distributed: ClassVar[bool] = False  # the ranks meet at a port, even if there is only one
+
+    if TYPE_CHECKING:
+
+        @property
+        def num_processes(self) -> int:
+            """Ranks over all nodes."""
+
+    @property
+    def zero_stage(self) -> int:
+        """The ZeRO stage; 0 without ZeRO."""
+        return 0
+
+    @property
+    def is_offloaded(self) -> bool:
+        """Whether ZeRO keeps optimizer states, and with stage 3 the weights, in the host's memory."""
+        return False
+
+    @property
+    def num_nodes(self) -> int:
+        """Machines on which ranks run."""
+        return 1
+
+    @property
+    def has_server_node(self) -> bool:
+        """Whether a machine is reserved for a vLLM server."""
+        return False
+
+    @property
+    def job(self) -> "Slurm | None":
+        """This launcher if a run is a SLURM job, else None."""
+        return None
+
+    def resolved_device(self) -> Device:
+        """Return what the ranks compute on; `auto` is cuda where NVIDIA's driver is loaded."""
+        if self.device == "auto":
+            return "cuda" if _NVIDIA_DRIVER.exists() else "cpu"
+        return self.device
+
+    def devices(self) -> tuple[str, ...]:
+        """Return the CUDA devices that this process, or a node of the job, may use, by number or id."""
+        named = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if named is not None:
+            return tuple(part.strip() for part in named.split(",") if part.strip())
+        return (
+            tuple(str(number) for number, _ in enumerate(_NVIDIA_GPUS.iterdir()))
+            if _NVIDIA_GPUS.is_dir()
+            else ()
+        )
+
+    def server_command(self, python: str) -> list[str]:
+        """Return the arguments before `-m` that start Python where the step's vLLM server runs."""
+        return [python]
+
+    def refuse_unready(self) -> None:
+        """Raise Refused where this launcher cannot start on this machine."""
+
+    def launch(self, folder: Path) -> Launch:
+        """Return how the step in `folder` is started."""
+        device = self.resolved_device()
+        accelerate = ["-m", "accelerate.commands.launch", "--config_file", str(folder / "accelerate.yaml")]
+        arguments = self.command(folder, accelerate, ["-m", "r1exp.worker", str(folder)])
+        return Launch(tuple(arguments), self._environment(device), self.files(folder, device))
+
+    def command(self, folder: Path, accelerate: list[str], worker: list[str]) -> list[str]:
+        """Return the whole command, given accelerate's part and the worker's."""
+        del folder
+        return [sys.executable, *accelerate, *worker]
+
+    def files(self, folder: Path, device: Device) -> dict[str, str]:
+        """Return the files that accelerate reads: name below the step's folder -> text."""
+        del folder
+        return {"accelerate.yaml": self.accelerate_file(device)}
+
+    def accelerate_file(
+        self, device: Device, deepspeed: str = "", precision: str = 'mixed_precision: "no"\n'
+    ) -> str:
+        """Return accelerate's configuration."""
+        return filled(
+            "accelerate.yaml",
+            deepspeed=deepspeed,
+            precision=precision,
+            distributed_type="DEEPSPEED" if deepspeed else self._distributed_type(),
+            num_machines=str(self.num_nodes),
+            num_processes=str(self.num_processes),
+            use_cpu="true" if device == "cpu" else "false",
+        )
+
+    def cores_per_rank(self) -> int | None:
+        """Return the CPU cores of one rank; None where only the node knows."""
+        return max(1, available_cores() // self.num_processes)
+
+    def _distributed_type(self) -> str:
+        # MULTI_GPU also for several ranks on CPUs: accelerate 1.15 starts one process for MULTI_CPU.
+        return '"NO"' if self.num_processes == 1 else "MULTI_GPU"
+
+    def _environment(self, device: Device) -> dict[str, str]:
+        threads = self.threads_per_process
+        if threads is None and device == "cpu":
+            threads = self.cores_per_rank()
+        return _ENVIRONMENT | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
+
+
+def filled(template: str, **values: Any) -> str:
+    """Return a file of launchers/ with its placeholders replaced."""
+    return Template((LAUNCHERS / template).read_text(encoding="utf-8")).substitute(values)
+
+
+def available_cores() -> int:
+    """Return the cores this process may use, which a container may have limited."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_port() -> int:
+    """Return a TCP port that is free on this machine now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,20 @@
+"""The launchers that `launcher.kind` can name. To add one, write its file and add its line."""
+
+from typing import Annotated
+
+from r1exp.launcher.base import Launcher
+from r1exp.registry import Registry
+
+LAUNCHERS = Registry(
+    "launcher",
+    Launcher,
+    {
+        "ddp": "r1exp.launcher.ddp:Ddp",
+        "local": "r1exp.launcher.local:Local",
+        "slurm": "r1exp.launcher.slurm:Slurm",
+        "zero1": "r1exp.launcher.zero:Zero",
+        "zero2": "r1exp.launcher.zero:Zero",
+        "zero3": "r1exp.launcher.zero:Zero",
+    },
+)
+LauncherSettings = Annotated[Launcher, LAUNCHERS]

@@ -1,0 +1,72 @@
+"""Several processes on this machine, with DeepSpeed ZeRO.
+
+Source: ZeRO (arXiv:1910.02054), section 5.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import PositiveInt
+
+from r1exp.launcher.base import Device, Launcher, filled, free_port
+from r1exp.launcher.extensions import refuse_without_deepspeed
+
+
+class Zero(Launcher):
+    """DeepSpeed partitions optimizer states (1), gradients too (2), weights too (3) across the ranks."""
+
+    kind: Literal["zero1", "zero2", "zero3"]
+    num_processes: PositiveInt  # ranks
+    port: PositiveInt | None  # of the rendezvous; null: a free one
+    offload: bool  # optimizer states, and with zero3 the weights, are kept in the host's memory
+
+    @property
+    def zero_stage(self) -> int:
+        """The ZeRO stage."""
+        return int(self.kind.removeprefix("zero"))
+
+    @property
+    def is_offloaded(self) -> bool:
+        """Whether states are kept in the host's memory."""
+        return self.offload
+
+    def refuse_unready(self) -> None:
+        """Raise Refused where DeepSpeed is not installed, or would wait for a lock for ever."""
+        refuse_without_deepspeed(self.kind)
+
+    def command(self, folder: Path, accelerate: list[str], worker: list[str]) -> list[str]:
+        """Return the command with the port of the rendezvous."""
+        return [sys.executable, *accelerate, "--main_process_port", str(self.port or free_port()), *worker]
+
+    def files(self, folder: Path, device: Device) -> dict[str, str]:
+        """Return accelerate's and DeepSpeed's configuration."""
+        return deepspeed_files(self, folder, device)
+
+
+def deepspeed_files(launcher: Launcher, folder: Path, device: Device) -> dict[str, str]:
+    """Return the files of a launcher with a ZeRO stage: name below the step's folder -> text."""
+    section = (
+        "deepspeed_config:\n"
+        f"  deepspeed_config_file: {json.dumps(str(folder / 'deepspeed.json'))}\n"
+        "  zero3_init_flag: false\n"
+        "  deepspeed_multinode_launcher: standard\n"  # accelerate's default is pdsh, which needs a host file
+    )
+    return {
+        "deepspeed.json": filled("deepspeed.json", zero=json.dumps(_zero_optimization(launcher))),
+        # deepspeed.json states the precision; accelerate 1.15 refuses to have it in both files.
+        "accelerate.yaml": launcher.accelerate_file(device, deepspeed=section, precision=""),
+    }
+
+
+def _zero_optimization(launcher: Launcher) -> dict[str, Any]:
+    """Return DeepSpeed's section of that name."""
+    zero: dict[str, Any] = {"stage": launcher.zero_stage}
+    if launcher.is_offloaded:
+        zero["offload_optimizer"] = {"device": "cpu"}
+    if launcher.zero_stage == 3:
+        zero["stage3_gather_16bit_weights_on_model_save"] = True
+        if launcher.is_offloaded:
+            zero["offload_param"] = {"device": "cpu"}
+    return zero

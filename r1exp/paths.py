@@ -1,0 +1,218 @@
+"""Names every file of a run directory, a sweep, a step and the step store.
+
+<run>/manifest.json, plan.json, summary.json, report.md, job.sbatch, job.json, slurm.log
+<run>/steps/<nn>-<name>/step.json, status.json, stop.json, log.txt, log-rank-<n>.txt, metrics.jsonl,
+    failed-rank-<n>.json, check.txt, server.json, server.log, checkpoints/, artifact/
+<artifact>/scores.json, answers.jsonl, facts.json, samples.jsonl, data.jsonl, or a model
+<sweep>/sweep.json, report.md, <n>/ (the run of member n)
+<store>/steps/<key>/, leases/, models/
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ArtifactPaths:
+    """The files of an artifact that is not a model."""
+
+    folder: Path
+
+    @property
+    def scores(self) -> Path:
+        """Accuracies and outcomes of an evaluation."""
+        return self.folder / "scores.json"
+
+    @property
+    def answers(self) -> Path:
+        """Every answer of an evaluation, one JSON object a line."""
+        return self.folder / "answers.jsonl"
+
+    @property
+    def facts(self) -> Path:
+        """Counts that the summary repeats."""
+        return self.folder / "facts.json"
+
+    @property
+    def samples(self) -> Path:
+        """A problem a line with its scored answers, of stage=sample."""
+        return self.folder / "samples.jsonl"
+
+    @property
+    def data(self) -> Path:
+        """A data set that a later step reads."""
+        return self.folder / "data.jsonl"
+
+
+@dataclass(frozen=True)
+class StepPaths:
+    """The files of one step."""
+
+    folder: Path
+
+    @property
+    def step(self) -> Path:
+        """The settings that the ranks read."""
+        return self.folder / "step.json"
+
+    @property
+    def status(self) -> Path:
+        """How the step ended."""
+        return self.folder / "status.json"
+
+    @property
+    def stop_request(self) -> Path:
+        """The request to save a checkpoint and end."""
+        return self.folder / "stop.json"
+
+    @property
+    def metrics(self) -> Path:
+        """The logged metrics, one JSON object a line."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def reward_check(self) -> Path:
+        """The table of the reward check before an RL step."""
+        return self.folder / "check.txt"
+
+    @property
+    def server_state(self) -> Path:
+        """State of the step's vLLM server."""
+        return self.folder / "server.json"
+
+    @property
+    def server_log(self) -> Path:
+        """Output of the step's vLLM server."""
+        return self.folder / "server.log"
+
+    @property
+    def health_log(self) -> Path:
+        """The health rules that were broken, one JSON object a line."""
+        return self.folder / "health.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.folder / "checkpoints"
+
+    @property
+    def artifact(self) -> Path:
+        """Folder of the artifact."""
+        return self.folder / "artifact"
+
+    @property
+    def results(self) -> ArtifactPaths:
+        """The files of the artifact."""
+        return ArtifactPaths(self.artifact)
+
+    def log(self, rank: int = 0) -> Path:
+        """Return the file with the output of a rank; the launcher writes to that of rank 0."""
+        return self.folder / ("log.txt" if rank == 0 else f"log-rank-{rank}.txt")
+
+    def failure(self, rank: int) -> Path:
+        """Return the file in which a rank writes how it failed."""
+        return self.folder / f"failed-rank-{rank}.json"
+
+    def failures(self) -> list[Path]:
+        """Return the failure files there are."""
+        return sorted(self.folder.glob("failed-rank-*.json"))
+
+    def checkpoint(self, global_step: int) -> Path:
+        """Return the folder of a checkpoint."""
+        return self.checkpoints / f"checkpoint-{global_step}"
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The files of one run."""
+
+    folder: Path
+
+    @property
+    def manifest(self) -> Path:
+        """Overrides, configuration, versions, hardware, fingerprints."""
+        return self.folder / "manifest.json"
+
+    @property
+    def plan(self) -> Path:
+        """The composed plan, which a run is started or continued from."""
+        return self.folder / "plan.json"
+
+    @property
+    def summary(self) -> Path:
+        """Results for programs."""
+        return self.folder / "summary.json"
+
+    @property
+    def report(self) -> Path:
+        """Results for people."""
+        return self.folder / "report.md"
+
+    @property
+    def job_script(self) -> Path:
+        """The script that sbatch reads."""
+        return self.folder / "job.sbatch"
+
+    @property
+    def job_ids(self) -> Path:
+        """The ids of the run's SLURM jobs."""
+        return self.folder / "job.json"
+
+    def step(self, index: int, name: str) -> StepPaths:
+        """Return the paths of a step.
+
+        Args:
+            index: Place of the step in the run, from 1.
+            name: Of the step.
+        """
+        return StepPaths(self.folder / "steps" / f"{index:02d}-{name}")
+
+
+@dataclass(frozen=True)
+class SweepPaths:
+    """The files of a multirun."""
+
+    folder: Path
+
+    @property
+    def table(self) -> Path:
+        """A row for each member that ended or was submitted."""
+        return self.folder / "sweep.json"
+
+    @property
+    def report(self) -> Path:
+        """The ranked table."""
+        return self.folder / "report.md"
+
+    def member(self, number: int) -> Path:
+        """Return the run directory of a member."""
+        return self.folder / str(number)
+
+
+@dataclass(frozen=True)
+class StorePaths:
+    """The folders of a step store."""
+
+    folder: Path
+
+    @property
+    def steps(self) -> Path:
+        """Finished steps by key."""
+        return self.folder / "steps"
+
+    @property
+    def leases(self) -> Path:
+        """Locks of the steps that are being worked on."""
+        return self.folder / "leases"
+
+    def lock(self, key: str) -> Path:
+        """Return the lock file of a step."""
+        return self.leases / f"{key}.lock"
+
+    def working_directory(self, key: str) -> Path:
+        """Return the file that names the folder in which a step is being worked on."""
+        return self.leases / f"{key}.where"
+
+    def tiny_model(self, identity: str) -> Path:
+        """Return the folder of a model that is built here."""
+        return self.folder / "models" / f"tiny-{identity}"

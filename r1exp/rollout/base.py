@@ -1,0 +1,115 @@
+"""What every rollout states about itself, and how completions are drawn. Torch-free."""
+
+from collections.abc import Container, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from r1exp.launcher.base import Device, Launcher
+from r1exp.model.settings import ModelSettings
+from r1exp.records import Completion, Message
+from r1exp.settings import Settings
+
+if TYPE_CHECKING:
+    from r1exp.serving.settings import VllmServer
+
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class Sampling(Settings):
+    """How completions are drawn. Overrides the model's own generation config."""
+
+    temperature: NonNegativeFloat  # 0: greedy decoding
+    top_p: Share = 1.0  # nucleus sampling; 1: off
+    top_k: NonNegativeInt = 0  # tokens; 0: off
+    max_tokens: PositiveInt  # tokens of a completion, the end token included
+    seed: NonNegativeInt = 0
+
+
+class Generator(Protocol):
+    """Generates completions of prompts."""
+
+    def generate(self, prompts: list[list[Message]], n: int, sampling: Sampling) -> list[list[Completion]]:
+        """Return `n` completions of each prompt, in the order of the prompts."""
+        ...
+
+
+@dataclass(frozen=True)
+class GeneratorInputs:
+    """What a step gives a rollout to build its generator from."""
+
+    model_path: str  # folder or hub id
+    model: ModelSettings
+    device: Device
+    server: str | None  # base URL of the vLLM server that was started for the step
+    key: str  # of the step
+    folder: Path  # of the step
+
+
+class Rollout(Settings):
+    """A way to generate completions. Subclasses are frozen settings; engines are imported when they are built."""
+
+    kind: str
+
+    generator: ClassVar[str]  # import path of a function (settings, GeneratorInputs) -> Generator
+    trains: ClassVar[bool] = True  # can generate for RL: it receives the policy's newest weights
+    hands_logprobs: ClassVar[bool] = False  # rewards see the sampler's log-probability of each token
+    uses_vllm: ClassVar[bool] = False
+    outside_key: ClassVar[frozenset[str]] = frozenset()  # settings that do not decide which completions come
+
+    @property
+    def server(self) -> "VllmServer | None":
+        """This rollout if a vLLM server is started for it, else None."""
+        return None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether an endpoint serves a model of its own, so that the step's model is not loaded."""
+        return False
+
+    @property
+    def rows_in_process(self) -> int:
+        """Completions generated at once in the process that holds the model; 0: none."""
+        return 0
+
+    def tightest(self, num_positions: int | None) -> tuple[int | None, str]:
+        """Return the most tokens that prompt and completion may have together, and what sets that limit.
+
+        Args:
+            num_positions: Positions of the model; None: its config names none.
+        """
+        return num_positions, f"the model's {num_positions} positions"
+
+    def check(self, launcher: Launcher, device: Device, trainer: Mapping[str, Any] | None) -> None:
+        """Raise Refused where this rollout cannot work.
+
+        Args:
+            launcher: Of the step.
+            device: Of the step.
+            trainer: Arguments of the trainer, where the step trains on what is generated; else None.
+        """
+
+    def refuse_unready(self, launcher: Launcher) -> None:
+        """Raise Refused where this machine lacks what the rollout needs."""
+
+    def trainer_arguments(self, accepted: Container[str]) -> dict[str, Any]:
+        """Return the arguments of the trainer's dataclass that the rollout decides.
+
+        Args:
+            accepted: The fields of that dataclass.
+        """
+        del accepted
+        return {}
+
+    def memory_note(self, device: Device) -> str | None:
+        """Return a line for `plan` about memory beside the trainer's; None: there is none."""
+        del device
+        return None
+
+    def engine(self, model: ModelSettings, device: Device, seed: int) -> AbstractContextManager[None]:
+        """Return the context in which TRL builds its engine."""
+        del model, device, seed
+        return nullcontext()

@@ -1,0 +1,97 @@
+"""What every stage (kind of step) states about itself, so that nobody has to ask for its type.
+
+A stage is frozen settings and the import path of the function that does its work. Torch-free.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from r1exp.algorithm.base import Algorithm, Rows
+from r1exp.dataset.base import Split
+from r1exp.errors import Refused
+from r1exp.model.memory import Load
+from r1exp.settings import Settings
+
+if TYPE_CHECKING:
+    from r1exp.stage.config import StepConfig
+
+ArtifactKind = Literal["model", "reward_model", "dataset", "scores"]
+ARTIFACT = "artifact:"  # prefix of a setting that names the artifact of an earlier step
+TRAINING_FIELDS = frozenset({"learning_rate", "max_steps", "trainer"})
+# Top-level settings that only some stages and algorithms read; each lists its own in `fields`.
+STAGE_FIELDS = ("algorithm", "rewards", *sorted(TRAINING_FIELDS), "beta", "num_generations", "temperature")
+
+
+class Stage(Settings):
+    """A kind of step. To add one: a subclass, the function that does its work, a YAML, and a line in the menu."""
+
+    kind: str
+
+    work: ClassVar[str]  # import path of a function (Step, folder) -> id of the tracked run, or None
+    makes: ClassVar[ArtifactKind]  # what the artifact is
+    fields: ClassVar[frozenset[str]] = frozenset()  # of STAGE_FIELDS: those that this stage reads
+    trains: ClassVar[bool] = False  # it takes optimizer steps
+    generates: ClassVar[bool] = False  # it needs completions of the step's rollout
+    runs_algorithm: ClassVar[bool] = False  # what else it reads, the algorithm states
+    reads_pairs: ClassVar[bool] = False  # the data set must have preference pairs
+    split: ClassVar[Split] = "train"  # the problems it reads
+    trainer_config: ClassVar[str | None] = None  # name of the TRL dataclass that receives `trainer:`
+
+    def algorithm_of(self, config: "StepConfig") -> Algorithm | None:
+        """Return the algorithm that this stage runs, or None."""
+        return config.algorithm if self.runs_algorithm else None
+
+    def rows(self, config: "StepConfig") -> Rows:
+        """Return the rows of one optimizer step."""
+        raise NotImplementedError(f"stage={self.kind} trains and must state its rows per optimizer step")
+
+    def trainer_arguments(self, config: "StepConfig") -> dict[str, Any]:
+        """Return the trainer's arguments that follow from this stage's settings."""
+        del config
+        return {}
+
+    def longest_completion(self, config: "StepConfig") -> tuple[str, int]:
+        """Return the setting that bounds the completions this stage asks for, and its value in tokens."""
+        return "max_completion_length", config.max_completion_length
+
+    def reading_from(self, config: "StepConfig", source: str) -> "StepConfig":
+        """Return `config` with its data taken from the artifact of the earlier step `source`.
+
+        Raises:
+            Refused: its data set reads no file.
+        """
+        if "path" not in type(config.dataset).model_fields:
+            raise Refused(
+                f"data_from={source} is a file, and dataset={config.dataset.kind} reads none; give the step "
+                "`use: {dataset: jsonl}` or `use: {dataset: preference}`"
+            )
+        dataset = config.dataset.model_copy(update={"path": f"{ARTIFACT}{source}/data.jsonl"})
+        return config.model_copy(update={"dataset": dataset})
+
+    def fingerprint(self, config: "StepConfig") -> str:
+        """Return a content hash of the data that this stage reads."""
+        return config.dataset.fingerprint()
+
+    def memory_load(self, load: Load, config: "StepConfig") -> Load:
+        """Return `load` with what this stage keeps in memory."""
+        del config
+        return load
+
+    def describe(self, config: "StepConfig", num_problems: int | None) -> str:
+        """Return what the step does, for `plan`; not asked of a stage that trains.
+
+        Args:
+            config: Of the step.
+            num_problems: Of the split it reads; None: not known yet.
+        """
+        raise NotImplementedError(f"stage={self.kind} must describe its work")
+
+
+def smallest(*limits: int | None) -> int | None:
+    """Return the smallest limit there is, or None."""
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def resolved_path(text: str) -> Path:
+    """Return a path as it was typed, with `~` expanded."""
+    return Path(text).expanduser()

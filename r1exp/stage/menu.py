@@ -1,0 +1,20 @@
+"""The stages that `stage.kind` can name. To add one, write its files and add its line."""
+
+from typing import Annotated
+
+from r1exp.registry import Registry
+from r1exp.stage.base import Stage
+
+STAGES = Registry(
+    "stage",
+    Stage,
+    {
+        "evaluate": "r1exp.stage.evaluate:Evaluate",
+        "preferences": "r1exp.stage.preferences:Preferences",
+        "reward_model": "r1exp.stage.reward_model:RewardModel",
+        "rl": "r1exp.stage.rl:Rl",
+        "sample": "r1exp.stage.sample:Sample",
+        "sft": "r1exp.stage.sft:Sft",
+    },
+)
+StageSettings = Annotated[Stage, STAGES]

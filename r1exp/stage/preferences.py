@@ -1,0 +1,40 @@
+"""Settings of stage=preferences. The work is in `r1exp.stage.make_pairs`."""
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import NonNegativeFloat, PositiveInt
+
+from r1exp.dataset.rows import fingerprint_of_file
+from r1exp.paths import ArtifactPaths
+from r1exp.settings import Name
+from r1exp.stage.base import ARTIFACT, Stage, resolved_path
+
+if TYPE_CHECKING:
+    from r1exp.stage.config import StepConfig
+
+
+class Preferences(Stage):
+    """Makes pairs of a better and a worse answer, from the answers of stage=sample."""
+
+    kind: Literal["preferences"]
+    samples: Name | None  # folder that stage=sample left; in a pipeline null: that of `data_from`
+    min_margin: NonNegativeFloat  # smallest difference of reward between the best and the worst answer
+    num_pairs: PositiveInt | None  # the first ones; null: all
+
+    work = "r1exp.stage.make_pairs:make_pairs"
+    makes = "dataset"
+
+    def reading_from(self, config: "StepConfig", source: str) -> "StepConfig":
+        """Return `config` with the answers of the earlier step `source`."""
+        stage = self.model_copy(update={"samples": f"{ARTIFACT}{source}"})
+        return config.model_copy(update={"stage": stage})
+
+    def fingerprint(self, config: "StepConfig") -> str:
+        """Return a content hash of the sampled answers, or of the data set where none are named."""
+        if self.samples is None:
+            return super().fingerprint(config)
+        return fingerprint_of_file(ArtifactPaths(resolved_path(self.samples)).samples)
+
+    def describe(self, config: "StepConfig", num_problems: int | None) -> str:
+        """Return where the answers come from."""
+        return f"pairs from the answers in {self.samples}"

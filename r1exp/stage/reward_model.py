@@ -1,0 +1,36 @@
+"""Settings of stage=reward_model. The work is in `r1exp.stage.train_reward_model`."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import PositiveInt
+
+from r1exp.algorithm.base import Rows
+from r1exp.model.memory import Load
+from r1exp.stage.base import TRAINING_FIELDS, Stage
+
+if TYPE_CHECKING:
+    from r1exp.stage.config import StepConfig
+
+
+class RewardModel(Stage):
+    """Trains a reward model on preference pairs (arXiv:2203.02155, eq. 1)."""
+
+    kind: Literal["reward_model"]
+    pairs_per_step: PositiveInt  # preference pairs per optimizer step, over all ranks
+
+    work = "r1exp.stage.train_reward_model:train_reward_model"
+    makes = "reward_model"
+    fields = TRAINING_FIELDS
+    trains = True
+    reads_pairs = True
+    trainer_config = "RewardConfig"
+
+    def rows(self, config: "StepConfig") -> Rows:
+        """Return the pairs of one optimizer step; a pair is two rows."""
+        most = max(config.model.rows_per_device.sft // 2, 1)
+        return Rows(self.pairs_per_step, "stage.pairs_per_step", "pairs", most)
+
+    def memory_load(self, load: Load, config: "StepConfig") -> Load:
+        """Return `load` with two rows for each pair."""
+        return replace(load, rows=2 * load.rows)

@@ -1,0 +1,44 @@
+"""Settings of stage=rl. The work is in `r1exp.stage.train_rl`."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from r1exp.algorithm.base import Algorithm, Rows
+from r1exp.model.memory import Load
+from r1exp.stage.base import TRAINING_FIELDS, Stage
+
+if TYPE_CHECKING:
+    from r1exp.stage.config import StepConfig
+
+
+class Rl(Stage):
+    """Reinforcement learning with the composed algorithm, which states what else it reads."""
+
+    kind: Literal["rl"]
+
+    work = "r1exp.stage.train_rl:train_rl"
+    makes = "model"
+    fields = TRAINING_FIELDS | {"algorithm"}
+    trains = True
+    runs_algorithm = True
+
+    def rows(self, config: "StepConfig") -> Rows:
+        """Return the algorithm's rows."""
+        return _algorithm(config).rows(config.num_generations, config.model.rows_per_device)
+
+    def trainer_arguments(self, config: "StepConfig") -> dict[str, Any]:
+        """Return the algorithm's arguments, and the revision from which TRL loads the reference."""
+        assert config.beta is not None
+        revision = config.model.revision
+        reference = {} if revision is None else {"model_init_kwargs": {"revision": revision}}
+        return _algorithm(config).trainer_arguments(config.beta) | reference
+
+    def memory_load(self, load: Load, config: "StepConfig") -> Load:
+        """Return `load` with what the algorithm keeps."""
+        return _algorithm(config).memory_load(
+            load, config.model, config.beta or 0.0, config.max_completion_length
+        )
+
+
+def _algorithm(config: "StepConfig") -> Algorithm:
+    assert config.algorithm is not None
+    return config.algorithm

@@ -1,0 +1,31 @@
+"""Settings of stage=sample. The work is in `r1exp.stage.sample_answers`."""
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import PositiveInt
+
+from r1exp.settings import Probability
+from r1exp.stage.base import Stage, smallest
+
+if TYPE_CHECKING:
+    from r1exp.stage.config import StepConfig
+
+
+class Sample(Stage):
+    """Samples several answers to each training problem and scores them with the committee."""
+
+    kind: Literal["sample"]
+    samples: PositiveInt  # answers per problem
+    num_problems: PositiveInt | None  # the first ones; null: all
+    min_pass_rate: Probability  # problems answered correctly less often are left out of data.jsonl
+    max_pass_rate: Probability  # and those answered correctly more often
+
+    work = "r1exp.stage.sample_answers:sample_answers"
+    makes = "dataset"
+    fields = frozenset({"rewards", "temperature"})
+    generates = True
+
+    def describe(self, config: "StepConfig", num_problems: int | None) -> str:
+        """Return how many problems are asked, and how often."""
+        number = smallest(self.num_problems, config.debug.num_problems, num_problems)
+        return f"{'all' if number is None else number} training problems, {self.samples} answers each"

@@ -1,0 +1,34 @@
+"""`r1exp sweep status|retry|report DIR`: shows a multirun, starts its failed runs again, or ranks its runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from r1exp.errors import ExitCode, Refused
+from r1exp.report.sweep import sweep_report
+from r1exp.runner.sweep_status import newest_sweeps, sweep_retry, sweep_status
+from r1exp.settings import nearest
+from r1exp.terminal import show
+
+_ACTIONS = ("status", "retry", "report")
+
+
+def main(arguments: Sequence[str]) -> ExitCode:
+    """Carry out one of the three actions on a folder.
+
+    Raises:
+        Refused: another action, or not exactly one folder.
+    """
+    if not arguments or arguments[0] not in _ACTIONS:
+        found = arguments[0] if arguments else "nothing"
+        close = nearest(found, _ACTIONS)
+        hint = f" Did you mean `r1exp sweep {close[0]}`?" if close else ""
+        hint = " To start a sweep, type: r1exp -m overrides..." if "=" in found else hint
+        raise Refused(f"`r1exp sweep` takes status DIR, retry DIR or report DIR, and found {found}.{hint}")
+    action, folders = arguments[0], arguments[1:]
+    if len(folders) != 1:
+        raise Refused(f"`r1exp sweep {action}` takes one folder, and found {len(folders)}.{newest_sweeps()}")
+    folder = Path(folders[0])
+    if action == "retry":
+        return sweep_retry(folder)
+    show(sweep_report(folder) if action == "report" else sweep_status(folder), end="")
+    return ExitCode.DONE
