@@ -10,8 +10,8 @@ from typing import Any
 
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from r1exp.http_client import OpenAiClient, pauses_within
 from r1exp.records import Completion, Message
-from r1exp.rollout.connection import Connection, pauses_within
 from r1exp.rollout.endpoint import stream
 from r1exp.rollout.settings import Sampling, VllmServer
 
@@ -45,7 +45,7 @@ class ServerGenerator:
         self._model = model
         self._tokenizer = tokenizer
         self._end_ids = _end_ids(tokenizer, model_path, revision)
-        self._connection = Connection(
+        self._connection = OpenAiClient(
             f"{url.rstrip('/')}/v1",
             key=None,
             timeout=_TIMEOUT,
