@@ -37,6 +37,9 @@ class RewardModel(BatchReward):
     def span(self) -> Span:
         return (0.0, 1.0) if self.normalization == "sigmoid" else (-math.inf, math.inf)
 
+    def other_models(self) -> dict[str, str]:
+        return {"model": self.model}
+
     def open(self) -> BatchScorer:
         raise R1ExpError(
             f"the reward model {self.model!r} is loaded by the training process only; "
