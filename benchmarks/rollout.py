@@ -46,7 +46,6 @@ def measure(model: Path, folder: Path, given: Any) -> None:
 
     from r1exp.prompt.chat import messages
     from r1exp.rollout.base import Sampling
-from r1exp.rollout.settings import 
     from r1exp.stage.generator import generator_for
 
     torch.set_num_threads(1)  # before vLLM, which forbids it

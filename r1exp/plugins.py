@@ -1,13 +1,14 @@
 """Finds what installed packages add to r1exp, through the entry point group `r1exp.plugins`.
 
-[project.entry-points."r1exp.plugins"]
-my_package = "my_package:plugin"
+A package declares its plugin in its pyproject.toml, and defines it in a module that does not import torch:
 
-# my_package/__init__.py; must not import torch
-plugin = r1exp.Plugin(
-    conf=Path(__file__).parent / "conf",
-    kinds={"dataset": {"subtraction": "my_package.data:Subtraction"}},
-)
+    [project.entry-points."r1exp.plugins"]
+    my_package = "my_package:plugin"
+
+    plugin = r1exp.Plugin(
+        conf=Path(__file__).parent / "conf",
+        kinds={"dataset": {"subtraction": "my_package.data:Subtraction"}},
+    )
 """
 
 from collections.abc import Mapping

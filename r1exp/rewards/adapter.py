@@ -7,7 +7,7 @@ slice of the batch, and averages what `log_metric` was told over ranks. The firs
 scores it for all members; the others read their column.
 
 TRL adds up what is there and skips None, so that inside a group a completion without a score would
-be paid 0 where its neighbors are paid 2. An abstention is neutral instead (`metrics.neutral`). A
+be paid 0 where its neighbors are paid 2. An abstention is neutral instead (`total.impute_group_mean`). A
 group that nobody could score is None throughout.
 """
 
@@ -18,8 +18,9 @@ from r1exp.errors import Refused
 from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Context, TokenizedCompletion
 from r1exp.rewards.committee import Committee
-from r1exp.rewards.metrics import AbstentionBound, AbstentionWatch, Metrics, neutral
+from r1exp.rewards.metrics import AbstentionBound, AbstentionWatch, Metrics
 from r1exp.rewards.ranks import ALONE, Ranks, score_together
+from r1exp.rewards.total import impute_group_mean
 
 RewardFunc = Callable[..., list[float | None]]
 
@@ -74,12 +75,14 @@ class _Desk:
         scored = score_together(self._committee, problems, answers, context, self._ranks)
         weights = dict(zip(self._committee.names, self._committee.weights, strict=True))
         self._watch.see({name: scores for name, scores in scored.table.items() if weights[name] > 0.0})
-        paid = {name: neutral(scores, scored.batch.groups) for name, scores in scored.table.items()}
+        columns = {
+            name: impute_group_mean(scores, scored.batch.groups) for name, scores in scored.table.items()
+        }
         log_metric = kwargs.get("log_metric")
         if log_metric is not None:
-            for metric, value in self._metrics.of(scored, weights, paid).items():
+            for metric, value in self._metrics.of(scored, weights, columns).items():
                 log_metric(metric, value)
-        return {name: column[scored.own] for name, column in paid.items()}
+        return {name: column[scored.own] for name, column in columns.items()}
 
 
 def _rows(kwargs: Mapping[str, Any], num_rows: int) -> list[dict[str, Any]]:

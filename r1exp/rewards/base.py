@@ -86,6 +86,10 @@ class Reward(Settings, ABC):
         """Say whether it scores only completions with log-probabilities."""
         return False
 
+    def other_models(self) -> dict[str, str]:
+        """Return the models that it reads: the name of the field, and the hub id or folder in it."""
+        return {}
+
     def constant_because(self) -> str | None:
         """Say why it is the same for every completion of a group, as these settings are; None: it is not.
 

@@ -30,6 +30,7 @@ from r1exp.rewards.base import (
 )
 from r1exp.rewards.committee import Committee, Openers
 from r1exp.rewards.probes import GOLD, probes_of
+from r1exp.rewards.total import weighted_totals
 
 _CHARACTERS_PER_TOKEN = 4  # roughly, to give every text a length in tokens
 _EQUALLY_SURE = (-0.5,)  # natural log: no completion's vote weighs more than another's
@@ -152,22 +153,25 @@ def _score(committee: Committee, problem: Problem, texts: list[str]) -> Scores:
     return {name: scores[0] for name, scores in table.items()}
 
 
-def _total(rewards: Mapping[str, Reward], scores: Scores) -> float:
-    return math.fsum(
-        rewards[name].weight * score for name, score in scores.items() if not isinstance(score, Abstain)
-    )
-
-
 def _lines(rewards: Mapping[str, Reward], tables: Sequence[Mapping[str, Scores]]) -> list[Line]:
+    weights = {name: reward.weight for name, reward in rewards.items()}
     lines = []
     for probe in dict.fromkeys(name for table in tables for name in table):
         seen = [table[probe] for table in tables if probe in table]
-        means: dict[str, float | None] = {}
-        for name in rewards:
-            known = [score for scores in seen if not isinstance(score := scores[name], Abstain)]
-            means[name] = math.fsum(known) / len(known) if known else None
-        lines.append(Line(probe, means, math.fsum(_total(rewards, scores) for scores in seen) / len(seen)))
+        columns = {name: [_number(scores[name]) for scores in seen] for name in rewards}
+        means = {name: _mean(column) for name, column in columns.items()}
+        totals = [0.0 if total is None else total for total in weighted_totals(columns, weights)]
+        lines.append(Line(probe, means, math.fsum(totals) / len(totals)))
     return lines
+
+
+def _number(score: Score) -> float | None:
+    return None if isinstance(score, Abstain) else score
+
+
+def _mean(column: Sequence[float | None]) -> float | None:
+    known = [score for score in column if score is not None]
+    return math.fsum(known) / len(known) if known else None
 
 
 def _verdict(

@@ -27,6 +27,7 @@ from r1exp.rewards.base import (
     SlowGroupReward,
     SlowReward,
 )
+from r1exp.rewards.total import impute_group_mean, weighted_totals
 from r1exp.rewards.worker_process import Job
 from r1exp.rewards.workers import WorkerPool
 
@@ -110,6 +111,22 @@ class Committee:
         """Return every member's score of every row, worked out by this process alone."""
         batch = Batch(problems, completions, context)
         return self.assemble(self.work(self.units(batch), batch).scores, batch)
+
+    def totals(
+        self, problems: Sequence[Problem], completions: Sequence[Completion], context: Context
+    ) -> tuple[dict[str, list[Score]], list[float | None]]:
+        """Score every row and return the scores of each member and the weighted totals.
+
+        The totals are those that training uses: an abstention counts as the mean of its group.
+
+        Returns:
+            For each member its score of every row, and for each row the total; None where no member
+            has a score for the row's group.
+        """
+        scores = self.score(problems, completions, context)
+        groups = groups_of(problems)
+        columns = {name: impute_group_mean(column, groups) for name, column in scores.items()}
+        return scores, weighted_totals(columns, dict(zip(self.names, self.weights, strict=True)))
 
     def close(self) -> None:
         """End the worker processes."""

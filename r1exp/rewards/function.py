@@ -26,7 +26,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from r1exp.records import Completion, Problem
-from r1exp.rewards.base import Abstain, Context, Score, SlowGroupReward, Span, TokenizedCompletion
+from r1exp.rewards.base import Abstain, Context, Reward, Score, SlowGroupReward, Span, TokenizedCompletion
 
 NO_VALUE = Abstain("function gave no value")
 
@@ -91,8 +91,16 @@ class Function(SlowGroupReward):
 def _resolved(kind: str, factory_arguments: str | None) -> Callable[..., Any]:
     """Import the function, or call the factory with arguments given as JSON."""
     module, _, name = kind.partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    return found if factory_arguments is None else found(**json.loads(factory_arguments))
+    found: Any = getattr(importlib.import_module(module), name)
+    if isinstance(found, type) and issubclass(found, Reward):
+        raise ValueError(
+            f"{kind} is a reward class, and its module assigns it to this name instead of defining it with a "
+            f"class statement; type kind={found.__module__}:{found.__name__}"
+        )
+    function: Callable[..., Any] = (
+        found if factory_arguments is None else found(**json.loads(factory_arguments))
+    )
+    return function
 
 
 async def _awaited(values: Any) -> Any:

@@ -7,18 +7,16 @@ by side, answers are remembered, failures are tried again with growing pauses. A
 unclear, or off its scale is no verdict: the completion is not scored.
 """
 
-import json
 import os
 import re
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from r1exp.errors import Refused
+from r1exp.http_client import OpenAiClient, RequestFailed, growing_pauses
 from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Abstain, BatchReward, BatchScorer, Context, Score, Seconds, Span
 from r1exp.settings import Name
@@ -37,6 +35,7 @@ RUBRICS: Final[dict[str, str]] = {
 DOWN: Final = Abstain("judge down")
 UNCLEAR: Final = Abstain("judge unclear")
 _SCORE: Final = re.compile(r'"score"\s{0,9}:\s{0,9}"?(-?\d{1,9}(?:\.\d{1,9})?)"?')
+_RETRIED_STATUSES: Final = frozenset({408, 409, 429, *range(500, 600)})
 _MOST_REMEMBERED: Final = 100_000  # verdicts
 
 
@@ -83,7 +82,7 @@ class Judge(BatchReward):
                 f"the judge needs a key and the environment variable {self.api_key_env} is not set; "
                 f"export {self.api_key_env}=..., or set api_key_env=null for an endpoint without keys"
             )
-        return _Bench(self, key)
+        return _Scorer(self, key)
 
     def question(self, problem: Problem, completion: Completion) -> str:
         """Return what the judge is asked."""
@@ -106,20 +105,22 @@ class Judge(BatchReward):
         return (points - self.lowest) / (self.highest - self.lowest)
 
 
-class _Bench:
-    """The judge with its connection and its memory."""
+class _Scorer:
+    """The client of the endpoint, with the verdicts it gave so far."""
 
-    def __init__(self, settings: Judge, key: str | None, sleep: Callable[[float], None] = time.sleep) -> None:
-        import httpx  # a tenth of a second; only where a judge sits
-
-        self._httpx = httpx
+    def __init__(self, settings: Judge, key: str | None) -> None:
         self._settings = settings
-        self._sleep = sleep
         self._memory: OrderedDict[str, Score] = OrderedDict()
-        self._client = httpx.Client(
+        self._client = OpenAiClient(
+            settings.endpoint,
+            key=key,
             timeout=settings.timeout,
-            headers={} if key is None else {"Authorization": f"Bearer {key}"},
-            limits=httpx.Limits(max_connections=settings.concurrency),
+            connect_timeout=None,
+            concurrency=settings.concurrency,
+            pauses=lambda: growing_pauses(settings.retries),
+            retried_statuses=_RETRIED_STATUSES,
+            retry_timeouts=True,
+            longest_retry_after=0.0,
         )
 
     def score(
@@ -131,8 +132,7 @@ class _Bench:
             for problem, completion in zip(problems, completions, strict=True)
         ]
         new = [question for question in dict.fromkeys(questions) if question not in self._memory]
-        with ThreadPoolExecutor(self._settings.concurrency) as threads:
-            fresh = dict(zip(new, threads.map(self._ask, new), strict=True))
+        fresh = dict(zip(new, self._client.map(self._ask, new), strict=True))
         known = {question: self._memory[question] for question in questions if question in self._memory}
         self._remember({question: score for question, score in fresh.items() if score != DOWN})
         return [fresh[question] if question in fresh else known[question] for question in questions]
@@ -143,20 +143,13 @@ class _Bench:
             self._memory.popitem(last=False)
 
     def _ask(self, question: str) -> Score:
-        for attempt in range(self._settings.retries + 1):
-            if attempt:
-                self._sleep(0.5 * 2 ** (attempt - 1))
-            try:
-                response = self._client.post(
-                    self._settings.endpoint.rstrip("/") + "/chat/completions", json=self._body(question)
-                )
-            except self._httpx.TransportError:
-                continue
-            if response.status_code == 200:
-                return self._settings.read(_content(response.text))
-            if response.status_code not in (408, 409, 429) and response.status_code < 500:
-                return Abstain(f"judge refused: {response.status_code}")
-        return DOWN
+        try:
+            answer = self._client.post("/chat/completions", self._body(question))
+        except RequestFailed as failed:
+            if failed.cause == "refused":
+                return Abstain(f"judge refused: {failed.status}")
+            return UNCLEAR if failed.cause == "unreadable" else DOWN
+        return self._settings.read(_content(answer))
 
     def _body(self, question: str) -> dict[str, Any]:
         return {
@@ -167,11 +160,11 @@ class _Bench:
         }
 
 
-def _content(body: str) -> str:
-    """Return the text of the reply; "" where the body is not of the expected form."""
+def _content(answer: dict[str, Any]) -> str:
+    """Return the text of the reply; "" where the answer is not of the expected form."""
     try:
-        content = json.loads(body)["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError):
+        content = answer["choices"][0]["message"]["content"]
+    except (KeyError, IndexError, TypeError):
         return ""
     return content if isinstance(content, str) else ""
 

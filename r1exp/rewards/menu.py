@@ -1,55 +1,62 @@
-"""Which rewards are there? One line a reward: to add one, write its file and add its class here."""
+"""The rewards that `rewards.NAME.kind` can name. To add one, write its file and add its line."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Discriminator, Tag
-
-from r1exp.rewards.accuracy import Accuracy
-from r1exp.rewards.cf_code import CfCode
-from r1exp.rewards.code import BinaryCode, Code, CodeFormat
+from r1exp.registry import Registry, load
+from r1exp.rewards.base import Reward
+from r1exp.rewards.class_statement import has_class_statement
 from r1exp.rewards.function import Function
-from r1exp.rewards.graded import Graded
-from r1exp.rewards.ioi_code import IoiCode
-from r1exp.rewards.judge import Judge
-from r1exp.rewards.language_consistency import LanguageConsistency
-from r1exp.rewards.lengths import Cosine, Length, SoftOverlong
-from r1exp.rewards.majority_vote import MajorityVote
-from r1exp.rewards.reasoning_steps import ReasoningSteps
-from r1exp.rewards.repetition_penalty import RepetitionPenalty
-from r1exp.rewards.reward_model import RewardModel
-from r1exp.rewards.strict import Strict
-from r1exp.rewards.tags import Format, TagCount, XmlCount
-from r1exp.rewards.vote_partial import VotePartial
 
 
-def kind(value: Any) -> str | None:
-    """Return which member of the menu a mapping asks for: its kind, or `function` for module:name."""
-    chosen = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
-    return "function" if isinstance(chosen, str) and ":" in chosen else chosen
+class RewardRegistry(Registry[Reward]):
+    """The reward classes by their `kind`; `package.module:name` may also name a reward function."""
+
+    def find(self, kind: str) -> type[Reward]:
+        """Return the class that `kind` names; `Function` where it names anything but a reward class.
+
+        Only the module of a class is imported here: functions are imported in worker processes.
+
+        Raises:
+            ValueError: there is no such kind, or the module of the class cannot be imported.
+        """
+        if ":" not in kind:
+            return super().find(kind)
+        if not has_class_statement(kind):
+            return Function
+        found = load(kind)
+        return found if isinstance(found, type) and issubclass(found, Reward) else Function
 
 
-RewardSettings = Annotated[
-    Annotated[Accuracy, Tag("accuracy")]
-    | Annotated[BinaryCode, Tag("binary_code")]
-    | Annotated[CfCode, Tag("cf_code")]
-    | Annotated[Code, Tag("code")]
-    | Annotated[CodeFormat, Tag("code_format")]
-    | Annotated[Cosine, Tag("cosine")]
-    | Annotated[Format, Tag("format")]
-    | Annotated[Function, Tag("function")]
-    | Annotated[Graded, Tag("graded")]
-    | Annotated[IoiCode, Tag("ioi_code")]
-    | Annotated[Judge, Tag("judge")]
-    | Annotated[LanguageConsistency, Tag("language_consistency")]
-    | Annotated[Length, Tag("length")]
-    | Annotated[MajorityVote, Tag("majority_vote")]
-    | Annotated[ReasoningSteps, Tag("reasoning_steps")]
-    | Annotated[RepetitionPenalty, Tag("repetition_penalty")]
-    | Annotated[RewardModel, Tag("reward_model")]
-    | Annotated[SoftOverlong, Tag("soft_overlong")]
-    | Annotated[Strict, Tag("strict")]
-    | Annotated[TagCount, Tag("tag_count")]
-    | Annotated[VotePartial, Tag("vote_partial")]
-    | Annotated[XmlCount, Tag("xml_count")],
-    Discriminator(kind),
-]
+REWARDS = RewardRegistry(
+    "reward",
+    Reward,  # type: ignore[type-abstract] # never instantiated itself
+    {
+        "accuracy": "r1exp.rewards.accuracy:Accuracy",
+        "binary_code": "r1exp.rewards.code:BinaryCode",
+        "cf_code": "r1exp.rewards.cf_code:CfCode",
+        "code": "r1exp.rewards.code:Code",
+        "code_format": "r1exp.rewards.code:CodeFormat",
+        "cosine": "r1exp.rewards.lengths:Cosine",
+        "format": "r1exp.rewards.tags:Format",
+        "graded": "r1exp.rewards.graded:Graded",
+        "ioi_code": "r1exp.rewards.ioi_code:IoiCode",
+        "judge": "r1exp.rewards.judge:Judge",
+        "language_consistency": "r1exp.rewards.language_consistency:LanguageConsistency",
+        "length": "r1exp.rewards.lengths:Length",
+        "majority_vote": "r1exp.rewards.majority_vote:MajorityVote",
+        "reasoning_steps": "r1exp.rewards.reasoning_steps:ReasoningSteps",
+        "repetition_penalty": "r1exp.rewards.repetition_penalty:RepetitionPenalty",
+        "reward_model": "r1exp.rewards.reward_model:RewardModel",
+        "soft_overlong": "r1exp.rewards.lengths:SoftOverlong",
+        "strict": "r1exp.rewards.strict:Strict",
+        "tag_count": "r1exp.rewards.tags:TagCount",
+        "vote_partial": "r1exp.rewards.vote_partial:VotePartial",
+        "xml_count": "r1exp.rewards.tags:XmlCount",
+    },
+)
+RewardSettings = Annotated[Reward, REWARDS]
+
+
+def reward_class(kind: str) -> type[Reward]:
+    """Return the class of a kind: `Function` for the path of a reward function. Raises ValueError."""
+    return REWARDS.find(kind)

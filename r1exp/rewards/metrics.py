@@ -18,64 +18,44 @@ from pydantic import PositiveInt
 from r1exp.errors import StoppedByHealth
 from r1exp.rewards.base import NOT_APPLICABLE, Abstain, Score
 from r1exp.rewards.ranks import Scored
+from r1exp.rewards.total import Column, weighted_totals
 from r1exp.settings import Probability, Settings
 
-Paid = Sequence[float | None]  # None: no score, and nobody in the group has one
-
-
-_SAME = 1e-6  # points; rewards closer than this are equal
-
-
-def neutral(scores: Sequence[Score], groups: Sequence[tuple[int, ...]]) -> list[float | None]:
-    """Return `scores` with each abstention replaced by the mean of its group, or None without one.
-
-    An abstention must pull a completion neither up nor down: at the group's mean its advantage is
-    left to the other members. TRL alone would count it as 0.
-    """
-    paid: list[float | None] = [None if isinstance(score, Abstain) else score for score in scores]
-    for rows in groups:
-        known = [score for row in rows if not isinstance(score := scores[row], Abstain)]
-        if known and len(known) < len(rows):
-            mean = math.fsum(known) / len(known)
-            for row in rows:
-                paid[row] = mean if paid[row] is None else paid[row]
-    return paid
+_SAME = 1e-6  # points; totals closer than this are equal
 
 
 def variance_shares(
-    paid: Mapping[str, Paid], weights: Mapping[str, float], groups: Sequence[tuple[int, ...]]
+    columns: Mapping[str, Column], weights: Mapping[str, float], groups: Sequence[tuple[int, ...]]
 ) -> dict[str, float]:
-    """Return each member's share of the within-group variance; empty where no group has any."""
-    parts = {
-        name: _deviations([weights[name] * (value or 0.0) for value in column], groups)
-        for name, column in paid.items()
-    }
-    total = [math.fsum(row) for row in zip(*parts.values(), strict=True)]
+    """Return each member's share of the within-group variance; empty where no group has any.
+
+    Args:
+        columns: For each member, its score of each completion, abstentions imputed.
+        weights: For each member, its weight.
+        groups: Positions of the completions of each group.
+    """
+    total = _deviations(_known(weighted_totals(columns, weights)), groups)
     whole = math.fsum(value * value for value in total)
     if whole < 1e-12 * len(total):
         return {}
-    return {
-        name: math.fsum(a * b for a, b in zip(part, total, strict=True)) / whole
-        for name, part in parts.items()
-    }
+    shares = {}
+    for name, column in columns.items():
+        part = _deviations([weights[name] * score for score in _known(column)], groups)
+        shares[name] = math.fsum(a * b for a, b in zip(part, total, strict=True)) / whole
+    return shares
 
 
 def signal_share(
-    paid: Mapping[str, Paid], weights: Mapping[str, float], groups: Sequence[tuple[int, ...]]
+    columns: Mapping[str, Column], weights: Mapping[str, float], groups: Sequence[tuple[int, ...]]
 ) -> float:
-    """Return the share of groups whose completions are not all paid the same: those that can teach.
+    """Return the share of groups whose weighted totals differ: only those have advantages other than 0.
 
     TRL's `frac_reward_zero_std` compares a float32 standard deviation with 1e-8, which rounding alone
-    exceeds: eight times 2.8 counts as a group that differs.
+    exceeds: it counts eight completions with the total 2.8 as a group whose totals differ.
     """
-
-    def total(row: int) -> float:
-        return math.fsum(weights[name] * (column[row] or 0.0) for name, column in paid.items())
-
-    carrying = sum(
-        max(totals) - min(totals) > _SAME for totals in ([total(row) for row in rows] for rows in groups)
-    )
-    return carrying / max(len(groups), 1)
+    totals = _known(weighted_totals(columns, weights))
+    spreads = [max(totals[row] for row in rows) - min(totals[row] for row in rows) for rows in groups]
+    return sum(spread > _SAME for spread in spreads) / max(len(groups), 1)
 
 
 def abstentions(scores: Sequence[Score]) -> tuple[Counter[str], int]:
@@ -91,10 +71,13 @@ class Metrics:
     def __init__(self) -> None:
         self._seen: set[tuple[str, str]] = set()
 
-    def of(self, scored: Scored, weights: Mapping[str, float], paid: Mapping[str, Paid]) -> dict[str, float]:
+    def of(
+        self, scored: Scored, weights: Mapping[str, float], columns: Mapping[str, Column]
+    ) -> dict[str, float]:
         """Return the metrics of one batch. TRL itself logs every member's mean and std."""
-        metrics: dict[str, float] = {"groups_with_signal": signal_share(paid, weights, scored.batch.groups)}
-        shares = variance_shares(paid, weights, scored.batch.groups)
+        groups = scored.batch.groups
+        metrics: dict[str, float] = {"groups_with_signal": signal_share(columns, weights, groups)}
+        shares = variance_shares(columns, weights, groups)
         for name, scores in scored.table.items():
             reasons, num_applied = abstentions(scores)
             self._seen |= {(name, reason) for reason in reasons}
@@ -149,6 +132,11 @@ def _too_many(name: str, reasons: Counter[str], num_applied: int, bound: Abstent
         f"Mend the cause, or take the reward out of the sum with rewards.{name}.weight=0 and look at "
         f"`r1exp check`"
     )
+
+
+def _known(column: Column) -> list[float]:
+    """Return the column with 0 where there is no score; after imputation that is a whole group."""
+    return [0.0 if score is None else score for score in column]
 
 
 def _deviations(values: Sequence[float], groups: Sequence[tuple[int, ...]]) -> list[float]:

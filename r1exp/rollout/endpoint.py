@@ -6,9 +6,9 @@ own. Not for training: the endpoint's weights are not ours.
 
 from typing import Any
 
+from r1exp import http_client
 from r1exp.errors import StepFailed
 from r1exp.records import Completion, Message
-from r1exp.rollout import connection
 from r1exp.rollout.base import GeneratorInputs, Sampling
 from r1exp.rollout.settings import Endpoint, api_key
 
@@ -30,12 +30,12 @@ class EndpointGenerator:
             if settings.api_key_env
             else "name the environment variable that holds its key: rollout.api_key_env=NAME"
         )
-        self._connection = connection.Connection(
+        self._client = http_client.OpenAiClient(
             settings.url,
             key=api_key(settings),
             timeout=settings.timeout,
             concurrency=settings.concurrency,
-            pauses=lambda: connection.growing_pauses(settings.retries),
+            pauses=lambda: http_client.growing_pauses(settings.retries),
             explain={
                 "key": key_advice,
                 "missing": f"check rollout.model={settings.model}, and that rollout.url={settings.url} is right up to /v1",
@@ -56,7 +56,7 @@ class EndpointGenerator:
             for row, prompt in enumerate(prompts)
             for k in range(n)
         ]
-        answers = iter(self._connection.map(self._ask, bodies))
+        answers = iter(self._client.map(self._ask, bodies))
         return [[next(answers) for _ in range(n)] for _ in prompts]
 
     def _body(self, prompt: list[Message], sampling: Sampling, seed: int) -> dict[str, Any]:
@@ -73,12 +73,12 @@ class EndpointGenerator:
         return {name: value for name, value in body.items() if value is not None}
 
     def _ask(self, body: dict[str, Any]) -> Completion:
-        answer = self._connection.post(_PATH, body)
+        answer = self._client.post(_PATH, body)
         choice = answer["choices"][0]
         num_tokens = (answer.get("usage") or {}).get("completion_tokens")
         if not isinstance(num_tokens, int) or not isinstance(choice.get("message"), dict):
             raise StepFailed(
-                f"{self._connection.url}{_PATH}: the answer has no message or no usage.completion_tokens, which says "
+                f"{self._client.url}{_PATH}: the answer has no message or no usage.completion_tokens, which says "
                 "how long a completion is; use an endpoint that reports both"
             )
         return Completion(

@@ -17,11 +17,10 @@ from pydantic import PositiveFloat
 
 from r1exp.sandbox.base import Execute, Limits, SandboxDownError, Submission
 from r1exp.sandbox.machine import Answer, prepared_on
-from r1exp.sandbox.remote import BusyError, Remote, client, down_on, patiently, places
+from r1exp.sandbox.remote import BUSY_STATUSES, BusyError, Remote, client, down_on, patiently, places
 from r1exp.settings import Name
 
 _PIECE = 60_000  # characters of base64 in one command; Linux takes 131,072 in one argument
-_BUSY = {408, 429, 500, 502, 503, 504}  # HTTP status
 _REQUEST_SECONDS = 60.0
 
 
@@ -72,7 +71,7 @@ def _rent(settings: Morph, errors: tuple[type[Exception], ...], lifetime: int) -
     except client("httpx").TransportError as error:
         raise BusyError(str(error)) from error
     except errors as error:
-        if getattr(error, "status_code", None) in _BUSY:
+        if getattr(error, "status_code", None) in BUSY_STATUSES:
             raise BusyError(str(error)) from error
         raise SandboxDownError(f"Morph could not start a machine: {error}") from error
 

@@ -7,17 +7,14 @@ then the answer is "unavailable".
 
 import base64
 import functools
-import http.client
-import itertools
-import json
-import urllib.error
-import urllib.request
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat
 
+from r1exp.http_client import HttpClient, RequestFailed
 from r1exp.sandbox.base import (
     FILE_NAMES,
     CompileFailedError,
@@ -29,11 +26,11 @@ from r1exp.sandbox.base import (
     SandboxDownError,
     Submission,
 )
-from r1exp.sandbox.remote import BusyError, Remote, patiently
+from r1exp.sandbox.remote import BUSY_STATUSES, Remote, pauses
 
-_BUSY = {408, 429, 500, 502, 503, 504}  # HTTP status
 _ENDINGS = {"TO": "timeout", "OL": "crash", "EL": "crash"}  # run.status: time, stdout, stderr limit
 _MIB = 1 << 20
+_creating = threading.Lock()
 
 
 class Piston(Remote):
@@ -48,9 +45,8 @@ class Piston(Remote):
     def check(self) -> str | None:
         """Ask what the server can run."""
         try:
-            runtimes = patiently(
-                self, lambda: _ask(f"{next(_turns(self))}/runtimes", None, self.queue_seconds)
-            )
+            with _down_on_failure(self):
+                runtimes = _client(self).get("/runtimes", timeout=self.queue_seconds)
         except SandboxDownError as down:
             return f"{down}; start Piston and name it in sandbox.urls"
         names = {name for runtime in runtimes for name in (runtime["language"], *runtime["aliases"])}
@@ -64,15 +60,45 @@ class Piston(Remote):
         def execute(call: Invocation) -> Execution:
             request = _request(self, program, limits, call)
             patience = limits.compile_seconds + limits.wall_seconds + self.queue_seconds
-            answer = patiently(self, lambda: _ask(f"{next(_turns(self))}/execute", request, patience))
+            with _down_on_failure(self):
+                answer = _client(self).post("/execute", request, timeout=patience)
             return _read(answer, limits)
 
         yield execute
 
 
+def _client(settings: Piston) -> HttpClient:
+    """Return the client of this process, which bounds the concurrency of all requests."""
+    with _creating:  # or several threads would create one each, with a bound of its own
+        return _created_client(settings)
+
+
 @functools.cache
-def _turns(settings: Piston) -> Iterator[str]:
-    return itertools.cycle([url.rstrip("/") for url in settings.urls])
+def _created_client(settings: Piston) -> HttpClient:
+    return HttpClient(
+        settings.urls,
+        timeout=settings.queue_seconds,
+        connect_timeout=None,
+        concurrency=settings.concurrency,
+        pauses=lambda: pauses(settings),
+        retried_statuses=BUSY_STATUSES,
+        retry_timeouts=True,
+        retry_unreadable=True,
+        longest_retry_after=0.0,
+    )
+
+
+@contextmanager
+def _down_on_failure(settings: Piston) -> Iterator[None]:
+    """Turn a failed request into SandboxDownError."""
+    try:
+        yield
+    except RequestFailed as failed:
+        if failed.cause == "refused":
+            raise SandboxDownError(f"Piston refused the request: {failed.found}") from failed
+        raise SandboxDownError(
+            f"piston did not answer {settings.retries + 1} times: {failed.url}: {failed.found}"
+        ) from failed
 
 
 def _request(settings: Piston, program: Submission, limits: Limits, call: Invocation) -> dict[str, Any]:
@@ -105,25 +131,6 @@ def _file(name: str, text: str, *, code: bool) -> dict[str, str]:
     if code:
         return {"name": name, "content": text or "\n", "encoding": "utf8"}
     return {"name": name, "content": base64.b64encode((text or "\n").encode()).decode(), "encoding": "base64"}
-
-
-def _ask(url: str, body: dict[str, Any] | None, seconds: float) -> Any:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=seconds) as response:
-            return json.load(response)
-    except urllib.error.HTTPError as refused:
-        said = refused.read(500).decode(errors="replace")
-        if refused.code in _BUSY:
-            raise BusyError(f"{url}: HTTP {refused.code}") from refused
-        raise SandboxDownError(f"Piston refused the request: HTTP {refused.code} {said}") from refused
-    except (
-        OSError,
-        http.client.HTTPException,
-        ValueError,
-    ) as error:  # no connection, half an answer, no JSON
-        raise BusyError(f"{url}: {error}") from error
 
 
 def _read(answer: dict[str, Any], limits: Limits) -> Execution:

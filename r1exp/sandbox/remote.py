@@ -4,7 +4,6 @@ import functools
 import importlib
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -12,10 +11,12 @@ from typing import TypeVar
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
+from r1exp.http_client import TryAgain, growing_pauses, with_retries
 from r1exp.sandbox.base import Sandbox, SandboxDownError
 
 Result = TypeVar("Result")
-_LONGEST_WAIT = 10.0  # seconds
+BUSY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})  # HTTP: the service may answer if asked again
+_LONGEST_PAUSE = 10.0  # seconds
 _chance = random.Random()  # its own: waits must not move the random numbers of a run
 
 
@@ -37,24 +38,30 @@ def places(settings: Remote) -> threading.BoundedSemaphore:
     return threading.BoundedSemaphore(settings.concurrency)
 
 
-def patiently(settings: Remote, ask: Callable[[], Result]) -> Result:
-    """Return what `ask` returns, asking again while it raises BusyError, at most `retries` times.
+def pauses(settings: Remote) -> list[float]:
+    """Return the seconds to wait before each further attempt.
 
-    Waits of half to all of the backoff, so that many that were refused together do not come back together.
+    Half to all of the backoff, so that requests that were refused together do not come back together.
     """
-    wait = settings.backoff_seconds
-    for attempt in range(settings.retries + 1):
+    longest = max(_LONGEST_PAUSE, settings.backoff_seconds)
+    return [
+        pause * _chance.uniform(0.5, 1.0)
+        for pause in growing_pauses(settings.retries, settings.backoff_seconds, longest)
+    ]
+
+
+def patiently(settings: Remote, ask: Callable[[], Result]) -> Result:
+    """Return what `ask` returns, and repeat it while it raises BusyError, at most `retries` times."""
+
+    def attempt() -> Result:
         try:
             with places(settings):
                 return ask()
         except BusyError as busy:
-            if attempt == settings.retries:
-                raise SandboxDownError(
-                    f"{settings.kind} did not answer {attempt + 1} times: {busy}"
-                ) from busy
-        time.sleep(wait * _chance.uniform(0.5, 1.0))
-        wait = min(2 * wait, _LONGEST_WAIT)
-    raise AssertionError("the loop returns or raises")
+            down = SandboxDownError(f"{settings.kind} did not answer {settings.retries + 1} times: {busy}")
+            raise TryAgain(down) from busy
+
+    return with_retries(attempt, pauses(settings))
 
 
 def client(package: str) -> ModuleType:

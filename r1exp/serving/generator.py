@@ -13,10 +13,10 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from r1exp.errors import StepFailed
 from r1exp.files import read_json
+from r1exp.http_client import OpenAiClient, pauses_within
 from r1exp.model.load import load_tokenizer
 from r1exp.records import Completion, Message
 from r1exp.rollout.base import GeneratorInputs, Sampling
-from r1exp.rollout.connection import Connection, pauses_within
 from r1exp.rollout.endpoint import stream
 from r1exp.serving.command import served_name
 from r1exp.serving.settings import VllmServer
@@ -52,7 +52,7 @@ class ServerGenerator:
         self._model = model
         self._tokenizer = tokenizer
         self._end_ids = _end_ids(tokenizer, model_path, revision)
-        self._connection = Connection(
+        self._connection = OpenAiClient(
             f"{url.rstrip('/')}/v1",
             key=None,
             timeout=_TIMEOUT,

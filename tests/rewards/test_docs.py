@@ -3,7 +3,7 @@
 import math
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
@@ -12,13 +12,13 @@ from pydantic import TypeAdapter
 from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Context, GroupReward, JudgedReward, Reward
 from r1exp.rewards.judge import Judge
-from r1exp.rewards.menu import RewardSettings
+from r1exp.rewards.menu import REWARDS, RewardSettings
 from r1exp.rewards.reward_model import RewardModel
 from r1exp.sandbox.local import Local
 
 DOC = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| `([\w.:]+)` \| (.+?) \| (.+?) \| (.+?) \| (`+)(.+?)\5 \|$", DOC, re.MULTILINE)
-KINDS = {member.__metadata__[0].tag for member in get_args(get_args(RewardSettings)[0])}
+KINDS = [*REWARDS.kinds(), "function"]
 NEEDS_A_SANDBOX = {"code", "binary_code"}
 NOW = Context()
 

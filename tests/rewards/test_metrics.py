@@ -6,18 +6,11 @@ from r1exp.rewards.metrics import (
     AbstentionBound,
     AbstentionWatch,
     abstentions,
-    neutral,
     signal_share,
     variance_shares,
 )
 
 PAIRS = [(0, 1), (2, 3)]
-
-
-def test_an_abstention_is_paid_its_groups_mean_and_a_silent_group_nothing() -> None:
-    scores = [1.0, TIMEOUT, TIMEOUT, TIMEOUT]
-    assert neutral(scores, PAIRS) == [1.0, 1.0, None, None]
-    assert neutral([0.0, 2.0, TIMEOUT, 3.0], [(0, 1, 2), (3,)]) == [0.0, 2.0, 1.0, 3.0]
 
 
 def test_shares_of_the_within_group_variance_add_up_to_one() -> None:

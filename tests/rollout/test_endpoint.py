@@ -11,9 +11,9 @@ import httpx
 import pytest
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from r1exp import http_client
 from r1exp.errors import Refused, StepFailed
 from r1exp.records import Completion, Message
-from r1exp.rollout import connection
 from r1exp.rollout.endpoint import EndpointGenerator, stream
 from r1exp.rollout.hf import HfGenerator
 from r1exp.rollout.settings import Endpoint, HfRollout, Sampling, VllmServer
@@ -50,7 +50,7 @@ def server(shared: str) -> str:
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "growing_pauses", lambda number: [0.0] * number)
+    monkeypatch.setattr(http_client, "growing_pauses", lambda number: [0.0] * number)
 
 
 def endpoint(url: str, **changes: Any) -> Endpoint:
