@@ -83,7 +83,7 @@ class Registry(Generic[Base]):
             close = nearest(kind, paths)
             hint = f" Did you mean {close[0]}?" if close else ""
             raise ValueError(
-                f"kind={kind}: there is no such {self.group}.{hint} Kinds: {', '.join(sorted(paths))}, "
+                f"kind={kind}: there is no such {self._noun()}.{hint} Kinds: {', '.join(sorted(paths))}, "
                 "or package.module:Class of your own"
             )
         return self.checked(load(paths.get(kind, kind)), kind)
@@ -92,7 +92,7 @@ class Registry(Generic[Base]):
         """Return `found` if it is a class of this group."""
         if not (isinstance(found, type) and issubclass(found, self.base)):
             place = f"{self.base.__module__}:{self.base.__name__}"
-            raise ValueError(f"kind={kind}: a {self.group} must be a subclass of {place}")
+            raise ValueError(f"kind={kind}: a {self._noun()} must be a subclass of {place}")
         return found
 
     def validate(self, value: Any) -> Base:
@@ -118,3 +118,6 @@ class Registry(Generic[Base]):
         for plugin in installed_plugins():
             added |= plugin.kinds.get(self.group, {})
         return added | self._members
+
+    def _noun(self) -> str:
+        return self.group.removesuffix("s")

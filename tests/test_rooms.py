@@ -8,13 +8,16 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "r1exp"
 
 ORDER = [
-    "errors", "settings", "records", "files",
+    "errors", "assets", "plugins", "settings", "registry", "records", "files", "paths", "distributed", "terminal",
+    "http_client",
     "prompt", "dataset", "statistics",
     "sandbox", "rewards",
-    "model", "rollout", "tracking", "health", "launcher",
+    "model", "tracking", "health",
+    "launcher", "rollout", "serving",
     "algorithm", "evaluation",
     "step", "stage",
-    "pipeline", "config", "plan", "report", "runner", "doctor",
+    "config", "plan", "report", "runner",
+    "doctor", "verbs",
     "worker", "__main__",
 ]  # fmt: skip
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from r1exp.algorithm.base import Algorithm
 from r1exp.registry import Registry
 
-ALGORITHMS = Registry(
+ALGORITHMS: Registry[Algorithm] = Registry(
     "algorithm",
     Algorithm,
     {

@@ -5,7 +5,7 @@ from typing import Annotated
 from r1exp.dataset.base import Dataset
 from r1exp.registry import Registry
 
-DATASETS = Registry(
+DATASETS: Registry[Dataset] = Registry(
     "dataset",
     Dataset,
     {

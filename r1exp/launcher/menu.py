@@ -5,7 +5,7 @@ from typing import Annotated
 from r1exp.launcher.base import Launcher
 from r1exp.registry import Registry
 
-LAUNCHERS = Registry(
+LAUNCHERS: Registry[Launcher] = Registry(
     "launcher",
     Launcher,
     {

@@ -78,10 +78,6 @@ class Reward(Settings, ABC):
             return True
         return all(problem.columns.get(column) == value for column, value in self.applies_to.items())
 
-    def other_models(self) -> dict[str, str]:
-        """Return the models it loads: key below `rewards.NAME.` -> folder or hub id."""
-        return {}
-
     def needs_logprobs(self) -> bool:
         """Say whether it scores only completions with log-probabilities."""
         return False

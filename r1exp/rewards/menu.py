@@ -28,8 +28,8 @@ class RewardRegistry(Registry[Reward]):
 
 
 REWARDS = RewardRegistry(
-    "reward",
-    Reward,  # type: ignore[type-abstract] # never instantiated itself
+    "rewards",
+    Reward,
     {
         "accuracy": "r1exp.rewards.accuracy:Accuracy",
         "binary_code": "r1exp.rewards.code:BinaryCode",

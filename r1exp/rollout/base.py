@@ -4,7 +4,7 @@ from collections.abc import Container, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
@@ -12,9 +12,6 @@ from r1exp.launcher.base import Device, Launcher
 from r1exp.model.settings import ModelSettings
 from r1exp.records import Completion, Message
 from r1exp.settings import Settings
-
-if TYPE_CHECKING:
-    from r1exp.serving.settings import VllmServer
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 
@@ -61,8 +58,8 @@ class Rollout(Settings):
     outside_key: ClassVar[frozenset[str]] = frozenset()  # settings that do not decide which completions come
 
     @property
-    def server(self) -> "VllmServer | None":
-        """This rollout if a vLLM server is started for it, else None."""
+    def server(self) -> Any:
+        """This rollout (a `r1exp.serving.settings.VllmServer`) if a server is started for it, else None."""
         return None
 
     @property

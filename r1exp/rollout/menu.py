@@ -5,7 +5,7 @@ from typing import Annotated
 from r1exp.registry import Registry
 from r1exp.rollout.base import Rollout
 
-ROLLOUTS = Registry(
+ROLLOUTS: Registry[Rollout] = Registry(
     "rollout",
     Rollout,
     {

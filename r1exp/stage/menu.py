@@ -5,7 +5,7 @@ from typing import Annotated
 from r1exp.registry import Registry
 from r1exp.stage.base import Stage
 
-STAGES = Registry(
+STAGES: Registry[Stage] = Registry(
     "stage",
     Stage,
     {

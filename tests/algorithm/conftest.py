@@ -13,9 +13,9 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from trl import GRPOConfig
 
+from r1exp.algorithm.base import TRACKED_ZERO
 from r1exp.algorithm.critic import separate_critic, shared_critic
 from r1exp.algorithm.kl_controller import KlController, KlSettings
-from r1exp.algorithm.kl_trainer import TRACKED_ZERO
 from r1exp.algorithm.ppo import Ppo, PpoConfig, PpoOptions
 from r1exp.algorithm.trainers import Grpo
 from r1exp.model.settings import ModelSettings

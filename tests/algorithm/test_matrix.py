@@ -15,10 +15,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from r1exp.launcher.command import launch_of
 from safetensors.torch import load_file
 
-from r1exp.assets import LAUNCHERS
 from r1exp.config.compose import session
 from r1exp.config.experiment import experiment_from
 from r1exp.files import write_text
@@ -165,7 +163,7 @@ class Matrix:
                 self._write(case, folder / case.name)
             words = [*launcher_words(cases[0]), *COMMON, "stage=sft"]
             launcher = experiment_from(words).steps[0].config.launcher
-        launch = launch_of(launcher, folder, LAUNCHERS)
+        launch = launcher.launch(folder)
         for file, text in launch.files.items():
             write_text(folder / file, text)
         path = os.pathsep.join([str(SCRIPT.parent), os.environ.get("PYTHONPATH", "")])

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from r1exp.assets import CONF, SWEEPS
-from r1exp.config.compose import session, words_of
+from r1exp.config.compose import session
 from r1exp.config.experiment import Experiment, experiment_from
-from r1exp.config.origin import origin_of, origins
+from r1exp.config.origin import Origins
 from r1exp.errors import Refused
 from r1exp.plan.steps import planned_steps
 
@@ -140,8 +140,8 @@ def test_a_stage_beside_the_ladder_of_an_experiment_runs_alone(compose_line: Com
     measured = compose_line("experiment=qwen2.5_gsm8k", "stage=evaluate", "dataset.limit=9")
     config = measured.steps[0].config
     assert (config.rewards, config.model.kind, config.dataset.limit) == (None, "pretrained", 9)
-    found = origins(measured.composition, measured.composed_from)
-    assert origin_of("evaluation.temperature", found) == "experiment/qwen2.5_gsm8k.yaml"
+    found = Origins(measured.composition, measured.overrides)
+    assert found.of("evaluation.temperature") == "experiment/qwen2.5_gsm8k.yaml"
     with pytest.raises(Refused, match=r"stage=rl in .* runs one step"):
         compose_line("experiment=gemma2_gsm8k_vote", "pipeline=sft_grpo")
 
@@ -154,12 +154,12 @@ def test_a_sweep_file_reaches_every_step_of_a_member(compose_line: Compose) -> N
 
 def test_every_value_names_its_origin(compose_line: Compose) -> None:
     experiment = compose_line("beta=0.5", "model.lora.r=4")
-    found = origins(experiment.composition, words_of(experiment.words))
-    assert origin_of("beta", found) == "beta=0.5"
-    assert origin_of("model.lora.r", found) == "model.lora.r=4"
-    assert origin_of("trainer.epsilon", found) == "algorithm/grpo.yaml"
-    assert origin_of("seed", found) == "config.yaml"
-    assert origin_of("rewards.graded.exact", found) == "rewards/graded.yaml"
+    found = Origins(experiment.composition, experiment.overrides)
+    assert found.of("beta") == "beta=0.5"
+    assert found.of("model.lora.r") == "model.lora.r=4"
+    assert found.of("trainer.epsilon") == "algorithm/grpo.yaml"
+    assert found.of("seed") == "config.yaml"
+    assert found.of("rewards.graded.exact") == "rewards/graded.yaml"
 
 
 def test_what_is_measured_stands_between_what_is_trained(compose_line: Compose) -> None:

@@ -124,7 +124,7 @@ def test_no_correct_key_is_refused() -> None:
     typed = [f"{key}={quote(value)}" for key, value in LEAVES.items() if not key.startswith("pipeline")]
     with session():
         together = experiment_from(typed)
-        assert together.top.model_dump() == experiment_from([]).top.model_dump()
+        assert together.run.model_dump() == experiment_from([]).run.model_dump()
 
 
 @pytest.mark.parametrize(

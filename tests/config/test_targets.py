@@ -1,39 +1,16 @@
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from r1exp.config.overrides import parse
 from r1exp.config.pipeline import PipelineSettings, StepSpec
-from r1exp.config.targets import flat, words_for_step
+from r1exp.config.targets import flat, overrides_for_step
 
+GROUPS = ("algorithm", "dataset", "pipeline", "experiment")
 
-@dataclass(frozen=True)
-class Typed:
-    text: str
-
-    @property
-    def key(self) -> str:
-        return self.text.partition("=")[0]
-
-    @property
-    def head(self) -> str:
-        return self.key.split(".")[0]
-
-    @property
-    def value(self) -> str:
-        return self.text.partition("=")[2]
-
-    @property
-    def is_group(self) -> bool:
-        return self.key in ("algorithm", "dataset", "pipeline", "experiment")
-
-    def for_hydra(self) -> str:
-        return self.text
-
-
-LADDER = PipelineSettings(
+PIPELINE = PipelineSettings(
     focus="rl",
     steps={
         "sft": StepSpec(
@@ -44,22 +21,20 @@ LADDER = PipelineSettings(
 )
 
 
-def overrides(step: str, *typed: str, said: Sequence[str] = ()) -> tuple[str, ...]:
-    words, deltas = [Typed(text) for text in typed], [Typed(text) for text in said]
-    return words_for_step(step, LADDER.steps[step], LADDER, words, _quote, deltas).overrides
+def overrides(step: str, *typed: str, from_file: Sequence[str] = ()) -> tuple[str, ...]:
+    found = overrides_for_step(
+        step, PIPELINE.steps[step], PIPELINE, parse(typed, GROUPS), parse(from_file, GROUPS)
+    )
+    return tuple(override.for_hydra() for override in found.all)
 
 
-def _quote(value: Any) -> str:
-    return str(value).lower()
+def test_training_overrides_apply_to_the_focus_step_only() -> None:
+    assert "++beta=0.1" in overrides("rl", "beta=0.1")
+    assert "++beta=0.1" not in overrides("sft", "beta=0.1")
 
 
-def test_training_words_reach_the_focus_step_only() -> None:
-    assert "beta=0.1" in overrides("rl", "beta=0.1")
-    assert "beta=0.1" not in overrides("sft", "beta=0.1")
-
-
-def test_run_words_reach_every_step_unless_its_use_names_the_group() -> None:
-    assert "seed=3" in overrides("sft", "seed=3")
+def test_run_overrides_apply_to_every_step_unless_its_use_names_the_group() -> None:
+    assert "++seed=3" in overrides("sft", "seed=3")
     assert "dataset=gsm8k" in overrides("rl", "dataset=gsm8k")
     assert "dataset=gsm8k" not in overrides("sft", "dataset=gsm8k")
 
@@ -69,25 +44,26 @@ def test_a_typed_algorithm_replaces_the_one_in_use() -> None:
     assert "algorithm=grpo" not in overrides("rl", "algorithm=ppo")
 
 
-def test_words_for_one_step_come_last_and_win_over_its_set() -> None:
+def test_overrides_for_one_step_come_last_and_win_over_its_set() -> None:
     chosen = overrides("sft", "seed=3", "pipeline.steps.sft.set.max_steps=5")
     assert chosen[-1] == "++max_steps=5"
     assert "++max_steps=300" not in chosen
     assert "++trainer.packing=true" in chosen
 
 
-def test_what_an_experiment_says_reaches_as_far_as_if_typed_and_is_weaker() -> None:
-    said = ("beta=0.5", "seed=3", "dataset=gsm8k", "dataset.limit=5", "max_steps=7", "algorithm=ppo")
-    sft, rl = overrides("sft", "seed=4", said=said), overrides("rl", "beta=0.1", said=said)
+def test_an_experiments_overrides_apply_as_if_typed_and_are_weaker() -> None:
+    named = ("beta=0.5", "seed=3", "dataset=gsm8k", "dataset.limit=5", "max_steps=7", "algorithm=ppo")
+    sft, rl = overrides("sft", "seed=4", from_file=named), overrides("rl", "beta=0.1", from_file=named)
     assert sft == (
-        "pipeline=none", "stage=sft", "dataset=limo", "seed=3", "++max_steps=300", "++trainer.packing=true", "seed=4",
+        "pipeline=none", "stage=sft", "dataset=limo", "++seed=3", "++max_steps=300", "++trainer.packing=true", "++seed=4",
     )  # fmt: skip
     assert rl == (
-        "pipeline=none", "stage=rl", "beta=0.5", "seed=3", "dataset=gsm8k", "dataset.limit=5", "max_steps=7", "algorithm=ppo", "beta=0.1",
+        "pipeline=none", "stage=rl", "++beta=0.5", "++seed=3", "dataset=gsm8k", "++dataset.limit=5", "++max_steps=7", "algorithm=ppo",
+        "++beta=0.1",
     )  # fmt: skip
 
 
-def test_words_of_the_run_reach_no_step() -> None:
+def test_overrides_of_the_run_apply_to_no_step() -> None:
     assert overrides("rl", "name=x", "paths.runs=y", "hydra.verbose=true", "pipeline=sft_grpo") == overrides(
         "rl"
     )
@@ -98,7 +74,7 @@ def test_nested_values_become_dotted_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ladder", "message"),
+    ("pipeline", "message"),
     [
         pytest.param(
             {"focus": "x", "steps": {"a": {"use": {"stage": "sft"}}}}, "none of the steps", id="focus"
@@ -114,6 +90,6 @@ def test_nested_values_become_dotted_keys() -> None:
         ),
     ],
 )
-def test_ladders_that_cannot_be_climbed_are_refused(ladder: dict[str, Any], message: str) -> None:
+def test_pipelines_with_unknown_sources_are_refused(pipeline: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        PipelineSettings.model_validate(ladder)
+        PipelineSettings.model_validate(pipeline)

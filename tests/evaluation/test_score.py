@@ -11,7 +11,7 @@ from r1exp.evaluation.score import score
 from r1exp.evaluation.settings import EvaluationSettings
 from r1exp.prompt.settings import PromptSettings
 from r1exp.records import Completion, Message, Problem
-from r1exp.rollout.settings import Sampling
+from r1exp.rollout.base import Sampling
 
 CONF = Path(__file__).parents[2] / "conf" / "evaluation"
 PROMPT = PromptSettings(style="think_answer", system="Think.")

@@ -26,11 +26,13 @@ from r1exp.files import read_json
 from r1exp.model.load import load_policy, load_tokenizer
 from r1exp.prompt.chat import messages
 from r1exp.records import Message
+from r1exp.rollout.base import Sampling
 from r1exp.rollout.endpoint import EndpointGenerator
 from r1exp.rollout.hf import HfGenerator
-from r1exp.rollout.settings import Endpoint, HfRollout, Sampling, VllmServer
+from r1exp.rollout.settings import Endpoint, HfRollout
 from r1exp.serving.command import served_name
 from r1exp.serving.generator import ServerGenerator
+from r1exp.serving.settings import VllmServer
 from r1exp.serving.supervisor import STATE
 from r1exp.stage.config import StepConfig
 from r1exp.stage.step import Step

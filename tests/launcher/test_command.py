@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from r1exp.launcher.command import launch_of
-from r1exp.launcher.settings import Ddp, LauncherSettings, Local, Zero
 
-from r1exp.assets import LAUNCHERS
+from r1exp.launcher.ddp import Ddp
+from r1exp.launcher.local import Local
+from r1exp.launcher.menu import LauncherSettings
+from r1exp.launcher.zero import Zero
 
 
 def local(device: str = "cpu") -> Local:
@@ -22,7 +23,7 @@ def zero(kind: str, offload: bool = False) -> Zero:
 
 @pytest.mark.parametrize("folder", ["runs/steps/01-sft", "a b/it's $HOME/ü中", 'x"y'])
 def test_the_command_of_one_process_names_the_folder_whatever_it_is_called(folder: str) -> None:
-    launch = launch_of(local(), Path(folder), LAUNCHERS)
+    launch = local().launch(Path(folder))
     assert launch.arguments == (
         sys.executable, "-m", "accelerate.commands.launch",
         "--config_file", f"{folder}/accelerate.yaml", "-m", "r1exp.worker", folder,
@@ -48,7 +49,7 @@ def test_the_command_of_one_process_names_the_folder_whatever_it_is_called(folde
 def test_accelerates_file_follows_from_the_launcher(
     launcher: LauncherSettings, expected: dict[str, object]
 ) -> None:
-    content = yaml.safe_load(launch_of(launcher, Path("step"), LAUNCHERS).files["accelerate.yaml"])
+    content = yaml.safe_load(launcher.launch(Path("step")).files["accelerate.yaml"])
     assert {key: content[key] for key in expected} == expected
 
 
@@ -65,7 +66,7 @@ def test_accelerates_file_follows_from_the_launcher(
     ],
 )
 def test_deepspeeds_file_follows_from_the_launcher(launcher: Zero, expected: dict[str, object]) -> None:
-    launch = launch_of(launcher, Path('a "b"'), LAUNCHERS)
+    launch = launcher.launch(Path('a "b"'))
     assert json.loads(launch.files["deepspeed.json"])["zero_optimization"] == expected
     accelerate = yaml.safe_load(launch.files["accelerate.yaml"])
     assert accelerate["deepspeed_config"]["deepspeed_config_file"] == 'a "b"/deepspeed.json'
@@ -73,5 +74,5 @@ def test_deepspeeds_file_follows_from_the_launcher(launcher: Zero, expected: dic
 
 
 def test_what_is_shown_can_be_typed() -> None:
-    shown = launch_of(local(), Path("it's here"), LAUNCHERS).text()
+    shown = local().launch(Path("it's here")).text()
     assert shown.endswith("""-m r1exp.worker 'it'"'"'s here'""")

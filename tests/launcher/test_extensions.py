@@ -4,12 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
-from r1exp.launcher.settings import Ddp, Zero
 
 from r1exp.doctor import doctor_report
 from r1exp.errors import Refused
 from r1exp.launcher import extensions
-from r1exp.launcher.extensions import abandoned_locks, is_compiled, refuse_unready
+from r1exp.launcher.ddp import Ddp
+from r1exp.launcher.extensions import abandoned_locks, is_compiled
+from r1exp.launcher.zero import Zero
 
 ZERO = Zero(kind="zero2", num_processes=2, device="cpu", threads_per_process=1, port=None, offload=False)
 DDP = Ddp(kind="ddp", num_processes=2, device="cpu", threads_per_process=1, port=None)
@@ -26,11 +27,11 @@ def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_lock_that_nobody_holds_is_refused_with_what_to_type(lock: Path) -> None:
-    refuse_unready(ZERO)
+    ZERO.refuse_unready()
     lock.touch()
     with pytest.raises(Refused, match=f"rm -r {lock.parent}$"):
-        refuse_unready(ZERO)
-    refuse_unready(DDP)
+        ZERO.refuse_unready()
+    DDP.refuse_unready()
 
 
 def test_a_compile_that_is_under_way_is_waited_for(lock: Path) -> None:
@@ -43,8 +44,8 @@ def test_a_compile_that_is_under_way_is_waited_for(lock: Path) -> None:
 def test_zero_without_deepspeed_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extensions, "find_spec", lambda name: None)
     with pytest.raises(Refused, match=r"launcher=zero2 needs DeepSpeed.*pip install 'r1exp\[deepspeed\]'"):
-        refuse_unready(ZERO)
-    refuse_unready(DDP)
+        ZERO.refuse_unready()
+    DDP.refuse_unready()
 
 
 def test_doctor_names_the_lock_and_what_is_compiled(lock: Path) -> None:

@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 import yaml
 from pydantic import ValidationError
-from r1exp.launcher.command import device_of, launch_of
-from r1exp.launcher.settings import Slurm
 
-from r1exp.assets import CONF, LAUNCHERS
-from r1exp.launcher.slurm import job_text, on_server_node
+from r1exp.assets import CONF
+from r1exp.launcher.slurm import Slurm, job_text, on_server_node
 from r1exp.runner.slurm_node import numbered
 
 DEFAULTS = yaml.safe_load((CONF / "launcher" / "slurm.yaml").read_text(encoding="utf-8"))
@@ -57,7 +55,7 @@ def test_the_script_of_a_job_has_every_option_that_was_chosen(monkeypatch: pytes
         nodes=2, server_nodes=1, gpus_per_node=8, cpus_per_node=64, time="2-0:0:0", partition="gpu", account="lab",
         qos="high", constraint="a100&(ib|roce)", extra=("--mem=0", "--exclusive"), setup=("module load cuda/13",),
     )  # fmt: skip
-    text = job_text(settings, "sweep/beta", Path("/home/me"), Path("/home/me/runs/1"), LAUNCHERS)
+    text = job_text(settings, "sweep/beta", Path("/home/me"), Path("/home/me/runs/1"))
     assert text == GOLDEN
 
 
@@ -92,7 +90,7 @@ def test_the_shell_hands_nasty_names_on_as_they_are(
     monkeypatch.setattr(sys, "executable", str(python))
     script = tmp_path / "job.sbatch"
     settings = slurm(setup=('export SET="$HOME and more"', "# a comment"), constraint="a b")
-    script.write_text(job_text(settings, word, place, place / "run" / word, LAUNCHERS), encoding="utf-8")
+    script.write_text(job_text(settings, word, place, place / "run" / word), encoding="utf-8")
     subprocess.run(["bash", "-n", str(script)], check=True)
     out = tmp_path / "out"
     subprocess.run(["bash", str(script)], check=True, env={**os.environ, "OUT": str(out), "HOME": "/h"})
@@ -113,7 +111,7 @@ def test_the_shell_hands_nasty_names_on_as_they_are(
 
 def test_a_job_that_cannot_enter_its_folder_ends_before_it_writes_anywhere(tmp_path: Path) -> None:
     script = tmp_path / "job.sbatch"
-    script.write_text(job_text(slurm(), "x", tmp_path / "gone", tmp_path, LAUNCHERS), encoding="utf-8")
+    script.write_text(job_text(slurm(), "x", tmp_path / "gone", tmp_path), encoding="utf-8")
     assert subprocess.run(["bash", str(script)], capture_output=True, check=False).returncode == 3
 
 
@@ -123,7 +121,7 @@ def test_one_task_a_node_starts_the_ranks_of_that_node(monkeypatch: pytest.Monke
     monkeypatch.setenv("SLURM_JOB_ID", "70123")
     monkeypatch.setenv("SLURMD_NODENAME", "node7")
     settings = slurm(nodes=2, gpus_per_node=4, srun=("--label",), threads_per_process=3)
-    launch = launch_of(settings, Path("run/steps/01 it's"), LAUNCHERS)
+    launch = settings.launch(Path("run/steps/01 it's"))
     assert launch.arguments == (
         "srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--mpi=none", "--wait=0", "--gpus-per-node=4",
         "--kill-on-bad-exit=1", "--label",
@@ -155,7 +153,7 @@ def test_ranks_may_run_in_a_container_and_the_server_on_a_node_behind_theirs() -
     settings = slurm(
         nodes=2, gpus_per_node=8, server_nodes=1, python="apptainer exec --nv 'my image.sif' python3"
     )
-    words = launch_of(settings, Path("s"), LAUNCHERS).arguments
+    words = settings.launch(Path("s")).arguments
     assert words[words.index("--relative=0") + 2 :][:8] == (
         "apptainer", "exec", "--nv", "my image.sif", "python3", "-m", "r1exp.runner.slurm_node", "s",
     )  # fmt: skip
@@ -176,10 +174,10 @@ def test_ranks_may_run_in_a_container_and_the_server_on_a_node_behind_theirs() -
 )
 def test_ranks_follow_from_nodes_and_gpus(values: dict[str, Any], expected: tuple[str, int, str]) -> None:
     settings = slurm(**values)
-    files = launch_of(settings, Path("s"), LAUNCHERS).files
+    files = settings.launch(Path("s")).files
     content = yaml.safe_load(files["accelerate.yaml"])
-    assert (content["distributed_type"], content["num_processes"], device_of(settings)) == expected
-    if settings.stage:
+    assert (content["distributed_type"], content["num_processes"], settings.resolved_device()) == expected
+    if settings.zero_stage:
         assert content["deepspeed_config"]["deepspeed_multinode_launcher"] == "standard"
 
 

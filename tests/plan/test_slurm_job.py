@@ -3,14 +3,13 @@
 from collections.abc import Callable
 
 import pytest
-from r1exp.launcher.settings import Slurm
 
 from r1exp.config.experiment import Experiment
 from r1exp.errors import Refused
+from r1exp.launcher.slurm import Slurm
 from r1exp.plan.show import plan_text
 from r1exp.plan.slurm_job import job_of
 from r1exp.plan.steps import planned_steps
-from r1exp.serving.step_server import supervisor_command
 
 ComposeLine = Callable[..., Experiment]
 SERVED = ["stage=rl", "algorithm=grpo", "rollout=vllm_server", "launcher=slurm", "launcher.gpus_per_node=4"]
@@ -29,8 +28,8 @@ def test_rl_with_a_server_on_a_node_of_its_own_asks_for_that_node_and_starts_the
         in text
     )
     assert '--weight-transfer-config \'{"backend": "nccl"}\'' in text
-    words = supervisor_command(steps[0].config, "PYTHON")
-    assert words[:-1] == [
+    command = steps[0].config.launcher.server_command("PYTHON")
+    assert command[:-1] == [
         "srun", "--nodes=1", "--ntasks=1", "--ntasks-per-node=1", "--mpi=none", "--wait=0", "--gpus-per-node=4",
         "--relative=2",
     ]  # fmt: skip
@@ -56,10 +55,10 @@ def test_a_job_that_does_not_fit_its_steps_is_refused(
 ) -> None:
     experiment = compose_line(*words)
     with pytest.raises(Refused, match=message):
-        job_of(experiment.top, planned_steps(experiment))
+        job_of(experiment.run, planned_steps(experiment))
 
 
 def test_a_run_on_this_machine_is_no_job(compose_line: ComposeLine) -> None:
     experiment = compose_line()
-    assert job_of(experiment.top, planned_steps(experiment)) is None
-    assert isinstance(compose_line("launcher=slurm").top.launcher, Slurm)
+    assert job_of(experiment.run, planned_steps(experiment)) is None
+    assert isinstance(compose_line("launcher=slurm").run.launcher, Slurm)

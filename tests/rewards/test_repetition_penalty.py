@@ -34,7 +34,7 @@ def test_phrases_are_counted_as_a_set_of_tuples_would(n) -> None:
     assert num_different_phrases(tokens, n) == expected
 
 
-def test_words_of_every_script() -> None:
+def test_parsed_every_script() -> None:
     text = "It's 42 世界 мир हिन्दी カタ"
     assert words(text) == ["it's", "42", "世", "界", "мир", "हिन्दी", "カ", "タ"]
     assert list(words_by_script("ab世мир3é")) == [

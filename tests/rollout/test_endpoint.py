@@ -14,10 +14,12 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from r1exp import http_client
 from r1exp.errors import Refused, StepFailed
 from r1exp.records import Completion, Message
+from r1exp.rollout.base import Sampling
 from r1exp.rollout.endpoint import EndpointGenerator, stream
 from r1exp.rollout.hf import HfGenerator
-from r1exp.rollout.settings import Endpoint, HfRollout, Sampling, VllmServer
+from r1exp.rollout.settings import Endpoint, HfRollout
 from r1exp.serving.generator import ServerGenerator
+from r1exp.serving.settings import VllmServer
 
 SCRIPT = Path(__file__).parent / "openai_server.py"
 GREEDY = Sampling(temperature=0.0, max_tokens=8)

@@ -6,8 +6,9 @@ from pydantic import ValidationError
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from r1exp.records import Completion, Message
+from r1exp.rollout.base import Sampling
 from r1exp.rollout.hf import HfGenerator
-from r1exp.rollout.settings import HfRollout, Sampling
+from r1exp.rollout.settings import HfRollout
 
 GREEDY = Sampling(temperature=0.0, max_tokens=8)
 SAMPLED = Sampling(temperature=1.0, max_tokens=8, seed=7)

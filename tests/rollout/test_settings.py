@@ -7,8 +7,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from r1exp.config.experiment import Experiment
-from r1exp.rollout.settings import RolloutSettings
-from r1exp.stage.config import scientific
+from r1exp.rollout.menu import RolloutSettings
 
 CONF = Path(__file__).parents[2] / "conf" / "rollout"
 
@@ -41,7 +40,7 @@ def test_impossible_vllm_settings_are_refused(wrong: dict[str, Any]) -> None:
 
 def test_what_a_rollout_says_aside_does_not_decide_a_result(compose_line: Callable[..., Experiment]) -> None:
     def identity(*words: str) -> dict[str, Any]:
-        return scientific(compose_line("stage=rl", "rollout=vllm_colocate", *words).top)
+        return compose_line("stage=rl", "rollout=vllm_colocate", *words).run.deciding_settings()
 
     assert identity() == identity("rollout.cpu_kvcache_gib=2", "rollout.gpu_memory_utilization=0.5")
     assert identity() != identity("rollout.importance_correction.clip_max=2.0")

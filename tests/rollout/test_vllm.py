@@ -15,8 +15,9 @@ from r1exp.model.load import load_tokenizer
 from r1exp.model.settings import ModelSettings
 from r1exp.model.tiny import build_tiny
 from r1exp.records import Message
+from r1exp.rollout.base import Sampling
 from r1exp.rollout.hf import HfGenerator
-from r1exp.rollout.settings import HfRollout, Sampling, VllmColocate
+from r1exp.rollout.settings import HfRollout, VllmColocate
 
 pytestmark = [
     pytest.mark.integration,

@@ -6,7 +6,8 @@ import pytest
 
 from r1exp.__main__ import main
 from r1exp.launcher.torchrun import RootCause, root_cause
-from r1exp.step.failure import Failure, failure_of, first_failure, log_of, write_failure
+from r1exp.paths import StepPaths
+from r1exp.step.failure import Failure, failure_of, first_failure, write_failure
 from r1exp.step.status import read_status
 
 WORDS = [
@@ -31,7 +32,7 @@ Root Cause (first observed failure):
     ("how", "reason", "shown"),
     [
         pytest.param("raise", "ValueError: broken on purpose", "in on_step_end", id="an exception"),
-        pytest.param("kill", "it was ended by SIGKILL", "the last words of rank 1", id="kill -9"),
+        pytest.param("kill", "it was ended by SIGKILL", "the last output of rank 1", id="kill -9"),
         pytest.param("import", "peft", "from peft import", id="an import error"),
     ],
 )
@@ -57,7 +58,7 @@ def test_the_first_rank_that_died_and_its_traceback_are_what_the_user_sees(
     assert reason in terminal
     assert shown in terminal
     assert "torch/distributed/elastic" not in terminal
-    assert log_of(tmp_path / "run" / "steps" / "01-sft", 1).exists()
+    assert StepPaths(tmp_path / "run" / "steps" / "01-sft").log(1).exists()
 
 
 def lost_peer(rank: int) -> Failure:

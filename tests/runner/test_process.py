@@ -2,8 +2,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from r1exp.launcher.command import Launch
 
+from r1exp.launcher.base import Launch
 from r1exp.runner.process import run_process
 
 SAY = "import os; print(*sorted(name for name in os.environ if name in ('RANK', 'MASTER_PORT', 'CHOSEN', 'KEPT')))"

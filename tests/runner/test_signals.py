@@ -26,11 +26,11 @@ def test_the_first_signal_asks_a_training_step_to_save(
     monkeypatch.setenv("R1EXP_JOB", "1") if is_job else monkeypatch.delenv("R1EXP_JOB", raising=False)
     listener = Listener()
     with listener.training(tmp_path):
-        listener.hear(number)
+        listener.receive(number)
         request = requested_stop(tmp_path)
         assert request is not None and request.state == expected
         assert number.name in request.reason
-        listener.look()  # its time is not over
+        listener.check()  # its time is not over
 
 
 def test_a_second_one_ends_the_run_at_once_but_in_a_job_only_the_first_counts(
@@ -38,29 +38,29 @@ def test_a_second_one_ends_the_run_at_once_but_in_a_job_only_the_first_counts(
 ) -> None:
     listener = Listener()
     with listener.training(tmp_path):
-        listener.hear(signal.SIGINT)
+        listener.receive(signal.SIGINT)
         with pytest.raises(Interrupted):
-            listener.hear(signal.SIGINT)
+            listener.receive(signal.SIGINT)
     monkeypatch.setenv("R1EXP_JOB", "1")
     in_job = Listener()
     with in_job.training(tmp_path):
-        in_job.hear(signal.SIGUSR1)
-        in_job.hear(signal.SIGTERM)
+        in_job.receive(signal.SIGUSR1)
+        in_job.receive(signal.SIGTERM)
         assert in_job.request is not None and "SIGUSR1" in in_job.request.reason
 
 
 def test_work_that_has_nothing_to_save_ends_at_once() -> None:
     with pytest.raises(Preempted):
-        Listener().hear(signal.SIGUSR1)
+        Listener().receive(signal.SIGUSR1)
 
 
 def test_ranks_that_do_not_end_in_time_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "_PATIENCE", -1.0)
     listener = Listener()
     with listener.training(tmp_path):
-        listener.hear(signal.SIGINT)
+        listener.receive(signal.SIGINT)
         with pytest.raises(Interrupted):
-            listener.look()
+            listener.check()
 
 
 def test_what_an_earlier_start_was_asked_is_forgotten(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def test_a_published_step_is_found_without_its_checkpoints(tmp_path: Path) -> No
 def test_the_checkpoints_of_an_unfinished_attempt_are_taken_over(tmp_path: Path) -> None:
     store = StepStore(tmp_path / "store")
     first, second = finished(tmp_path / "first"), tmp_path / "second"
-    store.note_workplace("k", first)
+    store.write_working_directory("k", first)
     assert not store.take_checkpoints("k", second)  # it was done: nothing to go on with
     Status(state="interrupted").write(first)
     assert store.take_checkpoints("k", second)

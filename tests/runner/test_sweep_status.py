@@ -8,8 +8,8 @@ import pytest
 from r1exp.__main__ import main
 from r1exp.config.experiment import Experiment
 from r1exp.files import write_json, write_text
-from r1exp.plan.run_plan import FrozenPlan, read_plan
-from r1exp.plan.steps import frozen_plan, planned_steps
+from r1exp.plan.run_plan import RunPlan, read_plan
+from r1exp.plan.steps import planned_steps, run_plan
 from r1exp.runner.store import StepStore
 from r1exp.runner.sweep_status import states_of
 from r1exp.step.status import State, Status
@@ -23,7 +23,7 @@ def run(tmp_path: Path, compose_line: Callable[..., Experiment], monkeypatch: py
     monkeypatch.chdir(tmp_path)
     experiment = compose_line(*SFT, "seed=7")
     member = tmp_path / "sweep" / "0"
-    frozen_plan(experiment, planned_steps(experiment)).write(member)
+    run_plan(experiment, planned_steps(experiment)).write(member)
     return member
 
 
@@ -44,7 +44,7 @@ def status(run: Path, state: State, reason: str | None = None) -> None:
     [
         pytest.param(None, "5|PENDING|Priority", ("pending", "Priority"), id="in the queue"),
         pytest.param(
-            "preempted", "5|PENDING|BeginTime", ("pending", "BeginTime; to go on: why"), id="requeued"
+            "preempted", "5|PENDING|BeginTime", ("pending", "BeginTime; will continue: why"), id="requeued"
         ),
         pytest.param("running", "5|RUNNING|None", ("running", ""), id="at work"),
         pytest.param("preempted", "5|RUNNING|None", ("running", ""), id="at work again"),
@@ -73,7 +73,7 @@ def test_a_run_on_this_machine_is_at_work_while_its_step_is_leased(run: Path) ->
     status(run, "running")
     assert states_of(run)[0].state == "vanished"
     plan = read_plan(run)
-    with StepStore(Path(plan.top.paths.store)).lease(plan.steps[0].key, on_wait=lambda: None):
+    with StepStore(Path(plan.config.paths.store)).lease(plan.steps[0].key, on_wait=lambda: None):
         assert states_of(run)[0].state == "running"
 
 
@@ -81,7 +81,7 @@ def test_the_table_shows_progress_reasons_and_only_the_words_that_differ(
     run: Path, compose_line: Callable[..., Experiment], capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment = compose_line(*SFT, "seed=8")
-    frozen_plan(experiment, planned_steps(experiment)).write(run.parent / "1")
+    run_plan(experiment, planned_steps(experiment)).write(run.parent / "1")
     status(run, "failed", "the disk is full")
     write_text(run / "steps" / "01-sft" / "metrics.jsonl", '{"step": 20}\n')
     refused = {"member": "2", "overrides": ["seed=-1"], "exit_code": 2, "reason": "seed=-1: too small"}
@@ -124,5 +124,5 @@ def test_obvious_mistakes_are_told_what_to_type(
 
 def test_a_plan_read_back_is_the_plan_that_was_written(run: Path) -> None:
     plan = read_plan(run)
-    assert FrozenPlan.model_validate_json(plan.model_dump_json(), strict=True) == plan
+    assert RunPlan.model_validate_json(plan.model_dump_json(), strict=True) == plan
     assert plan.steps[0].trainer_args["max_steps"] == 300

@@ -6,8 +6,12 @@ from typing import Any
 import pytest
 
 from r1exp.errors import Refused
-from r1exp.rollout.settings import VllmServer
-from r1exp.serving.command import Weights, server_launch, split_devices, visible_devices, why_it_died
+from r1exp.launcher.local import Local
+from r1exp.serving.command import Weights, server_launch, why_it_died
+from r1exp.serving.devices import split_devices
+from r1exp.serving.settings import VllmServer
+
+LOCAL = Local(kind="local", num_processes=1, device="auto", threads_per_process=None)
 
 
 def server(**changes: Any) -> VllmServer:
@@ -95,7 +99,7 @@ def test_devices_are_those_the_environment_shows(
     value: str, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
-    assert visible_devices() == expected
+    assert LOCAL.devices() == expected
 
 
 @pytest.mark.parametrize(

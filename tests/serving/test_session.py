@@ -18,8 +18,9 @@ from r1exp.config.compose import session
 from r1exp.config.experiment import experiment_from
 from r1exp.errors import StepFailed
 from r1exp.files import read_json
-from r1exp.rollout.settings import HfRollout, VllmServer
+from r1exp.rollout.settings import HfRollout
 from r1exp.serving.session import serving
+from r1exp.serving.settings import VllmServer
 from r1exp.serving.supervisor import STATE, own_address
 from r1exp.stage.config import StepConfig
 from r1exp.stage.step import Step

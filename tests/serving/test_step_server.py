@@ -4,12 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from r1exp.launcher.command import Launch
-from r1exp.serving.trainer_arguments import vllm_arguments
 
+from r1exp.algorithm.trainer_fields import fields_of
 from r1exp.config.experiment import Experiment
 from r1exp.errors import Refused
-from r1exp.serving.step_server import beside_server, planned_server, refuse_server_that_cannot_work, server_of
+from r1exp.launcher.base import Device, Launch
 from r1exp.stage.config import StepConfig
 
 Line = Callable[..., Experiment]
@@ -20,16 +19,21 @@ def config(line: Line, *words: str) -> StepConfig:
     return line(*words).steps[0].config
 
 
+def check(step: StepConfig, device: Device) -> None:
+    step.rollout.check(step.launcher, device, step.trainer if step.online else None)
+
+
 @pytest.mark.parametrize(
     ("stage", "gets"), [("evaluate", True), ("sample", True), ("rl", True), ("sft", False)]
 )
 def test_steps_that_generate_get_a_server(compose_line: Line, stage: str, gets: bool) -> None:
-    assert (server_of(config(compose_line, f"stage={stage}", "rollout=vllm_server")) is not None) == gets
+    step = config(compose_line, f"stage={stage}", "rollout=vllm_server")
+    assert (step.served("cuda", "ab") is not None) == gets
 
 
 def test_training_on_a_cpu_with_a_server_is_refused_with_what_to_use(compose_line: Line) -> None:
     with pytest.raises(Refused, match=r"NCCL.*use rollout=vllm_colocate .* or rollout=hf"):
-        refuse_server_that_cannot_work(config(compose_line, "stage=rl", "rollout=vllm_server"), "cpu")
+        check(config(compose_line, "stage=rl", "rollout=vllm_server"), "cpu")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +51,7 @@ def test_a_server_without_devices_is_refused(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     with pytest.raises(Refused, match=sentence):
-        refuse_server_that_cannot_work(config(compose_line, *RL, *words), "cuda")
+        check(config(compose_line, *RL, *words), "cuda")
 
 
 def test_ranks_and_server_share_the_devices_of_a_machine_out(
@@ -56,27 +60,29 @@ def test_ranks_and_server_share_the_devices_of_a_machine_out(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3,4,5")
     words = ["launcher=ddp", "launcher.num_processes=3", "rollout.num_devices=1"]
     step = config(compose_line, *RL, *words)
-    server = planned_server(step, model="m", key="ab", device="cuda")
-    assert server is not None
+    served = step.served("cuda", "ab")
+    assert served is not None
+    server = served.launch("m")
     assert server.environment["CUDA_VISIBLE_DEVICES"] == "5"
-    ranks = beside_server(Launch(("accelerate",), {"A": "1"}, {}), step, "cuda")
+    ranks = served.beside(Launch(("accelerate",), {"A": "1"}, {}))
     assert ranks.environment == {"A": "1", "CUDA_VISIBLE_DEVICES": "2,3,4"}
 
 
 def test_a_server_with_a_node_of_its_own_has_all_that_is_there(compose_line: Line) -> None:
     words = ["launcher=slurm", "launcher.nodes=2", "launcher.gpus_per_node=4", "launcher.server_nodes=1"]
     step = config(compose_line, *RL, *words)
-    refuse_server_that_cannot_work(step, "cuda")
-    server = planned_server(step, model="m", key="ab", device="cuda")
-    assert server is not None
+    check(step, "cuda")
+    served = step.served("cuda", "ab")
+    assert served is not None
+    server = served.launch("m")
     assert "CUDA_VISIBLE_DEVICES" not in server.environment
     assert server.host is None
     launch = Launch(("srun",), {}, {})
-    assert beside_server(launch, step, "cuda") == launch
+    assert served.beside(launch) == launch
 
 
 def test_the_trainer_is_told_of_the_server(compose_line: Line) -> None:
-    arguments: dict[str, Any] = vllm_arguments(config(compose_line, *RL))
+    arguments: dict[str, Any] = config(compose_line, *RL).rollout.trainer_arguments(fields_of("GRPOConfig"))
     assert arguments == {
         "use_vllm": True, "vllm_mode": "server", "vllm_server_timeout": 600.0, "vllm_importance_sampling_correction": True,
         "vllm_importance_sampling_mode": "sequence_mask", "vllm_importance_sampling_clip_max": 3.0,

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from r1exp.stage.kinds import Sample
 
 from r1exp.dataset.jsonl import Jsonl
 from r1exp.files import read_json
+from r1exp.stage.sample import Sample
 from r1exp.stage.sample_answers import _save, pass_rate
 
 

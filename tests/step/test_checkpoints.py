@@ -29,7 +29,7 @@ def test_a_checkpoint_of_the_same_experiment_is_taken_with_its_tracking_id(
     assert found is not None
     elsewhere = frozen(*RL, "launcher=ddp", "launcher.num_processes=2", "tracking=none")
     mark = mark_of(found, elsewhere)
-    assert (mark.step, mark.tracking_id) == (3, "w4ndb")
+    assert (mark.global_step, mark.tracking_id) == (3, "w4ndb")
 
 
 @pytest.mark.parametrize(
