@@ -1,7 +1,7 @@
 """Generates answers to held-out problems and judges them.
 
-The rule is that of [sft-grpo]: the answer is the text in the style's answer tags, else the last number of the
-completion. It is correct if it is exactly the same number as the gold answer, or the same text.
+The rule is that of [sft-grpo]: the answer is the one in the prompt style's format, else the last number of the
+completion. It is correct if it is exactly the same number as the gold answer, else if it is the same text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ class Judged:
     problem_id: str
     mode: Mode
     text: str
-    answer: str | None  # as read from the text; None: neither answer tags nor a number
+    answer: str | None  # as read from the text; None: no answer in the style's format, and no number
     gold: str
     correct: bool
     num_tokens: int

@@ -86,7 +86,9 @@ def test_num_problems_limits_the_problems() -> None:
         pytest.param("<answer>1080</answer>", "1,080", "1080", True, id="the same number"),
         pytest.param("<answer>7.0</answer>", "7", "7.0", True, id="seven as a decimal"),
         pytest.param("I think it is 7.", "7", "7", True, id="the last number"),
-        pytest.param("<answer>8</answer> or 7", "7", "8", False, id="answer tags before the last number"),
+        pytest.param(
+            "<answer>8</answer> or 7", "7", "8", False, id="the tagged answer before the last number"
+        ),
         pytest.param("<answer>x=1或x=3</answer>", "x=1或x=3", "x=1或x=3", True, id="the same text"),
         pytest.param("no idea", "7", None, False, id="no answer"),
     ],
