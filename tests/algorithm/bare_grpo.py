@@ -1,4 +1,4 @@
-"""A GRPO script that knows nothing of r1exp: what the parity test and benchmarks/overhead.py compare with.
+"""A GRPO script without r1exp, with which the parity test and benchmarks/overhead.py compare.
 
     python bare_grpo.py job.json
 
