@@ -3,9 +3,9 @@
     r_t = -beta log(pi_old / pi_ref) + [t last] score      A = whiten(GAE(gamma, lambda))
     L   = -min(rho A, clip(rho, 1 - eps, 1 + eps) A) + c 1/2 max((V - R)^2, (clip(V) - R)^2)
 
-TRL 1.16 has no PPO trainer. The loss of its GRPOTrainer accepts advantages of shape
-(B, T), so PPO needs only short overrides. Each states its reason, and tests/algorithm/test_upstream.py
-fails when a replaced method changes upstream.
+TRL 1.16 has no PPO trainer. The loss of its GRPOTrainer accepts advantages of shape (B, T), so PPO needs
+only short overrides. Each states its reason, and tests/algorithm/test_upstream.py fails when a replaced
+method changes upstream.
 
 Source: PPO (arXiv:1707.06347), with KL in the reward as in InstructGPT, eq. 2 (arXiv:2203.02155).
 
