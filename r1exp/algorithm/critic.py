@@ -1,12 +1,12 @@
-"""What will this completion be worth? A critic that estimates it before each token, inside the policy's forward.
+"""The critic of PPO: estimates the return before each token, inside the policy's forward.
 
-`separate`: a model of its own, of any size, with a value head. `shared`: a value head on the policy's
-own trunk. Both are a submodule `critic` of the policy and speak through the policy's forward: one module
-for DistributedDataParallel and DeepSpeed to wrap, one backward pass through everything. (A critic
-called beside the wrapped policy makes DDP raise `mark a variable ready only once`.) The values leave as
-a field of the output, where DDP looks for what needs a gradient.
+`separate`: a value model of any size with a value head. `shared`: a value head on the policy's trunk.
+Both are a submodule `critic` of the policy and are called by the policy's forward, so that
+DistributedDataParallel and DeepSpeed wrap one module and there is one backward pass. (With a critic
+outside the wrapped policy, DDP raises `mark a variable ready only once`.) The values are returned as a
+field of the output, because DDP searches the output for tensors that need a gradient.
 
-The value head starts at zero, so that nothing is expected before anything was learned.
+The value head is initialized to zero, so that all values are 0 before the first optimizer step.
 
 Shapes: B completions, S tokens of prompt and completion.
 """
@@ -27,18 +27,18 @@ from trl.trainer.utils import FusedCausalLMOutput, disable_dropout_in_model
 from r1exp.errors import Refused
 from r1exp.model.load import load_backbone
 
-NAME = "critic"  # of the submodule
+NAME = "critic"  # name of the submodule
 
 
 @dataclass
 class ValuedOutput(FusedCausalLMOutput):
-    """TRL's output of the policy with the critic's values, (B, S - 1): before each next token."""
+    """TRL's output of the policy, with the critic's values before each next token, (B, S - 1)."""
 
-    state_values: Tensor | None = None  # `values` is a method of every model output
+    state_values: Tensor | None = None  # not named `values`, which is a method of every model output
 
 
 class Critic(nn.Module):
-    """A value head, on a backbone of its own or on hidden states that it is handed."""
+    """A value head on a backbone of its own, or on hidden states that the caller passes."""
 
     def __init__(self, hidden_size: int, backbone: nn.Module | None, dtype: torch.dtype) -> None:
         super().__init__()
@@ -48,7 +48,13 @@ class Critic(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, ids_bs: Tensor, mask_bs: Tensor, hidden_bsd: Tensor | None) -> Tensor:
-        """Return float32 values before each next token, (B, S - 1)."""
+        """Return float32 values before each next token, (B, S - 1).
+
+        Args:
+            ids_bs: Token ids of prompt and completion.
+            mask_bs: Attention mask.
+            hidden_bsd: Last hidden states of the policy's trunk; only used without a backbone.
+        """
         if self.backbone is not None:
             hidden_bsd = self.backbone(
                 input_ids=ids_bs, attention_mask=mask_bs, use_cache=False
@@ -60,44 +66,44 @@ class Critic(nn.Module):
 def separate_critic(
     path: str, revision: str | None, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype
 ) -> Critic:
-    """Return a critic whose backbone is the model at `path`: a policy's or a reward model's.
+    """Return a critic whose backbone is the model at `path`, for example a policy or a reward model.
 
-    `from_pretrained`, because under ZeRO-3 it alone splits the weights while they load.
+    The model is loaded with `from_pretrained`, which partitions the weights during loading under ZeRO-3.
 
     Raises:
-        Refused: there is no model, or it has no embedding for some token of the policy.
+        Refused: there is no model, or it has fewer embeddings than the policy has tokens.
     """
     backbone = load_backbone("algorithm.critic.path", path, revision, dtype)
     config = backbone.config.get_text_config()
     if config.vocab_size < len(tokenizer):
         raise Refused(
-            f"the critic at {path} embeds {config.vocab_size} tokens and the policy writes {len(tokenizer)}; "
-            "both must read the same tokens: give algorithm.critic.path a model of the policy's family"
+            f"the critic at {path} embeds {config.vocab_size} tokens and the policy has {len(tokenizer)}; "
+            "both must use the same tokens: give algorithm.critic.path a model of the policy's family"
         )
     disable_dropout_in_model(backbone)
     return Critic(config.hidden_size, backbone, dtype)
 
 
 def shared_critic(policy: PreTrainedModel) -> Critic:
-    """Return a value head for the policy's own trunk."""
+    """Return a value head for the policy's trunk."""
     return Critic(policy.config.get_text_config().hidden_size, None, policy.dtype)
 
 
 def attach(policy: PreTrainedModel, critic: Critic) -> None:
-    """Make `critic` a submodule of the policy and let the policy's scoring forward return its values.
+    """Make `critic` a submodule of the policy, and return its values from the policy's scoring forward.
 
-    The policy has TRL's fused head already (`add_fused_lm_head`, TRL 1.16). Generation never asks for
-    values and costs what it did.
+    The policy must already have TRL's fused head (`add_fused_lm_head`, TRL 1.16). Generation does not
+    compute values, so its cost does not change.
     """
     inner = policy.get_base_model() if is_peft_model(policy) else policy
     scored = inner.forward
     setattr(inner, NAME, critic)
 
-    @functools.wraps(type(inner).forward)  # `generate` checks its arguments against the signature
+    @functools.wraps(type(inner).forward)  # `generate` validates its arguments by the signature
     def forward(self: Any, *args: Any, fused_lm_head: bool = False, **kwargs: Any) -> Any:
         if not fused_lm_head:
             return scored(*args, **kwargs)
-        with _watched(inner.base_model) as hidden:
+        with _last_hidden_states(inner.base_model) as hidden:
             output = scored(*args, fused_lm_head=True, **kwargs)
         shared_bsd = hidden[-1] if critic.backbone is None else None
         values_bs = getattr(self, NAME)(kwargs["input_ids"], kwargs["attention_mask"], shared_bsd)
@@ -107,8 +113,8 @@ def attach(policy: PreTrainedModel, critic: Critic) -> None:
 
 
 @contextmanager
-def _watched(trunk: nn.Module) -> Iterator[list[Tensor]]:
-    """Yield a list that receives the last hidden states of the trunk."""
+def _last_hidden_states(trunk: nn.Module) -> Iterator[list[Tensor]]:
+    """Yield a list to which every forward of the trunk appends its last hidden states."""
     seen: list[Tensor] = []
     handle = trunk.register_forward_hook(lambda module, inputs, output: seen.append(output.last_hidden_state))
     try:
@@ -118,19 +124,19 @@ def _watched(trunk: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def detach(policy: PreTrainedModel) -> None:
-    """Take the critic out of a policy that will not be trained any more."""
+    """Remove the critic from a policy after training."""
     inner = policy.get_base_model() if is_peft_model(policy) else policy
     if hasattr(inner, NAME):
         delattr(inner, NAME)
 
 
 def without_critic(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of the policy alone."""
+    """Return the weights of the policy only."""
     return {name: weight for name, weight in weights.items() if not _is_critic(name)}
 
 
 def critic_alone(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of the critic under the names that its own `load_state_dict` knows."""
+    """Return the weights of the critic only, under the names of its `load_state_dict`."""
     return {
         name.partition(f"{NAME}.")[2]: weight.contiguous()
         for name, weight in weights.items()

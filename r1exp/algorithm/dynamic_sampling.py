@@ -1,15 +1,14 @@
-"""What if every completion of a prompt earns the same? Its group teaches nothing and gives way to another prompt's.
+"""Resamples prompts whose completions all received the same reward, as DAPO does.
 
-Dynamic sampling fills the batch with groups whose rewards differ: in each round as many further prompts
-are sampled as there are places left, up to a number of rounds. What is still flat then stays, with
-advantage 0. Rewards, lengths and the rest are logged of the first round alone, which no selection has
-touched.
+Such a group is called flat: its advantages are 0. Dynamic sampling replaces flat groups by groups of
+further prompts whose rewards differ. Each round samples as many further prompts as there are flat groups
+left. Groups that are still flat after the last round stay, with advantage 0. Rewards, lengths and the
+other metrics are logged for the first round only, because later rounds are a selection.
 
 Source: DAPO, section 3.2, eq. 11 (arXiv:2503.14476).
 
-A group is G neighboring rows of the batch of all ranks; it may lie across two of them. Places and
-sources are worked out from the gathered rewards, so that every rank decides alike, and rows travel
-between ranks where a place and its replacement lie apart.
+A group is G adjacent rows of the batch of all ranks, and may span two ranks. All ranks compute the groups
+to replace from the gathered rewards, so that they decide alike. Replacement rows are sent between ranks.
 """
 
 from collections.abc import Sequence
@@ -22,14 +21,14 @@ from torch import Tensor
 
 from r1exp.algorithm.trainers import Grpo, Policy
 
-Row = dict[str, Tensor]  # one completion: a row of each tensor of the batch, on the CPU
+Row = dict[str, Tensor]  # one completion: its row of each tensor of the batch, on the CPU
 
 
 def flat_groups(scores_n: Tensor, group_size: int) -> list[int]:
-    """Return the groups whose known scores are all equal, or fewer than two.
+    """Return the indices of groups in which all known scores are equal, or fewer than two are known.
 
     Args:
-        scores_n: What each completion of all ranks is paid; NaN where nobody could score.
+        scores_n: Total reward of each completion of all ranks; NaN if every reward abstained.
         group_size: Completions per prompt.
     """
     flat = []
@@ -41,7 +40,7 @@ def flat_groups(scores_n: Tensor, group_size: int) -> list[int]:
 
 
 class FurtherPrompts:
-    """Rows of a data set beyond those of the sampler, in an order that a seed and a count decide."""
+    """A stream of further rows of a data set, in an order that depends on a seed and a position only."""
 
     def __init__(self, dataset: Sequence[dict[str, Any]], seed: int) -> None:
         self._dataset = dataset
@@ -49,7 +48,7 @@ class FurtherPrompts:
         self.num_taken = 0
 
     def take(self, number: int) -> list[dict[str, Any]]:
-        """Return the next rows; each pass over the data set has an order of its own."""
+        """Return the next `number` rows; each pass over the data set has a new random order."""
         rows = []
         for position in range(self.num_taken, self.num_taken + number):
             number_of_pass, place = divmod(position, len(self._dataset))
@@ -60,10 +59,10 @@ class FurtherPrompts:
 
 
 class DynamicSampling(Grpo):
-    """GRPO that replaces flat groups. Overrides one method of TRL 1.16's trainer, and listens to another.
+    """GRPO that replaces flat groups. Overrides one method of TRL 1.16's trainer, and reads the result of another.
 
     Args:
-        max_rounds: How often further prompts are sampled for one batch; 0: never.
+        max_rounds: Maximum number of rounds in which further prompts are sampled per batch; 0: none.
     """
 
     def __init__(self, *args: Any, max_rounds: int, **kwargs: Any) -> None:
@@ -84,7 +83,7 @@ class DynamicSampling(Grpo):
         self._further.num_taken = state["num_further_prompts"]
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
-        # TRL's batch, with the rows of flat groups exchanged for those of further prompts.
+        # Returns TRL's batch, with the rows of flat groups replaced by those of further prompts.
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         flat = flat_groups(self.totals(), self.num_generations)
         if not self.model.training or self.max_rounds == 0:
@@ -99,14 +98,14 @@ class DynamicSampling(Grpo):
             num_further += len(fresh)
         metrics = self._metrics["train"]
         metrics["dynamic_sampling/rounds"].append(rounds)
-        # For each further completion one is thrown away: the flat one that it replaces, or else itself.
+        # For each further completion one is discarded: the flat one that it replaces, or itself.
         metrics["dynamic_sampling/discarded_completions"].append(num_further)
         metrics["dynamic_sampling/flat_completions"].append(len(flat) * self.num_generations)
         return self._batch(rows, batch) if rounds else batch
 
     def _exchange(self, rows: list[Row], places: list[int], fresh: list[Row], sources: list[int]) -> None:
-        """Put the fresh group of each source in its place, where the place is among this rank's `rows`."""
-        start = self.accelerator.process_index * len(rows)  # of this rank's rows in the batch of all
+        """Replace the groups at `places` by the groups `sources` of `fresh`, for rows of this rank."""
+        start = self.accelerator.process_index * len(rows)  # first row of this rank in the whole batch
         for place, source in zip(places, sources, strict=True):
             for member in range(self.num_generations):
                 row = place * self.num_generations + member - start
@@ -114,9 +113,9 @@ class DynamicSampling(Grpo):
                     rows[row] = fresh[source * self.num_generations + member]
 
     def _sample_for(self, num_places: int) -> tuple[list[Row], list[int]]:
-        """Sample at least `num_places` further prompts, as many rows on each rank.
+        """Sample at least `num_places` further prompts, with the same number of rows on each rank.
 
-        Returns every rank's rows, and which of the groups teach something.
+        Returns the rows of all ranks, and the indices of the groups that are not flat.
         """
         ranks, size = self.accelerator.num_processes, self.num_generations
         num_prompts = next(n for n in range(num_places, num_places + ranks) if n * size % ranks == 0)
@@ -131,7 +130,7 @@ class DynamicSampling(Grpo):
         return gather_object(_rows(batch)), taught[:num_places]
 
     def _forget_metrics(self, known: dict[str, int]) -> None:
-        """Drop what a further round logged; only the count of tokens goes on."""
+        """Remove the metrics of a further round, except the total number of tokens."""
         metrics = self._metrics["train"]
         for name in [name for name in metrics if name != "num_tokens"]:
             del metrics[name][known.get(name, 0) :]
@@ -139,7 +138,7 @@ class DynamicSampling(Grpo):
                 del metrics[name]
 
     def _batch(self, rows: list[Row], like: dict[str, Any]) -> dict[str, Any]:
-        """Put rows of different widths into one batch like TRL's: prompts to the right, completions to the left."""
+        """Pad rows of different widths to one batch like TRL's: prompts on the left, completions on the right."""
         batch = dict(like)
         for name in rows[0]:
             columns = [row[name] for row in rows]

@@ -1,14 +1,14 @@
-"""How much better than expected was each token? Generalized advantage estimation over ragged completions.
+"""Computes generalized advantage estimates (GAE) for completions of different lengths.
 
     delta_t = r_t + gamma V_{t+1} - V_t
     A_t     = delta_t + gamma lambda A_{t+1}
     R_t     = A_t + V_t
 
-The step after the last token is worth 0, also where the length limit cut the completion.
+The value after the last token is 0, also for a completion truncated at the length limit.
 
 Source: GAE, eq. 16 (arXiv:1506.02438); whitening: arXiv:2006.05990, choice C67.
 
-Shapes: B completions of this rank, T tokens of the longest one. A mask is 1 on tokens that the policy chose.
+Shapes: B completions of this rank, T tokens of the longest one. A mask is 1 on tokens that the policy sampled.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Reduce = Callable[[Tensor], Tensor]  # adds a tensor up over all ranks, the same result on each
+Reduce = Callable[[Tensor], Tensor]  # sums a tensor over all ranks, with the same result on each
 
 
-def alone(values: Tensor) -> Tensor:
-    """Add up over the one rank there is."""
+def single_rank(values: Tensor) -> Tensor:
+    """Return `values`: the sum over one rank."""
     return values
 
 
@@ -29,14 +29,15 @@ def gae(
 ) -> tuple[Tensor, Tensor]:
     """Return advantages and returns, both (B, T) and 0 where the mask is 0.
 
-    A gap in the mask (the answer of a tool, say) is jumped over: the next chosen token follows the last one.
+    Masked tokens inside a completion (for example a tool's output) are skipped: the next unmasked token
+    counts as the successor of the last one.
 
     Args:
         rewards_bt: Reward of each token.
-        values_bt: The critic's estimate before each token is chosen.
+        values_bt: The critic's estimate before each token is sampled.
         mask_bt: 1 on tokens that count.
         gamma: Discount per token.
-        lam: 1 sums up the rewards that came, 0 trusts the critic's next estimate.
+        lam: GAE's lambda. 1: sum of the observed rewards; 0: one-step bootstrap from the critic.
     """
     advantages_bt = torch.zeros_like(values_bt)
     next_value_b = torch.zeros_like(values_bt[:, 0])
@@ -55,7 +56,7 @@ def gae(
 def moments(values_bt: Tensor, mask_bt: Tensor, reduce: Reduce) -> tuple[Tensor, Tensor]:
     """Return the mean and the variance (divided by n) of the masked values of all ranks.
 
-    Two passes: the mean comes off before anything is squared.
+    Uses two passes for numerical accuracy: the mean is subtracted before squaring.
     """
     mask_bt = mask_bt.to(values_bt.dtype)
     sums = reduce(torch.stack([(values_bt * mask_bt).sum(), mask_bt.sum()]))
@@ -65,7 +66,7 @@ def moments(values_bt: Tensor, mask_bt: Tensor, reduce: Reduce) -> tuple[Tensor,
     return mean, squares / count
 
 
-def whiten(values_bt: Tensor, mask_bt: Tensor, reduce: Reduce = alone, epsilon: float = 1e-8) -> Tensor:
+def whiten(values_bt: Tensor, mask_bt: Tensor, reduce: Reduce = single_rank, epsilon: float = 1e-8) -> Tensor:
     """Return (x - mean) / (std + epsilon) over the masked values of all ranks; 0 where the mask is 0."""
     mean, variance = moments(values_bt, mask_bt, reduce)
     return (values_bt - mean) / (variance.sqrt() + epsilon) * mask_bt.to(values_bt.dtype)

@@ -1,11 +1,11 @@
-"""How much should drifting from the reference cost? Held fixed, or steered so that the KL meets a target.
+"""Controls `beta`, the weight of the KL penalty: constant, or adapted so that the KL approaches a target.
 
     e_t      = clip(KL_t / target - 1, -limit, limit)
     beta_t+1 = beta_t (1 + rate e_t)
 
 Source: arXiv:1909.08593, section 2.2, eq. 3 (rate 0.1, limit 0.2).
 
-KL is the trainer's metric `kl`: nats per token, the mean over an optimizer step. Torch-free.
+KL is the trainer's metric `kl`, in nats per token, averaged over an optimizer step. Torch-free.
 """
 
 import math
@@ -17,19 +17,19 @@ from r1exp.settings import Settings
 
 
 class KlSettings(Settings):
-    """What becomes of `beta` after each optimizer step."""
+    """How `beta` changes after each optimizer step."""
 
-    target: PositiveFloat | None  # nats per token that beta is steered toward; null: beta stays as typed
+    target: PositiveFloat | None  # KL that beta is adapted toward, nats per token; null: beta is constant
     rate: PositiveFloat  # relative change of beta per optimizer step and unit of error
-    limit: PositiveFloat  # the largest error that counts
+    limit: PositiveFloat  # the error is clipped to [-limit, limit]
 
 
 class KlController:
-    """The current `beta`, and how it follows what was measured.
+    """Holds the current `beta` and updates it from the measured KL.
 
     Args:
-        settings: With or without a target.
-        beta: Where it starts; with a target above 0, or no factor would ever move it.
+        settings: Target, rate and limit.
+        beta: The initial value. With a target it must be above 0, because the updates are factors.
     """
 
     def __init__(self, settings: KlSettings, beta: float) -> None:
@@ -37,7 +37,7 @@ class KlController:
         self.beta = beta
 
     def observe(self, kl: float) -> None:
-        """Take the mean KL of one optimizer step into account; one that is not finite moves nothing."""
+        """Update `beta` from the mean KL of one optimizer step; a KL that is not finite is ignored."""
         target, limit = self.settings.target, self.settings.limit
         if target is None or not math.isfinite(kl):
             return
@@ -45,9 +45,9 @@ class KlController:
         self.beta *= 1.0 + self.settings.rate * error
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint must keep; JSON gives a float back bit for bit."""
+        """Return the state for a checkpoint; JSON restores a float bit for bit."""
         return {"beta": self.beta}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        """Restore what `state` returned."""
         self.beta = float(state["beta"])

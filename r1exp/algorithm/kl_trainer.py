@@ -1,8 +1,8 @@
-"""How does a trainer of TRL follow the KL controller? Its `beta` is set anew after every update.
+"""Connects a TRL trainer with the KL controller: `beta` is updated after every optimizer step.
 
-For TRL 1.16 "the reference is not needed" is `beta == 0.0`. The smallest float64 is not 0.0 for Python,
-and rounds to 0.0 as soon as it meets a float32, bfloat16 or float16 tensor: with it the reference is
-kept, `kl` is logged, and the loss and its gradient are those of beta=0.
+TRL 1.16 loads no reference if `beta == 0.0`. The smallest float64 is not equal to 0.0 in Python, but
+rounds to 0.0 in arithmetic with a float32, bfloat16 or float16 tensor. With it as `beta`, TRL keeps the
+reference and logs `kl`, and the loss and its gradient are those of beta=0.
 """
 
 import math
@@ -16,18 +16,18 @@ from r1exp.algorithm.kl_controller import KlController
 
 
 class KlControl(Trainer):
-    """GRPO or RLOO of TRL 1.16 with a `beta` that a controller holds or moves.
+    """GRPO or RLOO of TRL 1.16 with a `beta` that a controller sets.
 
     Args:
-        kl: Started at the `beta` that was typed.
+        kl: The controller, which holds the initial `beta`.
     """
 
-    beta: float  # TRL's
+    beta: float  # attribute of TRL's trainers
 
     def __init__(self, *args: Any, kl: KlController, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.kl = kl
-        self._kl_window: list[float] = []  # of the micro-batches since the last update
+        self._kl_window: list[float] = []  # KL of the micro-batches since the last optimizer step
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         num_known = len(self._metrics["train"].get("kl", []))
@@ -40,7 +40,7 @@ class KlControl(Trainer):
         return loss
 
     def _steer(self, kl: float) -> None:
-        # TRL reduces `kl` over ranks, so that every rank's controller sees the same number.
+        # TRL reduces `kl` over ranks, so the controllers of all ranks receive the same number.
         self._kl_window.clear()
         self.kl.observe(kl)
         if self.beta not in (0.0, TRACKED_ZERO):

@@ -1,10 +1,11 @@
-"""PPO on TRL's GRPOTrainer: the same rollouts, rewards and reference, with a critic instead of the group.
+"""PPO on TRL's GRPOTrainer: the same rollouts, rewards and reference, with advantages from a critic.
 
     r_t = -beta log(pi_old / pi_ref) + [t last] score      A = whiten(GAE(gamma, lambda))
     L   = -min(rho A, clip(rho, 1 - eps, 1 + eps) A) + c 1/2 max((V - R)^2, (clip(V) - R)^2)
 
-TRL 1.16 has no PPO. Its loss takes advantages of shape (B, T), which is the door for this one: what
-follows are short overrides, each with its reason, and a test that fails when the method it replaces changes.
+TRL 1.16 has no PPO trainer. The loss of its GRPOTrainer accepts advantages of shape (B, T), so PPO needs
+only short overrides. Each states its reason, and tests/algorithm/test_upstream.py fails when a replaced
+method changes upstream.
 
 Source: PPO (arXiv:1707.06347), with KL in the reward as in InstructGPT, eq. 2 (arXiv:2203.02155).
 
@@ -36,12 +37,12 @@ from r1exp.algorithm.gae import gae, moments, whiten
 from r1exp.algorithm.ppo_loss import explained_variance, token_rewards, value_losses
 from r1exp.algorithm.trainers import Grpo, Policy
 
-CRITIC_FILE = "critic.safetensors"  # in a checkpoint, beside the policy
+CRITIC_FILE = "critic.safetensors"  # in a checkpoint, next to the policy
 
 
 @dataclass(frozen=True)
 class PpoOptions:
-    """What PPO decides beyond GRPO's arguments; see `r1exp.algorithm.settings.Ppo`."""
+    """PPO's options in addition to GRPO's arguments; see `r1exp.algorithm.settings.Ppo`."""
 
     gamma: float
     lam: float
@@ -53,10 +54,10 @@ class PpoOptions:
 
 @dataclass
 class PpoConfig(GRPOConfig):
-    """GRPO's arguments, with one completion a prompt allowed: PPO compares with the critic, not within a group."""
+    """GRPO's arguments, but one completion per prompt is allowed, because PPO needs no group as a baseline."""
 
     def __post_init__(self) -> None:
-        # TRL 1.16 refuses `num_generations < 2`. Two divide whatever the batch of a run of ours is made of.
+        # TRL 1.16 refuses `num_generations < 2`. Two divides every batch size that r1exp computes.
         wanted: int = self.num_generations  # type: ignore[has-type]  # TRL ships no types
         self.num_generations = max(wanted, 2)
         super().__post_init__()
@@ -112,7 +113,7 @@ class Ppo(Grpo):
             self._keep_critic_from_vllm()
 
     def _keep_critic_from_vllm(self) -> None:
-        # TRL pushes every named parameter to vLLM, which has no such module.
+        # TRL sends every named parameter to vLLM, which has no critic.
         theirs = self.vllm_generation._iter_named_params
 
         def policy_only() -> Iterator[tuple[str, Tensor]]:
@@ -121,7 +122,7 @@ class Ppo(Grpo):
         self.vllm_generation._iter_named_params = policy_only
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        # The critic learns at its own rate: its weights move from the groups that transformers made to one more.
+        # The critic has its own learning rate: its weights move from transformers' parameter groups to a new one.
         optimizer = super().create_optimizer(*args, **kwargs)
         if self._critic is not None and not any(group.get(NAME) for group in optimizer.param_groups):
             own = list(self._critic.parameters())
@@ -133,7 +134,7 @@ class Ppo(Grpo):
         return optimizer
 
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Any:
-        # Picks the values up where the forward that TRL calls returns them; TRL keeps three fields only.
+        # Collects the values from the output of the forward, because TRL keeps only three of its fields.
         chunks: list[Tensor] = []
 
         def pick(module: Any, inputs: Any, output: Any) -> None:
@@ -150,17 +151,15 @@ class Ppo(Grpo):
         return result
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
-        # TRL's advantages, (B,), give way to GAE's, (B, T).
+        # Replaces TRL's advantages, (B,), by those of GAE, (B, T).
         self._seen.clear()
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        if (
-            "old_per_token_logps" not in batch
-        ):  # TRL saves this pass where one update follows; the values need it
+        # TRL skips this forward pass if one optimizer step follows, but the values need it.
+        if "old_per_token_logps" not in batch:
             self._seen.clear()
             batch["old_per_token_logps"] = self.policy_logps(batch)
-        values_bt = self._seen[
-            0
-        ]  # of the first pass: where adapters are trained, the reference's comes second
+        # The values of the first pass; with adapters, the pass of the reference comes second.
+        values_bt = self._seen[0]
         scores_b = self.totals()[self.own_slice(len(inputs))]
         mask_bt = batch["completion_mask"] * batch.get("tool_mask", 1) * torch.isfinite(scores_b).unsqueeze(1)
         log_ratio_bt = batch["old_per_token_logps"] - batch.get(
@@ -176,8 +175,8 @@ class Ppo(Grpo):
         }  # fmt: skip
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        # TRL's clipped policy loss; its `beta` is 0 here, because the KL is in the reward. The critic's loss has
-        # the normalizer of loss_type=dapo: the completion tokens of one update over all ranks.
+        # TRL's clipped policy loss, with `beta` 0 because the KL is in the reward. The critic's loss has the
+        # normalizer of loss_type=dapo: the completion tokens of one optimizer step over all ranks.
         self._seen.clear()
         loss = super()._compute_loss(model, inputs)
         if self._critic is None:
@@ -195,7 +194,7 @@ class Ppo(Grpo):
     def _log_rollout(
         self, values_bt: Tensor, advantages_bt: Tensor, returns_bt: Tensor, mask_bt: Tensor
     ) -> None:
-        """Log what the critic expected of fresh completions, before any update on them."""
+        """Log values, returns, advantages and explained variance of new completions, before training on them."""
         metrics = self._metrics["train"]
         for name, numbers_bt in (
             ("values", values_bt),
@@ -216,12 +215,12 @@ class Ppo(Grpo):
         return self.accelerator.reduce(numbers, reduction="sum")
 
     def _steer(self, kl: float) -> None:
-        # The controller's beta acts in the reward; TRL's own stays what keeps the reference, and no more.
+        # The controller's beta is used in the reward. TRL's own beta does not change; it only keeps the reference.
         self._kl_window.clear()
         self.kl.observe(kl)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        # `from_pretrained` must find a plain policy; the critic lies beside it.
+        # `from_pretrained` must find a plain policy, so the critic is saved in a file of its own.
         weights = self.model.state_dict() if state_dict is None else state_dict
         super()._save(output_dir, state_dict=without_critic(weights))
         if self._critic is not None:

@@ -1,31 +1,31 @@
-"""What does PPO pay each token, and what does its critic pay for being wrong?
+"""Computes the token rewards of PPO and the loss of its critic.
 
     r_t     = -beta (log pi_old(t) - log pi_ref(t)) + [t is the last token] score
     L_value = 1/2 max((V - R)^2, (clip(V, V_old - eps, V_old + eps) - R)^2)
 
-The penalty is the per-token log ratio: its sum over a completion drawn from pi_old estimates the KL
-divergence without bias. The policy's own loss, the clipped surrogate, is TRL's (`_compute_loss`).
+The penalty is the per-token log ratio. Its sum over a completion sampled from pi_old is an unbiased estimate
+of the KL divergence. The policy's own loss, the clipped surrogate, is TRL's (`_compute_loss`).
 
 Source: per-token penalty: arXiv:1909.08593, section 2; score at the last token: InstructGPT, eq. 2
 (arXiv:2203.02155); clipped value loss: arXiv:2006.05990, choice C13; PPO: arXiv:1707.06347.
 
-Shapes: B completions of this rank, T tokens of the longest one. A mask is 1 on tokens that the policy chose.
+Shapes: B completions of this rank, T tokens of the longest one. A mask is 1 on tokens that the policy sampled.
 """
 
 import torch
 from torch import Tensor
 
-from r1exp.algorithm.gae import Reduce, alone, moments
+from r1exp.algorithm.gae import Reduce, moments, single_rank
 
 
 def token_rewards(scores_b: Tensor, log_ratio_bt: Tensor, mask_bt: Tensor, beta: float) -> Tensor:
     """Return the reward of each token, (B, T): the KL penalty everywhere, the score at the last token.
 
-    A completion without any token that counts is paid nothing.
+    A completion whose tokens are all masked has reward 0.
 
     Args:
-        scores_b: What the committee pays the whole completion.
-        log_ratio_bt: log pi_old - log pi_ref of the token drawn.
+        scores_b: Total reward of the completion from the committee.
+        log_ratio_bt: log pi_old - log pi_ref of the sampled token.
         mask_bt: 1 on tokens that count.
         beta: Weight of the penalty.
     """
@@ -33,20 +33,20 @@ def token_rewards(scores_b: Tensor, log_ratio_bt: Tensor, mask_bt: Tensor, beta:
     rewards_bt = -beta * log_ratio_bt * mask_bt
     places_t = torch.arange(1, mask_bt.size(1) + 1, device=mask_bt.device, dtype=mask_bt.dtype)
     last_b1 = (mask_bt * places_t).argmax(dim=1, keepdim=True)
-    paid_b1 = (scores_b.to(rewards_bt.dtype) * (mask_bt.sum(dim=1) > 0)).unsqueeze(1)
-    return rewards_bt.scatter_add(1, last_b1, paid_b1)
+    score_b1 = (scores_b.to(rewards_bt.dtype) * (mask_bt.sum(dim=1) > 0)).unsqueeze(1)
+    return rewards_bt.scatter_add(1, last_b1, score_b1)
 
 
 def value_losses(
     values_bt: Tensor, old_values_bt: Tensor, returns_bt: Tensor, clip: float | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the loss of each token's value, (B, T), and 1.0 where clipping decided it.
+    """Return the loss of each token's value, and 1.0 where the clipped error is larger, both (B, T).
 
     Args:
-        values_bt: The critic now.
-        old_values_bt: The critic when the completions were drawn.
-        returns_bt: What it should have said.
-        clip: How far the value may move from the old one; None: as far as it likes.
+        values_bt: Values of the current critic.
+        old_values_bt: Values of the critic that sampled with the policy, before training on the batch.
+        returns_bt: The targets.
+        clip: Maximum change of a value from its old one; None: no clipping.
     """
     plain_bt = (values_bt - returns_bt) ** 2
     if clip is None:
@@ -57,11 +57,11 @@ def value_losses(
 
 
 def explained_variance(
-    values_bt: Tensor, returns_bt: Tensor, mask_bt: Tensor, reduce: Reduce = alone
+    values_bt: Tensor, returns_bt: Tensor, mask_bt: Tensor, reduce: Reduce = single_rank
 ) -> float | None:
-    """Return 1 - Var(R - V) / Var(R) over all ranks: 1 perfect, 0 no better than a constant.
+    """Return 1 - Var(R - V) / Var(R) over all ranks; 1: perfect, 0: no better than a constant.
 
-    None where the returns do not vary, so that there is nothing to explain.
+    Returns None if the returns have no variance.
     """
     _, unexplained = moments(returns_bt - values_bt, mask_bt, reduce)
     _, whole = moments(returns_bt, mask_bt, reduce)

@@ -1,12 +1,12 @@
-"""What vLLM says about its own completions: the log-probability of each token, when it was drawn.
+"""Reads vLLM's log-probabilities of sampled tokens, and logs how far they differ from the trainer's.
 
     gap = mean |log pi_trainer(token) - log pi_sampler(token)|
 
-Small where the sampler has the trainer's weights (0.001 nats with equal numbers' types), and growing
-with every update where it has not: the proof that weights arrive, watched by `health`.
+The gap is small if the sampler has the trainer's weights (0.001 nats with equal compute dtypes), and grows
+with every optimizer step if it does not. A rule of `health` uses it to detect weights that do not arrive.
 
-TRL's GRPO logs the gap as `sampling/sampling_logp_difference/mean` where it corrects for it. Its RLOO forgets
-what the sampler said, and so does GRPO without the correction: there it is worked out here.
+TRL's GRPO logs the gap as `sampling/sampling_logp_difference/mean` if importance sampling correction is on.
+GRPO without the correction, and RLOO, discard the sampler's log-probabilities; this class logs the gap there.
 
 Shapes: B completions of this rank, T tokens of the longest one, S tokens with the prompt.
 """
@@ -25,27 +25,27 @@ GAP = "sampling/sampling_logp_difference/mean"
 
 
 class SamplerLogprobs(Trainer):
-    """GRPO or RLOO of TRL 1.16 that remembers what vLLM says: rewards may read it, and the gap is always logged."""
+    """GRPO or RLOO of TRL 1.16 that keeps vLLM's log-probabilities for rewards and always logs the gap."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._sampled_logps: list[list[float]] | None = None  # of the last completions
         if self.use_vllm:
-            self._listen_to_vllm()
+            self._record_logprobs()
 
-    def _listen_to_vllm(self) -> None:
-        self.vllm_generation.logprobs = 0  # the drawn token's alone; RLOO asks for none
+    def _record_logprobs(self) -> None:
+        self.vllm_generation.logprobs = 0  # of the sampled token only; RLOO requests none
         theirs = self.vllm_generation.generate
 
         def generate(*args: Any, **kwargs: Any) -> Any:
             answer = theirs(*args, **kwargs)
-            self._sampled_logps = _of_drawn_tokens(answer[2])
+            self._sampled_logps = _of_sampled_tokens(answer[2])
             return answer
 
         self.vllm_generation.generate = generate
 
     def _calculate_rewards(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        # Rewards read columns; vLLM's log-probabilities become one.
+        # Rewards read columns, so vLLM's log-probabilities are added as a column.
         if self._sampled_logps is not None:
             inputs = [
                 row | {LOGPROBS_COLUMN: None if any(map(math.isnan, logps)) else logps}
@@ -61,7 +61,7 @@ class SamplerLogprobs(Trainer):
         return batch
 
     def _can_compare(self) -> bool:
-        """Whether nobody has worked the gap out, and both distributions are over every token."""
+        """Return whether TRL does not log the gap, and both distributions are over the whole vocabulary."""
         is_corrected = getattr(self, "vllm_importance_sampling_correction", False)
         return not is_corrected and self.args.top_p == 1.0 and not self.args.top_k
 
@@ -77,7 +77,7 @@ class SamplerLogprobs(Trainer):
         return total / max(count, 1.0)
 
     def policy_logps(self, batch: dict[str, Any]) -> Tensor:
-        """Return the policy's log-probabilities of a batch that was just sampled, (B, T)."""
+        """Return the policy's log-probabilities of a newly sampled batch, (B, T)."""
         ids_bs = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
         mask_bs = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
         with torch.no_grad():
@@ -91,8 +91,8 @@ class SamplerLogprobs(Trainer):
         return logps_bt
 
 
-def _of_drawn_tokens(logprobs: list[list[list[float | None]]] | None) -> list[list[float]] | None:
-    """Return the first of each token's numbers, the drawn token's; NaN where vLLM has none."""
+def _of_sampled_tokens(logprobs: list[list[list[float | None]]] | None) -> list[list[float]] | None:
+    """Return the first log-probability per position, that of the sampled token; NaN if vLLM has none."""
     if logprobs is None:
         return None
     return [[math.nan if token[0] is None else token[0] for token in row] for row in logprobs]

@@ -1,7 +1,7 @@
-"""Which arguments do the trainers' dataclasses take, and of which type? Known without importing torch.
+"""Checks trainer arguments against the names and types of TRL's dataclasses, without importing torch.
 
-`trainer_fields.json` is generated from the installed TRL by `python -m r1exp.algorithm.trainer_fields`;
-a test compares it with what is installed, so that it cannot go stale unseen.
+`trainer_fields.json` is generated from the installed TRL by `python -m r1exp.algorithm.trainer_fields`.
+A test compares it with the installed version, so that an outdated file is detected.
 """
 
 import json
@@ -24,7 +24,7 @@ _TYPES: dict[str, Any] = {
 }  # fmt: skip
 
 
-# What r1exp decides itself, and the key a user types instead.
+# Arguments that r1exp sets itself, and the key to type instead.
 OWNED: dict[str, str] = {
     "learning_rate": "learning_rate",
     "max_steps": "max_steps",
@@ -68,37 +68,37 @@ OWNED: dict[str, str] = {
     "vllm_importance_sampling_clip_max": "rollout.importance_correction.clip_max",
     "vllm_importance_sampling_clip_min": "rollout.importance_correction.clip_min",
     "vllm_importance_sampling_cap": "rollout.importance_correction.clip_max",
-    "resume_from_checkpoint": "the same command again: it goes on by itself",
+    "resume_from_checkpoint": "nothing and run the same command again, which resumes by itself",
     "logging_nan_inf_filter": "health",
     "disable_tqdm": "tracking",
     "remove_unused_columns": "dataset",
-    "push_to_hub": "the artifact folder, with the hub's own command line",
+    "push_to_hub": "nothing and upload the artifact folder with the hub's command line",
 }
 
 
 @cache
 def fields_of(trainer_class: str) -> dict[str, list[str]]:
-    """Return field name -> accepted types of a trainer's dataclass."""
+    """Return a mapping from field name to accepted types of a trainer's dataclass."""
     table: dict[str, dict[str, list[str]]] = json.loads(_FILE.read_text(encoding="utf-8"))
     return table[trainer_class]
 
 
 def every_field() -> set[str]:
-    """Return the fields of all trainers together."""
+    """Return the names of the fields of all trainers."""
     return {name for trainer_class in _CLASSES for name in fields_of(trainer_class)}
 
 
 def complaints(trainer_class: str, arguments: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return (key, what is wrong and what to type) for each argument the trainer would not take."""
+    """Return (key, what is wrong and what to type) for each argument that the trainer does not accept."""
     known = fields_of(trainer_class)
     found = []
     for key, value in arguments.items():
         if key in OWNED:
-            found.append((key, f"is decided elsewhere: set {OWNED[key]}"))
+            found.append((key, f"is controlled by r1exp; set {OWNED[key]}"))
         elif key not in known:
             close = nearest(key, known.keys() - OWNED.keys())
             hint = f"; did you mean trainer.{close[0]}?" if close else ""
-            found.append((key, f"is no argument of TRL's {trainer_class}{hint}"))
+            found.append((key, f"is not an argument of TRL's {trainer_class}{hint}"))
         elif not _accepts(known[key], value):
             found.append((key, f"is {value!r}, but {trainer_class}.{key} takes {' or '.join(known[key])}"))
     return found
@@ -122,7 +122,7 @@ def _accepts(type_names: list[str], value: Any) -> bool:
 
 
 def _names_of(annotation: Any) -> list[str]:
-    """Return the plain JSON types, or `=value` for each member of an enumeration, that an annotation allows."""
+    """Return the JSON types that an annotation allows, or `=value` for each member of an enumeration."""
     if get_origin(annotation) in (Union, types.UnionType):
         names = {name for part in get_args(annotation) for name in _names_of(part)}
         if any(name.startswith("=") for name in names):
@@ -145,7 +145,7 @@ def _names_of(annotation: Any) -> list[str]:
 
 
 def generate() -> dict[str, dict[str, list[str]]]:
-    """Read the installed dataclasses. Imports TRL, and so torch."""
+    """Return the table of the installed dataclasses. Imports TRL, and so torch."""
     import dataclasses
     import typing
 

@@ -1,1 +1,1 @@
-"""Where problems come from, and which of them no training step ever sees."""
+"""Data sets: problems in a training and a test split."""

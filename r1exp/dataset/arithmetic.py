@@ -1,12 +1,12 @@
-"""Word problems whose answer is a sum: generated, seeded, in the shape of GSM8K.
+"""Generates word problems whose answer is a sum, in the format of GSM8K, from a seed.
 
     Ada has 3 apples and gets 12 and 7 more. How many apples does Ada have now?
     3+12=15
     15+7=22
 
-The splits share no multiset of operands: the sets are dealt to train and test before anything is
-rendered, so that a test problem is no training problem with its numbers in another order or with
-another name. The vocabulary is small and closed (`all_texts`), for a tokenizer made for it.
+The splits share no multiset of operands: the sets are divided into train and test before problems are
+rendered, so a test problem is never a training problem with reordered numbers or another name. The
+vocabulary is small and fixed (`all_texts`), so that a tokenizer can be built for it.
 """
 
 import math
@@ -20,7 +20,7 @@ from r1exp.dataset.base import SPLITS, Dataset, Split
 from r1exp.files import hash_of
 from r1exp.records import Problem
 
-MAX_OPERAND_SETS = 100_000  # what is enumerated in a blink
+MAX_OPERAND_SETS = 100_000  # enumerated in well under a second
 
 _TEMPLATES = (
     "{name} has {first} {item} and gets {rest} more. How many {item} does {name} have now?",
@@ -40,12 +40,13 @@ class Arithmetic(Dataset):
     """Sums of `num_operands` numbers between 1 and `max_operand`."""
 
     kind: Literal["arithmetic"]
-    seed: NonNegativeInt  # decides the split and every problem
+    seed: NonNegativeInt  # of the split and of every problem
     num_train: PositiveInt  # problems, all different
     num_test: PositiveInt  # problems, all different
     num_operands: Annotated[int, Field(ge=2, le=6)]  # numbers in a sum
     max_operand: PositiveInt  # the largest number in a sum
-    test_share: Annotated[float, Field(gt=0.0, lt=1.0)]  # of the operand sets, kept for the test split
+    # Share of the operand sets that is held out for the test split.
+    test_share: Annotated[float, Field(gt=0.0, lt=1.0)]
 
     @model_validator(mode="after")
     def _there_are_enough_problems(self) -> Self:
@@ -62,33 +63,33 @@ class Arithmetic(Dataset):
         ):
             if wanted > available * len(_RENDERINGS):
                 raise ValueError(
-                    f"num_{split}={wanted} different problems cannot be had from {available} sets of operands "
+                    f"num_{split}={wanted} different problems cannot be generated from {available} sets of operands "
                     f"in {len(_RENDERINGS)} wordings (max_operand={self.max_operand}, "
                     f"test_share={self.test_share}); raise dataset.max_operand or lower dataset.num_{split}"
                 )
         return self
 
     def operand_sets(self, split: Split) -> list[OperandSet]:
-        """Return the sets of operands that belong to one split and to no other."""
+        """Return the sets of operands of one split; no set is in both splits."""
         sets = list(combinations_with_replacement(range(1, self.max_operand + 1), self.num_operands))
         random.Random(f"split {self.seed}").shuffle(sets)
         num_test_sets = round(self.test_share * len(sets))
         return sets[:num_test_sets] if split == "test" else sets[num_test_sets:]
 
     def load(self, split: Split) -> list[Problem]:
-        """Return the problems of one split; fewer problems asked for are the first ones of more."""
+        """Return the problems of one split; a smaller number of problems gives the first ones of a larger."""
         return self._first(split, self.num_train if split == "train" else self.num_test)
 
     def count(self, split: Split) -> int:
-        """Return the number of problems, without making them."""
+        """Return the number of problems, without generating them."""
         return self.num_train if split == "train" else self.num_test
 
     def first(self, split: Split, num_problems: int) -> list[Problem]:
-        """Return the first problems of one split, without making the others."""
+        """Return the first problems of one split, without generating the others."""
         return self._first(split, min(num_problems, self.count(split)))
 
     def fingerprint(self) -> str:
-        """Return a hash of the settings and of a few problems, which stand for the wording."""
+        """Return a hash of the settings, the wordings and a sample of problems."""
         sample = [problem.prompt for split in SPLITS for problem in self._first(split, 16)]
         return hash_of([self.model_dump(), [*_TEMPLATES, *_NAMES, *_ITEMS], sample])
 
@@ -106,7 +107,7 @@ class Arithmetic(Dataset):
 
 
 def all_texts() -> list[str]:
-    """Return texts that hold every word, mark and digit of any problem and solution of this kind."""
+    """Return texts that contain every word, punctuation mark and digit of any problem and solution."""
     texts = ["0 1 2 3 4 5 6 7 8 9"]
     for template, name, item in _RENDERINGS:
         operands = [3, 12, 7]
@@ -132,7 +133,7 @@ def _listed(numbers: list[int]) -> str:
 
 
 def _solution(operands: list[int]) -> str:
-    """Return one line a partial sum: 3+12=15, then 15+7=22."""
+    """Return one line per partial sum: 3+12=15, then 15+7=22."""
     sums = pairwise(accumulate(operands))
     return "\n".join(
         f"{before}+{operand}={after}" for (before, after), operand in zip(sums, operands[1:], strict=True)

@@ -1,4 +1,4 @@
-"""What every data set promises: two splits of problems, the same in every process."""
+"""Base class of data sets: two splits of problems, the same in every process."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
@@ -11,26 +11,27 @@ SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 class Dataset(Settings, ABC):
-    """A source of problems. The worked reasoning, where known, stands in `columns["solution"]`."""
+    """A source of problems. The worked reasoning, if known, is in `columns["solution"]`."""
 
     kind: str
 
-    has_answers: ClassVar[bool] = True  # a model can be measured on it
+    has_answers: ClassVar[bool] = True  # a model can be evaluated on it
     has_pairs: ClassVar[bool] = False  # problems have the columns `chosen` and `rejected`
 
     @abstractmethod
     def load(self, split: Split) -> list[Problem]:
-        """Return the problems of one split, in an order that never changes.
+        """Return the problems of one split, always in the same order.
 
-        Raises Refused, naming file and line, where the data cannot be read as problems.
+        Raises:
+            Refused: the data cannot be read as problems; the message names file and line.
         """
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Return a content hash that changes with anything that would change what `load` returns."""
+        """Return a hash that changes with everything that changes the result of `load`."""
 
     def count(self, split: Split) -> int | None:
-        """Return the number of problems of one split; None where only a download would tell."""
+        """Return the number of problems of one split, or None if it is unknown before a download."""
         return len(self.load(split))
 
     def first(self, split: Split, num_problems: int) -> list[Problem]:

@@ -1,7 +1,7 @@
-"""GSM8K: grade-school word problems with worked solutions.
+"""Reads GSM8K: grade-school word problems with worked solutions.
 
 A row's `answer` is the solution, with calculator annotations such as `<<48/2=24>>`, and a last line
-`#### 72` with the gold answer. The annotations are taken out: nobody runs the calculator here.
+`#### 72` with the gold answer. The annotations are removed, because r1exp runs no calculator.
 
 Source: arXiv:2110.14168, https://huggingface.co/datasets/openai/gsm8k (MIT).
 """
@@ -26,13 +26,17 @@ class Gsm8k(Dataset):
 
     kind: Literal["gsm8k"]
     path: Name  # hub id, or a folder with train.jsonl and test.jsonl, or with the hub's parquet files
-    config: Name  # the hub's subset
-    revision: Name | None  # the hub's branch, tag or commit; null: the newest
+    config: Name  # subset on the hub
+    revision: Name | None  # branch, tag or commit on the hub; null: the main branch
     limit: PositiveInt | None  # training problems; null: all 7,473
     test_limit: PositiveInt | None  # test problems; null: all 1,319
 
     def load(self, split: Split) -> list[Problem]:
-        """Return the first `limit` problems of a split; raise Refused where the data cannot be had."""
+        """Return the first `limit` problems of a split.
+
+        Raises:
+            Refused: the data cannot be found, downloaded or read.
+        """
         limit = self.limit if split == "train" else self.test_limit
         problems = []
         for number, (place, row) in enumerate(self._rows(split)):
@@ -45,11 +49,11 @@ class Gsm8k(Dataset):
         return problems
 
     def count(self, split: Split) -> int | None:
-        """Return the number of problems; None for a hub id, which is downloaded when the run starts."""
+        """Return the number of problems, or None for a hub id, which is downloaded when the run starts."""
         return None if self._folder() is None else super().count(split)
 
     def fingerprint(self) -> str:
-        """Return a hash of the settings and of a local folder's bytes; of a hub id its name and revision."""
+        """Return a hash of the settings and, for a local folder, of the files' content instead of their path."""
         settings = self.model_dump()
         folder = self._folder()
         if folder is not None:
@@ -65,14 +69,14 @@ class Gsm8k(Dataset):
         return read_json_lines(file) if file.suffix == ".jsonl" else _parquet_rows(file)
 
     def _folder(self) -> Path | None:
-        """Return the local folder, or None where `path` is a hub id."""
+        """Return the local folder, or None if `path` is a hub id."""
         folder = Path(self.path).expanduser()
         if folder.is_dir():
             return folder
         if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", self.path) is None:
             raise Refused(
-                f"dataset.path={self.path} is no folder here and no hub id (owner/name); give a folder that holds "
-                "train.jsonl and test.jsonl, or dataset.path=openai/gsm8k"
+                f"dataset.path={self.path} is neither a folder on this machine nor a hub id (owner/name); give a folder "
+                "with train.jsonl and test.jsonl, or dataset.path=openai/gsm8k"
             )
         return None
 
@@ -82,38 +86,42 @@ class Gsm8k(Dataset):
             files = sorted(folder.glob(pattern))
             if len(files) == 1:
                 return files[0]
-        raise Refused(f"{folder} holds none of {', '.join(patterns)}; give another dataset.path")
+        raise Refused(f"{folder} has none of {', '.join(patterns)}; give another dataset.path")
 
     def _hub_rows(self, split: Split) -> Iterable[tuple[str, dict[str, Any]]]:
-        from datasets import load_dataset  # takes a second, and only hub ids need it
+        from datasets import load_dataset  # imported late: takes 1 s, and only hub ids need it
 
         try:
             rows = load_dataset(self.path, self.config, split=split, revision=self.revision)
         except (OSError, ValueError) as error:  # not found, no network, no such subset
             raise Refused(
-                f"{self.path} ({self.config}, {split}) could not be had from the hub: {error}; check the name and "
+                f"{self.path} ({self.config}, {split}) could not be downloaded from the hub: {error}; check the name and "
                 "the network, or give a local folder with dataset.path=FOLDER"
             ) from error
         return ((f"{self.path}, {split}, row {number}", row) for number, row in enumerate(rows))
 
 
 def split_solution(answer: str, place: str) -> tuple[str, str]:
-    """Return (solution without calculator annotations, gold answer); raise Refused without `####`."""
+    """Return (solution without calculator annotations, gold answer).
+
+    Raises:
+        Refused: the answer has no last line `#### gold`; the message names `place`.
+    """
     solution, mark, gold = answer.rpartition("####")
     if not mark or not gold.strip():
         raise Refused(
             f"{place}: the answer has no last line `#### gold`, as every row of GSM8K has; correct the row, "
-            "or use dataset=jsonl for data in another form"
+            "or use dataset=jsonl for data in another format"
         )
     return re.sub(r"<<[^<>]*>>", "", solution).strip(), gold.strip()
 
 
 def _parquet_rows(file: Path) -> list[tuple[str, dict[str, Any]]]:
-    import pyarrow  # type: ignore[import-untyped]  # it ships no types
+    import pyarrow  # type: ignore[import-untyped]  # it has no type hints
     from pyarrow import parquet
 
     try:
         rows = parquet.read_table(file).to_pylist()
     except (OSError, pyarrow.ArrowInvalid) as error:
-        raise Refused(f"{file} cannot be read as parquet: {error}; fetch it again") from error
+        raise Refused(f"{file} cannot be read as parquet: {error}; download it again") from error
     return [(f"{file}, row {number}", row) for number, row in enumerate(rows)]

@@ -1,10 +1,10 @@
-"""Anyone's problems: a file with one JSON object a line.
+"""Reads problems from a file with one JSON object per line.
 
     {"question": "What is 1 + 1?", "answer": "2", "solution": "1 + 1 = 2"}
 
-Without a test file, `num_test` questions are held out: those whose SHA-256 is smallest, so that the
-choice depends on the questions alone, neither on the order of lines nor on the other columns. A
-problem's id is the row's `id`, where there is one, else that hash.
+Without a test file, the `num_test` questions with the smallest SHA-256 are held out, so that the choice
+depends only on the questions, and not on the order of lines or on the other columns. A problem's id is
+the row's `id` if there is one, else that hash.
 """
 
 import hashlib
@@ -24,32 +24,36 @@ from r1exp.settings import Name
 
 
 class Jsonl(Dataset):
-    """Problems from JSON lines; columns that no setting names are kept for the rewards."""
+    """Problems from JSON lines; columns that no setting names are passed to the rewards."""
 
     kind: Literal["jsonl"]
-    path: Name | None  # the file to train on; in a ladder null: the data of the step it takes them from
-    test_path: str | None  # the file to test on; null: questions of `path` are held out instead
-    num_test: NonNegativeInt  # questions held out where test_path is null
+    path: Name | None  # training file; null in a pipeline step that takes its data from another step
+    test_path: str | None  # test file; null: questions of `path` are held out instead
+    num_test: NonNegativeInt  # questions held out if test_path is null
     question: Name  # column
     answer: Name  # column: the gold answer, a text or a number
-    solution: Name | None  # column: the worked reasoning, where a row has one; null: there is none
-    limit: PositiveInt | None  # training problems, the first ones; null: all
-    test_limit: PositiveInt | None  # test problems, the first ones; null: all
+    solution: Name | None  # column: the worked reasoning, optional per row; null: there is none
+    limit: PositiveInt | None  # the first training problems; null: all
+    test_limit: PositiveInt | None  # the first test problems; null: all
 
     def load(self, split: Split) -> list[Problem]:
-        """Return the first `limit` problems of a split; raise Refused naming the file and line at fault."""
+        """Return the first `limit` problems of a split.
+
+        Raises:
+            Refused: the data cannot be read; the message names file and line.
+        """
         train, test = self._two_files() if self.test_path else self._one_file()
         if split == "train":
             return train[: self.limit]
         if not test:
             raise Refused(
-                "no problem is held out (dataset.num_test=0), so nothing can be measured; raise "
+                "no problem is held out (dataset.num_test=0), so nothing can be evaluated; raise "
                 "dataset.num_test, or give dataset.test_path=FILE.jsonl"
             )
         return test[: self.test_limit]
 
     def fingerprint(self) -> str:
-        """Return a hash of the settings and of the files' bytes, wherever they lie."""
+        """Return a hash of the settings and of the files' content instead of their paths."""
         settings = self.model_dump() | {"path": self._given()}
         for name in ("path", "test_path"):
             if settings[name]:
@@ -59,8 +63,8 @@ class Jsonl(Dataset):
     def _given(self) -> str:
         if self.path is None:
             raise Refused(
-                "dataset=jsonl needs a file of problems: add dataset.path=FILE.jsonl, or use pipeline=filtered_grpo, whose "
-                "problems an earlier step chooses"
+                "dataset=jsonl needs a file of problems: add dataset.path=FILE.jsonl, or use pipeline=filtered_grpo, in "
+                "which an earlier step selects the problems"
             )
         return self.path
 
@@ -69,8 +73,8 @@ class Jsonl(Dataset):
         shared = {problem.prompt for problem in train} & {problem.prompt for problem in test}
         if shared:
             raise Refused(
-                f"{len(shared)} questions stand in both {self.path} and {self.test_path}, e.g. "
-                f"{min(shared)[:80]!r}; a test problem must not be trained on; take them out of one file"
+                f"{len(shared)} questions are in both {self.path} and {self.test_path}, e.g. "
+                f"{min(shared)[:80]!r}; a test problem must not be trained on; remove them from one file"
             )
         return train, test
 
@@ -79,8 +83,8 @@ class Jsonl(Dataset):
         questions = sorted({problem.prompt for problem in problems}, key=_sha256)
         if self.num_test >= len(questions):
             raise Refused(
-                f"{self.path} holds {len(questions)} different questions, and dataset.num_test={self.num_test} of "
-                "them held out leaves none to train on; lower dataset.num_test, or give dataset.test_path"
+                f"{self.path} has {len(questions)} different questions, and holding out dataset.num_test={self.num_test} of "
+                "them leaves none to train on; lower dataset.num_test, or give dataset.test_path"
             )
         held_out = set(questions[: self.num_test])
         train = [problem for problem in problems if problem.prompt not in held_out]
@@ -101,7 +105,7 @@ class Jsonl(Dataset):
         taken = sorted({"prompt", "question", "answer"} & set(columns))
         if taken:
             raise Refused(
-                f"{place}: the columns {taken} have names that r1exp itself uses; rename them in the file, or name "
+                f"{place}: the columns {taken} have names that r1exp reserves; rename them in the file, or name "
                 f"one as dataset.question={taken[0]}"
             )
         if self.solution is not None and row.get(self.solution) is not None:
@@ -119,6 +123,6 @@ def _sha256(text: str) -> str:
 
 
 def _unused(identity: str, taken_ids: Container[str]) -> str:
-    """Return the identity, numbered where an earlier row has it: the same question may come twice."""
+    """Return the identity, with a number appended if an earlier row with the same question has it."""
     numbered = (f"{identity}-{number}" for number in count(2))
     return next(name for name in chain([identity], numbered) if name not in taken_ids)

@@ -1,14 +1,14 @@
-"""Preference pairs: a prompt, an answer that was chosen and one that was rejected, one JSON object a line.
+"""Reads preference pairs: a prompt, a chosen and a rejected answer, one JSON object per line.
 
     {"prompt": "What is 1 + 1?", "chosen": "2", "rejected": "3"}
     {"prompt": [{"role": "user", "content": "What is 1 + 1?"}],
      "chosen": [{"role": "assistant", "content": "2"}], "rejected": [{"role": "assistant", "content": "3"}]}
 
-Both forms may stand in one file. In the conversational one the prompt is one question by the user, with
-or without a system message (prompt.system is used instead), and each answer one message; a prompt with
-several turns is refused, because no reward and no evaluation here would see more than its last question.
+A file may mix both forms. In the conversational form, the prompt is one question by the user, with or
+without a system message (which `prompt.system` replaces), and each answer is one message. A prompt with
+several turns is refused, because rewards and evaluation would see only its last question.
 
-For algorithms that sample, a pair is its prompt: each prompt once, without a gold answer.
+Algorithms that sample completions use only the prompts: each prompt once, without a gold answer.
 """
 
 import hashlib
@@ -27,13 +27,13 @@ from r1exp.settings import Name
 
 
 class Preference(Dataset):
-    """Pairs for DPO and reward models; their prompts for PPO and GRPO against a reward model."""
+    """Pairs for DPO and reward models; their prompts for PPO and GRPO with a reward model."""
 
     kind: Literal["preference"]
-    path: Name | None  # the file to train on; in a ladder null: the pairs of the step it takes its data from
-    test_path: Name | None  # the file to measure on; null: prompts of `path` are held out
-    test_share: Annotated[float, Field(ge=0.0, lt=1.0)]  # of the prompts, held out where test_path is null
-    limit: PositiveInt | None  # training pairs, the first ones; null: all
+    path: Name | None  # training file; null in a pipeline step that takes its data from another step
+    test_path: Name | None  # test file; null: prompts of `path` are held out
+    test_share: Annotated[float, Field(ge=0.0, lt=1.0)]  # share of the prompts held out if test_path is null
+    limit: PositiveInt | None  # the first training pairs; null: all
 
     has_answers: ClassVar[bool] = False
     has_pairs: ClassVar[bool] = True
@@ -41,7 +41,8 @@ class Preference(Dataset):
     def load(self, split: Split) -> list[Problem]:
         """Return the pairs of one split, with the columns `chosen` and `rejected`.
 
-        Raises Refused naming the file and line at fault.
+        Raises:
+            Refused: the data cannot be read; the message names file and line.
         """
         pairs = self._read(self._file(self.path))
         if self.test_path is not None:
@@ -50,15 +51,15 @@ class Preference(Dataset):
         held_out = set(prompts[: math.ceil(self.test_share * len(prompts))])
         if len(held_out) == len(prompts):
             raise Refused(
-                f"{self.path} holds {len(prompts)} different prompts, and dataset.test_share={self.test_share} of them held "
-                "out leaves none to train on; lower dataset.test_share, or give dataset.test_path"
+                f"{self.path} has {len(prompts)} different prompts, and holding out dataset.test_share={self.test_share} of "
+                "them leaves none to train on; lower dataset.test_share, or give dataset.test_path"
             )
         if split == "test":
             return [pair for pair in pairs if pair.prompt in held_out]
         return [pair for pair in pairs if pair.prompt not in held_out][: self.limit]
 
     def fingerprint(self) -> str:
-        """Return a hash of the settings and of the files' bytes, wherever they lie."""
+        """Return a hash of the settings and of the files' content instead of their paths."""
         settings = self.model_dump()
         for name in ("path", "test_path"):
             if settings[name] is not None:
@@ -79,7 +80,7 @@ class Preference(Dataset):
             columns = {name: _answer(row, name, place) for name in ("chosen", "rejected")}
             if columns["chosen"] == columns["rejected"]:
                 raise Refused(
-                    f"{place}: chosen and rejected are the same text, which teaches nothing; take the row out"
+                    f"{place}: chosen and rejected are the same text, so the pair has no preference; remove the row"
                 )
             prompt = _question(row, place)
             problems.append(Problem(f"{_sha256(prompt)[:16]}-{number}", prompt, None, columns))
@@ -87,7 +88,7 @@ class Preference(Dataset):
 
 
 def _question(row: dict[str, Any], place: str) -> str:
-    """Return the user's question, from a text or from a conversation that is one question."""
+    """Return the user's question, from a text or from a conversation with one question."""
     if not isinstance(row.get("prompt"), list):
         return text_in(row, "prompt", place, "the column prompt")
     turns = [

@@ -1,4 +1,4 @@
-"""Rows of text files: each row a JSON object, each fault named with its file and line."""
+"""Reads rows from JSON lines files; error messages name file and line."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,8 @@ from r1exp.settings import nearest
 def read_json_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """Return (place, row) of every line that is not blank; place is `file, line N`, for messages.
 
-    Raises Refused for a file that is missing, unreadable or empty, and for a line that is no object.
+    Raises:
+        Refused: the file is missing, unreadable or empty, or a line is not a JSON object.
     """
     rows = []
     try:
@@ -24,12 +25,16 @@ def read_json_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
     if not rows:
-        raise Refused(f"{path} is empty; a data set needs at least one row, one JSON object a line")
+        raise Refused(f"{path} is empty; a data set needs at least one row, one JSON object per line")
     return rows
 
 
 def fingerprint_of_file(path: Path) -> str:
-    """Return the content hash of a data file; raise Refused where it cannot be read."""
+    """Return the content hash of a data file.
+
+    Raises:
+        Refused: the file cannot be read.
+    """
     try:
         return hash_of_file(path)
     except OSError as error:
@@ -37,9 +42,16 @@ def fingerprint_of_file(path: Path) -> str:
 
 
 def text_in(row: Mapping[str, Any], column: str, place: str, setting: str) -> str:
-    """Return the text in one column of a row; raise Refused where there is none.
+    """Return the text in one column of a row; a number is converted to text, since gold answers often are numbers.
 
-    `setting` is the knob that names the column. A number counts as its text; a gold answer often is one.
+    Args:
+        row: A row of the data.
+        column: The column to read.
+        place: File and line of the row, for messages.
+        setting: The field that names the column, for messages.
+
+    Raises:
+        Refused: the row has no such column, or its value is neither text nor a number.
     """
     if column not in row:
         suggestion = nearest(column, row) or sorted(row)
@@ -55,7 +67,7 @@ def text_in(row: Mapping[str, Any], column: str, place: str, setting: str) -> st
             f"{place}: column {column!r} holds {_kind_of(value)}; it must hold text or a number; correct the row"
         )
     if not value.strip():
-        raise Refused(f"{place}: column {column!r} is blank; give it a text, or take the row out")
+        raise Refused(f"{place}: column {column!r} is blank; give it a text, or remove the row")
     if not _can_be_encoded(value):
         raise Refused(f"{place}: column {column!r} holds half of a surrogate pair (\\ud8..); correct the row")
     return value
@@ -66,7 +78,7 @@ def _object(line: str, place: str) -> dict[str, Any]:
         value = json.loads(line, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise Refused(
-            f"{place}: this is no JSON ({error}); every line must be one JSON object; correct the line"
+            f"{place}: this is not JSON ({error}); every line must be one JSON object; correct the line"
         ) from error
     if not isinstance(value, dict):
         raise Refused(
@@ -76,12 +88,14 @@ def _object(line: str, place: str) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _unreadable(path: Path, error: OSError | UnicodeDecodeError) -> Refused:
     if isinstance(error, UnicodeDecodeError):
-        return Refused(f"{path} is no UTF-8 text ({error.reason} at byte {error.start}); convert it to UTF-8")
+        return Refused(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); convert it to UTF-8"
+        )
     siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
     similar = nearest(path.name, set(siblings) - {path.name})
     hint = (

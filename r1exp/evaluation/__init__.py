@@ -1,1 +1,1 @@
-"""How good a model is on problems it never saw, and whether it got better."""
+"""Evaluation of a model on held-out problems, and comparison of two evaluations."""

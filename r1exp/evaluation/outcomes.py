@@ -1,7 +1,7 @@
-"""From right and wrong to figures: one accuracy with its interval, two of them compared.
+"""Computes an accuracy with its interval from outcomes, and compares two lists of outcomes.
 
-Outcomes are a list per problem of a bool per sample. The unit is the problem: several samples of one
-resemble each other, so they widen the interval less than new problems would narrow it.
+Outcomes are a list per problem with a bool per sample. The statistical unit is the problem: samples of the
+same problem are correlated, so more of them narrow the interval less than more problems do.
 """
 
 from collections.abc import Sequence
@@ -15,15 +15,18 @@ Outcomes = Sequence[Sequence[bool]]
 
 
 def accuracy(outcomes: Outcomes) -> Interval:
-    """Return the share of right answers with its 95 % interval; `n` counts problems."""
+    """Return the proportion of correct answers with its 95 % interval; `n` counts problems."""
     return clustered_proportion(outcomes)
 
 
 def compare(before: Outcomes, after: Outcomes) -> dict[str, Any]:
     """Return the `PairedTest` of after against before, on the same problems in the same order, as a mapping.
 
-    One answer a problem on both sides: McNemar's exact test. Several: the paired t test on each
-    problem's share of right answers. Raises ValueError where the problems do not pair up.
+    With one answer per problem on both sides, this is McNemar's exact test; with several, the paired t test
+    on each problem's proportion of correct answers.
+
+    Raises:
+        ValueError: the numbers of problems differ.
     """
     if all(len(answers) == 1 for answers in [*before, *after]):
         test = mcnemar([answer for [answer] in before], [answer for [answer] in after])

@@ -1,7 +1,7 @@
-"""Ask a model held-out problems and judge what it answers.
+"""Generates answers to held-out problems and judges them.
 
-The rule of seed 003: the answer is what stands in the style's answer place, else the last number; it
-is right where it is the same exact number as gold, else the same text.
+The rule is that of [sft-grpo]: the answer is the one in the prompt style's format, else the last number of the
+completion. It is correct if it is exactly the same number as the gold answer, else if it is the same text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,21 +23,21 @@ Mode = Literal["sampled", "greedy"]
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One completion and what was made of it."""
+    """One completion with its judgement."""
 
     problem_id: str
     mode: Mode
     text: str
-    answer: str | None  # as read; None: no answer place and no number
+    answer: str | None  # as read from the text; None: no answer in the style's format, and no number
     gold: str
     correct: bool
     num_tokens: int
-    finished: bool  # False: cut at the length limit
+    finished: bool  # False: truncated at the length limit
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a model answered to each problem, by mode; outcomes are a bool per problem and sample."""
+    """The judged answers of a model, by mode; outcomes are a bool per problem and sample."""
 
     problem_ids: tuple[str, ...]
     outcomes: dict[Mode, list[list[bool]]]
@@ -48,7 +48,7 @@ class Scores:
         return {mode: asdict(accuracy(outcomes)) for mode, outcomes in self.outcomes.items()}
 
     def to_json(self) -> dict[str, Any]:
-        """Return what a later comparison needs: the summary, the problems and the outcomes."""
+        """Return the summary, and the problems and outcomes that a later comparison needs."""
         return {
             "summary": self.summary(),
             "problem_ids": list(self.problem_ids),
@@ -56,7 +56,7 @@ class Scores:
         }
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield one JSON-able row a completion."""
+        """Yield one JSON-serializable row per completion."""
         yield from map(asdict, self.judged)
 
 
@@ -67,24 +67,25 @@ def score(
     settings: EvaluationSettings,
     seed: int,
 ) -> Scores:
-    """Ask the first `settings.num_problems` problems and judge the answers; `seed` decides the sampling.
+    """Generate and judge answers to the first `settings.num_problems` problems; `seed` seeds the sampling.
 
-    Raises Refused where there is no problem, or a problem without a gold answer.
+    Raises:
+        Refused: there are no problems, or a problem has no gold answer.
     """
-    asked = problems[: settings.num_problems]
-    _check_gold(asked)
-    prompts = [messages(problem.prompt, prompt) for problem in asked]
+    selected = problems[: settings.num_problems]
+    _check_gold(selected)
+    prompts = [messages(problem.prompt, prompt) for problem in selected]
     outcomes: dict[Mode, list[list[bool]]] = {}
     judged: list[Judged] = []
     for mode, num_samples, sampling in _modes(settings, seed):
         groups = generator.generate(prompts, num_samples, sampling)
         by_problem = [
             [_judge(problem, completion, prompt, mode) for completion in group]
-            for problem, group in zip(asked, groups, strict=True)
+            for problem, group in zip(selected, groups, strict=True)
         ]
         outcomes[mode] = [[each.correct for each in group] for group in by_problem]
         judged += [each for group in by_problem for each in group]
-    return Scores(tuple(problem.id for problem in asked), outcomes, tuple(judged))
+    return Scores(tuple(problem.id for problem in selected), outcomes, tuple(judged))
 
 
 def _modes(settings: EvaluationSettings, seed: int) -> Iterator[tuple[Mode, int, Sampling]]:
@@ -120,10 +121,10 @@ def _judge(problem: Problem, completion: Completion, prompt: PromptSettings, mod
 
 def _check_gold(problems: Sequence[Problem]) -> None:
     if not problems:
-        raise Refused("there is no held-out problem to measure on; choose a dataset with a test split")
+        raise Refused("there are no held-out problems to evaluate on; choose a dataset with a test split")
     without = [problem.id for problem in problems if not (problem.answer or "").strip()]
     if without:
         raise Refused(
-            f"{len(without)} held-out problems have no gold answer, e.g. {without[0]!r}; every one needs an "
-            "answer to be measured; add the answers or leave these problems out"
+            f"{len(without)} held-out problems have no gold answer, e.g. {without[0]!r}; every problem needs one to "
+            "be evaluated; add the answers or leave these problems out"
         )

@@ -1,4 +1,4 @@
-"""Which held-out problems are asked, how often, and when in a ladder. Torch-free."""
+"""Settings of evaluation: problems, number of samples, and when in a pipeline. Torch-free."""
 
 from typing import Annotated, Self
 
@@ -8,14 +8,14 @@ from r1exp.settings import Settings
 
 
 class EvaluationSettings(Settings):
-    """One measurement: sampled answers, greedy answers, or both, to the same problems."""
+    """One evaluation: sampled answers, greedy answers, or both, to the same problems."""
 
-    before: bool  # measure the model before the first training step of a ladder
-    after: bool  # measure after every training step of a ladder
-    num_problems: PositiveInt | None  # held-out problems, the first ones; null: all
+    before: bool  # evaluate the model before the first training step of a pipeline
+    after: bool  # evaluate after every training step of a pipeline
+    num_problems: PositiveInt | None  # the first held-out problems; null: all
     samples: NonNegativeInt  # sampled completions per problem; 0: greedy only
     temperature: PositiveFloat  # of the sampled completions
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)]  # of the sampled completions; 1: every token may come
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)]  # of the sampled completions; 1: sample from all tokens
     greedy: bool  # also answer each problem once with the most likely tokens
     max_tokens: PositiveInt  # tokens of a completion
 
@@ -23,7 +23,7 @@ class EvaluationSettings(Settings):
     def _something_is_measured(self) -> Self:
         if self.samples == 0 and not self.greedy:
             raise ValueError(
-                "samples=0 without greedy answers measures nothing; set evaluation.samples=1 or "
+                "samples=0 with greedy=false evaluates nothing; set evaluation.samples=1 or "
                 "evaluation.greedy=true"
             )
         return self

@@ -1,1 +1,1 @@
-"""What is watched while a step trains, and what is done about it."""
+"""The health monitor: rules on logged metrics, and the actions taken when a rule is broken."""

@@ -1,4 +1,4 @@
-"""Watches a trainer's log with the rules of `health`, and acts. Runs in workers."""
+"""Trainer callback that applies the rules of `health` to logged rows and takes their actions. Runs in workers."""
 
 import json
 import os
@@ -15,11 +15,15 @@ from r1exp.health.settings import HealthSettings
 from r1exp.tracking.metrics import MetricsFile
 
 _STATE = "health.json"  # in a checkpoint
-_SAID = "health.jsonl"  # in the folder of the step
+_REPORTS = "health.jsonl"  # in the folder of the step
 
 
 class HealthCallback(TrainerCallback):
-    """Rank 0 decides for all: a metric of one rank alone (step_time) must not save or stop on that rank alone."""
+    """Applies the health rules to every logged row.
+
+    All ranks follow the decision of rank 0, because a metric that differs between ranks (`step_time`) must
+    not save a checkpoint or stop training on some ranks only.
+    """
 
     def __init__(self, settings: HealthSettings, step_folder: Path) -> None:
         self._settings = settings
@@ -39,7 +43,7 @@ class HealthCallback(TrainerCallback):
         found = self._monitor.observe(state.global_step, logs or {})
         for violation in _of_rank_0(found):
             if state.is_world_process_zero:
-                self._tell(violation)
+                self._report(violation)
             if violation.action != "warn":
                 control.should_save = True
             if violation.action == "stop":
@@ -49,23 +53,26 @@ class HealthCallback(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Keep what the monitor knows with the checkpoint."""
+        """Save the state of the monitor in the checkpoint."""
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (folder / _STATE).write_text(json.dumps(self._monitor.state()), encoding="utf-8")
 
     def resume(self, checkpoint: Path) -> None:
-        """Go on watching from a checkpoint; what was said after it will be said again. On every rank."""
+        """Restore the state of the monitor from a checkpoint; call it on every rank.
+
+        Reports written after the checkpoint are removed, because the resumed step writes them again.
+        """
         if int(os.environ.get("RANK", "0")) == 0:
-            MetricsFile(self._folder / _SAID).forget_after(int(checkpoint.name.rpartition("-")[2]))
+            MetricsFile(self._folder / _REPORTS).forget_after(int(checkpoint.name.rpartition("-")[2]))
         if (checkpoint / _STATE).exists():
             self._monitor.load(json.loads((checkpoint / _STATE).read_text(encoding="utf-8")))
 
     def text(self, violation: Violation) -> str:
-        """Return the sentence a person reads."""
+        """Return the message about a broken rule that is shown to the user."""
         return violation.text(self._settings.rules[violation.rule].metric)
 
-    def _tell(self, violation: Violation) -> None:
+    def _report(self, violation: Violation) -> None:
         sentence = self.text(violation)
         sys.stderr.write(f"health: {sentence}\n")
         row = {
@@ -74,12 +81,12 @@ class HealthCallback(TrainerCallback):
             "value": violation.value,
             "bound": violation.bound,
         }
-        said = {**row, "action": violation.action, "sentence": sentence}
-        MetricsFile(self._folder / _SAID).append(said)
+        report = {**row, "action": violation.action, "sentence": sentence}
+        MetricsFile(self._folder / _REPORTS).append(report)
 
 
 def _of_rank_0(found: list[Violation]) -> list[Violation]:
-    """Return what rank 0 found; every rank must call it."""
+    """Return the violations found on rank 0. A collective operation: every rank must call it."""
     if not torch.distributed.is_initialized():
         return found
     box = [found]

@@ -1,9 +1,9 @@
-"""Is a run healthy? Rules are data; the monitor applies them to logged rows. Pure, torch-free.
+"""Applies the health rules to logged rows. Without side effects; torch-free.
 
-A rule looks at the mean of its metric over the last `window` rows that carry it. A relative rule
-compares that with the mean over the first `window` rows. Rows without the metric, or with null or
-NaN for it, do not count: what is not finite is the guards' business (r1exp.algorithm.guards). A rule
-that is broken is reported once, and again only after it has been whole.
+A rule checks the mean of its metric over the last `window` rows that have it. The bound of a relative
+rule is a multiple of the mean over the first `window` rows. Rows without the metric, or with null, NaN
+or infinity for it, are skipped; `r1exp.algorithm.guards` handles values that are not finite. A broken
+rule is reported once, and again only after it has been satisfied in between.
 """
 
 import math
@@ -19,21 +19,21 @@ from r1exp.health.settings import Action, HealthSettings, Rule
 class Violation:
     """One broken rule."""
 
-    rule: str  # its name in the settings
+    rule: str  # name in the settings
     step: int  # optimizer step
     value: float  # mean over the window
-    bound: float  # after a relative bound was worked out
+    bound: float  # absolute, also for a relative rule
     action: Action
     advice: str
 
     def text(self, metric: str) -> str:
-        """Return the sentence a person reads."""
+        """Return the message that is shown to the user."""
         side = "above" if self.value > self.bound else "below"
         return f"{self.rule}: {metric} {self.value:.4g} is {side} {self.bound:.4g} at step {self.step}; {self.advice}"
 
 
 class Monitor:
-    """Applies the rules to one row after the other."""
+    """Applies the rules to logged rows, one after the other."""
 
     def __init__(self, settings: HealthSettings) -> None:
         self._rules = settings.rules
@@ -44,14 +44,14 @@ class Monitor:
         self._broken: set[str] = set()
 
     def observe(self, step: int, row: Mapping[str, Any]) -> list[Violation]:
-        """Take note of a logged row and return the rules it newly breaks."""
+        """Process a logged row and return the rules that it newly breaks."""
         found = []
         for name, rule in self._rules.items():
             value = row.get(rule.metric)
             counts = rule.beside is None or row.get(rule.beside) is not None
             if not counts or not isinstance(value, int | float) or not math.isfinite(value):
                 continue
-            violation = self._look(name, rule, step, float(value))
+            violation = self._check(name, rule, step, float(value))
             if violation is None:
                 self._broken.discard(name)
             elif name not in self._broken:
@@ -59,7 +59,7 @@ class Monitor:
                 found.append(violation)
         return found
 
-    def _look(self, name: str, rule: Rule, step: int, value: float) -> Violation | None:
+    def _check(self, name: str, rule: Rule, step: int, value: float) -> Violation | None:
         recent = self._recent[name]
         recent.append(value)
         if len(recent) < rule.window:
@@ -77,7 +77,7 @@ class Monitor:
         return Violation(name, step, mean, bound, rule.action, rule.advice) if is_broken else None
 
     def state(self) -> dict[str, Any]:
-        """Return what a resumed step needs to go on watching as if it had not stopped."""
+        """Return the state with which a resumed step gives the same reports as an uninterrupted one."""
         return {
             "recent": {name: list(values) for name, values in self._recent.items()},
             "start": self._start,
@@ -85,7 +85,7 @@ class Monitor:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` returned; rules that are new since then start afresh."""
+        """Restore what `state` returned; rules added since then start without history."""
         for name, values in state["recent"].items():
             if name in self._recent:
                 self._recent[name].extend(values)

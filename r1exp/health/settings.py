@@ -1,4 +1,4 @@
-"""Which numbers are watched, and what is done when one leaves its range. conf/health/*.yaml."""
+"""Settings of the health rules: metric, bound and action. conf/health/*.yaml."""
 
 from typing import Literal, Self
 
@@ -13,14 +13,14 @@ class Rule(Settings):
     """A one-sided bound on the mean of a metric over the last rows."""
 
     metric: Name  # as logged, e.g. kl
-    above: float | None = None  # broken when the mean is larger
-    below: float | None = None  # broken when the mean is smaller
+    above: float | None = None  # upper bound, in the metric's unit; broken if the mean is larger
+    below: float | None = None  # lower bound, in the metric's unit; broken if the mean is smaller
     relative: bool = False  # the bound is a multiple of the metric's mean at the start of the step
-    start_at_least: float | None = None  # a smaller start counts as this; only where the bound is relative
-    beside: Name | None = None  # only rows that also carry this metric count, e.g. reward: no SFT
-    window: PositiveInt  # logged rows that are averaged; also how many make up the start
-    action: Action  # warn: say so; save: and save a checkpoint; stop: and end the step
-    advice: Name  # what a person should do, in a sentence
+    start_at_least: float | None = None  # lower limit of that mean; only with relative
+    beside: Name | None = None  # use only rows that also have this metric; reward: RL only
+    window: PositiveInt  # logged rows to average, also for the mean at the start
+    action: Action  # warn: report; save: also save a checkpoint; stop: also end the step
+    advice: Name  # one sentence that tells the user what to do
 
     @model_validator(mode="after")
     def _has_one_bound(self) -> Self:
@@ -28,7 +28,7 @@ class Rule(Settings):
             raise ValueError("a rule has one bound: give above or below, and leave the other out")
         if self.start_at_least is not None and not self.relative:
             raise ValueError(
-                "start_at_least does nothing to an absolute bound: set relative=true, or leave it out"
+                "start_at_least has no effect on an absolute bound: set relative=true, or leave it out"
             )
         return self
 

@@ -1,1 +1,1 @@
-"""Which policy is trained, with which tokenizer, in which precision, and what it costs in memory."""
+"""The policy: its settings, its weights and tokenizer, and an estimate of the memory it needs."""

@@ -23,19 +23,19 @@ from r1exp.model.locate import check_hub
 from r1exp.model.settings import ModelSettings
 from r1exp.prompt.chat import CHAT_TEMPLATE
 
-# What the library raises on files that are missing, cut short, of another kind, or of other sizes,
-# and on an attention implementation that is not installed.
+# Raised by transformers for files that are missing, truncated, of another architecture or with other
+# tensor sizes, and for an attention implementation that is not installed.
 _BROKEN = (OSError, ValueError, KeyError, RuntimeError, ImportError, HFValidationError, SafetensorError)
 
 
 def load_tokenizer(path: str, settings: ModelSettings) -> PreTrainedTokenizerBase:
     """Return the tokenizer, with a chat template and a padding token.
 
-    A tokenizer without a chat template gets the one of the prompt room, one without a padding
-    token pads with its end token.
+    A tokenizer without a chat template gets `r1exp.prompt.chat.CHAT_TEMPLATE`. A tokenizer without a
+    padding token uses its end-of-sequence token for padding.
 
     Raises:
-        Refused: there is no tokenizer at `path`, or it has no end token.
+        Refused: there is no tokenizer at `path`, or it has no end-of-sequence token.
     """
     check_hub(path, settings.revision)
     try:
@@ -44,7 +44,7 @@ def load_tokenizer(path: str, settings: ModelSettings) -> PreTrainedTokenizerBas
         raise Refused(_message(path, "tokenizer", error)) from error
     if tokenizer.eos_token is None:
         raise Refused(
-            f"model.path={path}: its tokenizer has no end token, so no completion could ever end; "
+            f"model.path={path}: its tokenizer has no end-of-sequence token, so no completion could end; "
             "set eos_token in its tokenizer_config.json, or choose another model"
         )
     if tokenizer.chat_template is None:
@@ -77,20 +77,20 @@ def load_policy(path: str, settings: ModelSettings) -> PreTrainedModel:
     missing = sorted(found["missing_keys"])
     if missing:
         raise Refused(
-            f"model.path={path}: {len(missing)} weights are missing there, {missing[0]} for one, and would be "
+            f"model.path={path}: {len(missing)} weights are missing there (the first is {missing[0]}) and would be "
             "random; the files are incomplete or belong to another config.json: copy the model again"
         )
     return model
 
 
 def load_backbone(key: str, path: str, revision: str | None, dtype: torch.dtype) -> PreTrainedModel:
-    """Return a model without a head for next tokens, such as a critic stands on.
+    """Return a model without the language-modeling head, for example as the trunk of a critic.
 
     Args:
-        key: The setting that names it, for messages.
+        key: The setting that names the model, for messages.
         path: Folder or hub id.
-        revision: Of a hub id; None: its main branch.
-        dtype: Of the weights.
+        revision: Revision of a hub id; None: its main branch.
+        dtype: Data type of the weights.
 
     Raises:
         Refused: there is no such model at `path`.
@@ -103,7 +103,7 @@ def load_backbone(key: str, path: str, revision: str | None, dtype: torch.dtype)
 
 
 def peft_config(settings: ModelSettings) -> LoraConfig | None:
-    """Return the adapters to train, or None where every weight is trained."""
+    """Return the configuration of the LoRA adapters, or None if all weights are trained (`lora.r=0`)."""
     lora = settings.lora
     if lora.r == 0:
         return None
@@ -123,16 +123,18 @@ def save_artifact(
     folder: Path,
     weights: dict[str, torch.Tensor] | None = None,
 ) -> None:
-    """Save a model that `from_pretrained` loads as it is, whole or not at all; adapters are merged.
+    """Save a model that `from_pretrained` loads without further steps; adapters are merged.
+
+    The folder appears only when every file is written.
 
     Args:
         model: The policy.
-        tokenizer: Saved beside it.
+        tokenizer: Saved in the same folder.
         folder: Must not exist.
-        weights: Saved in the place of the model's own: gathered from ranks, or a part of them.
+        weights: State dict to save instead of the model's own, for example gathered from all ranks.
     """
     plain = model.merge_and_unload() if isinstance(model, PeftModel) else model
-    if weights is not None:  # DeepSpeed hands out copies, in which a tied weight stands twice
+    if weights is not None:  # the state dict gathered by DeepSpeed holds a tied weight under both names
         weights = {
             name: weight for name, weight in weights.items() if name not in plain.all_tied_weights_keys
         }
@@ -145,5 +147,5 @@ def _message(path: str, what: str, error: Exception, key: str = "model.path") ->
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return (
         f"{key}={path}: no {what} can be loaded from there ({reason}); give a folder that `from_pretrained` "
-        "loads, or a hub id that this machine can reach or has in its cache"
+        "loads, or a hub id that this machine can download or has in its cache"
     )

@@ -1,7 +1,7 @@
-"""Where is the model that `model.path` names: a folder, an earlier run, or the hub? Torch-free.
+"""Resolves `model.path` to a folder, the artifact of an earlier run, or a hub id. Torch-free.
 
-`locate` never asks the network; `check_hub` asks it once, and says within seconds what the
-library would say after minutes of trying again.
+`locate` makes no network request. `check_hub` makes one, and reports within seconds a problem that
+the library reports only after minutes of retries.
 """
 
 import re
@@ -13,18 +13,18 @@ from r1exp.model.settings import ModelSettings
 from r1exp.model.tiny import check_tiny
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
-_PATIENCE = 10.0  # seconds to wait for the hub
+_HUB_TIMEOUT = 10.0  # seconds
 
 
 def locate(settings: ModelSettings) -> Path | str | None:
-    """Return the folder of the model, or its hub id, or None where the model is built here.
+    """Return the folder of the model, its hub id, or None if the model is built on this machine.
 
-    The directory of a run stands for the model of its last finished training step, and the
-    directory of a step for its model.
+    For the directory of a run, the model of its last finished training step is returned; for the
+    directory of a step, the model of that step.
 
     Raises:
-        Refused: a path that is neither a model, nor a run that made one, nor a hub id; or a model that
-            cannot be built as set.
+        Refused: the path is neither a model, nor a run that made one, nor a hub id; or the model cannot be
+            built from its settings.
     """
     if settings.path is None:
         check_tiny(settings)
@@ -35,25 +35,25 @@ def locate(settings: ModelSettings) -> Path | str | None:
     if settings.revision is not None:
         raise Refused(
             f"model.revision={settings.revision} chooses a version on the hub, and model.path={settings.path} "
-            "is no hub id; drop model.revision"
+            "is not a hub id; drop model.revision"
         )
     return _model_in(folder, settings.path)
 
 
 def check_model(key: str, path: str) -> None:
-    """Refuse what a setting names besides the policy, where no model can be read.
+    """Check that a model other than the policy can be read.
 
     Args:
-        key: The setting, for messages: `algorithm.critic.path`.
+        key: The setting that names the model, for messages; for example `algorithm.critic.path`.
         path: Its value: a folder or a hub id.
 
     Raises:
-        Refused: no such folder, no model in it, or what `check_hub` raises.
+        Refused: there is no such folder, it holds no model, or `check_hub` refuses the hub id.
     """
     if Path(path).is_dir():
         if not (Path(path) / "config.json").is_file():
             raise Refused(
-                f"{key}={path}: the folder holds no model (config.json); of a run, give steps/*/artifact"
+                f"{key}={path}: the folder holds no model (config.json); to use a run, give its steps/*/artifact"
             )
     elif not _HUB_ID.fullmatch(path):
         raise Refused(
@@ -64,19 +64,19 @@ def check_model(key: str, path: str) -> None:
 
 
 def check_hub(path: str, revision: str | None, key: str = "model.path") -> None:
-    """Refuse a hub id that is in no cache and that the hub does not give out.
+    """Check that a hub id is in the cache or can be downloaded.
 
     Args:
-        path: What may be a hub id; a folder passes.
+        path: A hub id; a folder passes without a check.
         revision: Branch, tag or commit; None: the main branch.
-        key: The setting that names it, for messages.
+        key: The setting that names the model, for messages.
 
     Raises:
-        Refused: no such model or revision, no access to it, or no network.
+        Refused: there is no such model or revision, no access to it, or no network.
     """
     if Path(path).exists() or not _HUB_ID.fullmatch(path):
         return
-    import httpx  # what huggingface_hub speaks through
+    import httpx  # the HTTP client of huggingface_hub
     from huggingface_hub import HfApi, constants, try_to_load_from_cache
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 
@@ -85,13 +85,13 @@ def check_hub(path: str, revision: str | None, key: str = "model.path") -> None:
     what = path if revision is None else f"{path} at revision {revision}"
     elsewhere = f"copy it to a folder of this machine and give that as {key}"
     if key == "model.path":
-        elsewhere += ", or use model=tiny, which is built here"
+        elsewhere += ", or use model=tiny, which is built on this machine"
     if constants.is_offline_mode():
         raise Refused(
-            f"{key}={what} is not in the cache, and HF_HUB_OFFLINE forbids to download it; {elsewhere}"
+            f"{key}={what} is not in the cache, and HF_HUB_OFFLINE forbids downloading it; {elsewhere}"
         )
     try:
-        HfApi().model_info(path, revision=revision, timeout=_PATIENCE)
+        HfApi().model_info(path, revision=revision, timeout=_HUB_TIMEOUT)
     except GatedRepoError as error:
         raise Refused(
             f"{key}={what} is gated: accept its licence on https://huggingface.co/{path}, "
@@ -99,8 +99,8 @@ def check_hub(path: str, revision: str | None, key: str = "model.path") -> None:
         ) from error
     except HfHubHTTPError as error:
         raise Refused(
-            f"{key}={what}: the hub does not know it, or not for you ({_first_line(error)}); check the name, "
-            "and type `hf auth login` if it is private"
+            f"{key}={what}: the hub has no such model, or you have no access to it ({_first_line(error)}); check the "
+            "name, and type `hf auth login` if it is private"
         ) from error
     except httpx.HTTPError as error:
         raise Refused(

@@ -1,23 +1,24 @@
-"""How much memory does a step need on each device? An estimate, in bytes, from sizes alone. Torch-free.
+"""Estimates the peak memory of a step on each device, in bytes, from the model's sizes alone. Torch-free.
 
-P parameters, T trained parameters (all, or LoRA's r * (in + out) a matrix), W ranks, ZeRO stage z:
+P parameters, T trained parameters (all, or LoRA's r * (in + out) per matrix), W ranks, ZeRO stage z:
 
-    weights      P * bytes of dtype + LoRA's T * 4    / W where z = 3
-    gradients    T * bytes of dtype                   / W where z >= 2; twice that where plain data
-                 parallelism keeps buckets beside them
-    optimizer    AdamW, two moments: 2 * T * bytes    / W where z >= 1; ZeRO keeps them and a master
+    weights      P * bytes of dtype + LoRA's T * 4    / W if z = 3
+    gradients    T * bytes of dtype                   / W if z >= 2; twice that with plain data
+                 parallelism, which also keeps buckets
+    optimizer    AdamW, two moments: 2 * T * bytes    / W if z >= 1; ZeRO keeps them and a master
                  copy in float32: 12 * T              (arXiv:1910.02054, section 3.1)
-    reference    P * bytes of dtype                   / W where z = 3; none with LoRA
+    reference    P * bytes of dtype                   / W if z = 3; none with LoRA
     critic       weights and optimizer of a value model; its gradients and activations count with the others
-    sampling     keys and values of all rows, one layer of them twice over and once per query head, logits
+    sampling     keys and values of all rows, for one layer a second copy and a copy per query head, logits
     activations  what the backward pass needs of each layer (arXiv:2205.05198, section 4, for a gated MLP
                  and attention that keeps no scores), and TRL 1.16's tiled output matrix: one tile of
-                 4,096 tokens x 32,768 words, and float32 gradients of the matrix and of its inputs
+                 4,096 tokens x 32,768 vocabulary entries, and float32 gradients of the matrix and its inputs
 
-Sampling, the passes and the update follow each other. Gradients appear while activations go, so the peak
-holds the larger of the two; gradients of earlier rows of the same update stand beside both. Measured on
-a CPU, where this is at most 15 % off (tests/model/test_memory_peak.py).
-Not counted: the CUDA context (about 0.5 GB), buffers of NCCL, and what the allocator wastes.
+Sampling, the forward and backward passes and the optimizer step run one after the other. The backward pass
+frees activations while it allocates gradients, so the peak holds the larger of the two. With gradient
+accumulation, the gradients of earlier passes are held in addition. Measured on a CPU, the estimate is at
+most 15 % off (tests/model/test_memory_peak.py).
+Not counted: the CUDA context (about 0.5 GB), NCCL buffers, and fragmentation of the allocator.
 """
 
 import json
@@ -32,31 +33,31 @@ from r1exp.model.locate import locate
 from r1exp.model.settings import BYTES_PER_NUMBER, LoraSettings, ModelSettings, ModelShape
 
 _FLOAT32 = 4  # bytes
-_TILE_TOKENS, _TILE_WORDS = 4096, 32768  # of TRL 1.16's output matrix
-_CPU_TILES = 7.25  # float32 copies of a tile that the same takes without Triton
+_TILE_TOKENS, _TILE_VOCAB = 4096, 32768  # tile of TRL 1.16's output matrix: tokens x vocabulary entries
+_CPU_TILES = 7.25  # float32 copies of a tile that the same computation holds without Triton
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a step puts on one device."""
+    """The work of one step on one device."""
 
-    trains: bool  # false: only samples
-    keeps_reference: bool  # a frozen copy for the KL
+    trains: bool  # false: the step only samples
+    keeps_reference: bool  # a frozen copy of the policy for the KL
     rows: int  # rows of one forward and backward pass
-    tokens: int  # prompt and completion of the longest row
-    logit_tokens: int  # tokens per row whose logits are kept: SFT all, RL those of the completion
-    sampled_rows: int  # sequences sampled at once; 0: nobody samples here
+    tokens: int  # tokens of the longest row, prompt and completion
+    logit_tokens: int  # tokens per row whose logits are kept; SFT: all, RL: those of the completion
+    sampled_rows: int  # sequences sampled at once; 0: no sampling on this device
     world_size: int = 1  # ranks
     zero_stage: int = 0  # 0: plain data parallelism
-    offload: bool = False  # ZeRO's optimizer states rest in the host's memory
-    accumulates: bool = False  # several passes make one update
-    critic: ModelShape | None = None  # PPO's value model; None: none, or a head on the policy's trunk
+    offload: bool = False  # ZeRO keeps the optimizer states in host memory
+    accumulates: bool = False  # several passes per optimizer step
+    critic: ModelShape | None = None  # PPO's value model; None: no critic, or a head on the policy's trunk
     device: Literal["cpu", "cuda"] = "cuda"
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The estimate for one device and its parts, in bytes."""
+    """The estimate for one device, by part, in bytes."""
 
     weights: int
     gradients: int
@@ -65,15 +66,15 @@ class Memory:
     critic: int
     sampling: int
     activations: int
-    last_layers: int  # at the end of the backward pass, beside all gradients
+    last_layers: int  # allocated at the end of the backward pass, in addition to all gradients
     accumulates: bool
 
     @property
     def total(self) -> int:
-        """Return the peak: what always stays, and the largest of sampling, the passes and their end."""
-        stays = self.weights + self.optimizer + self.reference + self.critic
+        """Return the peak: the permanent parts plus the largest of sampling, the passes and their end."""
+        permanent = self.weights + self.optimizer + self.reference + self.critic
         passes = self.activations + (self.gradients if self.accumulates else 0)
-        return stays + max(self.sampling, passes, self.gradients + self.last_layers)
+        return permanent + max(self.sampling, passes, self.gradients + self.last_layers)
 
     def lines(self) -> list[str]:
         """Return the estimate as `plan` shows it."""
@@ -83,7 +84,7 @@ class Memory:
 
 
 def memory_per_device(shape: ModelShape, model: ModelSettings, load: Load) -> Memory:
-    """Return what one device holds at the peak of a step."""
+    """Return the estimate for one device at the peak of a step."""
     width = BYTES_PER_NUMBER[model.dtype]
     num_parameters = count_parameters(shape)
     num_adapted = count_lora(shape, model.lora)
@@ -135,10 +136,10 @@ def count_lora(shape: ModelShape, lora: LoraSettings) -> int:
 
 
 def shape_of(settings: ModelSettings) -> ModelShape | None:
-    """Return the sizes of a model: as its config.json says, where that is on this machine, else as set.
+    """Return the sizes of a model from its config.json if that is on this machine, else from `model.shape`.
 
-    None where neither says, or where the architecture is none that `count_parameters` covers.
-    Never asks the network.
+    Returns None if neither is available, or if `count_parameters` does not cover the architecture.
+    Makes no network request.
     """
     if settings.path is None:
         return settings.shape
@@ -146,7 +147,7 @@ def shape_of(settings: ModelSettings) -> ModelShape | None:
     if isinstance(place, Path):
         file: Any = place / "config.json"
     else:
-        from huggingface_hub import try_to_load_from_cache  # a tenth of a second: only where it is needed
+        from huggingface_hub import try_to_load_from_cache  # imported late: takes 0.1 s
 
         file = try_to_load_from_cache(settings.path, "config.json", revision=settings.revision)
     if not isinstance(file, str | Path):
@@ -155,7 +156,7 @@ def shape_of(settings: ModelSettings) -> ModelShape | None:
 
 
 def shape_from_config(config: Mapping[str, Any]) -> ModelShape | None:
-    """Read the sizes from the content of a config.json; None for encoders, mixtures of experts and the like."""
+    """Return the sizes in the content of a config.json; None for encoders, mixtures of experts and the like."""
     config = config.get("text_config", config)
     kind = config.get("model_type", "")
     if any("expert" in key for key in config) or config.get("is_encoder_decoder"):
@@ -163,7 +164,7 @@ def shape_from_config(config: Mapping[str, Any]) -> ModelShape | None:
     names = [name for name in ModelShape.model_fields if name in config]
     values = {name: config[name] for name in names}
     values.setdefault("num_key_value_heads", config.get("num_attention_heads"))
-    # What config.json leaves out, the library's class of that model decides.
+    # Defaults of the model's class in transformers, for fields that config.json leaves out.
     values.setdefault("tie_word_embeddings", kind.startswith("gemma"))
     values["qkv_bias"] = config.get("attention_bias", kind == "qwen2")
     values["max_position_embeddings"] = positions_of(config)
@@ -175,17 +176,17 @@ def shape_from_config(config: Mapping[str, Any]) -> ModelShape | None:
 
 
 def positions_of(config: Mapping[str, Any]) -> int | None:
-    """Return the longest sequence that a config.json allows, in tokens, stretched positions included."""
+    """Return the longest sequence that a config.json allows, in tokens, with its rope scaling applied."""
     number = config.get("max_position_embeddings")
     if number is None:
         return None
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    stretched = rope.get("original_max_position_embeddings", number) * (rope.get("factor") or 1.0)
-    return max(int(number), int(stretched))
+    scaled = rope.get("original_max_position_embeddings", number) * (rope.get("factor") or 1.0)
+    return max(int(number), int(scaled))
 
 
 def readable(size: int) -> str:
-    """Return bytes as a person reads them: 1.5 GB, powers of 1000."""
+    """Return a number of bytes with a unit in powers of 1000, for example 1.5 GB."""
     for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size >= scale:
             return f"{size / scale:.1f} {unit}"
@@ -213,7 +214,7 @@ def _embedding(shape: ModelShape) -> int:
 
 
 def _critic_parameters(load: Load) -> int:
-    """Return the parameters of a value model: a trunk without output matrix, and a head of one number."""
+    """Return the number of parameters of a value model: a trunk without output matrix, and a scalar head."""
     if load.critic is None:
         return 0
     output = 0 if load.critic.tie_word_embeddings else _embedding(load.critic)
@@ -222,20 +223,19 @@ def _critic_parameters(load: Load) -> int:
 
 def _sampling_bytes(shape: ModelShape, model: ModelSettings, load: Load) -> int:
     rows, width = load.sampled_rows, BYTES_PER_NUMBER[model.compute_dtype]
-    key_width = max(width, BYTES_PER_NUMBER[model.dtype])  # keys leave the rotation in the wider one
+    key_width = max(width, BYTES_PER_NUMBER[model.dtype])  # rotary embeddings return keys in the wider dtype
     keys = shape.num_key_value_heads * shape.features_per_head
     queries = shape.num_attention_heads * shape.features_per_head
     layer = load.tokens * rows * keys * (key_width + width)
-    once = (
-        layer + 2 * load.tokens * rows * queries * width
-    )  # the layer that grows, and its copy for each query head
+    # The layer being extended is copied, and its keys and values are repeated for each query head.
+    once = layer + 2 * load.tokens * rows * queries * width
     logits = 3 * rows * shape.vocab_size * _FLOAT32
     copies = count_parameters(shape) * width if rows and model.compute_dtype != model.dtype else 0
     return shape.num_hidden_layers * layer + once + logits + copies
 
 
 def _activation_bytes(shape: ModelShape, model: ModelSettings, load: Load) -> int:
-    """Return what the backward pass holds where it is most: at its start, in the output matrix, or in a layer."""
+    """Return the peak of the backward pass, which lies in the critic, in the output matrix or in a layer."""
     kept, layer = _trunk_bytes(shape, model, load)
     head = _head_bytes(shape, model, load)
     if load.critic is None:
@@ -247,15 +247,15 @@ def _activation_bytes(shape: ModelShape, model: ModelSettings, load: Load) -> in
 
 
 def _trunk_bytes(shape: ModelShape, model: ModelSettings, load: Load) -> tuple[int, int]:
-    """Return what the layers keep for the backward pass, and what it computes again at a time."""
+    """Return the bytes that all layers keep for the backward pass, and those of one recomputed layer."""
     width = BYTES_PER_NUMBER[model.compute_dtype]
     is_mixed = model.compute_dtype != model.dtype
     stream = max(width, BYTES_PER_NUMBER[model.dtype])  # of the residual sums
     hidden, inner = shape.hidden_size, shape.intermediate_size
     queries = shape.num_attention_heads * shape.features_per_head
-    # For each token: of a norm its input in float32 and the result before its weight; the inputs of the
-    # matrices (autocast keeps a copy for each of q, k, v, gate and up); queries, keys and values for every
-    # head, and the attention's result; gate, up, silu and their product.
+    # Kept per token: the input of each norm in float32 and its result before the weight; the inputs of the
+    # matrices (autocast keeps a copy for each of q, k, v, gate and up); queries, keys and values of every
+    # head, and the output of attention; gate, up, silu and their product.
     norm = hidden * (_FLOAT32 + stream)
     inputs = hidden * width * (5 if is_mixed else 2)
     token = shape.num_norms_per_layer * norm + inputs + width * (4 * queries + 4 * inner)
@@ -266,19 +266,19 @@ def _trunk_bytes(shape: ModelShape, model: ModelSettings, load: Load) -> tuple[i
     num_tokens = load.rows * load.tokens
     last_norm = num_tokens * (norm + hidden * stream)
     copies = (count_parameters(shape) - _embedding(shape)) * width if is_mixed else 0
-    if model.gradient_checkpointing:  # of the layers their inputs
+    if model.gradient_checkpointing:  # only the inputs of layers are kept
         return num_tokens * shape.num_hidden_layers * stream * hidden + last_norm, num_tokens * token + copies
     return num_tokens * token * shape.num_hidden_layers + last_norm + copies, 0
 
 
 def _head_bytes(shape: ModelShape, model: ModelSettings, load: Load) -> int:
-    """Return what TRL's tiled output matrix takes beside the layers' activations."""
+    """Return the bytes of TRL's tiled output matrix, in addition to the layers' activations."""
     width, stored = BYTES_PER_NUMBER[model.compute_dtype], BYTES_PER_NUMBER[model.dtype]
     scored = load.rows * (load.logit_tokens if load.device == "cuda" else load.tokens - 1)
     tile_tokens = min(scored, _TILE_TOKENS)
-    tiles = tile_tokens * _TILE_WORDS * width
+    tiles = tile_tokens * _TILE_VOCAB * width
     if load.device == "cpu":
-        tiles += int(_CPU_TILES * tile_tokens * min(shape.vocab_size, _TILE_WORDS) * _FLOAT32)
+        tiles += int(_CPU_TILES * tile_tokens * min(shape.vocab_size, _TILE_VOCAB) * _FLOAT32)
     inputs = scored * shape.hidden_size * (stored + _FLOAT32)
     trained = 0 if model.lora.r else _embedding(shape) * (_FLOAT32 + (stored if stored < _FLOAT32 else 0))
     return tiles + inputs + trained

@@ -1,6 +1,6 @@
-"""What does a trained reward model say of a completion? One logit a row, batch by batch.
+"""Scores completions with a trained reward model: one logit per row, in batches.
 
-Hand `open_reward_model` to the committee: `Committee(rewards, openers={"reward_model": open_reward_model})`.
+Pass `open_reward_model` to the committee: `Committee(rewards, openers={"reward_model": open_reward_model})`.
 Runs in workers: imports torch. Shapes: B completions, T tokens.
 """
 
@@ -17,7 +17,7 @@ from r1exp.rewards.reward_model import RewardModel
 
 
 class LearnedScorer:
-    """A sequence classifier with one label, frozen, on this rank's device."""
+    """A frozen sequence classifier with one label, on this rank's device."""
 
     def __init__(self, settings: RewardModel) -> None:
         self._settings = settings
@@ -28,7 +28,7 @@ class LearnedScorer:
     def score(
         self, problems: Sequence[Problem], completions: Sequence[Completion], context: Context
     ) -> list[Score]:
-        """Return one normalized score a completion, in order. Rows of like length share a batch."""
+        """Return one normalized score per completion, in order. Rows of similar length share a batch."""
         del context
         texts = [
             self._text(problem.prompt, completion.text)
@@ -63,10 +63,10 @@ class LearnedScorer:
 
 
 def open_reward_model(settings: RewardModel) -> LearnedScorer:
-    """Load the model that a `reward_model` member names.
+    """Return a scorer for the model that a `reward_model` reward names.
 
     Raises:
-        Refused: there is no sequence classifier, or one that was never trained to score.
+        Refused: there is no sequence classifier, its head has no trained weights, or it has several labels.
     """
     return LearnedScorer(settings)
 
@@ -85,7 +85,7 @@ def _loaded(settings: RewardModel):  # type: ignore[no-untyped-def] # transforme
     if report["missing_keys"]:
         raise Refused(
             f"the reward model {settings.model!r} has no trained weights for {sorted(report['missing_keys'])}: "
-            "it is no reward model, and its scores would be random; train one with stage=reward_model"
+            "it is not a reward model, and its scores would be random; train one with stage=reward_model"
         )
     if model.config.num_labels != 1:
         raise Refused(

@@ -1,4 +1,4 @@
-"""Which model does a step start from? Torch-free: these settings are read before torch is loaded."""
+"""Settings of the model that a step starts from. Torch-free: they are read before torch is loaded."""
 
 from typing import Literal, Self
 
@@ -22,27 +22,27 @@ class ModelShape(Settings):
     vocab_size: PositiveInt  # tokens
     max_position_embeddings: PositiveInt  # tokens in the longest sequence
     tie_word_embeddings: bool  # true: input and output share one embedding matrix
-    qkv_bias: bool = False  # true: query, key and value projections carry a bias (Qwen2)
+    qkv_bias: bool = False  # true: query, key and value projections have a bias (Qwen2)
     num_norms_per_layer: PositiveInt = 2  # RMSNorms over hidden_size per layer (Gemma 2: 4)
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(
-                f"num_attention_heads={self.num_attention_heads} is no multiple of "
+                f"num_attention_heads={self.num_attention_heads} is not a multiple of "
                 f"num_key_value_heads={self.num_key_value_heads}; every key head serves the same "
                 "number of query heads: change model.shape.num_key_value_heads"
             )
         if self.head_dim is None and self.hidden_size % self.num_attention_heads:
             raise ValueError(
-                f"hidden_size={self.hidden_size} is no multiple of "
+                f"hidden_size={self.hidden_size} is not a multiple of "
                 f"num_attention_heads={self.num_attention_heads}: set model.shape.head_dim"
             )
         return self
 
     @property
     def features_per_head(self) -> int:
-        """Return `head_dim`, also where it follows from the other sizes."""
+        """Return `head_dim`, or hidden_size / num_attention_heads if it is not set."""
         return self.head_dim or self.hidden_size // self.num_attention_heads
 
 
@@ -65,34 +65,36 @@ class LoraSettings(Settings):
 
 
 class LearningRates(Settings):
-    """What suits this model where nothing else is typed; `learning_rate` interpolates it."""
+    """Default learning rates of this model; the top-level `learning_rate` interpolates them."""
 
-    sft: PositiveFloat
-    rl: PositiveFloat
+    sft: PositiveFloat  # of AdamW in stage=sft
+    rl: PositiveFloat  # of AdamW in stage=rl
 
 
 class RowsPerDevice(Settings):
-    """How many rows of one forward and backward pass fit on a device at once."""
+    """Rows of one forward and backward pass on a device."""
 
     sft: PositiveInt  # rows
     rl: PositiveInt  # completions
 
 
 class ModelSettings(Settings):
-    """The policy a step starts from."""
+    """The policy that a step starts from."""
 
-    kind: Literal["tiny", "pretrained"]  # tiny: built here when `path` is null
+    kind: Literal["tiny", "pretrained"]  # tiny: built on this machine if `path` is null
     path: Name | None = None  # hub id, folder of a model, or run directory of r1exp
     revision: Name | None = None  # branch, tag or commit of a hub id; null: its main branch
     dtype: Dtype = "float32"  # of the weights while training
-    compute_dtype: Dtype = "float32"  # of the passes; bfloat16 or float16: mixed precision (autocast)
+    compute_dtype: Dtype = (
+        "float32"  # of forward and backward; bfloat16 or float16: mixed precision (autocast)
+    )
     learning_rate: LearningRates
     rows_per_device: RowsPerDevice
     gradient_checkpointing: bool = False  # recompute activations in the backward pass: less memory, slower
     attn_implementation: Name | None = None  # eager, sdpa, flash_attention_2; null: transformers chooses
-    shape: ModelShape | None = None  # tiny: what is built; else: as published, for estimates
+    shape: ModelShape | None = None  # tiny: sizes to build; else: published sizes, for estimates
     lora: LoraSettings = Field(default_factory=LoraSettings)
-    init_seed: NonNegativeInt | None = None  # of the random weights where a tiny model is built
+    init_seed: NonNegativeInt | None = None  # seed of a tiny model's random weights
 
     @model_validator(mode="after")
     def _can_be_found(self) -> Self:
@@ -103,8 +105,8 @@ class ModelSettings(Settings):
             )
         if self.kind == "pretrained" and self.init_seed is not None:
             raise ValueError(
-                f"init_seed={self.init_seed} draws the weights of a model that is built here, and a "
-                "pretrained model brings its own: drop model.init_seed, or use model=tiny"
+                f"init_seed={self.init_seed} seeds the random weights of a tiny model, and a pretrained model "
+                "has its own weights: drop model.init_seed, or use model=tiny"
             )
         return self
 

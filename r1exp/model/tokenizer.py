@@ -1,13 +1,14 @@
-r"""How does the tiny model read text? Known words are one token each; everything else is its bytes.
+r"""The tokenizer of the tiny model: one token per known word, and one token per byte of all other text.
 
-Text is cut into pieces by one regular expression: a mark of an answer style (`<think>`, `\boxed{`,
-`####`), a word or a digit or a sign, each with the space before it, a newline, or a single blank.
-A piece in the vocabulary is one token; any other piece falls apart into bytes. So the arithmetic
-task is short, a number is always spelt digit by digit, and any UTF-8 text comes back unchanged.
+Text is split into pieces by one regular expression: a mark of an answer style (`<think>`, `\boxed{`,
+`####`), a word, a digit or a punctuation sign, each with the space before it, a newline, or a single
+whitespace character. A piece in the vocabulary is one token; any other piece is encoded as its bytes.
+So texts of the arithmetic task are short, numbers are encoded digit by digit, and any UTF-8 text is
+decoded unchanged.
 
-The vocabulary is a list, not the outcome of a training: a byte-level BPE without merges, whose
-`ignore_merges` looks a whole piece up first. Nothing here depends on the machine or on chance.
-Tags are plain tokens, since completions are decoded with special tokens left out.
+The vocabulary is a fixed list and is not trained: a byte-level BPE without merges, whose
+`ignore_merges` option looks up the whole piece first. Nothing depends on the machine or on randomness.
+Tags are ordinary tokens, because completions are decoded with `skip_special_tokens=True`.
 """
 
 import json
@@ -25,7 +26,7 @@ PAD_ID, END_ID = 0, 1
 _MARK = r"</?[a-z_]+>|\\\p{L}+\{?|####"
 _PIECE = rf"{_MARK}| (?={_MARK})| ?\p{{L}}+| ?\p{{N}}|\n| ?[^\s\p{{L}}\p{{N}}]|\s"
 
-# A model that is trained from nothing cannot read an instruction: the system text is left out.
+# The system message is left out, because a model without pretraining cannot follow an instruction.
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% if message['role'] == 'user' %}{{ message['content'] + '\\n' }}"
@@ -36,10 +37,10 @@ CHAT_TEMPLATE = (
 
 
 def vocabulary(texts: Iterable[str]) -> list[str]:
-    """Return every token in the order of its id: specials, the 256 bytes, then the pieces of `texts`.
+    """Return all tokens in the order of their ids: special tokens, the 256 bytes, the pieces of `texts`.
 
-    Tokens are written in the byte-level alphabet, where a space is `Ġ`. Digits are always there,
-    with and without the space before them.
+    Tokens are written in the byte-level alphabet, where a space is `Ġ`. Digits are always included,
+    with and without a space before them.
     """
     splitter, to_bytes = _splitter(), _byte_level()
     pieces = {piece for text in texts for piece, _ in splitter.pre_tokenize_str(text)}
@@ -50,7 +51,7 @@ def vocabulary(texts: Iterable[str]) -> list[str]:
 
 
 def build_tokenizer(tokens: list[str]) -> Tokenizer:
-    """Return the tokenizer whose ids are the positions in `tokens`, as `vocabulary` returns them."""
+    """Return a tokenizer in which the id of a token is its position in `tokens`; see `vocabulary`."""
     ids = {token: number for number, token in enumerate(tokens)}
     tokenizer = Tokenizer(BPE(vocab=ids, merges=[], ignore_merges=True))
     tokenizer.pre_tokenizer = Sequence([_splitter(), _byte_level()])
@@ -60,10 +61,10 @@ def build_tokenizer(tokens: list[str]) -> Tokenizer:
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path, *, max_length: int) -> None:
-    """Write the files that `AutoTokenizer.from_pretrained(folder)` reads; `max_length` in tokens.
+    """Write the files that `AutoTokenizer.from_pretrained(folder)` reads; `max_length` is in tokens.
 
-    The class is named, because `AutoTokenizer` otherwise guesses one from the model's type, and a
-    guessed class may cut text into other pieces without a word.
+    `tokenizer_class` is written because `AutoTokenizer` otherwise chooses a class by the model's type,
+    and that class may split text differently without a warning.
     """
     (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True) + "\n", encoding="utf-8")
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")

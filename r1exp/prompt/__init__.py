@@ -1,1 +1,1 @@
-"""What is asked, in which tags, and how the answer is read back."""
+"""The prompt: system message, answer style, and reading the answer from a completion."""

@@ -1,9 +1,9 @@
-r"""Is what the model answered the same number, or the same text, as the gold answer?
+r"""Reads numbers from text and compares an answer with the gold answer, as numbers or as text.
 
-Numbers are exact (`fractions.Fraction`): 0.1 equals 1/10, and 1,080 equals 1080.0. A currency or a
-per cent sign is a unit and is dropped, so 50% equals 50, as in GSM8K. Thousands commas must stand
-where they belong: `1,2` is a list, no number. Nothing here is slow or raises, whatever the text:
-every pattern is linear and every number is bounded in length.
+Numbers are exact (`fractions.Fraction`): 0.1 equals 1/10, and 1,080 equals 1080.0. A currency or
+percent sign is a unit and is dropped, so 50% equals 50, as in GSM8K. Thousands separators must be at
+the right positions: `1,2` is a list and not a number. The functions never raise, and they run in linear
+time for any text: every pattern is linear, and every number is limited in length.
 """
 
 import re
@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from r1exp.prompt.style import Style
 
-MAX_NUMBER_LENGTH = 200  # characters; what is longer is no number
+MAX_NUMBER_LENGTH = 200  # characters; longer text is not read as a number
 
 _INTEGER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
 _CURRENCY = r"\\?[$€£¥]"
@@ -21,7 +21,7 @@ _WHOLE_NUMBER = re.compile(
     rf"(?:[eE](?P<exponent>[-+]?[0-9]{{1,3}}))?(?:/(?P<denominator>{_INTEGER}))?"
     rf"(?:\\?%|{_CURRENCY})?\.?"
 )
-# A minus counts as a sign only where nothing stands before it to subtract from: `10-8` ends in 8.
+# A minus is a sign only if no operand precedes it: the last number of `10-8` is 8.
 _NUMBER_IN_TEXT = re.compile(
     rf"(?P<sign>(?<![A-Za-z0-9_)\]}}])[-+])?(?:{_CURRENCY}(?P<sign_inside>[-+]?))?"
     rf"(?<![A-Za-z0-9_])(?P<digits>{_INTEGER}(?:\.[0-9]+)?|\.[0-9]+)"
@@ -30,9 +30,9 @@ _NUMBER_IN_TEXT = re.compile(
 
 
 def parse_number(text: str) -> Fraction | None:
-    """Return the number that the whole of `text` is, exactly; None when it is no number.
+    """Return the exact number that the whole of `text` represents, or None if it is not a number.
 
-    Reads a sign, thousands commas, a currency or per cent sign, a period at the end, decimals, a/b
+    Accepts a sign, thousands separators, a currency or percent sign, a period at the end, decimals, a/b
     and exponents of up to three digits.
     """
     text = _plain_minus(text.strip())
@@ -51,7 +51,7 @@ def parse_number(text: str) -> Fraction | None:
 
 
 def all_numbers(text: str) -> list[str]:
-    """Return every number in `text`, as written but without units, in order of appearance."""
+    """Return all numbers in `text` in order, as written but without units."""
     return [
         (match["sign"] or match["sign_inside"] or "").replace("+", "") + match["digits"] + match["rest"]
         for match in _NUMBER_IN_TEXT.finditer(_plain_minus(text))
@@ -59,13 +59,13 @@ def all_numbers(text: str) -> list[str]:
 
 
 def last_number(text: str) -> str | None:
-    """Return the last number in `text`, as written but without units; None when there is none."""
+    """Return the last number in `text`, as written but without units, or None if there is none."""
     numbers = all_numbers(text)
     return numbers[-1] if numbers else None
 
 
 def same_number(a: str, b: str) -> bool | None:
-    """Return whether `a` and `b` are the same number; None when one of them is no number."""
+    """Return whether `a` and `b` are the same number, or None if one of them is not a number."""
     first, second = parse_number(a), parse_number(b)
     if first is None or second is None:
         return None
@@ -73,10 +73,10 @@ def same_number(a: str, b: str) -> bool | None:
 
 
 def same_answer(given: str | None, gold: str) -> bool:
-    """Return whether the answer `given` is right: the same exact number as `gold`, else the same text.
+    """Return whether the answer `given` is correct: exactly the same number as `gold`, else the same text.
 
-    Where gold is a number, an answer that holds exactly one number, such as `18 dollars`, counts as
-    that number (seed 003: take one number out of the answer and compare).
+    If gold is a number, an answer that contains exactly one number, such as `18 dollars`, is read as that
+    number ([sft-grpo]: extract one number from the answer and compare).
     """
     if given is None:
         return False
@@ -88,7 +88,7 @@ def same_answer(given: str | None, gold: str) -> bool:
 
 
 def answer_or_last_number(style: Style, text: str) -> str | None:
-    """Return what stands in the style's answer place, else the last number in `text`, else None."""
+    """Return the answer in the style's format, else the last number in `text`, else None."""
     answer = style.read_answer(text)
     return last_number(text) if answer is None else answer
 

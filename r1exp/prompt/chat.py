@@ -1,8 +1,9 @@
-"""How a question becomes messages, and messages become text where a tokenizer has no chat template.
+"""Builds the messages of a prompt, and defines the chat template for tokenizers that have none.
 
-The template follows DeepSeek-R1-Zero's (arXiv:2501.12948, table 1): system text, `User: question`,
-then `Assistant:`. A line break, not a blank, ends the generation prompt: tokenizers glue a blank to
-the word after it, and the prompt would no longer be a prefix of prompt and completion.
+The template follows DeepSeek-R1-Zero's (arXiv:2501.12948, table 1): system message, `User: question`,
+then `Assistant:`. The generation prompt ends with a line break and not with a space, because tokenizers
+merge a space with the following word, and the tokens of the prompt would no longer be a prefix of those
+of prompt and completion.
 """
 
 from r1exp.prompt.settings import PromptSettings
@@ -26,6 +27,6 @@ CHAT_TEMPLATE = """\
 
 
 def messages(question: str, settings: PromptSettings) -> list[Message]:
-    """Return the prompt in conversational form: the system text, unless it is "", and the question."""
+    """Return the prompt in conversational form: the system message, unless it is "", and the question."""
     system = [{"role": "system", "content": settings.system}] if settings.system else []
     return [*system, {"role": "user", "content": question}]

@@ -1,13 +1,14 @@
-r"""Where in a completion does the reasoning stand, and where the answer?
+r"""Answer styles: write reasoning and answer as a completion, and read them from a completion.
 
-Three shapes:
+Three formats:
     tagged   <think>reasoning</think>\n<answer>answer</answer>    (three pairs of names)
     boxed    reasoning\n\boxed{answer}
     plain    reasoning\n#### answer
 
-Tags are plain text for every tokenizer: a special token would be lost when a completion is decoded.
-Sources: DeepSeek-R1 (arXiv:2501.12948, table 1) for think/answer, the seeds for the other two pairs,
-MATH (arXiv:2103.03874) for the box, GSM8K (arXiv:2110.14168) for `####`.
+Tags are ordinary text for every tokenizer, because special tokens are dropped when a completion is decoded.
+Sources: DeepSeek-R1 (arXiv:2501.12948, table 1) for think/answer; [rlhf], [gemma-grpo] and [sft-grpo] for
+reasoning/answer; [deepseek-r1] for reasoning_process/summary; MATH (arXiv:2103.03874) for `\boxed`; GSM8K
+(arXiv:2110.14168) for `####`.
 """
 
 import re
@@ -21,36 +22,37 @@ from r1exp.prompt.settings import StyleName
 
 @dataclass(frozen=True, slots=True)
 class Style(ABC):
-    """How a completion is written and read back; `tags` in the order in which they stand."""
+    """A format of completions; `tags` are in the order in which they appear."""
 
     name: StyleName
     tags: tuple[str, ...] = ()
 
     @abstractmethod
     def follows(self, text: str) -> bool:
-        """Return whether the whole text, up to blanks around it, has this style's form."""
+        """Return whether the whole text, except for whitespace around it, has this style's format."""
 
     @abstractmethod
     def read_answers(self, text: str) -> list[str]:
-        """Return what stands in every answer place of the text, in order, stripped."""
+        """Return all answers in this style's format, in order, stripped."""
 
     @abstractmethod
     def read_reasoning(self, text: str) -> str | None:
-        """Return the reasoning, stripped; None when its place is absent."""
+        """Return the reasoning, stripped, or None if the text has none in this style's format."""
 
     @abstractmethod
     def _join(self, reasoning: str, answer: str) -> str: ...
 
     def read_answer(self, text: str) -> str | None:
-        """Return what stands in the last answer place, stripped; None when there is none."""
+        """Return the last answer in this style's format, stripped, or None if there is none."""
         answers = self.read_answers(text)
         return answers[-1] if answers else None
 
     def write(self, reasoning: str, answer: str) -> str:
-        """Return a gold completion; reasoning that already is one with this answer stays as it is.
+        """Return a gold completion; reasoning that is already one with this answer is returned unchanged.
 
-        Raises Refused where the completion would not be read back as `answer`, for instance because
-        the reasoning itself holds the style's tags.
+        Raises:
+            Refused: reading the completion would not return `answer`, for example because the reasoning
+                contains the style's tags.
         """
         reasoning, answer = reasoning.strip(), answer.strip()
         if self._reads_as(reasoning, answer):
@@ -71,10 +73,10 @@ class Style(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Tagged(Style):
-    """Reasoning and answer each between a tag of its own."""
+    """Reasoning and answer, each in a pair of tags."""
 
     def follows(self, text: str) -> bool:
-        """Return whether the text is the four tags, each once and in order, with nothing outside them."""
+        """Return whether the text has the four tags, each once and in order, and no text outside them."""
         text = text.strip()
         if any(text.count(tag) != 1 for tag in self.tags):
             return False
@@ -97,10 +99,10 @@ class Tagged(Style):
 
 @dataclass(frozen=True, slots=True)
 class Boxed(Style):
-    r"""The answer in LaTeX's \boxed{...}, whose braces balance."""
+    r"""The answer in LaTeX's \boxed{...}, with balanced braces."""
 
     def follows(self, text: str) -> bool:
-        r"""Return whether the text holds a complete \boxed{...}."""
+        r"""Return whether the text contains a complete \boxed{...}."""
         return bool(_boxes(text))
 
     def read_answers(self, text: str) -> list[str]:
@@ -116,7 +118,7 @@ class Boxed(Style):
 
 @dataclass(frozen=True, slots=True)
 class Plain(Style):
-    """No tags: the answer on a last line after `####`, as GSM8K writes it."""
+    """No tags; the answer is on the last line after `####`, as in GSM8K."""
 
     def follows(self, text: str) -> bool:
         """Return whether the last line of the text is `#### answer`."""
@@ -153,7 +155,7 @@ def style_named(name: StyleName) -> Style:
 
 
 def _between(text: str, opening: str, closing: str) -> Iterator[str]:
-    """Yield what stands in each innermost opening...closing pair; linear in the text's length."""
+    """Yield the text in each innermost pair of opening and closing; linear in the text's length."""
     position = 0
     while (end := text.find(closing, position)) >= 0:
         start = text.rfind(opening, position, end)
@@ -165,7 +167,7 @@ def _between(text: str, opening: str, closing: str) -> Iterator[str]:
 def _boxes(text: str) -> list[tuple[int, int, int]]:
     r"""Return (start of `\boxed`, start of its content, end of its content) of every innermost box."""
     boxes: list[tuple[int, int, int]] = []
-    open_braces: list[tuple[int, int] | None] = []  # None: a brace that is no box
+    open_braces: list[tuple[int, int] | None] = []  # None: a brace that does not open a box
     for mark in re.finditer(r"\\boxed\s*\{|\\.|[{}]", text, re.DOTALL):
         if mark[0].startswith("\\boxed"):
             open_braces.append((mark.start(), mark.end()))

@@ -1,1 +1,1 @@
-"""How sure a number is: intervals and paired tests."""
+"""Confidence intervals and paired tests."""

@@ -1,9 +1,9 @@
-"""Did the same problems go better afterwards, and by how much?
+"""Tests the difference between two measurements of the same problems.
 
-One answer a problem: McNemar's exact two-sided test (binomial on the problems whose outcome changed)
+One answer per problem: McNemar's exact two-sided test (binomial on the problems whose outcome changed)
     and Newcombe's interval for the paired difference (method 10: Wilson's bounds, squared and added,
     with the correlation of the pairs).
-Several answers a problem: the paired t test on each problem's share of right answers.
+Several answers per problem: the paired t test on each problem's proportion of correct answers.
 
 Sources: Q. McNemar (1947), Psychometrika 12:153; R. G. Newcombe (1998), Statistics in Medicine 17:2635.
 """
@@ -20,20 +20,24 @@ from r1exp.statistics.student import two_sided_p
 
 @dataclass(frozen=True, slots=True)
 class PairedTest:
-    """after - before on the same problems, with its 95 % interval and two-sided p-value."""
+    """The difference after - before on the same problems, with its 95 % interval and two-sided p-value."""
 
     difference: float
     low: float
     high: float
     p_value: float
     n: int  # problems
-    only_before: int  # problems that went worse
-    only_after: int  # problems that went better
+    only_before: int  # problems that became worse
+    only_after: int  # problems that became better
     method: Literal["mcnemar", "paired_t"]
 
 
 def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> PairedTest:
-    """Compare two outcomes of each problem; raise ValueError where the lists do not pair up."""
+    """Compare two outcomes of each problem.
+
+    Raises:
+        ValueError: the lists are empty or have different lengths.
+    """
     _check_pairs(len(before), len(after), at_least=1)
     only_before = sum(b and not a for b, a in zip(before, after, strict=True))
     only_after = sum(a and not b for b, a in zip(before, after, strict=True))
@@ -53,7 +57,11 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> PairedTest:
 
 
 def paired_t(before: Sequence[float], after: Sequence[float]) -> PairedTest:
-    """Compare two means of each problem; raise ValueError for lists that do not pair up or one pair."""
+    """Compare two means of each problem.
+
+    Raises:
+        ValueError: the lists have different lengths, or fewer than two values.
+    """
     _check_pairs(len(before), len(after), at_least=2)
     differences = [a - b for b, a in zip(before, after, strict=True)]
     interval = mean_interval([[difference] for difference in differences])
@@ -90,22 +98,22 @@ def _exact_p(b: int, c: int) -> float:
 
 
 def _newcombe(both: int, only_first: int, only_second: int, neither: int) -> tuple[float, float]:
-    """Return the interval of first share minus second share, from the four cells of the paired table."""
+    """Return the interval of the first proportion minus the second, from the four cells of the paired table."""
     n = both + only_first + only_second + neither
     first, second = proportion(both + only_first, n), proportion(both + only_second, n)
     correlation = _correlation(both, only_first, only_second, neither)
 
-    def reach(a: float, b: float) -> float:
+    def half_width(a: float, b: float) -> float:
         return math.sqrt(max(a * a - 2 * correlation * a * b + b * b, 0.0))
 
     difference = (only_first - only_second) / n
-    low = difference - reach(first.value - first.low, second.high - second.value)
-    high = difference + reach(first.high - first.value, second.value - second.low)
+    low = difference - half_width(first.value - first.low, second.high - second.value)
+    high = difference + half_width(first.high - first.value, second.value - second.low)
     return low, high
 
 
 def _correlation(both: int, only_first: int, only_second: int, neither: int) -> float:
-    """Return phi of the paired table, corrected for continuity as Newcombe does; 0 for an empty margin."""
+    """Return phi of the paired table with Newcombe's continuity correction; 0 if a margin is empty."""
     n = both + only_first + only_second + neither
     margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
     if margins == 0:

@@ -1,4 +1,4 @@
-"""Student's t for whole degrees of freedom, in closed form.
+"""Computes Student's t distribution for integer degrees of freedom, in closed form.
 
 Source: Abramowitz and Stegun (1964), 26.7.3 (odd) and 26.7.4 (even); t = tan(angle) * sqrt(df).
 """
@@ -7,7 +7,11 @@ import math
 
 
 def two_sided_p(t: float, df: int) -> float:
-    """Return P(|T| >= |t|) for Student's t with `df` degrees of freedom."""
+    """Return P(|T| >= |t|) for Student's t with `df` degrees of freedom.
+
+    Raises:
+        ValueError: `df` is less than 1.
+    """
     if df < 1:
         raise ValueError(f"{df} degrees of freedom; at least one is needed")
     angle = math.atan(abs(t) / math.sqrt(df))
@@ -28,8 +32,8 @@ def two_sided_p(t: float, df: int) -> float:
 
 
 def quantile_975(df: int) -> float:
-    """Return the t that 95 % of the distribution lies within, on both sides, by bisection."""
-    low, high = 0.0, 16.0  # 12.706 for one degree of freedom, less for more
+    """Return the 0.975 quantile: 95 % of the distribution lies between -t and t. Found by bisection."""
+    low, high = 0.0, 16.0  # the quantile is 12.706 for one degree of freedom, and smaller for more
     for _ in range(60):
         middle = (low + high) / 2.0
         low, high = (middle, high) if two_sided_p(middle, df) > 0.05 else (low, middle)

@@ -1,1 +1,1 @@
-"""Where the numbers of a step go: always to metrics.jsonl, and to W&B when asked."""
+"""Tracking of metrics: always in metrics.jsonl, and in W&B if configured."""

@@ -1,4 +1,4 @@
-"""Sends every row a trainer logs to metrics.jsonl and to W&B, under the same names. Runs in workers."""
+"""Trainer callback that writes every logged row to metrics.jsonl and W&B, under the same names. Runs in workers."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from r1exp.tracking.wandb import WandbRun
 
 
 class TrackingCallback(TrainerCallback):
-    """Rank 0 writes; the other ranks do nothing."""
+    """Writes logged rows on rank 0; does nothing on the other ranks."""
 
     def __init__(self, metrics: MetricsFile, run: WandbRun | None) -> None:
         self._metrics = metrics

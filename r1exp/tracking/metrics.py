@@ -1,6 +1,6 @@
-"""metrics.jsonl: one JSON object a logged row, under the trainer's own names, with `step`.
+"""Reads and writes metrics.jsonl: one JSON object per logged row, under the trainer's names, with `step`.
 
-JSON knows no NaN: such a value is written as null, and `not_finite` says which it was:
+JSON has no NaN and no infinity. Such a value is written as null, and `not_finite` holds the original:
 `{"step": 7, "loss": null, "not_finite": {"loss": "nan"}}`.
 """
 
@@ -14,26 +14,27 @@ from r1exp.files import write_text
 
 
 class MetricsFile:
-    """The rows of one step, appended as they come."""
+    """The metrics.jsonl of one step."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add a row; it is on disk when this returns."""
+        """Append a row; it is in the file when this returns."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
 
     def forget_after(self, step: int) -> None:
-        """Drop the rows beyond `step`: they are about to be made again."""
+        """Remove the rows after `step`, which a resumed step will write again."""
         rows = [row for row in self.rows() if row["step"] <= step]
         write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return every whole row."""
+        """Return all complete rows."""
         if not self._path.exists():
             return []
-        lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]  # a crash may leave half a last line
+        # After a crash the last line may be incomplete.
+        lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]
         return [json.loads(line) for line in lines if line]
 
 

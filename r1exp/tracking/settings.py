@@ -1,4 +1,4 @@
-"""Where numbers go. conf/tracking/*.yaml. Torch-free."""
+"""Settings of tracking. conf/tracking/*.yaml. Torch-free."""
 
 import netrc
 import os
@@ -13,18 +13,18 @@ from r1exp.settings import Name, Settings
 
 
 class NoTracking(Settings):
-    """metrics.jsonl only."""
+    """Writes metrics.jsonl only."""
 
     kind: Literal["none"]
 
 
 class WandbTracking(Settings):
-    """Weights & Biases, one run a step, all steps of one run in one group."""
+    """Writes to Weights & Biases: one W&B run per step, grouped by run."""
 
     kind: Literal["wandb"]
     project: Name
-    entity: Name | None  # team or user; null: the key's default
-    mode: Literal["auto", "online", "offline"]  # auto: online where a key is configured
+    entity: Name | None  # team or user; null: default of the API key
+    mode: Literal["auto", "online", "offline"]  # auto: online if an API key is configured
     tags: tuple[Name, ...]
 
 
@@ -35,41 +35,41 @@ Mode = Literal["online", "offline", "disabled"]
 
 
 def has_api_key() -> bool:
-    """Whether W&B would find a key without asking: in the environment or in netrc."""
+    """Return whether W&B finds an API key in the environment or in netrc, without a prompt."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
     given = os.environ.get("NETRC")
     places = [Path(given)] if given else [Path.home() / ".netrc", Path.home() / "_netrc"]
-    return host is not None and any(_names(place, host) for place in places)
+    return host is not None and any(_has_password(place, host) for place in places)
 
 
 def resolved_mode(settings: WandbTracking) -> Mode:
-    """Return where W&B writes, so that it never stops to ask for a key.
+    """Return the mode for `wandb.init`, chosen so that W&B never prompts for an API key.
 
-    `auto` does what the variable WANDB_MODE says, and without one is online where there is a key.
+    `auto` uses the variable WANDB_MODE; if that is not set, it is online if there is an API key.
 
     Raises:
-        Refused: online is asked for, and there is no key.
+        Refused: the mode is online, and there is no API key; or WANDB_MODE is not a mode of W&B.
     """
-    said = os.environ.get("WANDB_MODE", "auto") if settings.mode == "auto" else settings.mode
-    if said == "auto":
+    mode = os.environ.get("WANDB_MODE", "auto") if settings.mode == "auto" else settings.mode
+    if mode == "auto":
         return "online" if has_api_key() else "offline"
-    if said == "online" and not has_api_key():
-        who = "tracking.mode" if settings.mode == "online" else "the variable WANDB_MODE"
+    if mode == "online" and not has_api_key():
+        source = "tracking.mode" if settings.mode == "online" else "the variable WANDB_MODE"
         raise Refused(
-            f"{who} says online, but there is no W&B key in WANDB_API_KEY or .netrc, and nobody is there to be asked; "
+            f"{source} is online, but there is no W&B key in WANDB_API_KEY or .netrc, and r1exp cannot prompt for one; "
             "type `wandb login` first, or tracking.mode=offline"
         )
-    if said not in get_args(Mode):
+    if mode not in get_args(Mode):
         raise Refused(
-            f"the variable WANDB_MODE is {said!r}; W&B knows {', '.join(get_args(Mode))}: set one of these"
+            f"the variable WANDB_MODE is {mode!r}, but must be one of {', '.join(get_args(Mode))}; set one of these"
         )
-    return said  # type: ignore[return-value] # just checked
+    return mode  # type: ignore[return-value] # just checked
 
 
-def _names(place: Path, host: str) -> bool:
-    """Whether a netrc file has a password for `host`; read as W&B does, whoever else may read it."""
+def _has_password(place: Path, host: str) -> bool:
+    """Return whether a netrc file has a password for `host`; like W&B, ignore the file's permissions."""
     try:
         entry = netrc.netrc(str(place)).authenticators(host)
     except (OSError, netrc.NetrcParseError):

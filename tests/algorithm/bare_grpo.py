@@ -1,4 +1,4 @@
-"""A GRPO script that knows nothing of r1exp: what the parity test and benchmarks/overhead.py compare with.
+"""A GRPO script without r1exp, with which the parity test and benchmarks/overhead.py compare.
 
     python bare_grpo.py job.json
 
@@ -8,7 +8,7 @@ job.json: {model, arguments, reward, rows: [{prompt, answer}], output}. Writes T
 import json
 import sys
 
-import bare_rewards  # beside this script
+import bare_rewards  # in the same folder
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer

@@ -16,14 +16,14 @@ NAN = float("nan")
     [
         pytest.param([1.0, 0.0, 2.0, 2.0], [1], id="one flat, one not"),
         pytest.param([1.0, NAN, NAN, NAN], [0, 1], id="fewer than two known"),
-        pytest.param([0.1 + 0.2, 0.3, 0.3, 0.30001], [0], id="equal but for rounding"),
+        pytest.param([0.1 + 0.2, 0.3, 0.3, 0.30001], [0], id="equal except for rounding"),
     ],
 )
-def test_groups_that_teach_nothing(scores: list[float], expected: list[int]) -> None:
+def test_flat_groups_have_equal_or_too_few_scores(scores: list[float], expected: list[int]) -> None:
     assert flat_groups(torch.tensor(scores), 2) == expected
 
 
-def test_further_prompts_pass_over_the_data_in_a_new_order_and_go_on_after_a_restart() -> None:
+def test_each_pass_of_further_prompts_has_a_new_order_and_can_be_resumed() -> None:
     data = [{"n": n} for n in range(5)]
     stream = FurtherPrompts(data, seed=3)
     whole = [row["n"] for row in stream.take(4) + stream.take(6)]
@@ -34,7 +34,7 @@ def test_further_prompts_pass_over_the_data_in_a_new_order_and_go_on_after_a_res
 
 
 def only_even_prompts(completion_ids: list[list[int]], id: list[str], **_: Any) -> list[float]:
-    """Groups of odd prompts are flat; inside the others every completion earns something else."""
+    """Give all completions of an odd prompt the same reward, and those of an even prompt different ones."""
     return [0.0 if int(name) % 2 else float(row) for row, name in enumerate(id)]
 
 
@@ -53,17 +53,17 @@ def test_flat_groups_are_replaced_and_counted(grpo: Callable[..., Grpo]) -> None
     batch = trainer._generate_and_score_completions(inputs)
     assert (batch["advantages"] != 0.0).all()
     prompts = trainer.processing_class.batch_decode(batch["prompt_ids"], skip_special_tokens=True)
-    for place, name in enumerate(before):  # what was not flat stays where it was
+    for place, name in enumerate(before):  # groups that were not flat keep their place
         assert (f"What is {name} +" in prompts[place]) is (int(name) % 2 == 0)
     assert batch["num_items_in_batch"] == batch["completion_mask"].sum()
     metrics = trainer._metrics["train"]
     assert metrics["dynamic_sampling/flat_completions"] == [0]
     assert metrics["dynamic_sampling/discarded_completions"] == [2 * trainer._further.num_taken]
-    assert len(metrics["reward"]) == 1  # of the first round, which no selection has touched
+    assert len(metrics["reward"]) == 1  # of the first round only
 
 
 @pytest.mark.slow
-def test_the_replacements_keep_their_own_tokens_and_masks(grpo: Callable[..., Grpo]) -> None:
+def test_replacements_keep_their_tokens_and_masks(grpo: Callable[..., Grpo]) -> None:
     trainer = dynamic(grpo, max_rounds=20, num_iterations=2, beta=0.1)
     trainer.model.train()
     batch = trainer._generate_and_score_completions(list(next(iter(trainer.get_train_dataloader()))))
@@ -77,7 +77,7 @@ def test_the_replacements_keep_their_own_tokens_and_masks(grpo: Callable[..., Gr
 
 
 @pytest.mark.slow
-def test_after_the_last_round_what_is_flat_stays_with_advantage_zero(grpo: Callable[..., Grpo]) -> None:
+def test_groups_still_flat_after_the_last_round_stay_and_are_counted(grpo: Callable[..., Grpo]) -> None:
     trainer = dynamic(grpo, max_rounds=2, max_steps=1)
     trainer.reward_funcs = [lambda completion_ids, **_: [1.0] * len(completion_ids)]
     trainer.train()
@@ -88,7 +88,7 @@ def test_after_the_last_round_what_is_flat_stays_with_advantage_zero(grpo: Calla
 
 
 @pytest.mark.slow
-def test_resumed_dynamic_sampling_goes_on_with_the_same_prompts(
+def test_resumed_dynamic_sampling_uses_the_same_prompts(
     grpo: Callable[..., Grpo], weights: Callable[..., torch.Tensor], tmp_path: Path
 ) -> None:
     settings: dict[str, Any] = {"max_rounds": 5, "max_steps": 4, "save_strategy": "steps", "save_steps": 2}

@@ -15,7 +15,7 @@ def tensors(*arrays: np.ndarray) -> list[torch.Tensor]:
 
 
 def advantages_by_definition(gamma: float, lam: float) -> np.ndarray:
-    """A_t = sum_l (gamma lambda)^l delta_{t+l}, each completion by itself, without any recursion."""
+    """Return A_t = sum_l (gamma lambda)^l delta_{t+l}, per completion and without recursion."""
     result = np.zeros(MASK.shape)
     for b, length in enumerate(MASK.sum(axis=1)):
         reward, value = REWARDS[b, :length], np.append(VALUES[b, :length], 0.0)
@@ -33,7 +33,7 @@ def test_advantages_of_ragged_completions_equal_the_definition(gamma: float, lam
     np.testing.assert_allclose(returns.numpy(), (expected + VALUES) * MASK, atol=1e-12)
 
 
-def test_two_tokens_by_hand() -> None:
+def test_two_tokens_computed_by_hand() -> None:
     # delta_1 = 1 - 0.5 = 0.5; delta_0 = 0 + 0.9 * 0.5 - 0.2 = 0.25; A_0 = 0.25 + 0.9 * 0.8 * 0.5
     advantages, returns = gae(
         torch.tensor([[0.0, 1.0]]), torch.tensor([[0.2, 0.5]]), torch.ones(1, 2), gamma=0.9, lam=0.8
@@ -42,14 +42,14 @@ def test_two_tokens_by_hand() -> None:
     assert returns[0].tolist() == pytest.approx([0.81, 1.0])
 
 
-def test_lambda_1_gamma_1_and_a_zero_critic_give_the_sum_of_the_rewards_to_come() -> None:
+def test_lambda_1_gamma_1_and_a_zero_critic_give_the_sum_of_future_rewards() -> None:
     rewards, mask = tensors(REWARDS, MASK)
     advantages, _ = gae(rewards, torch.zeros_like(rewards), mask, gamma=1.0, lam=1.0)
     expected = np.flip(np.cumsum(np.flip(REWARDS * MASK, axis=1), axis=1), axis=1) * MASK
     np.testing.assert_allclose(advantages.numpy(), expected, atol=1e-12)
 
 
-def test_a_gap_in_the_mask_is_jumped_over() -> None:
+def test_masked_tokens_inside_a_completion_are_skipped() -> None:
     def row(*values: float) -> torch.Tensor:
         return torch.tensor([values], dtype=torch.float64)
 
@@ -71,7 +71,7 @@ def test_whitening_equals_numpy_and_leaves_padding_at_zero() -> None:
 def test_two_ranks_whiten_with_the_moments_of_both() -> None:
     slices = [tensors(REWARDS[:2], MASK[:2]), tensors(REWARDS[2:], MASK[2:])]
     kept = REWARDS[MASK == 1]
-    # What the collective returns: the sums of both ranks. The second pass needs the common mean.
+    # The sums over both ranks, as the collective returns them. The second pass needs the common mean.
     first = sum(torch.stack([(values * mask).sum(), mask.sum().double()]) for values, mask in slices)
     second = sum((((values - kept.mean()) ** 2) * mask).sum() for values, mask in slices)
     for values, mask in slices:
@@ -84,5 +84,5 @@ def test_two_ranks_whiten_with_the_moments_of_both() -> None:
 @pytest.mark.parametrize(
     "mask", [pytest.param([[1, 1]], id="no variance"), pytest.param([[0, 0]], id="no token")]
 )
-def test_whitening_nothing_gives_zeros(mask: list[list[int]]) -> None:
+def test_whitening_without_variance_or_tokens_gives_zeros(mask: list[list[int]]) -> None:
     assert whiten(torch.full((1, 2), 3.0), torch.tensor(mask)).tolist() == [[0.0, 0.0]]

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 class Infinite(Grpo):
-    """A loss that is not finite from the second optimizer step on."""
+    """Has an infinite loss from the second optimizer step on."""
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict) -> torch.Tensor:
         loss = super()._compute_loss(model, inputs)
@@ -20,7 +20,7 @@ class Infinite(Grpo):
 
 
 class Exploding(Grpo):
-    """A finite loss whose gradient is not: sqrt at 0."""
+    """Has a finite loss with a gradient that is not finite: sqrt at 0."""
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict) -> torch.Tensor:
         weight = next(model.parameters())
@@ -31,7 +31,7 @@ class Exploding(Grpo):
     ("trainer", "step", "what"),
     [(Infinite, 2, "the loss is"), (Exploding, 1, "the norm of the gradient is nan")],
 )
-def test_what_is_not_finite_stops_the_step_and_keeps_the_batch(
+def test_a_loss_or_gradient_that_is_not_finite_stops_the_step_and_saves_the_batch(
     grpo: Callable[..., Grpo], tmp_path: Path, trainer: type[Grpo], step: int, what: str
 ) -> None:
     stopped = grpo(trainer=trainer)
@@ -50,11 +50,11 @@ def test_the_message_names_the_last_good_checkpoint(grpo: Callable[..., Grpo]) -
         stopped.train()
 
 
-def test_a_first_update_that_moves_nothing_is_an_error(grpo: Callable[..., Grpo]) -> None:
+def test_a_first_optimizer_step_that_changes_no_weight_is_an_error(grpo: Callable[..., Grpo]) -> None:
     stuck = grpo(max_grad_norm=1.0)
     elsewhere = [torch.nn.Parameter(torch.zeros(2))]
-    stuck.optimizer = torch.optim.AdamW(elsewhere, lr=1e-2)  # holds none of the model's weights
-    with pytest.raises(StepFailed, match="moved no trainable weight"):
+    stuck.optimizer = torch.optim.AdamW(elsewhere, lr=1e-2)  # has none of the model's weights
+    with pytest.raises(StepFailed, match="changed no trainable weight"):
         stuck.train()
 
 
@@ -65,7 +65,7 @@ def test_an_update_too_small_for_bfloat16_is_an_error(grpo: Callable[..., Grpo])
         rounded.train()
 
 
-def test_a_step_without_a_gradient_is_no_error(grpo: Callable[..., Grpo]) -> None:
+def test_a_first_step_without_a_gradient_is_not_an_error(grpo: Callable[..., Grpo]) -> None:
     flat = grpo(reward=lambda completion_ids, **_: [1.0] * len(completion_ids), max_steps=1)
     flat.train()
     assert not flat._has_moved

@@ -1,4 +1,4 @@
-"""The same run through r1exp and through a bare TRL script ends with the same weights, bit for bit."""
+"""Test that a run through r1exp and a bare TRL script give the same weights, bit for bit."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from r1exp.__main__ import main
 from r1exp.stage.step import Step, read_step
 
 BARE = Path(__file__).with_name("bare_grpo.py")
-WORDS = [
+OVERRIDES = [
     "stage=rl", "~rewards.graded", "~rewards.xml_count", "+rewards.letters={kind: 'bare_rewards:letters'}", "model.rows_per_device.rl=16", "algorithm.prompts_per_step=4",
     "max_steps=3", "evaluation.before=false", "evaluation.after=false", "tracking=none", "trainer.save_strategy=no",
     "launcher.threads_per_process=1", "learning_rate=1e-3", "max_completion_length=12",
@@ -23,7 +23,7 @@ WORDS = [
 
 
 def job_of(step: Step, output: Path) -> dict[str, Any]:
-    """Return what a bare script needs to do the same: arguments and rows, without r1exp."""
+    """Return the job of the bare script: arguments and rows, without r1exp."""
     problems = step.config.dataset.load("train")
     system = {"role": "system", "content": step.config.prompt.system}
     rows = [{"prompt": [system, {"role": "user", "content": problem.prompt}]} for problem in problems]
@@ -38,13 +38,13 @@ def job_of(step: Step, output: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("beta", ["0.04", "0.0"], ids=["with KL", "beta 0, KL tracked"])
-def test_weights_are_those_of_a_bare_script(
+def test_weights_equal_those_of_a_bare_script(
     beta: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(BARE.parent))
     monkeypatch.syspath_prepend(BARE.parent)
-    assert main([*WORDS, f"beta={beta}", "paths.run=ours"]) == 0
+    assert main([*OVERRIDES, f"beta={beta}", "paths.run=ours"]) == 0
     folder = tmp_path / "ours" / "steps" / "01-grpo"
     job = job_of(read_step(folder), tmp_path / "bare")
     (tmp_path / "job.json").write_text(json.dumps(job))

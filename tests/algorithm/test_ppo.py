@@ -17,14 +17,14 @@ LORA = LoraConfig(r=2, target_modules="all-linear")
 
 
 def batch_of(trainer: Ppo) -> dict[str, Any]:
-    """Return the first minibatch that the trainer would learn from."""
+    """Return the first minibatch of training."""
     trainer.model.train()
     trainer.current_gradient_accumulation_steps = 1
     return trainer._prepare_inputs(list(next(iter(trainer.get_train_dataloader()))))
 
 
-def shake(module: torch.nn.Module, seed: int) -> None:
-    """Move every weight a little, so that nothing is at its start any more."""
+def perturb(module: torch.nn.Module, seed: int) -> None:
+    """Change every weight a little, so that none has its initial value."""
     torch.manual_seed(seed)
     with torch.no_grad():
         for weight in module.parameters():
@@ -32,7 +32,7 @@ def shake(module: torch.nn.Module, seed: int) -> None:
 
 
 def log_probs(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
-    """Return the log-probability of each completion token, by plain logits and softmax."""
+    """Return the log-probability of each completion token, computed from plain logits and softmax."""
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
     width = batch["completion_ids"].size(1)
@@ -46,11 +46,12 @@ def gradients(model: torch.nn.Module) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("critic", ["zero", "separate"])
-def test_without_a_critic_the_gradient_is_that_of_reinforce(
+def test_with_zero_values_the_gradient_is_that_of_reinforce(
     ppo: Callable[..., Ppo], tiny: Path, critic: str
 ) -> None:
     trainer = ppo(critic, options={"lam": 1.0, "whiten_advantages": False}, steps_per_generation=1)
-    shake(trainer.model.model, seed=0)  # away from the reference; the value head stays at zero
+    # The policy must differ from the reference; the value head stays at zero.
+    perturb(trainer.model.model, seed=0)
     batch = batch_of(trainer)
     trainer.compute_loss(trainer.model, batch).backward()
     ours = gradients(trainer.model)
@@ -64,17 +65,18 @@ def test_without_a_critic_the_gradient_is_that_of_reinforce(
     for row, length in enumerate(lengths.tolist()):
         even = (batch["completion_ids"][row, :length] % 2 == 0).float().mean()
         rewards[row, length - 1] += even - 0.01 * length
-    to_come = rewards.flip(1).cumsum(1).flip(1)
-    (-(to_come * logps * mask).sum() / mask.sum()).backward()
+    future_rewards = rewards.flip(1).cumsum(1).flip(1)
+    (-(future_rewards * logps * mask).sum() / mask.sum()).backward()
     torch.testing.assert_close(ours, gradients(trainer.model), atol=1e-6, rtol=1e-4)
-    assert rewards[0, 0].abs() > 1e-4  # the penalty took part
+    assert rewards[0, 0].abs() > 1e-4  # the KL penalty has an effect
 
 
 def test_the_loss_is_the_clipped_surrogate_and_the_clipped_value_loss(ppo: Callable[..., Ppo]) -> None:
     trainer = ppo("separate")
-    shake(trainer._critic, seed=2)
+    perturb(trainer._critic, seed=2)
     batch = batch_of(trainer)
-    shake(trainer.model, seed=1)  # as if by earlier updates: ratios and values have moved
+    # As after earlier optimizer steps, ratios and values must differ from the old ones.
+    perturb(trainer.model, seed=1)
     loss = trainer.compute_loss(trainer.model, batch)
 
     logps = log_probs(trainer.model, batch).detach().double().numpy()
@@ -94,32 +96,31 @@ def test_the_loss_is_the_clipped_surrogate_and_the_clipped_value_loss(ppo: Calla
     num_tokens = batch["num_items_in_batch"].item() / 2  # of one of two minibatches
     expected = ((-surrogate + 0.5 * value_loss) * mask).sum() / num_tokens
     assert loss.item() == pytest.approx(expected, rel=1e-5)
-    assert (np.abs(ratio - 1.0) > 0.2).any() and (
-        np.abs(values - old_values) > 0.2
-    ).any()  # both clips at work
+    # Both clips have an effect.
+    assert (np.abs(ratio - 1.0) > 0.2).any() and (np.abs(values - old_values) > 0.2).any()
 
 
 @pytest.mark.parametrize(("critic", "touches_policy"), [("separate", False), ("shared", True)])
-def test_only_a_shared_trunk_learns_from_the_value_loss(
+def test_the_value_loss_changes_the_policy_only_with_a_shared_trunk(
     ppo: Callable[..., Ppo], critic: str, touches_policy: bool
 ) -> None:
     found = []
     for coefficient in (0.0, 1.0):
         trainer = ppo(critic, options={"value_coefficient": coefficient})
-        shake(trainer._critic.head, seed=0)
+        perturb(trainer._critic.head, seed=0)
         batch = batch_of(trainer)
         trainer.compute_loss(trainer.model, batch).backward()
         found.append(gradients(trainer.model))
     assert torch.allclose(found[0], found[1], atol=1e-7) is not touches_policy
 
 
-def test_one_completion_a_prompt_is_enough(ppo: Callable[..., Ppo]) -> None:
+def test_ppo_trains_with_one_completion_per_prompt(ppo: Callable[..., Ppo]) -> None:
     trainer = ppo("shared", num_generations=1)
     trainer.train()
     assert trainer.state.global_step == 3
 
 
-def test_the_critic_learns_at_its_own_rate(ppo: Callable[..., Ppo]) -> None:
+def test_the_critic_has_its_own_learning_rate(ppo: Callable[..., Ppo]) -> None:
     trainer = ppo("separate", learning_rate=1e-4)
     groups = trainer.create_optimizer().param_groups
     own = {id(weight) for weight in trainer._critic.parameters()}
@@ -128,11 +129,11 @@ def test_the_critic_learns_at_its_own_rate(ppo: Callable[..., Ppo]) -> None:
     assert sum(len(group["params"]) for group in groups) == len(list(trainer.model.parameters()))
 
 
-def test_what_was_promised_is_logged(ppo: Callable[..., Ppo]) -> None:
+def test_the_documented_metrics_are_logged(ppo: Callable[..., Ppo]) -> None:
     trainer = ppo("separate")
     trainer.train()
     row = trainer.state.log_history[0]
-    promised = {
+    documented = {
         "explained_variance",
         "value_loss",
         "clip_ratio/value",
@@ -140,12 +141,12 @@ def test_what_was_promised_is_logged(ppo: Callable[..., Ppo]) -> None:
         "kl",
         "beta",
     }
-    assert promised | {"returns/mean", "values/mean", "advantages/std"} <= row.keys()
+    assert documented | {"returns/mean", "values/mean", "advantages/std"} <= row.keys()
 
 
 @pytest.mark.parametrize("lora", [pytest.param(None, id="all weights"), pytest.param(LORA, id="LoRA")])
 @pytest.mark.parametrize("critic", ["separate", "shared"])
-def test_resumed_ppo_ends_bit_for_bit_where_an_uninterrupted_run_does(
+def test_resumed_ppo_equals_an_uninterrupted_run_bit_for_bit(
     ppo: Callable[..., Ppo], weights: Callable[..., torch.Tensor], tmp_path: Path, critic: str, lora: Any
 ) -> None:
     settings: dict[str, Any] = {"lora": lora, "max_steps": 4, "save_strategy": "steps", "save_steps": 3}
@@ -157,7 +158,7 @@ def test_resumed_ppo_ends_bit_for_bit_where_an_uninterrupted_run_does(
     assert any("critic" in name for name, _ in whole.model.named_parameters())
 
 
-def test_a_checkpoint_holds_a_plain_policy_with_the_critic_beside_it(
+def test_a_checkpoint_has_a_plain_policy_and_the_critic_in_its_own_file(
     ppo: Callable[..., Ppo], tmp_path: Path
 ) -> None:
     trainer = ppo("separate", max_steps=1, save_strategy="steps", save_steps=1)
@@ -170,7 +171,7 @@ def test_a_checkpoint_holds_a_plain_policy_with_the_critic_beside_it(
     assert (folder / CRITIC_FILE).is_file()
 
 
-def test_vllm_is_never_sent_the_critic(ppo: Callable[..., Ppo]) -> None:
+def test_the_critic_is_not_sent_to_vllm(ppo: Callable[..., Ppo]) -> None:
     trainer = ppo("separate")
 
     def every_parameter() -> Iterator[tuple[str, torch.Tensor]]:

@@ -1,4 +1,4 @@
-"""Does the critic learn what can be known beforehand, and is that worth its price?"""
+"""Tests that the critic learns to predict returns, and that PPO then needs fewer completions."""
 
 import json
 import os
@@ -15,20 +15,20 @@ from r1exp.algorithm.ppo import Ppo
 pytestmark = pytest.mark.slow
 
 
-def test_values_explain_a_reward_that_the_prompt_decides(
+def test_values_explain_a_reward_that_depends_on_the_prompt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The recipe as it stands; each generation asks problems never seen before."""
+    """Run the unchanged recipe; each generation batch has new problems."""
     here = str(Path(__file__).parent)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(here)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]))
-    words = [
+    overrides = [
         "stage=rl", "algorithm=ppo", "~rewards.graded", "~rewards.xml_count", "max_steps=61",
         "+rewards.large={kind: 'bare_rewards:large'}", "max_completion_length=8", "evaluation.before=false",
         "evaluation.after=false", "tracking=none", "health=off", "launcher.threads_per_process=1", "paths.run=run",
     ]  # fmt: skip
-    assert main(words) == 0
+    assert main(overrides) == 0
     rows = map(json.loads, (tmp_path / "run/steps/01-ppo/metrics.jsonl").read_text().splitlines())
     explained = {row["step"]: row["explained_variance"] for row in rows if "explained_variance" in row}
     assert explained[1] < 0.1
@@ -40,22 +40,22 @@ ENOUGH = 0.75  # share of even tokens; chance is 0.5
 
 @pytest.fixture
 def completions_needed(ppo: Callable[..., Ppo]) -> Callable[[str, float], float]:
-    """Return a function that trains PPO and says after how many completions it wrote enough even tokens.
+    """Return a function that trains PPO and returns the number of completions until enough tokens are even.
 
-    The score is the share of even tokens, plus 6 points for half of the prompts whatever is written:
-    noise to whoever does not expect it.
+    The score is the share of even tokens, plus 6 points for every completion of half of the prompts, which
+    are noise unless the critic predicts them.
     """
 
     def needed(critic: str, lam: float) -> float:
         shares: list[float] = []
 
-        def even_and_lucky(completion_ids: list[list[int]], id: list[str], **_: object) -> list[float]:
+        def even_tokens_and_bonus(completion_ids: list[list[int]], id: list[str], **_: object) -> list[float]:
             even = [sum(token % 2 == 0 for token in tokens) / len(tokens) for tokens in completion_ids]
             shares.append(mean(even))
             return [share + 6.0 * (int(row) >= 32) for share, row in zip(even, id, strict=True)]
 
         trainer = ppo(
-            critic, reward=even_and_lucky, num_prompts=64, kl=KlController(KlSettings(target=None, rate=0.1, limit=0.2), 0.0),
+            critic, reward=even_tokens_and_bonus, num_prompts=64, kl=KlController(KlSettings(target=None, rate=0.1, limit=0.2), 0.0),
             options={"lam": lam, "value_clip": None, "critic_learning_rate": 3e-3}, beta=0.0, learning_rate=3e-3,
             max_steps=150, steps_per_generation=1, per_device_train_batch_size=64, max_completion_length=8,
         )  # fmt: skip
@@ -66,7 +66,7 @@ def completions_needed(ppo: Callable[..., Ppo]) -> Callable[[str, float], float]
     return needed
 
 
-def test_a_critic_that_expects_the_luck_saves_completions(
+def test_a_critic_that_predicts_the_bonus_saves_completions(
     completions_needed: Callable[[str, float], float],
 ) -> None:
     learned = completions_needed("separate", 0.95)

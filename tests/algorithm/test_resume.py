@@ -13,7 +13,7 @@ from r1exp.algorithm.trainers import Grpo
 
 ADAPTIVE = KlSettings(target=0.01, rate=0.5, limit=0.5)
 
-# The task has 3 generation batches of 4 prompts an epoch.
+# The task has 3 generation batches of 4 prompts per epoch.
 ROWS = [
     pytest.param({}, 1, id="inside epoch 0"),
     pytest.param({}, 3, id="at the border of an epoch"),
@@ -21,8 +21,10 @@ ROWS = [
     pytest.param(
         {"per_device_train_batch_size": 4, "steps_per_generation": 2}, 3, id="between two minibatches"
     ),
-    pytest.param({"num_iterations": 3}, 2, id="between two passes over a generation"),
-    pytest.param({"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}, 2, id="accumulated"),
+    pytest.param({"num_iterations": 3}, 2, id="between two passes over a generation batch"),
+    pytest.param(
+        {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}, 2, id="gradient accumulation"
+    ),
     pytest.param({"kl": ADAPTIVE, "beta": 0.05}, 4, id="adaptive beta"),
     pytest.param({"lora": LoraConfig(r=2, target_modules="all-linear")}, 4, id="LoRA"),
 ]

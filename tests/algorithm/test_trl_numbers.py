@@ -1,4 +1,4 @@
-"""TRL's own numbers, which ours stand on, against NumPy in float64 by the papers' formulas."""
+"""Tests of TRL's advantages and losses, which r1exp relies on, against the papers' formulas in NumPy float64."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,15 +21,15 @@ GROUPS = np.array(
         [1.0, 0.0, 0.5, -1.0],  # all scored
         [2.0, 2.0, 2.0, 2.0],  # no variance
         [1.0, NONE, 0.0, 0.25],  # one abstention
-        [NONE, NONE, NONE, NONE],  # nobody could score
+        [NONE, NONE, NONE, NONE],  # every reward abstained
     ]
 )
 
 
 def advantages_of(grpo: Callable[..., Grpo], scale: str) -> np.ndarray:
-    paid = [None if np.isnan(value) else float(value) for value in GROUPS.flatten()]
+    rewards = [None if np.isnan(value) else float(value) for value in GROUPS.flatten()]
     trainer = grpo(
-        reward=lambda **_: paid,
+        reward=lambda **_: rewards,
         scale_rewards=scale,
         num_generations=4,
         per_device_train_batch_size=16,

@@ -1,6 +1,6 @@
-"""Does a method of TRL or transformers that we override, or stand on, still read as it did?
+"""Tests that methods of TRL and transformers that r1exp overrides or relies on have not changed.
 
-A failure names the method. Read what changed upstream, mend the override that its module's docstring
+A failure names the method. Read what changed upstream, adapt the override as its module's docstring
 explains, and write the new hash here. The hashes are those of TRL 1.16.0 and transformers 5.17.0.
 """
 
@@ -22,19 +22,19 @@ OURS = [
     dynamic_sampling.DynamicSampling, ppo.Ppo, ppo.PpoConfig, resume.EpochRepeatSampler,
 ]  # fmt: skip
 
-# Not overridden, but an override stands on how it works.
-STOOD_ON = [
+# Not overridden, but an override relies on how they work.
+RELIED_ON = [
     GRPOTrainer._prepare_inputs,  # the buffer that a checkpoint keeps
     RLOOTrainer._prepare_inputs,
     Trainer._inner_training_loop,  # the order of loading, skipping and stepping
     Trainer._prepare_for_training,
     Trainer._init_training_state,
     RepeatSampler.__init__,
-    add_fused_lm_head,  # what the critic's forward wraps
-    VLLMGeneration._iter_named_params,  # what the critic is taken out of
-    VLLMGeneration._init_vllm,  # the engine that r1exp.rollout.vllm builds in its stead
-    VLLMGeneration.sync_weights,  # how its weights are written
-    VLLMGeneration.generate,  # what SamplerLogprobs listens to
+    add_fused_lm_head,  # the forward that the critic's forward wraps
+    VLLMGeneration._iter_named_params,  # the weights from which the critic is removed
+    VLLMGeneration._init_vllm,  # the engine that r1exp.rollout.vllm builds instead
+    VLLMGeneration.sync_weights,  # how the engine receives weights
+    VLLMGeneration.generate,  # the result that SamplerLogprobs reads
 ]
 
 KNOWN: dict[str, str] = {
@@ -91,7 +91,7 @@ KNOWN: dict[str, str] = {
 
 
 def overridden(cls: type) -> dict[str, Any]:
-    """Return name -> upstream method for every method of ours that stands before one of theirs."""
+    """Return name -> upstream method for every upstream method that a class of r1exp overrides."""
     found = {}
     for position, owner in enumerate(cls.__mro__):
         if not owner.__module__.startswith("r1exp."):
@@ -111,7 +111,7 @@ def hash_of(method: Any) -> str:
 
 
 METHODS: dict[str, Any] = {name: method for cls in OURS for name, method in overridden(cls).items()}
-METHODS |= {f"{method.__module__}.{method.__qualname__}": method for method in STOOD_ON}
+METHODS |= {f"{method.__module__}.{method.__qualname__}": method for method in RELIED_ON}
 
 
 def test_every_method_is_known_and_no_known_one_is_gone() -> None:
@@ -121,5 +121,5 @@ def test_every_method_is_known_and_no_known_one_is_gone() -> None:
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_upstream_has_not_changed(name: str) -> None:
     assert hash_of(METHODS[name]) == KNOWN.get(name), (
-        f"{name} changed upstream: read it, then look at our override"
+        f"{name} changed upstream: read it, then check the override in r1exp"
     )

@@ -1,7 +1,7 @@
-"""Every algorithm that samples, with a real vLLM engine in this process: do its weights follow the policy's?
+"""Tests that a real vLLM engine in this process receives the policy's weights, for every algorithm that samples.
 
-The gap is that of r1exp.algorithm.sampler. The policy's weights move a lot at each update (a rate of 1e-2), so that
-an engine that misses one update would show it: `test_an_engine_that_misses_updates_shows_it` lets one do so.
+The gap is that of r1exp.algorithm.sampler. The learning rate of 1e-2 changes the policy's weights a lot, so that an
+engine that misses an optimizer step has a large gap: see `test_an_engine_without_weight_updates_has_a_large_gap`.
 """
 
 import json
@@ -36,7 +36,7 @@ FIXED = KlSettings(target=None, rate=0.1, limit=0.2)
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The room's model with heads of 32 features: vLLM's attention on a CPU has none of 16."""
+    """Build the tiny model with heads of 32 features, because vLLM's attention on a CPU does not support 16."""
     values = OmegaConf.to_container(
         OmegaConf.load(Path(__file__).parents[2] / "conf" / "model" / "tiny.yaml")
     )
@@ -53,7 +53,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def engine(tiny: Path) -> Any:
-    """One engine for all: starting one takes most of a minute."""
+    """Start one engine for all tests, because starting it takes most of a minute."""
     from r1exp.rollout import vllm
     from r1exp.rollout.settings import VllmColocate
 
@@ -70,11 +70,11 @@ def engine(tiny: Path) -> Any:
 
 @pytest.fixture
 def arguments(engine: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """Arguments that make a trainer use the engine."""
+    """Yield arguments that make a trainer use the engine."""
     from trl.generation import vllm_generation
 
     monkeypatch.setattr(vllm_generation, "LLM", lambda **theirs: engine)
-    environment = dict(os.environ)  # TRL writes RANK and its like
+    environment = dict(os.environ)  # TRL sets RANK and similar variables
     yield {"use_vllm": True, "vllm_mode": "colocate", "max_steps": 4}
     os.environ.clear()
     os.environ.update(environment)
@@ -96,7 +96,7 @@ def gaps(trainer: Any) -> list[float]:
         pytest.param({"trainer": DynamicSampling, "extra": {"max_rounds": 1}}, id="dynamic sampling"),
     ],
 )
-def test_weights_are_live_under_grpo(
+def test_vllm_has_the_weights_of_grpo(
     grpo: Callable[..., Any], arguments: dict[str, Any], changes: dict[str, Any]
 ) -> None:
     found = gaps(grpo(**arguments, **changes))
@@ -106,7 +106,7 @@ def test_weights_are_live_under_grpo(
 
 @pytest.mark.parametrize("lora", [None, LORA], ids=["whole", "LoRA"])
 @pytest.mark.parametrize("critic", ["separate", "shared"])
-def test_weights_are_live_under_ppo_and_the_critic_stays_away(
+def test_vllm_has_the_weights_of_ppo_without_the_critic(
     ppo: Callable[..., Any], arguments: dict[str, Any], critic: str, lora: LoraConfig | None
 ) -> None:
     trainer = ppo(critic, lora=lora, **arguments)
@@ -118,7 +118,7 @@ def test_weights_are_live_under_ppo_and_the_critic_stays_away(
     assert not [name for name in pushed if "critic" in name]
 
 
-def test_weights_are_live_under_rloo_which_forgets_what_vllm_said(
+def test_vllm_has_the_weights_of_rloo(
     grpo: Callable[..., Any], arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def rloo(*, args: Any, **common: Any) -> Rloo:
@@ -135,7 +135,9 @@ def test_weights_are_live_under_rloo_which_forgets_what_vllm_said(
     assert max(found) < LIVE
 
 
-def test_an_engine_that_misses_updates_shows_it(grpo: Callable[..., Any], arguments: dict[str, Any]) -> None:
+def test_an_engine_without_weight_updates_has_a_large_gap(
+    grpo: Callable[..., Any], arguments: dict[str, Any]
+) -> None:
     trainer = grpo(**(arguments | {"max_steps": 8}))
     trainer.vllm_generation.sync_weights = lambda: None
     found = gaps(trainer)
@@ -143,9 +145,7 @@ def test_an_engine_that_misses_updates_shows_it(grpo: Callable[..., Any], argume
     assert found[-1] > 10 * LIVE
 
 
-def test_the_controller_holds_beta_as_it_does_with_hf(
-    grpo: Callable[..., Any], arguments: dict[str, Any]
-) -> None:
+def test_beta_is_constant_without_a_kl_target(grpo: Callable[..., Any], arguments: dict[str, Any]) -> None:
     trainer = grpo(beta=0.02, **arguments)
     gaps(trainer)
     assert isinstance(trainer.kl, KlController)

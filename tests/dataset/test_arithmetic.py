@@ -49,19 +49,19 @@ def test_answer_and_solution_add_up(num_operands: int) -> None:
         assert lines[-1].endswith(f"={problem.answer}")
 
 
-def test_a_solution_goes_from_left_to_right() -> None:
+def test_a_solution_adds_from_left_to_right() -> None:
     problem = arithmetic().load("train")[0]
     a, b, c = operands(problem.prompt)
     assert problem.columns["solution"] == f"{a}+{b}={a + b}\n{a + b}+{c}={a + b + c}"
 
 
-def test_operands_come_in_any_order() -> None:
+def test_operands_are_in_any_order() -> None:
     problems = arithmetic().load("test")
     in_order = [p.id for p in problems if operands(p.prompt) == sorted(operands(p.prompt))]
-    assert 100 < len(in_order) < 400  # one order of six, and more where operands are equal
+    assert 100 < len(in_order) < 400  # one order of six, and more if operands are equal
 
 
-def test_fewer_problems_are_the_first_of_more() -> None:
+def test_a_smaller_split_is_the_start_of_a_larger_one() -> None:
     assert arithmetic(num_train=10).load("train") == arithmetic().load("train")[:10]
     assert arithmetic(num_train=10).load("test") == arithmetic().load("test")
 
@@ -72,7 +72,7 @@ def test_the_seed_decides_split_and_problems() -> None:
     assert arithmetic(seed=1).fingerprint() == arithmetic(seed=1).fingerprint()
 
 
-def test_the_texts_for_a_tokenizer_hold_every_word_and_mark() -> None:
+def test_the_texts_for_a_tokenizer_contain_every_word_and_mark() -> None:
     def pieces(text: str) -> set[str]:
         return set(re.findall(r"[A-Za-z]+|\S|\n", text))
 
@@ -94,10 +94,10 @@ def test_the_texts_for_a_tokenizer_hold_every_word_and_mark() -> None:
             id="no test set",
         ),
         pytest.param({"num_operands": 1}, "greater than or equal to 2", id="one operand"),
-        pytest.param({"num_train": True}, "valid integer", id="true is no count"),
+        pytest.param({"num_train": True}, "valid integer", id="true is not a count"),
     ],
 )
-def test_what_cannot_be_generated_is_refused(changes: dict[str, Any], message: str) -> None:
+def test_impossible_settings_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         arithmetic(**changes)
 

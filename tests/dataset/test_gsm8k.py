@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_annotations_are_taken_out_and_gold_is_split_off() -> None:
+def test_annotations_are_removed_and_gold_is_split_off() -> None:
     assert split_solution(ROW["answer"], "here") == ("48/2 = 24.\n48+24 = $72.", "72")
 
 
@@ -57,7 +57,7 @@ def test_each_split_has_its_own_limit(folder: Path) -> None:
     assert [len(data.load("train")), len(data.load("test"))] == [2, 1]
 
 
-def test_the_fingerprint_follows_bytes_and_settings_but_not_the_place(folder: Path) -> None:
+def test_the_fingerprint_depends_on_content_and_settings_but_not_on_the_path(folder: Path) -> None:
     before = gsm8k(folder).fingerprint()
     moved = folder.rename(folder.parent / "moved")
     assert gsm8k(moved).fingerprint() == before
@@ -69,9 +69,9 @@ def test_the_fingerprint_follows_bytes_and_settings_but_not_the_place(folder: Pa
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        pytest.param("./nowhere", "no folder here and no hub id", id="no such folder"),
-        pytest.param("{folder}/train.jsonl", "no folder here and no hub id", id="a file"),
-        pytest.param("{folder}/empty", "holds none of train.jsonl", id="an empty folder"),
+        pytest.param("./nowhere", "neither a folder on this machine nor a hub id", id="no such folder"),
+        pytest.param("{folder}/train.jsonl", "neither a folder on this machine nor a hub id", id="a file"),
+        pytest.param("{folder}/empty", "has none of train.jsonl", id="an empty folder"),
     ],
 )
 def test_a_path_without_data_is_refused(folder: Path, path: str, message: str) -> None:
@@ -80,7 +80,7 @@ def test_a_path_without_data_is_refused(folder: Path, path: str, message: str) -
         gsm8k(path.format(folder=folder)).load("train")
 
 
-def test_a_row_without_gold_is_named_by_its_line(folder: Path) -> None:
+def test_a_row_without_gold_is_refused_with_its_line(folder: Path) -> None:
     lines = (folder / "train.jsonl").read_text().splitlines()
     lines[2] = json.dumps(ROW | {"answer": "72"})
     (folder / "train.jsonl").write_text("\n".join(lines))
@@ -88,17 +88,17 @@ def test_a_row_without_gold_is_named_by_its_line(folder: Path) -> None:
         gsm8k(folder).load("train")
 
 
-def test_a_hub_that_does_not_answer_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: Any, **__: Any) -> None:
         raise ConnectionError("Couldn't reach 'openai/gsm8k' on the Hub")
 
     monkeypatch.setattr("datasets.load_dataset", unreachable)
-    with pytest.raises(Refused, match=r"could not be had from the hub.*Couldn't reach"):
+    with pytest.raises(Refused, match=r"could not be downloaded from the hub.*Couldn't reach"):
         gsm8k("openai/gsm8k").load("train")
 
 
 @pytest.mark.skipif(not GSM8K.is_dir(), reason="GSM8K is not on this machine (set R1EXP_GSM8K)")
-def test_the_real_thing_is_read_whole() -> None:
+def test_the_real_gsm8k_is_read_completely() -> None:
     data = gsm8k(GSM8K)
     problems = [*data.load("train"), *data.load("test")]
     assert len(problems) == 8792

@@ -29,19 +29,19 @@ def file(tmp_path: Path) -> Path:
     return write(tmp_path / "problems.jsonl", rows(10))
 
 
-def test_questions_are_held_out_and_nothing_is_lost(file: Path) -> None:
+def test_held_out_and_training_questions_are_all_questions(file: Path) -> None:
     train, test = jsonl(file).load("train"), jsonl(file).load("test")
     assert [len(train), len(test)] == [8, 2]
     assert sorted(p.prompt for p in [*train, *test]) == [f"{n} + 1?" for n in range(10)]
 
 
-def test_what_is_held_out_depends_on_the_questions_alone(file: Path, tmp_path: Path) -> None:
+def test_held_out_questions_depend_only_on_the_questions(file: Path, tmp_path: Path) -> None:
     other = write(tmp_path / "other.jsonl", rows(10, level="easy")[::-1])
     held_out = {(problem.id, problem.prompt) for problem in jsonl(file).load("test")}
     assert {(problem.id, problem.prompt) for problem in jsonl(other).load("test")} == held_out
 
 
-def test_a_question_that_comes_twice_stays_on_one_side(tmp_path: Path) -> None:
+def test_a_repeated_question_is_in_one_split_only(tmp_path: Path) -> None:
     file = write(tmp_path / "twice.jsonl", rows(10) + rows(10))
     train, test = jsonl(file).load("train"), jsonl(file).load("test")
     assert [len(train), len(test)] == [16, 4]
@@ -49,7 +49,7 @@ def test_a_question_that_comes_twice_stays_on_one_side(tmp_path: Path) -> None:
     assert len({problem.id for problem in [*train, *test]}) == 20
 
 
-def test_columns_can_have_other_names_and_the_rest_is_kept(tmp_path: Path) -> None:
+def test_columns_can_have_other_names_and_other_columns_are_kept(tmp_path: Path) -> None:
     row = {"q": "1 + 1?", "gold": 2, "cot": "1 + 1 = 2", "level": 3, "id": "easy-1"}
     file = write(tmp_path / "named.jsonl", [row])
     data = jsonl(file, question="q", answer="gold", solution="cot", num_test=0)
@@ -58,7 +58,7 @@ def test_columns_can_have_other_names_and_the_rest_is_kept(tmp_path: Path) -> No
     assert problem.columns == {"solution": "1 + 1 = 2", "level": 3}
 
 
-def test_a_test_file_leaves_the_training_file_whole(file: Path, tmp_path: Path) -> None:
+def test_with_a_test_file_nothing_is_held_out(file: Path, tmp_path: Path) -> None:
     test_file = write(tmp_path / "test.jsonl", [{"question": "99 + 1?", "answer": "100"}])
     data = jsonl(file, test_path=str(test_file), limit=9)
     assert [len(data.load("train")), len(data.load("test"))] == [9, 1]
@@ -66,11 +66,11 @@ def test_a_test_file_leaves_the_training_file_whole(file: Path, tmp_path: Path) 
 
 def test_a_test_question_among_the_training_questions_is_refused(file: Path, tmp_path: Path) -> None:
     test_file = write(tmp_path / "test.jsonl", rows(1))
-    with pytest.raises(Refused, match="1 questions stand in both"):
+    with pytest.raises(Refused, match="1 questions are in both"):
         jsonl(file, test_path=str(test_file)).load("train")
 
 
-def test_the_fingerprint_follows_bytes_and_settings_but_not_the_place(file: Path) -> None:
+def test_the_fingerprint_depends_on_content_and_settings_but_not_on_the_path(file: Path) -> None:
     before = jsonl(file).fingerprint()
     moved = file.rename(file.with_name("moved.jsonl"))
     assert jsonl(moved).fingerprint() == before
@@ -87,23 +87,23 @@ GOOD = json.dumps({"question": "1 + 1?", "answer": "2"})
     [
         pytest.param("", "is empty", id="empty file"),
         pytest.param("\n \n", "is empty", id="blank lines only"),
-        pytest.param(f"{GOOD}\n{{broken\n", "line 2: this is no JSON", id="broken line"),
-        pytest.param(f"\n{GOOD}\n[1]", "line 3: this is a list", id="no object"),
-        pytest.param("[" * 100_000, "line 1: this is no JSON", id="deep nesting"),
-        pytest.param('{"answer": NaN}', "line 1: this is no JSON", id="NaN"),
+        pytest.param(f"{GOOD}\n{{broken\n", "line 2: this is not JSON", id="broken line"),
+        pytest.param(f"\n{GOOD}\n[1]", "line 3: this is a list", id="not an object"),
+        pytest.param("[" * 100_000, "line 1: this is not JSON", id="deep nesting"),
+        pytest.param('{"answer": NaN}', "line 1: this is not JSON", id="NaN"),
         pytest.param('{"question": "1 + 1?"}', "no column 'answer'", id="no answer"),
         pytest.param('{"question": "1?", "anwser": "2"}', "dataset.answer=anwser", id="misspelt column"),
         pytest.param('{"question": "1?", "answer": null}', "holds null", id="null answer"),
         pytest.param('{"question": "1?", "answer": " "}', "is blank", id="blank answer"),
         pytest.param('{"question": "1?", "answer": ["2"]}', "holds a list", id="answer of a wrong type"),
-        pytest.param('{"question": "1?", "answer": true}', "holds true or false", id="true is no answer"),
+        pytest.param('{"question": "1?", "answer": true}', "holds true or false", id="true is not an answer"),
         pytest.param('{"question": {}, "answer": "2"}', "holds an object", id="question of a wrong type"),
         pytest.param(r'{"question": "\ud800", "answer": "2"}', "surrogate", id="half a surrogate pair"),
-        pytest.param('{"question": "1?", "answer": "2", "prompt": "x"}', "rename them", id="taken name"),
+        pytest.param('{"question": "1?", "answer": "2", "prompt": "x"}', "rename them", id="reserved name"),
         pytest.param(GOOD, "leaves none to train on", id="too few to hold out"),
     ],
 )
-def test_bad_content_is_refused_by_name_and_line(tmp_path: Path, content: str, message: str) -> None:
+def test_bad_content_is_refused_with_file_and_line(tmp_path: Path, content: str, message: str) -> None:
     file = tmp_path / "bad.jsonl"
     file.write_text(content)
     with pytest.raises(Refused, match=message) as refusal:
@@ -111,20 +111,20 @@ def test_bad_content_is_refused_by_name_and_line(tmp_path: Path, content: str, m
     assert str(file) in str(refusal.value)
 
 
-def test_bytes_that_are_no_utf8_are_refused(tmp_path: Path) -> None:
+def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "latin.jsonl"
     file.write_bytes(b'{"question": "caf\xe9", "answer": "2"}')
-    with pytest.raises(Refused, match="is no UTF-8 text"):
+    with pytest.raises(Refused, match="is not UTF-8 text"):
         jsonl(file).load("train")
 
 
 @pytest.mark.parametrize("use", [lambda data: data.load("test"), lambda data: data.fingerprint()])
-def test_a_missing_file_is_refused_with_its_neighbour(file: Path, use: Any) -> None:
+def test_a_missing_file_is_refused_with_a_similar_name(file: Path, use: Any) -> None:
     with pytest.raises(Refused, match=r"No such file.*did you mean .*problems\.jsonl"):
         use(jsonl(file.with_name("problem.jsonl")))
 
 
-def test_a_folder_or_a_closed_file_is_refused(tmp_path: Path, file: Path) -> None:
+def test_a_folder_or_an_unreadable_file_is_refused(tmp_path: Path, file: Path) -> None:
     with pytest.raises(Refused, match="Is a directory"):
         jsonl(tmp_path).load("train")
     file.chmod(0)
@@ -137,10 +137,10 @@ def test_a_folder_or_a_closed_file_is_refused(tmp_path: Path, file: Path) -> Non
         file.chmod(stat.S_IRUSR | stat.S_IWUSR)
 
 
-def test_nothing_held_out_means_nothing_to_measure(file: Path) -> None:
+def test_the_test_split_is_refused_if_nothing_is_held_out(file: Path) -> None:
     data = jsonl(file, num_test=0)
     assert len(data.load("train")) == 10
-    with pytest.raises(Refused, match="nothing can be measured"):
+    with pytest.raises(Refused, match="nothing can be evaluated"):
         data.load("test")
 
 

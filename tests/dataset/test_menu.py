@@ -58,7 +58,7 @@ def test_two_processes_load_the_same_rows(kind: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_option_is_read_by_the_kind_of_its_name(path: Path, folder: Path) -> None:
+def test_every_yaml_is_read_by_the_kind_of_its_name(path: Path, folder: Path) -> None:
     data = ADAPTER.validate_python(option(path.stem, folder))
     assert data.kind == path.stem
     assert data.load("test")

@@ -35,7 +35,7 @@ CHAT = {
 
 
 @pytest.mark.parametrize("row", [pytest.param(PLAIN, id="plain"), pytest.param(CHAT, id="conversational")])
-def test_both_forms_say_the_same(row: dict[str, Any], tmp_path: Path) -> None:
+def test_both_forms_give_the_same_pair(row: dict[str, Any], tmp_path: Path) -> None:
     [pair] = preference(write(tmp_path / "pairs.jsonl", row)).load("train")
     assert (pair.prompt, pair.answer, pair.columns) == ("1 + 1?", None, {"chosen": "2", "rejected": "3"})
 
@@ -43,16 +43,16 @@ def test_both_forms_say_the_same(row: dict[str, Any], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        pytest.param({**PLAIN, "rejected": "2"}, "the same text", id="no difference"),
-        pytest.param({"prompt": "?", "chosen": "2"}, "no column 'rejected'", id="half a pair"),
+        pytest.param({**PLAIN, "rejected": "2"}, "the same text", id="equal answers"),
+        pytest.param({"prompt": "?", "chosen": "2"}, "no column 'rejected'", id="incomplete pair"),
         pytest.param(
             {**CHAT, "prompt": [user("a"), assistant("b"), user("c")]}, "3 turns", id="several turns"
         ),
-        pytest.param({**CHAT, "chosen": [user("2")]}, "one message of the assistant", id="the wrong speaker"),
+        pytest.param({**CHAT, "chosen": [user("2")]}, "one message of the assistant", id="wrong role"),
         pytest.param({**PLAIN, "chosen": " "}, "blank", id="an empty answer"),
     ],
 )
-def test_a_row_that_is_no_pair_is_refused_by_its_line(
+def test_a_row_that_is_not_a_pair_is_refused_with_its_line(
     row: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
     data = preference(write(tmp_path / "pairs.jsonl", PLAIN, row))
@@ -69,6 +69,6 @@ def test_held_out_pairs_share_no_prompt_with_the_others(tmp_path: Path) -> None:
     assert len({pair.id for pair in [*train, *test]}) == 40
 
 
-def test_without_a_file_the_refusal_names_the_ladder_that_makes_pairs() -> None:
+def test_without_a_file_the_refusal_names_the_pipeline_that_makes_pairs() -> None:
     with pytest.raises(Refused, match="pipeline=dpo_from_rewards"):
         preference(None).load("train")

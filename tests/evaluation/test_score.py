@@ -28,7 +28,7 @@ def problems(num_problems: int) -> list[Problem]:
 
 
 class Adder:
-    """Answers `n + 1?` rightly; when sampling, every second sample is one too many."""
+    """Answers `n + 1?` correctly, except that every second sample is one too large."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[list[list[Message]], int, Sampling]] = []
@@ -42,7 +42,7 @@ class Adder:
         return Completion(f"<think>so</think>\n<answer>{total}</answer>", num_tokens=9)
 
 
-def test_every_problem_is_asked_sampled_and_greedy() -> None:
+def test_every_problem_gets_sampled_and_greedy_answers() -> None:
     adder = Adder()
     scores = score(adder, problems(3), PROMPT, settings(samples=2), seed=5)
     (prompts, n, sampled), (same_prompts, one, greedy) = adder.calls
@@ -69,13 +69,13 @@ def test_the_summary_counts_problems_not_samples() -> None:
     ("changes", "modes"),
     [({"samples": 0}, ["greedy"]), ({"greedy": False}, ["sampled"])],
 )
-def test_one_mode_alone_can_be_measured(changes: dict[str, Any], modes: list[str]) -> None:
+def test_one_mode_can_be_evaluated_alone(changes: dict[str, Any], modes: list[str]) -> None:
     adder = Adder()
     assert list(score(adder, problems(2), PROMPT, settings(**changes), seed=0).outcomes) == modes
     assert len(adder.calls) == 1
 
 
-def test_only_as_many_problems_as_wanted_are_asked() -> None:
+def test_num_problems_limits_the_problems() -> None:
     scores = score(Adder(), problems(9), PROMPT, settings(num_problems=4), seed=0)
     assert scores.problem_ids == ("p0", "p1", "p2", "p3")
 
@@ -86,18 +86,20 @@ def test_only_as_many_problems_as_wanted_are_asked() -> None:
         pytest.param("<answer>1080</answer>", "1,080", "1080", True, id="the same number"),
         pytest.param("<answer>7.0</answer>", "7", "7.0", True, id="seven as a decimal"),
         pytest.param("I think it is 7.", "7", "7", True, id="the last number"),
-        pytest.param("<answer>8</answer> or 7", "7", "8", False, id="the answer place wins"),
+        pytest.param(
+            "<answer>8</answer> or 7", "7", "8", False, id="the tagged answer before the last number"
+        ),
         pytest.param("<answer>x=1或x=3</answer>", "x=1或x=3", "x=1或x=3", True, id="the same text"),
-        pytest.param("no idea", "7", None, False, id="nothing to read"),
+        pytest.param("no idea", "7", None, False, id="no answer"),
     ],
 )
-def test_answers_are_judged_by_the_rule(text: str, gold: str, read: str | None, correct: bool) -> None:
-    class Parrot(Adder):
+def test_answers_are_read_and_judged(text: str, gold: str, read: str | None, correct: bool) -> None:
+    class FixedAnswer(Adder):
         def _write(self, total: int) -> Completion:
             return Completion(text, num_tokens=16, finished=False)
 
     problem = Problem("p", "0 + 1?", gold)
-    [row] = score(Parrot(), [problem], PROMPT, settings(samples=0), seed=0).rows()
+    [row] = score(FixedAnswer(), [problem], PROMPT, settings(samples=0), seed=0).rows()
     assert row == {
         "problem_id": "p", "mode": "greedy", "text": text, "answer": read, "gold": gold,
         "correct": correct, "num_tokens": 16, "finished": False,
@@ -105,12 +107,12 @@ def test_answers_are_judged_by_the_rule(text: str, gold: str, read: str | None, 
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("given", "message"),
     [([], "no held-out problem"), ([Problem("p7", "1 + 1?", None)], "'p7'")],
 )
-def test_what_cannot_be_measured_is_refused(asked: list[Problem], message: str) -> None:
+def test_missing_problems_and_gold_answers_are_refused(given: list[Problem], message: str) -> None:
     with pytest.raises(Refused, match=message):
-        score(Adder(), asked, PROMPT, settings(), seed=0)
+        score(Adder(), given, PROMPT, settings(), seed=0)
 
 
 def test_single_answers_are_compared_by_mcnemar() -> None:
@@ -120,7 +122,7 @@ def test_single_answers_are_compared_by_mcnemar() -> None:
     assert (test["only_before"], test["only_after"], test["n"]) == (0, 5, 10)
 
 
-def test_several_answers_are_compared_problem_by_problem() -> None:
+def test_several_answers_are_compared_per_problem() -> None:
     # differences 0, 1/2, 1: mean 1/2, standard deviation 1/2, t = 1/2 / (1/2 / sqrt(3)) = 1.732, two
     # degrees of freedom: p = 1 - t / sqrt(2 + t²) = 0.2254
     test = compare([[False, False]] * 3, [[False, False], [True, False], [True, True]])
@@ -133,7 +135,7 @@ def test_one_answer_is_compared_with_several() -> None:
     assert (test["method"], test["difference"]) == ("paired_t", 0.25)
 
 
-def test_different_problems_are_not_compared() -> None:
+def test_different_numbers_of_problems_are_refused() -> None:
     with pytest.raises(ValueError, match="same problems"):
         compare([[True]], [[True], [False]])
 
@@ -144,13 +146,13 @@ def test_scores_read_back_give_the_same_comparison() -> None:
     assert compare(content["outcomes"]["greedy"], content["outcomes"]["greedy"])["p_value"] == 1.0
 
 
-def test_measuring_nothing_is_refused() -> None:
-    with pytest.raises(ValidationError, match="measures nothing"):
+def test_neither_sampled_nor_greedy_answers_is_refused() -> None:
+    with pytest.raises(ValidationError, match="evaluates nothing"):
         settings(samples=0, greedy=False)
 
 
 @pytest.mark.parametrize(("name", "num_problems"), [("default", None), ("fast", 100)])
-def test_every_option_is_read(name: str, num_problems: int | None) -> None:
+def test_every_yaml_is_valid(name: str, num_problems: int | None) -> None:
     option = OmegaConf.merge(OmegaConf.load(CONF / "default.yaml"), OmegaConf.load(CONF / f"{name}.yaml"))
     option.pop("defaults", None)
     composed = OmegaConf.create({"max_completion_length": 40, "evaluation": option})

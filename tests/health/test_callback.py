@@ -1,4 +1,4 @@
-"""The health callback acts: it tells, saves and stops, the same on every rank and after a resume."""
+"""Tests of the health callback: its actions, the same on every rank and after a resume."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def rule(action: str, **values: Any) -> Rule:
 
 
 def log(callback: Any, step: int, row: dict[str, Any], *, is_first: bool = True) -> Any:
-    """Hand a row to the callback as a trainer does, and return the control it changed."""
+    """Pass a row to the callback as a trainer does, and return the control object it changed."""
     state = transformers.TrainerState(global_step=step, is_world_process_zero=is_first)
     control = transformers.TrainerControl()
     callback.on_log(args=None, state=state, control=control, logs=row)
@@ -37,14 +37,14 @@ def log(callback: Any, step: int, row: dict[str, Any], *, is_first: bool = True)
         pytest.param("stop", True, True, id="stop"),
     ],
 )
-def test_a_broken_rule_does_what_its_action_says(
+def test_a_broken_rule_takes_its_action(
     action: str, saves: bool, stops: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from r1exp.health.callback import HealthCallback
 
     callback = HealthCallback(HealthSettings(rules={"kl_high": rule(action)}), tmp_path)
-    calm = log(callback, 1, {"kl": 0.5})
-    assert not (calm.should_save or calm.should_training_stop or (tmp_path / "health.jsonl").exists())
+    healthy = log(callback, 1, {"kl": 0.5})
+    assert not (healthy.should_save or healthy.should_training_stop or (tmp_path / "health.jsonl").exists())
     control = log(callback, 2, {"kl": 1.5})
     assert (control.should_save, control.should_training_stop) == (saves, stops)
     assert (callback.stopped is not None) == stops
@@ -60,7 +60,7 @@ def test_a_broken_rule_does_what_its_action_says(
     assert sentence in capsys.readouterr().err
 
 
-def test_a_later_rank_acts_but_says_nothing(tmp_path: Path) -> None:
+def test_other_ranks_act_but_report_nothing(tmp_path: Path) -> None:
     from r1exp.health.callback import HealthCallback
 
     callback = HealthCallback(HealthSettings(rules={"kl_high": rule("stop")}), tmp_path)
@@ -68,7 +68,7 @@ def test_a_later_rank_acts_but_says_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_resumed_step_forgets_what_was_said_after_its_checkpoint(tmp_path: Path) -> None:
+def test_a_resumed_step_removes_the_reports_after_its_checkpoint(tmp_path: Path) -> None:
     from r1exp.health.callback import HealthCallback
 
     settings = HealthSettings(rules={"kl_high": rule("warn")})
@@ -84,8 +84,8 @@ def test_a_resumed_step_forgets_what_was_said_after_its_checkpoint(tmp_path: Pat
     second = HealthCallback(settings, tmp_path)
     second.resume(checkpoint)
     log(second, 3, {"kl": 2.0})
-    said = [json.loads(line)["step"] for line in (tmp_path / "health.jsonl").read_text().splitlines()]
-    assert said == [1, 3]
+    reported = [json.loads(line)["step"] for line in (tmp_path / "health.jsonl").read_text().splitlines()]
+    assert reported == [1, 3]
 
 
 RANK = """
@@ -108,7 +108,7 @@ torch.distributed.destroy_process_group()
 """
 
 
-def test_both_ranks_do_what_rank_0_found(tmp_path: Path) -> None:
+def test_both_ranks_follow_the_decision_of_rank_0(tmp_path: Path) -> None:
     ranks = [
         subprocess.Popen(
             [sys.executable, "-c", RANK, seconds, str(tmp_path)],
@@ -118,5 +118,5 @@ def test_both_ranks_do_what_rank_0_found(tmp_path: Path) -> None:
         )
         for rank, seconds in enumerate(["0.5 2.0", "2.0 0.5"])
     ]
-    said = [process.communicate(timeout=120)[0].split("\n")[-3:-1] for process in ranks]
-    assert said == [["goes on", "stops"]] * 2
+    printed = [process.communicate(timeout=120)[0].split("\n")[-3:-1] for process in ranks]
+    assert printed == [["goes on", "stops"]] * 2

@@ -1,6 +1,6 @@
-"""The rules we ship: runs that learn trip none, and each kind of trouble trips its own.
+"""Tests of the default rules: healthy runs break none, and each kind of failure breaks its own rule.
 
-The healthy rows are those of the quickstart and of seed 002's runs, drawn as straight lines.
+The healthy rows are straight lines through those of the quickstart and of the runs of [gemma-grpo].
 """
 
 import json
@@ -26,8 +26,8 @@ def line(start: float, end: float) -> list[float]:
     return [start + (end - start) * row / (NUM_ROWS - 1) for row in range(NUM_ROWS)]
 
 
-def tripped(columns: dict[str, list[float]]) -> list[str]:
-    """Return the rules that rows made of these columns break, in order."""
+def broken_rules(columns: dict[str, list[float]]) -> list[str]:
+    """Return the rules that the rows of these columns break, in order."""
     monitor = Monitor(settings())
     rows: list[dict[str, Any]] = [
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
@@ -36,7 +36,7 @@ def tripped(columns: dict[str, list[float]]) -> list[str]:
 
 
 def grpo(**changes: list[float]) -> dict[str, list[float]]:
-    """The rows of a GRPO run that learns, with some columns replaced."""
+    """Return the rows of a GRPO run that learns, with some columns replaced."""
     healthy = {
         "kl": line(0.0, 0.25),
         "grad_norm": line(0.9, 0.2),
@@ -50,48 +50,50 @@ def grpo(**changes: list[float]) -> dict[str, list[float]]:
     return healthy | changes
 
 
-def test_a_run_that_learns_trips_nothing() -> None:
-    assert tripped(grpo()) == []
+def test_a_run_that_learns_breaks_no_rule() -> None:
+    assert broken_rules(grpo()) == []
 
 
-def test_sft_from_random_weights_trips_nothing() -> None:
+def test_sft_from_random_weights_breaks_no_rule() -> None:
     rows = {"loss": line(5.4, 0.05), "grad_norm": line(2.7, 0.4), "entropy": [6.0] * 10 + [0.05] * 90}
-    assert tripped(rows) == []
+    assert broken_rules(rows) == []
 
 
-def test_a_run_whose_first_batches_teach_nothing_trips_nothing() -> None:
-    assert tripped(grpo(grad_norm=[0.0] * 6 + [0.5] * 94)) == []
+def test_a_run_whose_first_gradients_are_zero_breaks_no_rule() -> None:
+    assert broken_rules(grpo(grad_norm=[0.0] * 6 + [0.5] * 94)) == []
 
 
 @pytest.mark.parametrize(
     ("columns", "rule"),
     [
-        pytest.param({"kl": line(0.0, 0.8)}, "kl_high", id="the policy drifts away"),
+        pytest.param({"kl": line(0.0, 0.8)}, "kl_high", id="large KL"),
+        pytest.param({"grad_norm": [1.0] * 20 + [500.0] * 80}, "gradient_explosion", id="exploding gradient"),
         pytest.param(
-            {"grad_norm": [1.0] * 20 + [500.0] * 80}, "gradient_explosion", id="the gradient explodes"
+            {"completions/clipped_ratio": line(0.3, 0.9)}, "completions_clipped", id="truncated completions"
         ),
-        pytest.param({"completions/clipped_ratio": line(0.3, 0.9)}, "completions_clipped", id="no room"),
-        pytest.param({"groups_with_signal": [0.0] * NUM_ROWS}, "no_signal", id="nothing to learn from"),
-        pytest.param({"entropy": [0.4] * 20 + [0.001] * 80}, "entropy_collapse", id="one answer to all"),
+        pytest.param(
+            {"groups_with_signal": [0.0] * NUM_ROWS}, "no_signal", id="equal rewards in every group"
+        ),
+        pytest.param({"entropy": [0.4] * 20 + [0.001] * 80}, "entropy_collapse", id="entropy collapse"),
         pytest.param(
             {"sampling/sampling_logp_difference/mean": line(0.001, 0.07)},
             "stale_rollouts",
-            id="the sampler has old weights",
+            id="sampler with old weights",
         ),
     ],
 )
-def test_each_trouble_trips_its_own_rule(columns: dict[str, list[float]], rule: str) -> None:
-    assert tripped(grpo(**columns)) == [rule]
+def test_each_failure_breaks_its_own_rule(columns: dict[str, list[float]], rule: str) -> None:
+    assert broken_rules(grpo(**columns)) == [rule]
 
 
-def test_a_kl_that_explodes_is_called_high_first() -> None:
-    assert tripped(grpo(kl=line(0.0, 40.0))) == ["kl_high", "kl_explosion"]
+def test_an_exploding_kl_breaks_kl_high_first() -> None:
+    assert broken_rules(grpo(kl=line(0.0, 40.0))) == ["kl_high", "kl_explosion"]
 
 
 def test_off_has_no_rules() -> None:
     assert settings("off").rules == {}
 
 
-def test_what_stops_a_run_is_what_spoils_it() -> None:
+def test_the_rules_that_stop_a_run_are_these_three() -> None:
     stops = {name for name, rule in settings().rules.items() if rule.action == "stop"}
     assert stops == {"kl_explosion", "gradient_explosion", "stale_rollouts"}

@@ -24,33 +24,35 @@ def watch(rule: dict[str, Any], values: list[float | None]) -> list[tuple[int, f
     [
         pytest.param({"above": 1.0, "window": 1}, [0.5, 1.0, 1.5], [(3, 1.5)], id="above"),
         pytest.param({"below": 1.0, "window": 1}, [1.0, 0.5], [(2, 0.5)], id="below"),
-        pytest.param({"above": 1.0, "window": 2}, [0.0, 1.5, 1.5], [(3, 1.5)], id="the mean of the window"),
+        pytest.param({"above": 1.0, "window": 2}, [0.0, 1.5, 1.5], [(3, 1.5)], id="mean of the window"),
         pytest.param(
             {"above": 3.0, "relative": True, "window": 1}, [2.0, 5.0, 7.0], [(3, 7.0)], id="relative"
         ),
-        pytest.param({"above": 1.0, "window": 1}, [2.0, 2.0, 0.0, 2.0], [(1, 2.0), (4, 2.0)], id="said once"),
-        pytest.param({"above": 1.0, "window": 2}, [2.0, None, 2.0], [(3, 2.0)], id="a null does not count"),
+        pytest.param(
+            {"above": 1.0, "window": 1}, [2.0, 2.0, 0.0, 2.0], [(1, 2.0), (4, 2.0)], id="reported once"
+        ),
+        pytest.param({"above": 1.0, "window": 2}, [2.0, None, 2.0], [(3, 2.0)], id="null is skipped"),
         pytest.param(
             {"above": 1.0, "window": 2},
             [0.5, float("nan"), float("inf"), 2.5],
             [(4, 1.5)],
-            id="what is not finite does not count",
+            id="NaN and infinity are skipped",
         ),
         pytest.param(
             {"above": 3.0, "relative": True, "start_at_least": 1.0, "window": 1},
             [0.0, 2.0, 4.0],
             [(3, 4.0)],
-            id="a start near zero counts as more",
+            id="start_at_least",
         ),
     ],
 )
-def test_a_rule_is_broken_when_the_mean_of_its_window_is(
+def test_a_rule_is_broken_when_the_mean_of_its_window_exceeds_the_bound(
     rule: dict[str, Any], values: list[float | None], expected: list[tuple[int, float]]
 ) -> None:
     assert watch(rule, values) == expected
 
 
-def test_a_resumed_monitor_goes_on_as_if_it_had_not_stopped() -> None:
+def test_a_resumed_monitor_reports_what_an_uninterrupted_one_does() -> None:
     settings = HealthSettings(
         rules={"r": Rule(metric="m", above=2.0, relative=True, window=2, action="stop", advice="do it")}
     )
@@ -65,7 +67,7 @@ def test_a_resumed_monitor_goes_on_as_if_it_had_not_stopped() -> None:
     assert any(whole[3:])
 
 
-def test_a_rule_beside_another_metric_looks_only_at_rows_with_both() -> None:
+def test_a_rule_with_beside_uses_only_rows_with_both_metrics() -> None:
     rule = Rule(metric="m", above=1.0, window=1, beside="reward", action="warn", advice="do it")
     monitor = Monitor(HealthSettings(rules={"r": rule}))
     assert monitor.observe(1, {"m": 2.0}) == []
@@ -73,7 +75,7 @@ def test_a_rule_beside_another_metric_looks_only_at_rows_with_both() -> None:
     assert len(monitor.observe(3, {"m": 2.0, "reward": 0.0})) == 1
 
 
-def test_a_floor_under_the_start_of_an_absolute_rule_is_refused() -> None:
+def test_start_at_least_in_an_absolute_rule_is_refused() -> None:
     with pytest.raises(ValidationError, match="relative=true"):
         Rule(metric="m", above=1.0, window=1, start_at_least=1.0, action="warn", advice="do it")
 
@@ -84,7 +86,7 @@ def test_a_rule_has_exactly_one_bound(bounds: dict[str, float]) -> None:
         Rule(metric="m", window=1, action="warn", advice="do it", **bounds)
 
 
-def test_every_rule_of_the_default_stands_in_the_docs() -> None:
+def test_every_default_rule_is_documented() -> None:
     rules = OmegaConf.load(CONF / "default.yaml").rules
     text = (CONF.parents[1] / "docs" / "health.md").read_text()
     assert [name for name in rules if f"`{name}`" not in text] == []

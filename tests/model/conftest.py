@@ -1,4 +1,4 @@
-"""What the tests of the model room share: the settings of conf/model, and one tiny model on disk."""
+"""Fixtures of the model tests: the settings of conf/model, and one tiny model on disk."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ ReadModel = Callable[..., ModelSettings]
 
 @pytest.fixture(scope="session")
 def read_model() -> ReadModel:
-    """A function from the name of a YAML, and keys to replace, to what it says."""
+    """Return a function that reads the settings of a YAML by its name, with the given keys replaced."""
 
     def read(name: str, **changes: Any) -> ModelSettings:
         values = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
@@ -31,5 +31,5 @@ def read_model() -> ReadModel:
 
 @pytest.fixture(scope="session")
 def tiny_folder(read_model: ReadModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model and its tokenizer as `model=tiny` builds them."""
+    """Return the folder of a tiny model and its tokenizer, built as `model=tiny` builds them."""
     return build_tiny(read_model("tiny"), tmp_path_factory.mktemp("tiny") / "model")

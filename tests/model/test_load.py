@@ -1,4 +1,4 @@
-"""Loading and saving: plain models everywhere, and a clear word for files that are no model."""
+"""Tests of loading and saving: artifacts are plain models, and files that are not a model are refused."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow  # torch
 ReadModel = Callable[..., ModelSettings]
 
 
-def cut_short(folder: Path) -> None:
+def truncate_weights(folder: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100_000])
 
@@ -35,11 +35,11 @@ def write(name: str, text: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        pytest.param(cut_short, "not fully covered", id="weights cut short"),
+        pytest.param(truncate_weights, "not fully covered", id="truncated weights"),
         pytest.param(
             lambda folder: (folder / "model.safetensors").unlink(), "no file named", id="no weights"
         ),
-        pytest.param(change_config(num_hidden_layers=3), "weights are missing", id="a layer too many"),
+        pytest.param(change_config(num_hidden_layers=3), "weights are missing", id="one layer missing"),
         pytest.param(change_config(intermediate_size=256), "no model can be loaded", id="other sizes"),
         pytest.param(write("config.json", '{"model_'), "valid JSON", id="half a config"),
         pytest.param(write("config.json", '{"model_type": "t5"}'), "T5Config", id="an encoder and decoder"),
@@ -62,7 +62,9 @@ def test_a_broken_model_is_refused(
     [
         pytest.param(write("tokenizer.json", '{"mo'), "no tokenizer can be loaded", id="half a tokenizer"),
         pytest.param(write("tokenizer.json", "{}"), "no tokenizer can be loaded", id="an empty tokenizer"),
-        pytest.param(write("tokenizer_config.json", "{}"), "no end token", id="no end"),
+        pytest.param(
+            write("tokenizer_config.json", "{}"), "no end-of-sequence token", id="no end-of-sequence token"
+        ),
     ],
 )
 def test_a_broken_tokenizer_is_refused(
@@ -76,7 +78,7 @@ def test_a_broken_tokenizer_is_refused(
         load_tokenizer(str(folder), read_model("tiny"))
 
 
-def test_an_attention_that_is_not_there_is_refused(tiny_folder: Path, read_model: ReadModel) -> None:
+def test_an_unknown_attention_implementation_is_refused(tiny_folder: Path, read_model: ReadModel) -> None:
     from r1exp.model.load import load_policy
 
     with pytest.raises(Refused, match="sdpaa"):
@@ -99,9 +101,7 @@ def test_a_tokenizer_without_template_or_padding_gets_both(
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_weights_have_the_dtype_that_is_asked_for(
-    dtype: str, tiny_folder: Path, read_model: ReadModel
-) -> None:
+def test_weights_have_the_configured_dtype(dtype: str, tiny_folder: Path, read_model: ReadModel) -> None:
     import torch
 
     from r1exp.model.load import load_policy
@@ -122,7 +122,7 @@ def test_adapters_are_merged_into_a_plain_model_with_the_same_outputs(
     adapted = get_peft_model(load_policy(str(tiny_folder), settings), peft_config(settings))
     torch.manual_seed(0)
     for name, weight in adapted.named_parameters():
-        if "lora_B" in name:  # zero at first: an adapter that changes nothing
+        if "lora_B" in name:  # initialized to zero, so that the adapter would have no effect
             torch.nn.init.normal_(weight, std=0.1)
     token_ids = torch.arange(2, 34).reshape(2, 16)
     expected = adapted(token_ids).logits.detach()
@@ -134,13 +134,13 @@ def test_adapters_are_merged_into_a_plain_model_with_the_same_outputs(
     assert not torch.allclose(untouched(token_ids).logits, expected, atol=1e-2)
 
 
-def test_without_a_rank_there_are_no_adapters(read_model: ReadModel) -> None:
+def test_rank_zero_gives_no_adapters(read_model: ReadModel) -> None:
     from r1exp.model.load import peft_config
 
     assert peft_config(read_model("tiny")) is None
 
 
-def test_an_artifact_that_cannot_be_finished_leaves_nothing(
+def test_an_artifact_that_fails_to_save_leaves_no_files(
     tiny_folder: Path, tmp_path: Path, read_model: ReadModel
 ) -> None:
     from r1exp.model.load import load_policy, save_artifact

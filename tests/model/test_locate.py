@@ -1,4 +1,4 @@
-"""Where a model is found, and what is said where it is not."""
+"""Tests of finding a model by its path, and of the messages if there is none."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ def make_step(run: Path, name: str, *, state: str, kind: str | None = "model") -
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run whose last finished model is that of its third step."""
+    """Return a run whose last finished model is that of its third step."""
     write_json(tmp_path / "manifest.json", {})
     make_step(tmp_path, "01-evaluate", state="done", kind="scores")
     make_step(tmp_path, "02-sft", state="done")
@@ -36,7 +36,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_model_that_is_built_here_is_nowhere_yet(read_model: ReadModel) -> None:
+def test_a_model_that_will_be_built_has_no_location(read_model: ReadModel) -> None:
     assert locate(read_model("tiny")) is None
 
 
@@ -47,19 +47,19 @@ def test_a_model_that_cannot_be_built_is_refused_before_anything_runs(read_model
         locate(read_model("tiny", shape={**shape.model_dump(), "vocab_size": 300}))
 
 
-def test_a_hub_id_stays_a_hub_id(read_model: ReadModel) -> None:
+def test_a_hub_id_is_returned_unchanged(read_model: ReadModel) -> None:
     assert locate(read_model("qwen2.5-0.5b", revision="main")) == "Qwen/Qwen2.5-0.5B-Instruct"
 
 
-def test_a_folder_with_a_config_is_the_model(read_model: ReadModel, tiny_folder: Path) -> None:
+def test_a_folder_with_a_config_is_a_model(read_model: ReadModel, tiny_folder: Path) -> None:
     assert locate(read_model("hf", path=str(tiny_folder))) == tiny_folder
 
 
-def test_a_run_stands_for_its_last_finished_model(read_model: ReadModel, run: Path) -> None:
+def test_the_path_of_a_run_gives_its_last_finished_model(read_model: ReadModel, run: Path) -> None:
     assert locate(read_model("tiny", path=str(run))) == run / "steps" / "03-rl" / "artifact"
 
 
-def test_a_step_stands_for_its_model(read_model: ReadModel, run: Path) -> None:
+def test_the_path_of_a_step_gives_its_model(read_model: ReadModel, run: Path) -> None:
     step = run / "steps" / "02-sft"
     assert locate(read_model("hf", path=str(step))) == step / "artifact"
 
@@ -74,7 +74,7 @@ def test_a_step_stands_for_its_model(read_model: ReadModel, run: Path) -> None:
         pytest.param([], "no such folder", id="nothing"),
     ],
 )
-def test_a_folder_that_is_no_model_is_refused(
+def test_a_folder_without_a_model_is_refused(
     files: list[str], message: str, read_model: ReadModel, tmp_path: Path
 ) -> None:
     for name in files:
@@ -90,7 +90,7 @@ def test_a_revision_of_a_folder_is_refused(read_model: ReadModel, tiny_folder: P
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Gives out nothing: says why in the header that the real hub uses."""
+    """Refuses every request, with the reason in the header that the real hub uses."""
 
     def do_GET(self) -> None:
         gated = "gated" in self.path
@@ -104,7 +104,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HTTPServer]:
-    """A hub at the door of this process, and an empty cache."""
+    """Start a hub in this process that is used with an empty cache."""
     server = HTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
@@ -119,24 +119,24 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HTTPServer]
     ("path", "message"),
     [
         pytest.param("someone/gated-model", "accept its licence", id="gated"),
-        pytest.param("someone/mistyped", "does not know it", id="unknown"),
+        pytest.param("someone/mistyped", "has no such model", id="unknown"),
     ],
 )
-def test_what_the_hub_does_not_give_out_is_refused_with_the_reason(
+def test_a_model_that_the_hub_refuses_is_refused_with_the_reason(
     path: str, message: str, hub: HTTPServer
 ) -> None:
     with pytest.raises(Refused, match=message):
         check_hub(path, None)
 
 
-def test_a_hub_that_does_not_answer_is_refused_at_once(hub: HTTPServer) -> None:
+def test_an_unreachable_hub_is_refused_without_retries(hub: HTTPServer) -> None:
     hub.shutdown()
     hub.server_close()
     with pytest.raises(Refused, match="cannot be reached"):
         check_hub("someone/some-model", None)
 
 
-def test_offline_a_model_that_is_not_cached_is_refused_without_asking(
+def test_in_offline_mode_a_model_outside_the_cache_is_refused_without_a_request(
     hub: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

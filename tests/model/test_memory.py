@@ -1,4 +1,4 @@
-"""Memory estimates: parameter counts equal the published ones, and the parts add up by hand."""
+"""Tests of memory estimates: parameter counts equal the published ones, parts equal hand-computed numbers."""
 
 import json
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def shape_in(read_model: ReadModel, name: str) -> ModelShape:
 
 
 def on_meta(name: str, shape: ModelShape) -> Any:
-    """The library's own model of that shape, without weights."""
+    """Return transformers' model of that shape on the meta device, without weights."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -92,19 +92,16 @@ def test_peft_counts_the_same_adapters(targets: Any, read_model: ReadModel) -> N
     assert count_lora(settings.shape, settings.lora) == trained
 
 
-def test_the_parts_of_a_toy_are_those_worked_out_by_hand(read_model: ReadModel) -> None:
+def test_the_parts_of_a_toy_equal_hand_computed_numbers(read_model: ReadModel) -> None:
     memory = memory_per_device(TOY, read_model("tiny"), LOAD)
     assert memory.weights == memory.gradients == memory.reference == TOY_PARAMETERS * 4
     assert memory.optimizer == TOY_PARAMETERS * 8
     layer = 4 * 6 * 1 * (4 + 4)  # tokens, rows, one key head of size 1, a key and a value
     per_query_head = 2 * 4 * 6 * 2 * 4
-    assert memory.sampling == layer + (layer + per_query_head) + 3 * 6 * 5 * 4  # logits: rows, words, bytes
-    norms, inputs, attention, mlp = (
-        2 * 2 * (4 + 4),
-        2 * 2 * 4,
-        4 * 2 * 4 + 2 * 4,
-        4 * 3 * 4,
-    )  # bytes per token
+    logits = 3 * 6 * 5 * 4  # three copies of rows * vocabulary * bytes
+    assert memory.sampling == layer + (layer + per_query_head) + logits
+    # Bytes per token.
+    norms, inputs, attention, mlp = 2 * 2 * (4 + 4), 2 * 2 * 4, 4 * 2 * 4 + 2 * 4, 4 * 3 * 4
     last_norm = 2 * (4 + 4 + 4)
     tile, head = 6 * 32768 * 4, 6 * 2 * (4 + 4) + 5 * 2 * 4  # 3 rows with 2 tokens whose logits are needed
     assert memory.activations == 12 * (norms + inputs + attention + mlp + last_norm) + tile + head
@@ -112,23 +109,23 @@ def test_the_parts_of_a_toy_are_those_worked_out_by_hand(read_model: ReadModel) 
     assert memory.total == TOY_PARAMETERS * 16 + memory.activations
 
 
-def test_gradients_stand_beside_activations_only_where_passes_add_up(read_model: ReadModel) -> None:
+def test_gradients_add_to_activations_only_with_gradient_accumulation(read_model: ReadModel) -> None:
     once = memory_per_device(TOY, read_model("tiny"), LOAD)
     summed = memory_per_device(TOY, read_model("tiny"), replace(LOAD, accumulates=True))
     assert summed.total - once.total == TOY_PARAMETERS * 4
 
 
-def test_a_critic_brings_weights_moments_gradients_and_its_own_activations(read_model: ReadModel) -> None:
+def test_a_critic_adds_weights_moments_gradients_and_activations(read_model: ReadModel) -> None:
     plain = memory_per_device(TOY, read_model("tiny"), LOAD)
     memory = memory_per_device(TOY, read_model("tiny"), replace(LOAD, critic=TOY))
-    valued = TOY_PARAMETERS + 2 + 1  # and a head: weights and bias
+    valued = TOY_PARAMETERS + 2 + 1  # with a head: weights and bias
     assert memory.critic == valued * 4 * 3
     assert memory.gradients - plain.gradients == valued * 4
-    # Its layers are done with when the output matrix begins, and their gradients are there.
+    # The backward pass of the critic is finished before that of the output matrix; its gradients remain.
     assert memory.activations - plain.activations == valued * 4
 
 
-def test_on_a_cpu_tiles_have_float32_copies_and_every_position_is_scored(read_model: ReadModel) -> None:
+def test_on_a_cpu_tiles_have_float32_copies_and_every_position_has_logits(read_model: ReadModel) -> None:
     cuda = memory_per_device(TOY, read_model("tiny"), LOAD).activations
     cpu = memory_per_device(TOY, read_model("tiny"), replace(LOAD, device="cpu")).activations
     more = 3 * 3 - 6  # positions
@@ -138,15 +135,14 @@ def test_on_a_cpu_tiles_have_float32_copies_and_every_position_is_scored(read_mo
 @pytest.mark.parametrize(
     ("stage", "expected"),
     [
-        pytest.param(
-            0, {"weights": 4, "gradients": 8, "optimizer": 8, "reference": 4}, id="ddp"
-        ),  # and buckets
+        # With DDP the gradients count twice: gradients and buckets.
+        pytest.param(0, {"weights": 4, "gradients": 8, "optimizer": 8, "reference": 4}, id="ddp"),
         pytest.param(1, {"weights": 4, "gradients": 4, "optimizer": 6, "reference": 4}, id="zero1"),
         pytest.param(2, {"weights": 4, "gradients": 2, "optimizer": 6, "reference": 4}, id="zero2"),
         pytest.param(3, {"weights": 2, "gradients": 2, "optimizer": 6, "reference": 2}, id="zero3"),
     ],
 )
-def test_zero_shares_out_what_its_stage_says(
+def test_a_zero_stage_partitions_its_parts_over_ranks(
     stage: Any, expected: dict[str, int], read_model: ReadModel
 ) -> None:
     memory = memory_per_device(TOY, read_model("tiny"), replace(LOAD, world_size=2, zero_stage=stage))
@@ -155,7 +151,7 @@ def test_zero_shares_out_what_its_stage_says(
     }
 
 
-def test_adapters_need_no_reference_and_almost_no_optimizer(read_model: ReadModel) -> None:
+def test_adapters_need_no_reference_and_optimizer_states_of_adapters_only(read_model: ReadModel) -> None:
     memory = memory_per_device(TOY, read_model("tiny", lora={"r": 1}), LOAD)
     adapted = (2 + 2) + 2 * (1 + 2) + (2 + 2) + 2 * (3 + 2) + (2 + 3)  # q, k and v, o, gate and up, down
     assert count_lora(TOY, LoraSettings(r=1)) == adapted
@@ -163,12 +159,12 @@ def test_adapters_need_no_reference_and_almost_no_optimizer(read_model: ReadMode
     assert memory.weights == TOY_PARAMETERS * 4 + adapted * 4
 
 
-def test_measuring_holds_weights_and_cache_only(read_model: ReadModel) -> None:
+def test_a_step_that_only_samples_holds_weights_and_cache(read_model: ReadModel) -> None:
     memory = memory_per_device(TOY, read_model("tiny"), replace(LOAD, trains=False))
     assert memory.total == TOY_PARAMETERS * 4 + memory.sampling
 
 
-def test_mixed_precision_copies_the_weights_and_halves_what_is_not_a_norm(read_model: ReadModel) -> None:
+def test_mixed_precision_copies_the_weights_and_halves_all_but_the_norms(read_model: ReadModel) -> None:
     memory = memory_per_device(TOY, read_model("tiny", compute_dtype="bfloat16"), LOAD)
     norms, inputs, attention, mlp = 2 * 2 * (4 + 4), 5 * 2 * 2, 4 * 2 * 2 + 2 * 4, 4 * 3 * 2
     last_norm = 2 * (4 + 4 + 4)
@@ -177,11 +173,11 @@ def test_mixed_precision_copies_the_weights_and_halves_what_is_not_a_norm(read_m
     assert memory.activations == 12 * (norms + inputs + attention + mlp + last_norm) + tile + head + copies
 
 
-def test_checkpointing_keeps_the_inputs_of_layers(read_model: ReadModel) -> None:
+def test_gradient_checkpointing_keeps_only_the_inputs_of_layers(read_model: ReadModel) -> None:
     two = TOY.model_copy(update={"num_hidden_layers": 2})
     full = memory_per_device(two, read_model("tiny"), LOAD).activations
     saved = memory_per_device(two, read_model("tiny", gradient_checkpointing=True), LOAD).activations
-    assert full - saved == 2 * 12 * (136 - 2 * 4)  # 136 bytes a token and layer give way to the input
+    assert full - saved == 2 * 12 * (136 - 2 * 4)  # per token and layer, 136 bytes are replaced by the input
 
 
 @pytest.mark.parametrize(
@@ -192,11 +188,13 @@ def test_checkpointing_keeps_the_inputs_of_layers(read_model: ReadModel) -> None
         pytest.param({"model_type": "mamba", "hidden_size": 8}, id="no attention"),
     ],
 )
-def test_an_architecture_that_is_not_covered_has_no_shape(config: dict[str, Any]) -> None:
+def test_an_unsupported_architecture_has_no_shape(config: dict[str, Any]) -> None:
     assert shape_from_config(config) is None
 
 
-def test_a_folder_is_believed_before_the_settings(tiny_folder: Path, read_model: ReadModel) -> None:
+def test_the_config_of_a_folder_takes_precedence_over_the_settings(
+    tiny_folder: Path, read_model: ReadModel
+) -> None:
     tiny = shape_in(read_model, "tiny")
     qwen = read_model("qwen2.5-0.5b", path=str(tiny_folder))
     found = shape_of(qwen)
@@ -209,7 +207,7 @@ def test_a_folder_is_believed_before_the_settings(tiny_folder: Path, read_model:
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        pytest.param({"max_position_embeddings": 4096}, 4096, id="as they are"),
+        pytest.param({"max_position_embeddings": 4096}, 4096, id="no scaling"),
         pytest.param({"max_position_embeddings": 4096, "rope_scaling": {"type": "linear", "factor": 2.0}}, 8192, id="linear"),
         pytest.param(
             {"max_position_embeddings": 32768,
@@ -221,16 +219,16 @@ def test_a_folder_is_believed_before_the_settings(tiny_folder: Path, read_model:
             {"max_position_embeddings": 131072,
              "rope_parameters": {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192}},
             131072,
-            id="llama3 counts the stretch in",
+            id="llama3, whose positions include the scaling",
         ),
-        pytest.param({"rope_parameters": {"rope_theta": 1e4}}, None, id="none said"),
+        pytest.param({"rope_parameters": {"rope_theta": 1e4}}, None, id="no positions"),
     ],
 )  # fmt: skip
-def test_stretched_positions_count(config: dict[str, Any], expected: int | None) -> None:
+def test_positions_include_rope_scaling(config: dict[str, Any], expected: int | None) -> None:
     assert positions_of(config) == expected
 
 
-def test_bytes_are_written_for_a_person() -> None:
+def test_bytes_are_written_with_a_unit() -> None:
     assert [readable(size) for size in (999, 1500, 2_000_000, 7_930_000_000)] == [
         "999 B",
         "1.5 kB",

@@ -1,4 +1,4 @@
-"""The estimate of `plan` is at most 15 % off the peak of torch's allocator in a real update, on a CPU."""
+"""Test that the estimate of `plan` is within 15 % of the allocator's peak in a real optimizer step on a CPU."""
 
 import json
 import os
@@ -13,16 +13,16 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "words",
+    "options",
     [
         pytest.param([], id="float32"),
         pytest.param(["--compute=bfloat16", "--gradient-checkpointing"], id="mixed, with checkpointing"),
     ],
 )
-def test_the_estimate_is_near_the_measured_peak(words: list[str], tmp_path: Path) -> None:
+def test_the_estimate_is_near_the_measured_peak(options: list[str], tmp_path: Path) -> None:
     small = ["--device=cpu", "--shape=small", "--turns=1", f"--out={tmp_path}"]
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), *small, *words],
+        [sys.executable, str(SCRIPT), *small, *options],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

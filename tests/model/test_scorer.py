@@ -35,13 +35,13 @@ def scored(model: str, **settings) -> list:
     return committee.score(problems, [Completion(text, 3) for text in REPLIES], Context())["liked"]
 
 
-def test_the_size_of_the_batch_does_not_matter(reward_model: str) -> None:
+def test_scores_do_not_depend_on_the_batch_size(reward_model: str) -> None:
     together = scored(reward_model, batch_size=4)
     assert together == pytest.approx(scored(reward_model, batch_size=1), abs=1e-5)
     assert len(set(together)) == len(REPLIES)
 
 
-def test_the_score_is_the_models_own_logit(reward_model: str) -> None:
+def test_the_score_is_the_logit_of_the_model(reward_model: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(reward_model)
     model = AutoModelForSequenceClassification.from_pretrained(reward_model)
     chat = [{"role": "user", "content": "What is 3 + 4?"}, {"role": "assistant", "content": REPLIES[0]}]
@@ -54,7 +54,7 @@ def test_the_score_is_the_models_own_logit(reward_model: str) -> None:
     assert scored(reward_model, normalization="none")[0] == pytest.approx(logit, abs=1e-5)
 
 
-def test_a_model_that_never_learnt_to_score_is_refused(tiny_folder: Path) -> None:
+def test_a_model_without_a_trained_score_head_is_refused(tiny_folder: Path) -> None:
     with pytest.raises(Refused, match="its scores would be random"):
         scored(str(tiny_folder))
 
@@ -64,6 +64,6 @@ def test_a_classifier_with_two_labels_is_refused(tiny_folder: Path, tmp_path: Pa
         scored(classifier(tiny_folder, tmp_path / "two", num_labels=2))
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="cannot be loaded"):
         scored(str(tmp_path / "nothing"))

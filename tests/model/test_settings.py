@@ -1,4 +1,4 @@
-"""Model settings: what is refused, and with which words."""
+"""Tests of the model settings: valid YAML files, and refusals with their messages."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,9 @@ def test_every_yaml_is_a_model_that_validates(path: Path) -> None:
     [
         pytest.param({"kind": "pretrained"}, "needs model.path", id="pretrained without a path"),
         pytest.param(
-            {"kind": "pretrained", "path": "a/b", "init_seed": 1}, "brings its own", id="seeded hub model"
+            {"kind": "pretrained", "path": "a/b", "init_seed": 1},
+            "has its own weights",
+            id="seeded hub model",
         ),
         pytest.param({"kind": "tiny", "init_seed": 0}, "model.shape", id="tiny without a shape"),
         pytest.param({"kind": "tiny", "shape": SHAPE}, "init_seed", id="tiny without a seed"),
@@ -49,7 +51,7 @@ def test_every_yaml_is_a_model_that_validates(path: Path) -> None:
         pytest.param({"kind": "pretrained", "path": "a/b", "dtype": "fp32"}, "bfloat16", id="unknown dtype"),
     ],
 )
-def test_a_model_that_cannot_be_had_is_refused(change: dict[str, Any], message: str) -> None:
+def test_an_incomplete_or_contradictory_model_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         ModelSettings.model_validate({**SIZES, **change})
 
@@ -71,7 +73,7 @@ def test_head_size_follows_from_hidden_size_unless_given() -> None:
     [
         pytest.param({"r": -1}, id="negative rank"),
         pytest.param({"dropout": 1.5}, id="dropout above one"),
-        pytest.param({"target_modules": ()}, id="nothing to adapt"),
+        pytest.param({"target_modules": ()}, id="no target modules"),
         pytest.param({"alpha": 0}, id="scale of zero"),
     ],
 )

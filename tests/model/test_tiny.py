@@ -1,4 +1,4 @@
-"""The tiny model: the same bytes every time, whole or absent, and a Llama that the library loads."""
+"""Tests of the tiny model: reproducible bytes, all files or none, and a Llama that transformers loads."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ from r1exp.prompt.style import style_named
 ReadModel = Callable[..., ModelSettings]
 
 
-def test_two_builds_have_the_same_bytes_and_another_seed_has_others(
+def test_two_builds_have_the_same_bytes_and_another_seed_different_ones(
     read_model: ReadModel, tmp_path: Path
 ) -> None:
     settings = read_model("tiny")
@@ -36,7 +36,7 @@ def test_the_weights_are_the_same_on_every_machine(read_model: ReadModel) -> Non
     assert weights["model.layers.1.mlp.down_proj.weight"].std() == pytest.approx(0.05, rel=0.01)
 
 
-def test_a_vocabulary_without_room_for_the_tokenizer_is_refused_and_nothing_is_written(
+def test_a_vocab_size_below_that_of_the_tokenizer_is_refused_and_nothing_is_written(
     read_model: ReadModel,
     tmp_path: Path,
 ) -> None:
@@ -58,12 +58,12 @@ def test_an_arithmetic_problem_is_short(tiny_folder: Path) -> None:
     assert len(tokenizer.encode(answer).ids) == 22
     tokens = {token for text in texts for token in tokenizer.encode(text).tokens}
     letters = [token for token in tokens if len(token) == 1 and token.isalpha() and token.isascii()]
-    assert letters == [], "a word of the task fell apart into bytes"
+    assert letters == [], "a word of the task is encoded as bytes"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-def test_the_library_finds_every_weight_and_no_other(
+def test_transformers_finds_every_weight_and_no_other(
     read_model: ReadModel, tied: bool, tmp_path: Path
 ) -> None:
     from transformers import AutoModelForCausalLM

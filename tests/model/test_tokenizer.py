@@ -1,4 +1,4 @@
-"""The tiny model's tokenizer: known words are one token, all text comes back, and ids never move."""
+"""Tests of the tiny model's tokenizer: one token per known word, lossless decoding, and stable ids."""
 
 import json
 import subprocess
@@ -39,7 +39,7 @@ def ids_in_a_fresh_process(folder: Path) -> list[list[int]]:
 
 
 @pytest.mark.slow
-def test_saving_and_loading_through_auto_classes_never_moves_an_id(tiny_folder: Path, tmp_path: Path) -> None:
+def test_saving_and_loading_through_auto_classes_keeps_every_id(tiny_folder: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     built = Tokenizer.from_file(str(tiny_folder / "tokenizer.json"))
@@ -55,13 +55,13 @@ def test_saving_and_loading_through_auto_classes_never_moves_an_id(tiny_folder: 
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_any_text_comes_back_unchanged(text: str) -> None:
+def test_any_text_is_decoded_unchanged(text: str) -> None:
     tokenizer = build_tokenizer(vocabulary(["Tom has 3 apples"]))
     assert tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=True) == text
 
 
 @pytest.mark.parametrize("style", get_args(StyleName))
-def test_every_mark_of_a_style_is_one_plain_token(style: StyleName, tiny_folder: Path) -> None:
+def test_every_mark_of_a_style_is_one_ordinary_token(style: StyleName, tiny_folder: Path) -> None:
     tokenizer = Tokenizer.from_file(str(tiny_folder / "tokenizer.json"))
     marks = style_named(style).tags or {"boxed": ("\\boxed{",), "plain": ("####",)}[style]
     for mark in marks:
@@ -70,7 +70,7 @@ def test_every_mark_of_a_style_is_one_plain_token(style: StyleName, tiny_folder:
         assert tokenizer.decode(ids, skip_special_tokens=True) == f" {mark}7"
 
 
-def test_every_digit_is_one_token_wherever_it_stands() -> None:
+def test_every_digit_is_one_token_at_any_position() -> None:
     tokens = build_tokenizer(vocabulary([])).encode("x 1024 + 7=1031").tokens
     assert tokens == ["x", "Ġ1", "0", "2", "4", "Ġ", "+", "Ġ7", "=", "1", "0", "3", "1"]
 
@@ -85,14 +85,14 @@ def test_the_vocabulary_depends_on_the_words_and_not_on_their_order() -> None:
     assert len(vocabulary([])) == 2 + 256 + 10  # specials, bytes, digits after a blank
 
 
-def test_padding_is_not_the_end() -> None:
+def test_padding_and_end_of_sequence_are_different_tokens() -> None:
     tokens = vocabulary([])
     assert (tokens[PAD_ID], tokens[END_ID]) == (PAD, END)
     assert PAD_ID != END_ID
 
 
 @pytest.mark.slow
-def test_the_chat_template_leaves_the_instruction_out_and_keeps_the_prompt_a_prefix(
+def test_the_chat_template_drops_the_system_message_and_keeps_the_prompt_a_prefix(
     tiny_folder: Path,
 ) -> None:
     from transformers import AutoTokenizer

@@ -48,7 +48,7 @@ def test_a_number_is_read_exactly(text: str, expected: Fraction) -> None:
     "text",
     ["", "x", "1,2", "1,08", "12,3456", "1/0", "--5", "-$-5", "1e9999", "3 4", "18 dollars", "1.2.3"],
 )
-def test_what_is_no_number_is_not_read_as_one(text: str) -> None:
+def test_other_text_is_not_read_as_a_number(text: str) -> None:
     assert parse_number(text) is None
 
 
@@ -101,21 +101,23 @@ def test_numbers_are_compared_exactly(a: str, b: str, expected: bool | None) -> 
         ("B", "A", False),
     ],
 )
-def test_an_answer_is_right_as_a_number_or_else_as_text(given: str | None, gold: str, expected: bool) -> None:
+def test_an_answer_is_compared_as_a_number_or_else_as_text(
+    given: str | None, gold: str, expected: bool
+) -> None:
     assert same_answer(given, gold) is expected
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        pytest.param("<answer>5</answer> of 9", "5", id="the answer place wins"),
-        pytest.param("the sum is 9", "9", id="no place: the last number"),
-        pytest.param("<answer>5", "5", id="cut off inside the place"),
-        pytest.param("<answer></answer> 9", "", id="an empty place is an answer, and wrong"),
-        pytest.param("no idea", None, id="nothing at all"),
+        pytest.param("<answer>5</answer> of 9", "5", id="a tagged answer comes first"),
+        pytest.param("the sum is 9", "9", id="no tags: the last number"),
+        pytest.param("<answer>5", "5", id="truncated inside the tags"),
+        pytest.param("<answer></answer> 9", "", id="empty tags are an answer, and wrong"),
+        pytest.param("no idea", None, id="no answer"),
     ],
 )
-def test_the_answer_place_comes_before_the_last_number(text: str, expected: str | None) -> None:
+def test_a_tagged_answer_is_read_before_the_last_number(text: str, expected: str | None) -> None:
     assert answer_or_last_number(style_named("think_answer"), text) == expected
 
 
@@ -137,7 +139,7 @@ def test_the_answer_place_comes_before_the_last_number(text: str, expected: str 
     ],
     ids=lambda text: text[:9],
 )
-def test_no_text_is_slow_to_read(text: str) -> None:
+def test_reading_takes_linear_time(text: str) -> None:
     start = time.process_time()
     parse_number(text)
     last_number(text)

@@ -16,19 +16,19 @@ def render(turns: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
 
 
 @pytest.mark.parametrize("path", CONF, ids=lambda path: path.stem)
-def test_every_option_is_a_style_of_its_own_name(path: Path) -> None:
+def test_every_yaml_names_its_own_style(path: Path) -> None:
     settings = PromptSettings.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     assert settings.style == path.stem
 
 
-def test_the_system_text_comes_first() -> None:
+def test_the_system_message_comes_first() -> None:
     assert messages("1 + 1?", PromptSettings(style="plain", system="Think.")) == [
         {"role": "system", "content": "Think."},
         {"role": "user", "content": "1 + 1?"},
     ]
 
 
-def test_an_empty_system_text_sends_no_message() -> None:
+def test_an_empty_system_text_gives_no_message() -> None:
     turns = messages("1 + 1?", PromptSettings(style="plain", system=""))
     assert [turn["role"] for turn in turns] == ["user"]
 

@@ -24,7 +24,7 @@ def gsm8k() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("name", STYLES)
-def test_the_hard_gold_answers_of_gsm8k_come_back(name: StyleName) -> None:
+def test_the_hard_gold_answers_of_gsm8k_are_read_back(name: StyleName) -> None:
     style = style_named(name)
     assert len(HARD_ANSWERS) == 93
     for gold in [*HARD_ANSWERS, "-12", "0.5", "1/2", "$3,000.25"]:
@@ -34,7 +34,7 @@ def test_the_hard_gold_answers_of_gsm8k_come_back(name: StyleName) -> None:
 
 @pytest.mark.skipif(not GSM8K.is_dir(), reason="GSM8K is not on this machine (set R1EXP_GSM8K)")
 @pytest.mark.parametrize("name", STYLES)
-def test_every_gold_answer_of_gsm8k_comes_back(name: StyleName) -> None:
+def test_every_gold_answer_of_gsm8k_is_read_back(name: StyleName) -> None:
     style = style_named(name)
     num_equal = 0
     for solution, gold in gsm8k():
@@ -44,7 +44,7 @@ def test_every_gold_answer_of_gsm8k_comes_back(name: StyleName) -> None:
 
 
 @pytest.mark.parametrize("name", STYLES)
-def test_what_a_style_writes_it_reads_back(name: StyleName) -> None:
+def test_a_style_reads_what_it_writes(name: StyleName) -> None:
     style = style_named(name)
     text = style.write(" 1 + 1\n= 2 ", " 2 ")
     assert style.follows(text)
@@ -64,20 +64,20 @@ def test_a_solution_already_in_the_style_is_kept(name: StyleName) -> None:
     ("text", "expected"),
     [
         pytest.param("<think>a</think><answer>b</answer>", True, id="exact"),
-        pytest.param("\n<think>\na\n</think>\n\n<answer>b</answer> \n", True, id="blanks"),
-        pytest.param("<think></think><answer></answer>", True, id="empty places"),
-        pytest.param("x<think>a</think><answer>b</answer>", False, id="words before"),
-        pytest.param("<think>a</think><answer>b</answer>x", False, id="words after"),
-        pytest.param("<think>a</think>x<answer>b</answer>", False, id="words between"),
+        pytest.param("\n<think>\na\n</think>\n\n<answer>b</answer> \n", True, id="whitespace"),
+        pytest.param("<think></think><answer></answer>", True, id="empty tags"),
+        pytest.param("x<think>a</think><answer>b</answer>", False, id="text before"),
+        pytest.param("<think>a</think><answer>b</answer>x", False, id="text after"),
+        pytest.param("<think>a</think>x<answer>b</answer>", False, id="text between"),
         pytest.param("<think>a<think>a</think><answer>b</answer>", False, id="a tag twice"),
         pytest.param("<answer>b</answer><think>a</think>", False, id="wrong order"),
         pytest.param("<think>a<answer>b</answer></think>", False, id="nested"),
         pytest.param("<think>a<answer></think>b</answer>", False, id="interleaved"),
-        pytest.param("<think>a</think><answer>b", False, id="cut off"),
+        pytest.param("<think>a</think><answer>b", False, id="truncated"),
         pytest.param("", False, id="empty"),
     ],
 )
-def test_the_tagged_form_is_strict(text: str, expected: bool) -> None:
+def test_the_tagged_format_is_strict(text: str, expected: bool) -> None:
     assert style_named("think_answer").follows(text) is expected
 
 
@@ -117,7 +117,7 @@ def test_answers_are_read_in_order(name: StyleName, text: str, expected: list[st
         ("plain", "#### 2\nso", False),
     ],
 )
-def test_the_other_forms(name: StyleName, text: str, expected: bool) -> None:
+def test_the_boxed_and_plain_formats(name: StyleName, text: str, expected: bool) -> None:
     assert style_named(name).follows(text) is expected
 
 
@@ -126,10 +126,10 @@ def test_the_other_forms(name: StyleName, text: str, expected: bool) -> None:
     [
         pytest.param("think_answer", "so <answer>1</answer>", "2", id="tags in the reasoning"),
         pytest.param("think_answer", "so", "</answer>", id="a tag in the answer"),
-        pytest.param("boxed", "so", "}", id="braces that do not balance"),
+        pytest.param("boxed", "so", "}", id="unbalanced braces"),
         pytest.param("plain", "so", "1\n2", id="an answer of two lines"),
     ],
 )
-def test_what_could_not_be_read_back_is_refused(name: StyleName, reasoning: str, answer: str) -> None:
+def test_a_completion_that_would_be_misread_is_refused(name: StyleName, reasoning: str, answer: str) -> None:
     with pytest.raises(Refused, match="read back"):
         style_named(name).write(reasoning, answer)

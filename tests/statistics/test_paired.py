@@ -18,7 +18,7 @@ def outcomes(both: int, only_before: int, only_after: int, neither: int) -> tupl
         pytest.param((59, 6, 16, 80), 0.0621, 0.0046, 0.1186, 0.052479, id="Cavo 2012"),
     ],
 )
-def test_the_paired_difference_is_the_published_one(
+def test_the_paired_difference_equals_published_values(
     cells: tuple[int, int, int, int], difference: float, low: float, high: float, p_value: float
 ) -> None:
     test = mcnemar(*outcomes(*cells))
@@ -38,12 +38,14 @@ def test_the_paired_difference_is_the_published_one(
         pytest.param(700, 900, 6.4e-7, id="many: z = 5 with continuity correction"),
     ],
 )
-def test_the_p_value_is_the_exact_binomial_one(only_before: int, only_after: int, p_value: float) -> None:
+def test_the_p_value_is_that_of_the_exact_binomial_test(
+    only_before: int, only_after: int, p_value: float
+) -> None:
     test = mcnemar(*outcomes(10, only_before, only_after, 10))
     assert test.p_value == pytest.approx(p_value, rel=0.05)
 
 
-def test_swapping_before_and_after_mirrors_the_test() -> None:
+def test_swapping_before_and_after_negates_the_difference() -> None:
     before, after = outcomes(30, 4, 14, 20)
     there, back = mcnemar(before, after), mcnemar(after, before)
     assert back.p_value == there.p_value
@@ -53,12 +55,12 @@ def test_swapping_before_and_after_mirrors_the_test() -> None:
 
 
 @pytest.mark.parametrize("cells", [(5, 0, 0, 0), (0, 0, 0, 5), (0, 5, 0, 0)])
-def test_an_empty_margin_is_no_trouble(cells: tuple[int, int, int, int]) -> None:
+def test_an_empty_margin_gives_a_valid_interval(cells: tuple[int, int, int, int]) -> None:
     test = mcnemar(*outcomes(*cells))
     assert -1.0 <= test.low <= test.difference <= test.high <= 1.0
 
 
-def test_the_paired_t_test_is_the_published_one() -> None:
+def test_the_paired_t_test_equals_published_values() -> None:
     # Student (1908), Biometrika 6:1, table of hours of sleep gained; t = 4.0621, p = 0.00283.
     first = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
     second = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
@@ -70,11 +72,11 @@ def test_the_paired_t_test_is_the_published_one() -> None:
 
 
 @pytest.mark.parametrize(("shift", "p_value"), [(0.0, 1.0), (0.5, 0.0)])
-def test_equal_differences_leave_no_doubt(shift: float, p_value: float) -> None:
+def test_equal_differences_have_p_value_zero_or_one(shift: float, p_value: float) -> None:
     assert paired_t([0.0, 0.5], [0.0 + shift, 0.5 + shift]).p_value == p_value
 
 
 @pytest.mark.parametrize("num_after", [0, 2])
-def test_lists_that_do_not_pair_up_are_refused(num_after: int) -> None:
+def test_lists_of_different_lengths_are_refused(num_after: int) -> None:
     with pytest.raises(ValueError, match="same problems"):
         mcnemar([True] * 3, [True] * num_after)

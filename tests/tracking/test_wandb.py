@@ -1,4 +1,4 @@
-"""What W&B wrote offline, read back with the record classes its own wheel ships."""
+"""Tests of W&B runs; offline files are read with the record classes of the wandb package."""
 
 import json
 import subprocess
@@ -49,7 +49,9 @@ def test_an_offline_file_holds_config_rows_summary_and_group(tmp_path: Path, wan
     assert summary["accuracy/greedy"] == 0.75
 
 
-def test_auto_is_offline_until_a_key_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_auto_is_offline_without_a_key_and_online_with_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     auto = SETTINGS.model_copy(update={"mode": "auto"})
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
@@ -69,7 +71,7 @@ def test_a_key_in_netrc_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 @pytest.fixture
 def no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """A machine on which nobody has logged in."""
+    """Simulate a machine without a W&B login."""
     for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_MODE", "WANDB_BASE_URL", "NETRC"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -80,19 +82,19 @@ def with_mode(mode: str) -> WandbTracking:
     return SETTINGS.model_copy(update={"mode": mode})
 
 
-def test_online_without_a_key_is_refused_instead_of_asking(no_key: pytest.MonkeyPatch) -> None:
+def test_online_without_a_key_is_refused_without_a_prompt(no_key: pytest.MonkeyPatch) -> None:
     with pytest.raises(Refused, match="wandb login"):
         resolved_mode(with_mode("online"))
     no_key.setenv("WANDB_MODE", "online")
-    with pytest.raises(Refused, match="WANDB_MODE says online"):
+    with pytest.raises(Refused, match="WANDB_MODE is online"):
         resolved_mode(with_mode("auto"))
 
 
-@pytest.mark.parametrize("said", ["offline", "disabled"])
-def test_auto_does_what_the_variable_says(said: str, no_key: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("value", ["offline", "disabled"])
+def test_auto_uses_the_mode_of_the_variable(value: str, no_key: pytest.MonkeyPatch) -> None:
     no_key.setenv("WANDB_API_KEY", "k" * 40)
-    no_key.setenv("WANDB_MODE", said)
-    assert resolved_mode(with_mode("auto")) == said
+    no_key.setenv("WANDB_MODE", value)
+    assert resolved_mode(with_mode("auto")) == value
     assert resolved_mode(with_mode("online")) == "online"
 
 
@@ -113,20 +115,21 @@ def test_a_key_in_netrc_counts_for_its_host(
     assert has_api_key() is expected
 
 
-def open_against_a_dead_server(mode: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> WandbRun:
+def open_with_unreachable_server(mode: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> WandbRun:
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # the discard port: refused at once
-    monkeypatch.setattr("r1exp.tracking.wandb.PATIENCE", 2.0)
+    # The discard port refuses connections immediately.
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr("r1exp.tracking.wandb.INIT_TIMEOUT", 2.0)
     return WandbRun(
         with_mode(mode), identity="abc", name="n", group="g", job_type="rl", config={}, folder=folder
     )
 
 
 @pytest.mark.slow
-def test_auto_goes_on_offline_when_the_server_does_not_answer(
+def test_auto_goes_offline_when_the_server_does_not_answer(
     no_key: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], wandb_records: Records
 ) -> None:
-    run = open_against_a_dead_server("auto", no_key, tmp_path)
+    run = open_with_unreachable_server("auto", no_key, tmp_path)
     run.log({"kl": 0.5}, step=1)
     run.finish()
     assert any(record.WhichOneof("record_type") == "history" for record in wandb_records(tmp_path))
@@ -136,11 +139,11 @@ def test_auto_goes_on_offline_when_the_server_does_not_answer(
 @pytest.mark.slow
 def test_online_fails_when_the_server_does_not_answer(no_key: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(StepFailed, match=r"tracking\.mode=offline"):
-        open_against_a_dead_server("online", no_key, tmp_path)
+        open_with_unreachable_server("online", no_key, tmp_path)
 
 
-def test_a_run_outlives_wandbs_own_process(tmp_path: Path) -> None:
-    """SLURM's preemption ends every process that handles SIGTERM while the checkpoint is still to be saved."""
+def test_a_run_continues_after_the_service_process_of_wandb_exits(tmp_path: Path) -> None:
+    """SLURM's preemption terminates every process that handles SIGTERM while the checkpoint is still to be saved."""
     script = """
 import psutil, sys
 from pathlib import Path
@@ -164,4 +167,4 @@ run.finish(75)
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("its process is gone") == 1
+    assert done.stderr.count("its service process has exited") == 1
