@@ -47,7 +47,7 @@ quickstart: install  ## run the main job: SFT and GRPO on generated sums, minute
 test: install  ## run the fast tests, which need no optional part
 	$(BIN)/python -m pytest -m 'not slow and not integration and not matrix'
 
-test-slow: install  ## run the tests that train, launch processes or need optional parts; without a part its tests are skipped
+test-slow: install  ## run the slow tests and those that need optional parts; where a part is missing its tests are skipped
 	$(BIN)/python -m pytest -rs -m '(slow or integration) and not matrix'
 
 test-all: test test-slow  ## run all tests but the matrix

@@ -47,6 +47,7 @@ def test_zero_without_deepspeed_is_refused_before_anything_runs(monkeypatch: pyt
     refuse_unready(DDP)
 
 
+@pytest.mark.integration
 def test_doctor_names_the_lock_and_what_is_compiled(lock: Path) -> None:
     pytest.importorskip("deepspeed", reason="the doctor looks at the installed one")
     assert not is_compiled()

@@ -122,6 +122,7 @@ def test_committee_runs_programs_in_its_workers_and_an_endless_loop_fails_there(
         committee.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["think_answer", "reasoning_answer", "reasoning_summary", "boxed", "plain"])
 def test_gold_earns_its_maximum_and_no_cheat_does(style: StyleName) -> None:
     top = {"prompt": {"style": style}, "rewards": OmegaConf.load(CONF)}
