@@ -8,7 +8,7 @@ job.json: {model, arguments, reward, rows: [{prompt, answer}], output}. Writes T
 import json
 import sys
 
-import bare_rewards  # beside this script
+import bare_rewards  # type: ignore[import-not-found]  # beside this script, which is run as a file
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer

@@ -29,14 +29,15 @@ def test_the_penalties_of_a_completion_add_up_to_its_log_ratio() -> None:
     ],
 )
 def test_value_loss_by_hand(value: float, old: float, target: float, expected: float, clipped: float) -> None:
-    loss, was_clipped = value_losses(*(torch.tensor([[x]]) for x in (value, old, target)), clip=0.2)
+    values, old_values, returns = (torch.tensor([[number]]) for number in (value, old, target))
+    loss, was_clipped = value_losses(values, old_values, returns, clip=0.2)
     assert loss.item() == pytest.approx(expected)
     assert was_clipped.item() == clipped
 
 
 def test_value_loss_equals_numpy_on_a_batch() -> None:
     values, old, returns = np.random.default_rng(1).normal(size=(3, 4, 5))
-    loss, _ = value_losses(*(torch.tensor(x) for x in (values, old, returns)), clip=0.3)
+    loss, _ = value_losses(torch.tensor(values), torch.tensor(old), torch.tensor(returns), clip=0.3)
     near = np.minimum(np.maximum(values, old - 0.3), old + 0.3)
     expected = 0.5 * np.maximum((values - returns) ** 2, (near - returns) ** 2)
     np.testing.assert_allclose(loss.numpy(), expected, atol=1e-12)

@@ -14,7 +14,7 @@ from r1exp.rewards.adapter import LOGPROBS_COLUMN
 
 def trainer(ours: list[list[float]], said: list[list[float]] | None, **arguments: Any) -> Any:
     """A trainer whose policy gives `ours` to the tokens that vLLM drew with `said`."""
-    made = SamplerLogprobs.__new__(SamplerLogprobs)
+    made: Any = SamplerLogprobs.__new__(SamplerLogprobs)
     made._sampled_logps = said
     made.args = SimpleNamespace(**{"top_p": 1.0, "top_k": 0} | arguments)
     made.accelerator = SimpleNamespace(reduce=lambda numbers, reduction: numbers)
