@@ -38,7 +38,9 @@ def e2b(service: Any, machine: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         if method == "DELETE":
             return 204, b""
         if path.startswith("/files"):
-            name, content = re.search(rb'filename="([^"]+)".*?\r\n\r\n(.*)\r\n--', body, re.DOTALL).groups()
+            part = re.search(rb'filename="([^"]+)".*?\r\n\r\n(.*)\r\n--', body, re.DOTALL)
+            assert part is not None
+            name, content = part.groups()
             machine.write(name.decode(), content.decode())
             return 200, json.dumps([{"path": name.decode(), "name": "x", "type": "file"}]).encode()
         assert path == "/process.Process/Start", path
