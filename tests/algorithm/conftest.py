@@ -41,6 +41,7 @@ SMALL = {
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of 30,000 weights and its tokenizer."""
     values = OmegaConf.to_container(OmegaConf.load(CONF))
+    assert isinstance(values, dict)
     values["shape"] |= SMALL
     settings = ModelSettings.model_validate_json(json.dumps(values))
     return build_tiny(settings, tmp_path_factory.mktemp("tiny") / "model")

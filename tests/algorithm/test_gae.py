@@ -27,7 +27,8 @@ def advantages_by_definition(gamma: float, lam: float) -> np.ndarray:
 
 @pytest.mark.parametrize(("gamma", "lam"), [(1.0, 1.0), (1.0, 0.95), (0.9, 0.5), (0.99, 0.0)])
 def test_advantages_of_ragged_completions_equal_the_definition(gamma: float, lam: float) -> None:
-    advantages, returns = gae(*tensors(REWARDS, VALUES, MASK), gamma=gamma, lam=lam)
+    rewards, values, mask = tensors(REWARDS, VALUES, MASK)
+    advantages, returns = gae(rewards, values, mask, gamma=gamma, lam=lam)
     expected = advantages_by_definition(gamma, lam)
     np.testing.assert_allclose(advantages.numpy(), expected, atol=1e-12)
     np.testing.assert_allclose(returns.numpy(), (expected + VALUES) * MASK, atol=1e-12)
@@ -60,7 +61,8 @@ def test_masked_tokens_inside_a_completion_are_skipped() -> None:
 
 
 def test_whitening_equals_numpy_and_leaves_padding_at_zero() -> None:
-    whitened = whiten(*tensors(REWARDS, MASK))
+    rewards, mask = tensors(REWARDS, MASK)
+    whitened = whiten(rewards, mask)
     kept = REWARDS[MASK == 1]
     np.testing.assert_allclose(
         whitened.numpy()[MASK == 1], (kept - kept.mean()) / (kept.std() + 1e-8), atol=1e-12
@@ -75,8 +77,8 @@ def test_two_ranks_whiten_with_the_moments_of_both() -> None:
     first = sum(torch.stack([(values * mask).sum(), mask.sum().double()]) for values, mask in slices)
     second = sum((((values - kept.mean()) ** 2) * mask).sum() for values, mask in slices)
     for values, mask in slices:
-        answers = iter([first, second])
-        mean, variance = moments(values, mask, lambda _, answers=answers: next(answers))
+        sums = iter([first, second])
+        mean, variance = moments(values, mask, lambda _, sums=sums: next(sums))  # type: ignore[misc]  # no type is inferred for a default
         assert mean.item() == pytest.approx(kept.mean(), abs=1e-12)
         assert variance.item() == pytest.approx(kept.var(), abs=1e-12)
 

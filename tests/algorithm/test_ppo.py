@@ -9,6 +9,7 @@ import torch
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM
 
+from r1exp.algorithm.critic import Critic
 from r1exp.algorithm.ppo import CRITIC_FILE, Ppo
 
 pytestmark = pytest.mark.slow
@@ -28,7 +29,7 @@ def perturb(module: torch.nn.Module, seed: int) -> None:
     torch.manual_seed(seed)
     with torch.no_grad():
         for weight in module.parameters():
-            weight += 0.05 * torch.randn_like(weight)
+            weight.add_(0.05 * torch.randn_like(weight))
 
 
 def log_probs(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
@@ -40,8 +41,16 @@ def log_probs(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
     return torch.log_softmax(logits, dim=-1).gather(-1, batch["completion_ids"].unsqueeze(-1)).squeeze(-1)
 
 
+def critic_of(trainer: Ppo) -> Critic:
+    critic = trainer._critic
+    assert critic is not None
+    return critic
+
+
 def gradients(model: torch.nn.Module) -> torch.Tensor:
-    parts = [w.grad.flatten() for name, w in model.named_parameters() if "critic" not in name]
+    found = [weight.grad for name, weight in model.named_parameters() if "critic" not in name]
+    parts = [gradient.flatten() for gradient in found if gradient is not None]
+    assert len(parts) == len(found)
     return torch.cat(parts)
 
 
@@ -82,9 +91,8 @@ def test_the_loss_is_the_clipped_surrogate_and_the_clipped_value_loss(ppo: Calla
     logps = log_probs(trainer.model, batch).detach().double().numpy()
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
     attention = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-    values = (
-        trainer._critic(ids, attention, None)[:, -batch["completion_ids"].size(1) :].detach().double().numpy()
-    )
+    critic = critic_of(trainer)
+    values = critic(ids, attention, None)[:, -batch["completion_ids"].size(1) :].detach().double().numpy()
     old, old_values, returns, advantages, mask = (
         batch[name].double().numpy()
         for name in ("old_per_token_logps", "values", "returns", "advantages", "completion_mask")
@@ -123,7 +131,7 @@ def test_ppo_trains_with_one_completion_per_prompt(ppo: Callable[..., Ppo]) -> N
 def test_the_critic_has_its_own_learning_rate(ppo: Callable[..., Ppo]) -> None:
     trainer = ppo("separate", learning_rate=1e-4)
     groups = trainer.create_optimizer().param_groups
-    own = {id(weight) for weight in trainer._critic.parameters()}
+    own = {id(weight) for weight in critic_of(trainer).parameters()}
     rates = {id(weight) in own: group["lr"] for group in groups for weight in group["params"]}
     assert rates == {True: 1e-2, False: 1e-4}
     assert sum(len(group["params"]) for group in groups) == len(list(trainer.model.parameters()))

@@ -38,7 +38,7 @@ def test_value_loss_computed_by_hand(
 
 def test_value_loss_equals_numpy_on_a_batch() -> None:
     values, old, returns = np.random.default_rng(1).normal(size=(3, 4, 5))
-    loss, _ = value_losses(*(torch.tensor(x) for x in (values, old, returns)), clip=0.3)
+    loss, _ = value_losses(torch.tensor(values), torch.tensor(old), torch.tensor(returns), clip=0.3)
     near = np.minimum(np.maximum(values, old - 0.3), old + 0.3)
     expected = 0.5 * np.maximum((values - returns) ** 2, (near - returns) ** 2)
     np.testing.assert_allclose(loss.numpy(), expected, atol=1e-12)

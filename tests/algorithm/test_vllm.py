@@ -40,6 +40,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values = OmegaConf.to_container(
         OmegaConf.load(Path(__file__).parents[2] / "conf" / "model" / "tiny.yaml")
     )
+    assert isinstance(values, dict)
     values["shape"] |= {
         "hidden_size": 64,
         "num_hidden_layers": 1,
@@ -61,7 +62,7 @@ def engine(tiny: Path) -> Any:
         kind="vllm_colocate", gpu_memory_utilization=0.3, max_model_length=None, tensor_parallel_size=1,
         enforce_eager=True, cpu_kvcache_gib=1, importance_correction=None, sleep=False,
     )  # fmt: skip
-    policy = ModelSettings.model_construct(compute_dtype="float32", revision=None)
+    policy = ModelSettings.model_construct(compute_dtype="float32", revision=None)  # type: ignore[call-arg]  # all that the engine reads of it
     return vllm._engine(
         settings, policy, "cpu", 1, seed=0, model=str(tiny), max_model_len=128, max_num_seqs=16,
         distributed_executor_backend="external_launcher", logprobs_mode="processed_logprobs",

@@ -98,7 +98,8 @@ rewards: {preference: {model: "artifact:reward_model", weight: 2.0}, repetition_
     assert steps["ppo"].dataset == plain["ppo"].dataset
     assert steps["sample"].rewards == plain["sample"].rewards  # graded, as the ladder says
     ppo = steps["ppo"]
-    assert ppo.algorithm is not None and ppo.algorithm.gamma == 0.99  # words about training reach the focus
+    # words about training reach the focus
+    assert isinstance(ppo.algorithm, Ppo) and ppo.algorithm.gamma == 0.99
     assert ppo.rewards is not None and ppo.rewards["preference"].weight == 2.0
     assert ppo.learning_rate == ppo.model.learning_rate.sft != plain["ppo"].learning_rate
 
@@ -139,6 +140,7 @@ def test_a_stage_beside_the_ladder_of_an_experiment_runs_alone(compose_line: Com
     assert [step.name for step in experiment.steps] == ["grpo"]
     measured = compose_line("experiment=qwen2.5_gsm8k", "stage=evaluate", "dataset.limit=9")
     config = measured.steps[0].config
+    assert isinstance(config.dataset, Gsm8k)
     assert (config.rewards, config.model.kind, config.dataset.limit) == (None, "pretrained", 9)
     found = Origins(measured.composition, measured.overrides)
     assert found.of("evaluation.temperature") == "experiment/qwen2.5_gsm8k.yaml"

@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
 from r1exp.errors import Refused
@@ -154,6 +154,7 @@ def test_neither_sampled_nor_greedy_answers_is_refused() -> None:
 @pytest.mark.parametrize(("name", "num_problems"), [("default", None), ("fast", 100)])
 def test_every_yaml_is_valid(name: str, num_problems: int | None) -> None:
     option = OmegaConf.merge(OmegaConf.load(CONF / "default.yaml"), OmegaConf.load(CONF / f"{name}.yaml"))
+    assert isinstance(option, DictConfig)
     option.pop("defaults", None)
     composed = OmegaConf.create({"max_completion_length": 40, "evaluation": option})
     values = OmegaConf.to_container(composed.evaluation, resolve=True)

@@ -81,7 +81,7 @@ def test_start_at_least_in_an_absolute_rule_is_refused() -> None:
 
 
 @pytest.mark.parametrize("bounds", [{}, {"above": 1.0, "below": 0.0}], ids=["none", "two"])
-def test_a_rule_has_exactly_one_bound(bounds: dict[str, float]) -> None:
+def test_a_rule_has_exactly_one_bound(bounds: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="one bound"):
         Rule(metric="m", window=1, action="warn", advice="do it", **bounds)
 

@@ -48,6 +48,7 @@ def test_zero_without_deepspeed_is_refused_before_anything_runs(monkeypatch: pyt
     DDP.refuse_unready()
 
 
+@pytest.mark.integration
 def test_doctor_names_the_lock_and_what_is_compiled(lock: Path) -> None:
     pytest.importorskip("deepspeed", reason="the doctor looks at the installed one")
     assert not is_compiled()

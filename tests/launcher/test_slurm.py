@@ -23,8 +23,8 @@ def slurm(**values: Any) -> Slurm:
 
 GOLDEN = """\
 #!/bin/bash
-# One run of r1exp as one SLURM job; filled in from launcher=slurm. `exec` makes Python the process that SLURM signals.
-# Source: Slurm 22.05, man sbatch. The log lies in the run directory, where sbatch is called.
+# Runs one run of r1exp as one SLURM job; filled in from launcher=slurm. `exec` makes Python the process that SLURM signals.
+# Source: Slurm 22.05, man sbatch. sbatch is called in the run directory, where the log is written.
 #SBATCH --job-name=sweep/beta
 #SBATCH --nodes=3
 #SBATCH --ntasks-per-node=1

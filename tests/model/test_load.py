@@ -29,7 +29,10 @@ def change_config(**values: Any) -> Callable[[Path], None]:
 
 
 def write(name: str, text: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_text(text) and None
+    def change(folder: Path) -> None:
+        (folder / name).write_text(text)
+
+    return change
 
 
 @pytest.mark.parametrize(
@@ -151,5 +154,5 @@ def test_an_artifact_that_fails_to_save_leaves_no_files(
 
     model = load_policy(str(tiny_folder), read_model("tiny"))
     with pytest.raises(OSError, match="No space left"):
-        save_artifact(model, NoRoom(), tmp_path / "artifact")  # type: ignore[arg-type]
+        save_artifact(model, NoRoom(), tmp_path / "artifact")
     assert list(tmp_path.iterdir()) == []

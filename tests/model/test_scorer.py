@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ def reward_model(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return classifier(tiny_folder, tmp_path_factory.mktemp("scorer"), num_labels=1)
 
 
-def scored(model: str, **settings) -> list:
+def scored(model: str, **settings: Any) -> list:
     committee = Committee(
         {"liked": RewardModel(model=model, **settings)}, openers={"reward_model": open_reward_model}
     )

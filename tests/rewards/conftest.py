@@ -165,6 +165,6 @@ def composed() -> Callable[..., dict[str, Reward]]:
         plain = OmegaConf.to_container(OmegaConf.create(top), resolve=True)
         assert isinstance(plain, dict)
         adapter = TypeAdapter(dict[str, RewardSettings])
-        return adapter.validate_json(json.dumps(plain["rewards"]), strict=True)
+        return dict(adapter.validate_json(json.dumps(plain["rewards"]), strict=True))
 
     return read

@@ -1,11 +1,15 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Literal
 
 import pytest
 
 from r1exp.records import Completion, Problem
 from r1exp.rewards.accuracy import Accuracy
-from r1exp.rewards.base import NO_GOLD, TIMEOUT, UNREADABLE_GOLD, Context
+from r1exp.rewards.base import NO_GOLD, TIMEOUT, UNREADABLE_GOLD, Context, Score
 from r1exp.rewards.committee import Committee
+
+MakeProblem = Callable[..., Problem]
+MakeCompletion = Callable[..., Completion]
 
 NOW = Context()
 TO_A_WORKER = None  # what `quick` returns when it takes math-verify
@@ -33,7 +37,9 @@ TO_A_WORKER = None  # what `quick` returns when it takes math-verify
         pytest.param(None, "42", NO_GOLD, id="no gold"),
     ],
 )
-def test_numbers_are_decided_at_once(gold, answer, expected, problem, answered) -> None:
+def test_numbers_are_decided_at_once(
+    gold: str | None, answer: str, expected: Score | None, problem: MakeProblem, answered: MakeCompletion
+) -> None:
     assert Accuracy(style="think_answer").quick(problem(gold), answered(answer), NOW) == expected
 
 
@@ -53,7 +59,9 @@ def test_numbers_are_decided_at_once(gold, answer, expected, problem, answered) 
         pytest.param("?!", "42", UNREADABLE_GOLD, id="no formula"),
     ],
 )
-def test_formulas_are_compared_by_math_verify(gold, answer, expected, problem, answered) -> None:
+def test_formulas_are_compared_by_math_verify(
+    gold: str | None, answer: str, expected: Score | None, problem: MakeProblem, answered: MakeCompletion
+) -> None:
     assert Accuracy(style="think_answer").score(problem(gold), answered(answer), NOW) == expected
 
 
@@ -68,12 +76,20 @@ def test_formulas_are_compared_by_math_verify(gold, answer, expected, problem, a
         pytest.param("style_or_last_number", "<answer>41</answer> 42", 0.0, id="the tag comes first"),
     ],
 )
-def test_where_the_answer_is_read_is_a_setting(read, text, expected, problem, completion) -> None:
+def test_where_the_answer_is_read_is_a_setting(
+    read: Literal["style", "boxed", "last_number", "style_or_last_number"],
+    text: str,
+    expected: Score | None,
+    problem: MakeProblem,
+    completion: MakeCompletion,
+) -> None:
     assert Accuracy(style="think_answer", read=read).quick(problem("42"), completion(text), NOW) == expected
 
 
 @pytest.mark.parametrize(("answer", "expected"), [("East", 1.0), ("west", 0.0)])
-def test_gold_in_words_can_be_compared_as_text(answer, expected, problem, answered) -> None:
+def test_gold_in_words_can_be_compared_as_text(
+    answer: str, expected: Score | None, problem: MakeProblem, answered: MakeCompletion
+) -> None:
     reward = Accuracy(style="think_answer", unreadable_gold="text")
     assert reward.quick(problem("east"), answered(answer), NOW) == expected
 
@@ -85,6 +101,7 @@ def committee() -> Iterator[Committee]:
     committee.close()
 
 
+@pytest.mark.slow
 def test_what_math_verify_never_finishes_is_cut_off(committee: Committee) -> None:
     answers = [r"\frac{1}{2}", "9^{9^{9^{9^{9}}}}!", "0.5", r"\int_0^1 x^{x^{x}} dx"]
     problems = [Problem("a", "a", r"\frac{1}{2}") for _ in answers]

@@ -1,6 +1,7 @@
 import pytest
 
 from r1exp.rewards.advice import constant_in_group_warnings, members_that_need_logprobs
+from r1exp.rewards.base import Reward
 from r1exp.rewards.strict import Strict
 from r1exp.rewards.tags import XmlCount
 from r1exp.rewards.vote_partial import VotePartial
@@ -13,7 +14,7 @@ from r1exp.rewards.vote_partial import VotePartial
         pytest.param(XmlCount(style="plain"), "no tags to count", id="tags in a style without"),
     ],
 )
-def test_a_member_that_teaches_nothing_is_named(reward, words) -> None:
+def test_a_member_that_teaches_nothing_is_named(reward: Reward, words: str) -> None:
     (warning,) = constant_in_group_warnings({"mine": reward, "right": Strict(style="plain")})
     assert "rewards.mine" in warning
     assert words in warning

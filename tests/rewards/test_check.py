@@ -1,9 +1,12 @@
+from typing import Any
+
 import pytest
 
 from r1exp.errors import Refused
-from r1exp.records import Problem
+from r1exp.prompt.settings import StyleName
+from r1exp.records import Completion, Problem
 from r1exp.rewards.accuracy import Accuracy
-from r1exp.rewards.base import Reward
+from r1exp.rewards.base import Context, Reward
 from r1exp.rewards.check import Report, check
 from r1exp.rewards.graded import Graded
 from r1exp.rewards.judge import Judge
@@ -14,7 +17,7 @@ from r1exp.rewards.strict import Strict
 from r1exp.rewards.tags import Format, XmlCount
 from r1exp.rewards.vote_partial import VotePartial
 
-STYLE = "think_answer"
+STYLE: StyleName = "think_answer"
 PROBLEMS = [
     Problem(
         "sum", "Ann has 3 apples, buys 4 and finds 5. How many?", "12", {"solution": "3 + 4 = 7. 7 + 5 = 12"}
@@ -23,11 +26,11 @@ PROBLEMS = [
 ]
 
 
-def checked(rewards: dict[str, Reward], **settings) -> Report:
+def checked(rewards: dict[str, Reward], **settings: Any) -> Report:
     return check(rewards, STYLE, PROBLEMS, **settings)
 
 
-def totals(report: Report) -> dict[str, float]:
+def totals(report: Report) -> dict[str, object]:
     return {line.probe: pytest.approx(line.total) for line in report.lines}
 
 
@@ -70,7 +73,7 @@ def test_a_committee_that_pays_for_tags_most_fails() -> None:
 class PaysForLength(SoftOverlong):
     """A careless member: the longer the better."""
 
-    def score(self, problem, completion, context):
+    def score(self, problem: Problem, completion: Completion, context: Context) -> float:
         return completion.num_tokens / 1000
 
 
@@ -99,7 +102,7 @@ def test_members_that_compare_see_a_cheat_among_gold() -> None:
     assert by_probe["very long repetition"]["short"] == -0.5
 
 
-def test_what_cannot_be_opened_here_is_said_and_left_out(monkeypatch) -> None:
+def test_what_cannot_be_opened_here_is_said_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_KEY", raising=False)
     judge = Judge(endpoint="http://127.0.0.1:9", model="m", rubric="helpful", api_key_env="NO_KEY")
     report = checked({"right": Strict(style=STYLE), "model": RewardModel(model="m"), "judge": judge})
@@ -111,13 +114,13 @@ def test_what_cannot_be_opened_here_is_said_and_left_out(monkeypatch) -> None:
 
 def test_a_members_own_gold_and_cheats_are_tried() -> None:
     class Code(Strict):
-        def gold_answer(self, problem):
+        def gold_answer(self, problem: Problem) -> str:
             return "print(12)"
 
-        def cheats(self, problem):
+        def cheats(self, problem: Problem) -> dict[str, str]:
             return {"leaves early": "exit()"}
 
-        def score(self, problem, completion, context):
+        def score(self, problem: Problem, completion: Completion, context: Context) -> float:
             return 2.0 * ("print(12)" in completion.text)
 
     report = checked({"code": Code(style=STYLE)})

@@ -17,7 +17,7 @@ from r1exp.rewards.code import NO_CASES, BinaryCode, Code, CodeFormat, code_chea
 from r1exp.rewards.code_text import blocks, language_named, read_cases, read_program, written
 from r1exp.rewards.committee import Committee
 from r1exp.rewards.menu import RewardSettings
-from r1exp.sandbox.base import Case, Limits
+from r1exp.sandbox.base import Case, Language, Limits
 from r1exp.sandbox.local import Local
 from r1exp.sandbox.piston import Piston
 
@@ -122,6 +122,7 @@ def test_committee_runs_programs_in_its_workers_and_an_endless_loop_fails_there(
         committee.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["think_answer", "reasoning_answer", "reasoning_summary", "boxed", "plain"])
 def test_gold_earns_its_maximum_and_no_cheat_does(style: StyleName) -> None:
     top = {"prompt": {"style": style}, "rewards": OmegaConf.load(CONF)}
@@ -140,7 +141,7 @@ def test_gold_earns_its_maximum_and_no_cheat_does(style: StyleName) -> None:
 
 
 @pytest.mark.parametrize("language", ["python", "cpp"])
-def test_a_cheat_earns_nothing_in_either_language(language: str) -> None:
+def test_a_cheat_earns_nothing_in_either_language(language: Language) -> None:
     reward = Code(style="think_answer", language=language, sandbox=Local(), limits=SMALL)
     problem = sums([{"input": "1 2", "output": "3"}])
     for name, fenced in code_cheats(reward.language).items():

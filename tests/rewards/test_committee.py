@@ -1,4 +1,6 @@
+from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
 
@@ -22,6 +24,7 @@ from r1exp.rewards.metrics import AbstentionBound
 from r1exp.rewards.strict import Strict
 from r1exp.rewards.tags import Format
 from r1exp.rewards.vote_partial import VotePartial
+from r1exp.rewards.worker_process import Job
 
 NOW = Context()
 
@@ -32,10 +35,10 @@ class ByName(Reward):
     kind: str = "by_name"
 
     @property
-    def span(self):
+    def span(self) -> tuple[float, float]:
         return (0.0, 9.0)
 
-    def score(self, problem, completion, context):
+    def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
         return Abstain("asked to") if completion.text == "abstain" else float(completion.text)
 
 
@@ -72,11 +75,11 @@ def test_a_committee_without_members_is_refused() -> None:
 class Trainer:
     """Calls reward functions as TRL 1.16 does."""
 
-    def __init__(self, committee: Committee, **settings) -> None:
+    def __init__(self, committee: Committee, **settings: Any) -> None:
         self.funcs = reward_funcs(committee, **settings)
         self.logged: dict[str, float] = {}
 
-    def call(self, *texts: str, **columns) -> dict[str, list[float | None]]:
+    def call(self, *texts: str, **columns: object) -> dict[str, list[float | None]]:
         problems, completions = batch(*texts)
         rows = [problem.to_row([{"role": "user", "content": problem.prompt}]) for problem in problems]
         kwargs = {column: [row[column] for row in rows] for column in rows[0] if column != "prompt"}
@@ -146,7 +149,9 @@ class Opened:
     def __init__(self) -> None:
         self.calls: list[int] = []
 
-    def score(self, problems, completions, context):
+    def score(
+        self, problems: Sequence[Problem], completions: Sequence[Completion], context: Context
+    ) -> list[Score]:
         self.calls.append(len(completions))
         return [float(completion.text) / 10 for completion in completions]
 
@@ -155,10 +160,10 @@ class InOneCall(BatchReward):
     kind: str = "in_one_call"
 
     @property
-    def span(self):
+    def span(self) -> tuple[float, float]:
         return (0.0, 1.0)
 
-    def open(self):
+    def open(self) -> NoReturn:
         raise AssertionError("an opener was given")
 
 
@@ -180,10 +185,12 @@ class Echo(JudgedReward):
     kind: str = "echo"
 
     @property
-    def span(self):
+    def span(self) -> tuple[float, float]:
         return (0.0, 1.0)
 
-    def score_judged(self, completions, right, context):
+    def score_judged(
+        self, completions: Sequence[Completion], right: Sequence[bool | Abstain], context: Context
+    ) -> list[Score]:
         return [verdict if isinstance(verdict, Abstain) else float(verdict) for verdict in right]
 
 
@@ -204,14 +211,14 @@ class FakeWorkers:
         self.answers = list(answers)
         self.asked: list[str] = []
 
-    def run(self, jobs):
+    def run(self, jobs: list[Job]) -> list[list[Score]]:
         self.asked += [job.completions[0].text for job in jobs]
         return [[self.answers.pop(0)] for _ in jobs]
 
 
 def test_what_a_worker_found_out_is_remembered_but_not_that_it_could_not() -> None:
     committee = Committee({"right": Accuracy(style="boxed")})
-    committee._pool = workers = FakeWorkers(TIMEOUT, 1.0)
+    committee._pool = workers = FakeWorkers(TIMEOUT, 1.0)  # type: ignore[assignment]  # no processes
     problem = Problem("p", "p", r"\frac{1}{2}")
     rows = ([problem] * 2, [Completion(r"so \boxed{0.5}", 3), Completion(r"thus \boxed{0.5}", 3)], NOW)
     assert committee.score(*rows) == {"right": [TIMEOUT, TIMEOUT]}  # the same answer is asked about once

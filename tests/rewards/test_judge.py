@@ -1,15 +1,16 @@
 import threading
+from typing import Any
 
 import pytest
 
 from r1exp.errors import Refused
 from r1exp.records import Completion, Problem
-from r1exp.rewards.base import Abstain, Context
+from r1exp.rewards.base import Abstain, Context, Score
 from r1exp.rewards.committee import Committee
 from r1exp.rewards.judge import DOWN, UNCLEAR, Judge
 
 
-def judge(url: str, **settings) -> Judge:
+def judge(url: str, **settings: Any) -> Judge:
     return Judge(endpoint=url, model="m", **{"rubric": "helpful", "retries": 0, "timeout": 5.0, **settings})
 
 
@@ -32,7 +33,9 @@ def verdicts(reward: Judge, *texts: str) -> list:
         pytest.param(401, Abstain("judge refused: 401"), id="wrong key"),
     ],
 )
-def test_the_judges_points_become_a_score_and_failures_none(reply, expected, endpoint) -> None:
+def test_the_judges_points_become_a_score_and_failures_none(
+    reply: str | int, expected: Score, endpoint: Any
+) -> None:
     endpoint.reply = lambda question: reply
     assert verdicts(judge(endpoint.url), "Fine.") == [expected]
 
@@ -41,19 +44,19 @@ def test_an_endpoint_that_is_not_there_gives_no_verdict() -> None:
     assert verdicts(judge("http://127.0.0.1:9"), "Fine.") == [DOWN]
 
 
-def test_failures_are_tried_again(endpoint) -> None:
+def test_failures_are_tried_again(endpoint: Any) -> None:
     endpoint.reply = lambda question: 503 if len(endpoint.requests) < 3 else '{"score": 10}'
     assert verdicts(judge(endpoint.url, retries=2), "Fine.") == [1.0]
     assert len(endpoint.requests) == 3
 
 
-def test_a_refusal_is_not_tried_again(endpoint) -> None:
+def test_a_refusal_is_not_tried_again(endpoint: Any) -> None:
     endpoint.reply = lambda question: 404
     verdicts(judge(endpoint.url, retries=2), "Fine.")
     assert len(endpoint.requests) == 1
 
 
-def test_the_same_reply_is_judged_once(endpoint) -> None:
+def test_the_same_reply_is_judged_once(endpoint: Any) -> None:
     committee = Committee({"judge": judge(endpoint.url)})
     problems = [Problem("a", "?")] * 3
     for _ in range(2):
@@ -61,7 +64,7 @@ def test_the_same_reply_is_judged_once(endpoint) -> None:
     assert len(endpoint.requests) == 2
 
 
-def test_a_judge_that_was_down_is_asked_again(endpoint) -> None:
+def test_a_judge_that_was_down_is_asked_again(endpoint: Any) -> None:
     committee = Committee({"judge": judge(endpoint.url)})
     asked = ([Problem("a", "?")], [Completion("x", 1)], Context())
     endpoint.reply = lambda question: 500
@@ -70,7 +73,7 @@ def test_a_judge_that_was_down_is_asked_again(endpoint) -> None:
     assert committee.score(*asked)["judge"] == [1.0]
 
 
-def test_requests_run_side_by_side(endpoint) -> None:
+def test_requests_run_side_by_side(endpoint: Any) -> None:
     barrier = threading.Barrier(4, timeout=10)  # nobody is answered before four have asked
 
     def reply(question: str) -> str:
@@ -83,7 +86,7 @@ def test_requests_run_side_by_side(endpoint) -> None:
 
 
 def test_the_question_holds_rubric_prompt_and_reply_and_the_key_comes_from_the_environment(
-    endpoint, monkeypatch
+    endpoint: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JUDGE_KEY", "secret")
     verdicts(judge(endpoint.url, instructions="the rhyme.", rubric=None, api_key_env="JUDGE_KEY"), "Roses")
@@ -92,12 +95,12 @@ def test_the_question_holds_rubric_prompt_and_reply_and_the_key_comes_from_the_e
     assert endpoint.keys == ["Bearer secret"]
 
 
-def test_megabytes_are_not_sent(endpoint) -> None:
+def test_megabytes_are_not_sent(endpoint: Any) -> None:
     verdicts(judge(endpoint.url, max_characters=100), "a" * 10**6)
     assert len(endpoint.requests[0]["messages"][0]["content"]) < 2000
 
 
-def test_what_cannot_work_is_refused(monkeypatch) -> None:
+def test_what_cannot_work_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JUDGE_KEY", raising=False)
     with pytest.raises(Refused, match="export JUDGE_KEY="):
         judge("http://x", api_key_env="JUDGE_KEY").open()

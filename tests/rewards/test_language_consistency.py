@@ -1,7 +1,13 @@
+from collections.abc import Callable
+
 import pytest
 
+from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Context
-from r1exp.rewards.language_consistency import LanguageConsistency
+from r1exp.rewards.language_consistency import Language, LanguageConsistency
+
+MakeProblem = Callable[..., Problem]
+MakeCompletion = Callable[..., Completion]
 
 
 @pytest.mark.parametrize(
@@ -26,12 +32,14 @@ from r1exp.rewards.language_consistency import LanguageConsistency
         pytest.param("en", "", 0.0, id="nothing"),
     ],
 )
-def test_words_in_the_wanted_language_are_counted(language, text, share) -> None:
+def test_words_in_the_wanted_language_are_counted(language: Language, text: str, share: float) -> None:
     reward = LanguageConsistency(style="think_answer", language=language)
     assert reward.share(text) == pytest.approx(share)
 
 
-def test_the_reasoning_is_judged_and_a_threshold_forgives(problem, completion) -> None:
+def test_the_reasoning_is_judged_and_a_threshold_forgives(
+    problem: MakeProblem, completion: MakeCompletion
+) -> None:
     answer = completion("<think>We add them. 首先相加</think><answer>总数是四十二</answer>")
     strict = LanguageConsistency(style="think_answer")
     lenient = LanguageConsistency(style="think_answer", threshold=0.5)

@@ -1,20 +1,26 @@
+from collections.abc import Callable
+
 import pytest
 
-from r1exp.rewards.base import TIMEOUT, Context
+from r1exp.records import Completion, Problem
+from r1exp.rewards.base import TIMEOUT, Context, JudgedReward
 from r1exp.rewards.committee import Committee
 from r1exp.rewards.lengths import Cosine, Length, SoftOverlong
 from r1exp.rewards.strict import Strict
 
+MakeProblem = Callable[..., Problem]
+MakeCompletion = Callable[..., Completion]
+
 NOW = Context()
 
 
-def test_short_beats_long_inside_the_group(completion) -> None:
+def test_short_beats_long_inside_the_group(completion: MakeCompletion) -> None:
     group = [completion(num_tokens=tokens) for tokens in (100, 200, 300, 150, 250)]
     right = [True, True, True, False, False]
     assert Length(judged_by="right").score_judged(group, right, NOW) == [0.5, 0.0, -0.5, 0.0, -0.25]
 
 
-def test_equal_lengths_are_all_the_same(completion) -> None:
+def test_equal_lengths_are_all_the_same(completion: MakeCompletion) -> None:
     group = [completion(num_tokens=100)] * 2
     assert Length(judged_by="right").score_judged(group, [True, False], NOW) == [0.0, 0.0]
 
@@ -31,14 +37,14 @@ def test_equal_lengths_are_all_the_same(completion) -> None:
         pytest.param(1000, False, -1.0, id="wrong at the end"),
     ],
 )
-def test_the_cosine_slope(num_tokens, right, expected, completion) -> None:
+def test_the_cosine_slope(num_tokens: int, right: bool, expected: float, completion: MakeCompletion) -> None:
     scores = Cosine(judged_by="right", max_length=1000).score_judged(
         [completion(num_tokens=num_tokens)], [right], NOW
     )
     assert scores == [pytest.approx(expected)]
 
 
-def test_the_papers_corners_leave_room_for_exploring(completion) -> None:
+def test_the_papers_corners_leave_room_for_exploring(completion: MakeCompletion) -> None:
     paper = Cosine(judged_by="right", max_length=1000, wrong_short=-1.0, wrong_long=-0.5)
     short, long = (completion(num_tokens=tokens) for tokens in (0, 1000))
     assert paper.score_judged([short, long], [False, False], NOW) == [-1.0, -0.5]
@@ -50,11 +56,11 @@ def test_right_must_pay_more_than_wrong() -> None:
 
 
 @pytest.mark.parametrize("reward", [Length(judged_by="right"), Cosine(judged_by="right", max_length=9)])
-def test_no_verdict_no_score(reward, completion) -> None:
+def test_no_verdict_no_score(reward: JudgedReward, completion: MakeCompletion) -> None:
     assert reward.score_judged([completion()], [TIMEOUT], NOW) == [TIMEOUT]
 
 
-def test_the_verdict_is_another_members(problem, completion) -> None:
+def test_the_verdict_is_another_members(problem: MakeProblem, completion: MakeCompletion) -> None:
     committee = Committee({"short": Length(judged_by="right"), "right": Strict(style="plain", weight=0.0)})
     group = [completion("#### 42", num_tokens=10), completion("#### 41", num_tokens=20)]
     assert committee.score([problem("42")] * 2, group, NOW)["short"] == [0.5, -0.5]
@@ -69,7 +75,9 @@ def test_the_verdict_is_another_members(problem, completion) -> None:
         pytest.param(900, -1.0, id="far beyond"),
     ],
 )
-def test_penalty_follows_the_ramp(num_tokens, expected, problem, completion) -> None:
+def test_penalty_follows_the_ramp(
+    num_tokens: int, expected: float, problem: MakeProblem, completion: MakeCompletion
+) -> None:
     ramp = SoftOverlong(limit=100, margin=20)
     assert ramp.score(problem(), completion(num_tokens=num_tokens), NOW) == pytest.approx(expected)
 

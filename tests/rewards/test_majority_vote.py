@@ -1,7 +1,14 @@
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
+from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Context
 from r1exp.rewards.majority_vote import MajorityVote
+
+MakeProblem = Callable[..., Problem]
+MakeCompletion = Callable[..., Completion]
 
 NOW = Context()
 
@@ -18,12 +25,20 @@ NOW = Context()
         pytest.param(["east", "east", "west"], {}, [1.0, 1.0, 0.0], id="words"),
     ],
 )
-def test_agreement_is_paid(answers, settings, expected, problem, answered) -> None:
+def test_agreement_is_paid(
+    answers: list[str],
+    settings: dict[str, Any],
+    expected: list[float],
+    problem: MakeProblem,
+    answered: MakeCompletion,
+) -> None:
     reward = MajorityVote(style="think_answer", **settings)
     assert reward.score_group(problem(None), [answered(answer) for answer in answers], NOW) == expected
 
 
-def test_completions_without_an_answer_do_not_vote(problem, answered, completion) -> None:
+def test_completions_without_an_answer_do_not_vote(
+    problem: MakeProblem, answered: MakeCompletion, completion: MakeCompletion
+) -> None:
     group = [completion("hm"), completion("hm"), completion("hm"), answered("7"), answered("7")]
     scores = MajorityVote(style="think_answer").score_group(problem(None), group, NOW)
     assert scores == [0.0, 0.0, 0.0, 1.0, 1.0]

@@ -1,7 +1,7 @@
 import pytest
 
 from r1exp.errors import StoppedByHealth
-from r1exp.rewards.base import NOT_APPLICABLE, TIMEOUT, Abstain
+from r1exp.rewards.base import NOT_APPLICABLE, TIMEOUT, Abstain, Score
 from r1exp.rewards.metrics import (
     AbstentionBound,
     AbstentionWatch,
@@ -43,7 +43,7 @@ def test_rows_a_member_does_not_apply_to_are_no_abstentions() -> None:
 
 def test_a_run_that_cannot_score_is_stopped_with_the_reason() -> None:
     watch = AbstentionWatch(AbstentionBound(share=0.5, num_batches=2))
-    broken = {"code": [TIMEOUT, Abstain("sandbox down"), TIMEOUT, 1.0]}
+    broken: dict[str, list[Score]] = {"code": [TIMEOUT, Abstain("sandbox down"), TIMEOUT, 1.0]}
     watch.see(broken)
     with pytest.raises(StoppedByHealth, match=r"'code' could not score 6 of 8 .*timeout 4x, sandbox down 2x"):
         watch.see(broken)

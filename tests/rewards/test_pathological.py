@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from r1exp.prompt.settings import StyleName
 from r1exp.records import Completion, Problem
 from r1exp.rewards.accuracy import Accuracy
 from r1exp.rewards.base import Abstain, Context, GroupReward, Reward, SlowGroupReward, SlowReward
@@ -24,13 +25,13 @@ from r1exp.rewards.vote_partial import VotePartial
 
 DEADLINE = 0.1  # seconds an item
 MEGABYTE = 2**20
-STYLE = "think_answer"
+STYLE: StyleName = "think_answer"
 
 ANSWERS: dict[str, Callable[[random.Random], str]] = {
     "huge exponent": lambda draw: f"{draw.randint(2, 9)}^{{{draw.randint(10, 99)}^{{{10 ** draw.randint(5, 60)}}}}}",
     "tower of powers": lambda draw: "9^{" * draw.randint(3, 300) + "9" + "}" * 300,
     "scientific": lambda draw: f"{draw.randint(1, 9)}e{draw.randint(10**3, 10**12)}",
-    "nested fractions": lambda draw: (n := draw.randint(5, 400)) and "\\frac{1}{" * n + "2" + "}" * n,
+    "nested fractions": lambda draw: "\\frac{1}{" * (n := draw.randint(5, 400)) + "2" + "}" * n,
     "thousands of digits": lambda draw: draw.choice("123456789") * draw.randint(200, 6000),
     "factorials": lambda draw: f"{draw.randint(10**4, 10**9)}!" + "!" * draw.randint(0, 40),
     "unbalanced braces": lambda draw: "".join(draw.choice("{}\\()[]$") for _ in range(draw.randint(10, 1500))),

@@ -1,7 +1,13 @@
+from collections.abc import Callable
+
 import pytest
 
+from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Context
 from r1exp.rewards.reasoning_steps import ReasoningSteps
+
+MakeProblem = Callable[..., Problem]
+MakeCompletion = Callable[..., Completion]
 
 
 @pytest.mark.parametrize(
@@ -19,12 +25,14 @@ from r1exp.rewards.reasoning_steps import ReasoningSteps
         pytest.param("", 0, id="nothing"),
     ],
 )
-def test_different_markers_are_counted(text, num_markers, problem, completion) -> None:
+def test_different_markers_are_counted(
+    text: str, num_markers: int, problem: MakeProblem, completion: MakeCompletion
+) -> None:
     reward = ReasoningSteps(style="think_answer", target=4)
     answer = completion(f"<think>{text}</think><answer>1. 2. 3.</answer>")
     assert reward.score(problem(), answer, Context()) == num_markers / 4
 
 
-def test_more_than_the_target_earns_no_more(problem, completion) -> None:
+def test_more_than_the_target_earns_no_more(problem: MakeProblem, completion: MakeCompletion) -> None:
     reward = ReasoningSteps(style="plain", target=2)
     assert reward.score(problem(), completion("Step 1 Step 2 Step 3"), Context()) == 1.0

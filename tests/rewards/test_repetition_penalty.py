@@ -1,8 +1,14 @@
+from collections.abc import Callable
+
 import pytest
 
+from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Context
 from r1exp.rewards.repetition_penalty import RepetitionPenalty, num_different_phrases
 from r1exp.rewards.scripts import words, words_by_script
+
+MakeProblem = Callable[..., Problem]
+MakeCompletion = Callable[..., Completion]
 
 
 @pytest.mark.parametrize(
@@ -17,18 +23,20 @@ from r1exp.rewards.scripts import words, words_by_script
         pytest.param("", 0.0, id="nothing"),
     ],
 )
-def test_repeated_pairs_cost_their_share(text, expected, problem, completion) -> None:
+def test_repeated_pairs_cost_their_share(
+    text: str, expected: float, problem: MakeProblem, completion: MakeCompletion
+) -> None:
     assert RepetitionPenalty(n=2).score(problem(), completion(text), Context()) == pytest.approx(expected)
 
 
-def test_the_most_it_can_cost_is_a_setting(problem, completion) -> None:
+def test_the_most_it_can_cost_is_a_setting(problem: MakeProblem, completion: MakeCompletion) -> None:
     reward = RepetitionPenalty(n=2, max_penalty=-0.5)
     assert reward.span == (-0.5, 0.0)
     assert reward.score(problem(), completion("go on go on go on"), Context()) == pytest.approx(-0.3)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7])
-def test_phrases_are_counted_as_a_set_of_tuples_would(n) -> None:
+def test_phrases_are_counted_as_a_set_of_tuples_would(n: int) -> None:
     tokens = [str(number * number % 23) for number in range(500)]
     expected = len({tuple(tokens[start : start + n]) for start in range(len(tokens) - n + 1)})
     assert num_different_phrases(tokens, n) == expected

@@ -1,8 +1,10 @@
 import math
+from typing import Any
 
 import pytest
 
 from r1exp.errors import R1ExpError
+from r1exp.rewards.base import Score
 from r1exp.rewards.reward_model import NOT_FINITE, RewardModel
 
 
@@ -16,7 +18,7 @@ from r1exp.rewards.reward_model import NOT_FINITE, RewardModel
         pytest.param({}, math.nan, NOT_FINITE, id="NaN"),
     ],
 )
-def test_the_logit_becomes_a_score(settings, logit, expected) -> None:
+def test_the_logit_becomes_a_score(settings: dict[str, Any], logit: float, expected: Score) -> None:
     score = RewardModel(model="m", **settings).normalized(logit)
     assert score == expected if expected == NOT_FINITE else score == pytest.approx(expected)
 

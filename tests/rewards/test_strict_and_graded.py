@@ -1,8 +1,14 @@
+from collections.abc import Callable
+
 import pytest
 
+from r1exp.records import Completion, Problem
 from r1exp.rewards.base import NO_GOLD, Context
 from r1exp.rewards.graded import Graded
 from r1exp.rewards.strict import Strict
+
+MakeProblem = Callable[..., Problem]
+MakeCompletion = Callable[..., Completion]
 
 NOW = Context()
 
@@ -21,24 +27,28 @@ NOW = Context()
         pytest.param("", 0.0, 0.0, id="nothing"),
     ],
 )
-def test_correctness_is_paid_by_how_exactly_it_is_written(text, strict, graded, problem, completion) -> None:
+def test_correctness_is_paid_by_how_exactly_it_is_written(
+    text: str, strict: float, graded: float, problem: MakeProblem, completion: MakeCompletion
+) -> None:
     assert Strict(style="think_answer").score(problem("42"), completion(text), NOW) == strict
     assert Graded(style="think_answer").score(problem("42"), completion(text), NOW) == graded
 
 
-def test_blanks_around_gold_do_not_matter(problem, answered) -> None:
+def test_blanks_around_gold_do_not_matter(problem: MakeProblem, answered: MakeCompletion) -> None:
     assert Strict(style="think_answer").score(problem(" 42\n"), answered("42"), NOW) == 2.0
     assert Graded(style="think_answer").score(problem(" 42\n"), answered("42"), NOW) == 2.0
 
 
-def test_points_are_settings(problem, answered) -> None:
+def test_points_are_settings(problem: MakeProblem, answered: MakeCompletion) -> None:
     assert Strict(style="think_answer", points=5.0).score(problem("42"), answered("42"), NOW) == 5.0
     graded = Graded(style="think_answer", exact=1.0, equal=0.25)
     assert [graded.score(problem("42"), answered(text), NOW) for text in ("42", "42.0")] == [1.0, 0.25]
 
 
 @pytest.mark.parametrize("reward", [Strict(style="plain"), Graded(style="plain")], ids=["strict", "graded"])
-def test_a_problem_without_gold_is_not_scored_as_wrong(reward, problem, completion) -> None:
+def test_a_problem_without_gold_is_not_scored_as_wrong(
+    reward: Strict | Graded, problem: MakeProblem, completion: MakeCompletion
+) -> None:
     assert reward.score(problem(None), completion("42"), NOW) == NO_GOLD
 
 

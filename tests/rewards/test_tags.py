@@ -1,7 +1,14 @@
+from collections.abc import Callable
+
 import pytest
 
+from r1exp.prompt.settings import StyleName
+from r1exp.records import Completion, Problem
 from r1exp.rewards.base import NOT_APPLICABLE, Context
 from r1exp.rewards.tags import Format, TagCount, XmlCount
+
+MakeProblem = Callable[..., Problem]
+MakeCompletion = Callable[..., Completion]
 
 NOW = Context()
 WHOLE = "<think>6x7</think>\n<answer>42</answer>"
@@ -19,21 +26,30 @@ WHOLE = "<think>6x7</think>\n<answer>42</answer>"
     ],
 )
 def test_tags_are_paid_from_strict_to_lenient(
-    text, format_, tag_count, xml_count, problem, completion
+    text: str,
+    format_: float,
+    tag_count: float,
+    xml_count: float,
+    problem: MakeProblem,
+    completion: MakeCompletion,
 ) -> None:
-    style = "think_answer"
+    style: StyleName = "think_answer"
     assert Format(style=style).score(problem(), completion(text), NOW) == format_
     assert TagCount(style=style).score(problem(), completion(text), NOW) == tag_count
     assert XmlCount(style=style).score(problem(), completion(text), NOW) == pytest.approx(xml_count)
 
 
-def test_xml_count_is_paid_by_the_tag_up_to_its_most(problem, completion) -> None:
+def test_xml_count_is_paid_by_the_tag_up_to_its_most(
+    problem: MakeProblem, completion: MakeCompletion
+) -> None:
     reward = XmlCount(style="think_answer", points=0.5, most=0.8)
     texts = ["<think>", "<think></think>", WHOLE]
     assert [reward.score(problem(), completion(text), NOW) for text in texts] == [0.5, 0.8, 0.8]
 
 
 @pytest.mark.parametrize("style", ["boxed", "plain"])
-def test_a_style_without_tags_has_none_to_count(style, problem, completion) -> None:
+def test_a_style_without_tags_has_none_to_count(
+    style: StyleName, problem: MakeProblem, completion: MakeCompletion
+) -> None:
     for reward in (TagCount(style=style), XmlCount(style=style)):
         assert reward.score(problem(), completion("42"), NOW) == NOT_APPLICABLE

@@ -3,7 +3,9 @@
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
@@ -12,6 +14,7 @@ from r1exp.model.settings import ModelSettings
 from r1exp.model.tiny import build_tiny
 from r1exp.records import Problem
 from r1exp.rewards.adapter import reward_funcs
+from r1exp.rewards.base import Reward
 from r1exp.rewards.committee import Committee
 from r1exp.sandbox.local import Local
 
@@ -79,7 +82,12 @@ def trained(committee: Committee, tiny: Path, output: Path) -> list[dict[str, fl
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_it_trains_two_steps(
-    option: str, tiny: Path, reward_model: str, tmp_path: Path, endpoint, composed
+    option: str,
+    tiny: Path,
+    reward_model: str,
+    tmp_path: Path,
+    endpoint: Any,
+    composed: Callable[..., dict[str, Reward]],
 ) -> None:
     from r1exp.model.scorer import open_reward_model
 

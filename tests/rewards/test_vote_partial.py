@@ -1,15 +1,21 @@
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from r1exp.records import Completion, Problem
 from r1exp.rewards.base import NO_GOLD, NO_LOGPROBS, Context
 from r1exp.rewards.vote_partial import VotePartial
+
+MakeProblem = Callable[..., Problem]
+MakeCompletion = Callable[..., Completion]
 
 NOW = Context()
 SEED_002 = ["42", "41", "42", "43", "41", "42", "40", "41"]  # its worked example: 42 and 41 thrice each
 
 
-def vote(**settings) -> VotePartial:
+def vote(**settings: Any) -> VotePartial:
     return VotePartial(style="think_answer", **settings)
 
 
@@ -21,7 +27,9 @@ def vote(**settings) -> VotePartial:
         pytest.param("39", 0.0, id="the vote is far off"),
     ],
 )
-def test_the_seeds_worked_example_to_the_letter(gold, expected, problem, answered) -> None:
+def test_the_seeds_worked_example_to_the_letter(
+    gold: str, expected: float, problem: MakeProblem, answered: MakeCompletion
+) -> None:
     group = [answered(number) for number in SEED_002]
     assert vote(scope="group_shared").score_group(problem(gold), group, NOW) == [expected] * 8
 
@@ -35,7 +43,9 @@ def test_the_seeds_worked_example_to_the_letter(gold, expected, problem, answere
         pytest.param("39", [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 0.0], id="gold 39"),
     ],
 )
-def test_a_group_vote_still_tells_its_completions_apart(gold, expected, problem, answered) -> None:
+def test_a_group_vote_still_tells_its_completions_apart(
+    gold: str, expected: list[float], problem: MakeProblem, answered: MakeCompletion
+) -> None:
     group = [answered(number) for number in SEED_002]
     assert vote(scope="group").score_group(problem(gold), group, NOW) == expected
 
@@ -52,7 +62,9 @@ def test_a_group_vote_still_tells_its_completions_apart(gold, expected, problem,
         pytest.param("<answer>many</answer>", 0.0, id="no number"),
     ],
 )
-def test_a_completion_alone_votes_with_its_own_answers(text, expected, problem, completion) -> None:
+def test_a_completion_alone_votes_with_its_own_answers(
+    text: str, expected: float, problem: MakeProblem, completion: MakeCompletion
+) -> None:
     assert vote().score(problem("42"), completion(text), NOW) == expected
 
 
@@ -67,7 +79,9 @@ def test_a_completion_alone_votes_with_its_own_answers(text, expected, problem, 
         pytest.param({"tolerance": 0}, [2.0, 0.0, 0.0, 0.0, 0.0], id="exact only"),
     ],
 )
-def test_credit_falls_with_the_distance(settings, expected, problem, answered) -> None:
+def test_credit_falls_with_the_distance(
+    settings: dict[str, Any], expected: list[float], problem: MakeProblem, answered: MakeCompletion
+) -> None:
     reward = vote(**settings)
     scores = [reward.score(problem("42"), answered(str(42 - d)), NOW) for d in range(5)]
     assert scores == expected
@@ -81,66 +95,78 @@ def test_credit_falls_with_the_distance(settings, expected, problem, answered) -
         pytest.param("mean", 1.5, id="mean of 2 for 42 and 1 for 41"),
     ],
 )
-def test_a_tied_vote(ties, credit, problem, answered) -> None:
+def test_a_tied_vote(ties: str, credit: float, problem: MakeProblem, answered: MakeCompletion) -> None:
     group = [answered(number) for number in SEED_002]
     assert vote(scope="group_shared", ties=ties).score_group(problem("42"), group, NOW) == [credit] * 8
 
 
-def test_a_tied_mean_is_shared_by_everyone_who_cast_a_tied_vote(problem, answered) -> None:
+def test_a_tied_mean_is_shared_by_everyone_who_cast_a_tied_vote(
+    problem: MakeProblem, answered: MakeCompletion
+) -> None:
     group = [answered(number) for number in SEED_002]
     scores = vote(scope="group", ties="mean").score_group(problem("42"), group, NOW)
     assert scores[:4] == [1.75, 1.25, 1.75, 0.5]  # 2/2 + 1.5/2, 1/2 + 1.5/2, ..., 1/2
 
 
-def test_a_vote_without_a_tie_is_paid_whatever_ties_says(problem, answered) -> None:
+def test_a_vote_without_a_tie_is_paid_whatever_ties_says(
+    problem: MakeProblem, answered: MakeCompletion
+) -> None:
     group = [answered(number) for number in ("42", "42", "41")]
     for ties in ("first", "zero", "mean"):
         assert vote(scope="group_shared", ties=ties).score_group(problem("42"), group, NOW) == [2.0] * 3
 
 
-def test_a_completion_casts_its_last_answer(problem, answered, completion) -> None:
+def test_a_completion_casts_its_last_answer(
+    problem: MakeProblem, answered: MakeCompletion, completion: MakeCompletion
+) -> None:
     group = [completion("<answer>41</answer><answer>42</answer>"), answered("42"), answered("7")]
     assert vote(scope="group").score_group(problem("42"), group, NOW) == [2.0, 2.0, 0.0]
 
 
-def test_a_vote_needs_enough_voices(problem, answered) -> None:
+def test_a_vote_needs_enough_voices(problem: MakeProblem, answered: MakeCompletion) -> None:
     group = [answered(number) for number in SEED_002]
     three, four = (vote(scope="group_shared", min_votes=votes) for votes in (3, 4))
     assert three.score_group(problem("42"), group, NOW)[0] == 2.0
     assert four.score_group(problem("42"), group, NOW)[0] == 0.0
 
 
-def test_the_gate_keeps_answers_outside_the_template_from_voting(problem, answered, completion) -> None:
+def test_the_gate_keeps_answers_outside_the_template_from_voting(
+    problem: MakeProblem, answered: MakeCompletion, completion: MakeCompletion
+) -> None:
     group = [answered("42"), completion("<answer>40</answer>"), completion("<answer>40</answer>")]
     assert vote(scope="group_shared").score_group(problem("42"), group, NOW) == [0.0] * 3
     assert vote(scope="group_shared", format_gate=True).score_group(problem("42"), group, NOW) == [2.0] * 3
 
 
-def test_confidence_weighs_a_vote_by_its_probability(problem, answered) -> None:
+def test_confidence_weighs_a_vote_by_its_probability(problem: MakeProblem, answered: MakeCompletion) -> None:
     sure, unsure = (math.log(0.9),), (math.log(0.4), math.log(0.4))
     group = [answered("40", unsure), answered("42", sure), answered("40", unsure)]  # 0.8 against 0.9
     assert vote(scope="group_shared").score_group(problem("42"), group, NOW) == [0.0] * 3
     assert vote(scope="group_shared", confidence=True).score_group(problem("42"), group, NOW) == [2.0] * 3
 
 
-def test_confidence_does_not_shrink_with_the_length(problem, answered) -> None:
+def test_confidence_does_not_shrink_with_the_length(problem: MakeProblem, answered: MakeCompletion) -> None:
     group = [answered("40", (-0.3,)), answered("42", (-0.1,) * 4)]  # 0.74 against 0.90, unnormalized 0.67
     assert vote(scope="group_shared", confidence=True).score_group(problem("42"), group, NOW) == [2.0] * 2
 
 
-def test_confidence_without_log_probabilities_is_no_wrong_answer(problem, answered) -> None:
+def test_confidence_without_log_probabilities_is_no_wrong_answer(
+    problem: MakeProblem, answered: MakeCompletion
+) -> None:
     reward = vote(scope="group", confidence=True)
     assert reward.score_group(problem("42"), [answered("42")], NOW) == [NO_LOGPROBS]
 
 
 @pytest.mark.parametrize(("step", "expected"), [(100, 1.0), (101, 0.0)])
-def test_partial_credit_can_end_at_a_step(step, expected, problem, answered) -> None:
+def test_partial_credit_can_end_at_a_step(
+    step: int, expected: float, problem: MakeProblem, answered: MakeCompletion
+) -> None:
     reward = vote(partial_until_step=100)
     assert reward.score(problem("42"), answered("41"), Context(step=step)) == expected
     assert reward.score(problem("42"), answered("42"), Context(step=step)) == 2.0
 
 
-def test_no_gold_abstains(problem, answered) -> None:
+def test_no_gold_abstains(problem: MakeProblem, answered: MakeCompletion) -> None:
     assert vote().score(problem(None), answered("42"), NOW) == NO_GOLD
 
 

@@ -6,6 +6,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def pool() -> Iterator[WorkerPool]:
 def run(pool: WorkerPool, foreign: str) -> Run:
     """Scores each text as a job of its own."""
 
-    def run(*texts: str, function: str = "misbehaves", deadline: float = 0.5, **settings) -> list:
+    def run(*texts: str, function: str = "misbehaves", deadline: float = 0.5, **settings: Any) -> list:
         reward = Function(kind=f"{foreign}:{function}", deadline=deadline, **settings)
         problem = Problem("a", "a", "5")
         jobs = [
@@ -98,14 +99,18 @@ def test_workers_live_on_between_batches(run: Run) -> None:
 
 def test_ctrl_c_is_for_the_parent_alone(run: Run, pool: WorkerPool) -> None:
     worker = int(run("pid")[0])
-    groups = {os.getpgid(pid) for pid in (worker, pool._forkserver._process.pid)}
+    forkserver = pool._forkserver._process
+    assert forkserver is not None
+    groups = {os.getpgid(pid) for pid in (worker, forkserver.pid)}
     assert os.getpgid(0) not in groups
     assert len(groups) == 2
 
 
 def test_a_forkserver_that_was_killed_is_replaced(run: Run, pool: WorkerPool) -> None:
     before = run("pid")[0]
-    os.kill(pool._forkserver._process.pid, signal.SIGKILL)
+    forkserver = pool._forkserver._process
+    assert forkserver is not None
+    os.kill(forkserver.pid, signal.SIGKILL)
     assert _soon(lambda: not _is_running(int(before)))
     assert run("fine", "fine", "fine") == [5.0, 5.0, 5.0]
 

@@ -1,11 +1,13 @@
 """Every file in conf/rewards, found by glob."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from r1exp.prompt.settings import StyleName
 from r1exp.records import Problem
+from r1exp.rewards.base import Reward
 from r1exp.rewards.check import check
 from r1exp.rewards.committee import Committee
 
@@ -17,7 +19,7 @@ each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
 
 @each_file
-def test_it_makes_a_committee(path: Path, composed) -> None:
+def test_it_makes_a_committee(path: Path, composed: Callable[..., dict[str, Reward]]) -> None:
     assert sum(Committee(composed(path, **MUST_BE_GIVEN.get(path.stem, {}))).weights) > 0.0
 
 
@@ -32,7 +34,9 @@ def test_it_opens_with_its_purpose_its_source_and_a_line_to_try(path: Path) -> N
 @pytest.mark.parametrize(
     "path", [path for path in FILES if path.stem not in NEEDS_A_MACHINE], ids=lambda path: path.stem
 )
-def test_gold_earns_its_maximum_and_no_cheat_does(path: Path, style: StyleName, composed) -> None:
+def test_gold_earns_its_maximum_and_no_cheat_does(
+    path: Path, style: StyleName, composed: Callable[..., dict[str, Reward]]
+) -> None:
     """A judge and a reward model are not there: the rest of their committee is checked."""
     problem = Problem(
         "sum", "Ann has 3 apples, buys 4 and finds 5. How many?", "12", {"solution": "3+4=7. 7+5=12"}

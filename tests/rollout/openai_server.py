@@ -42,7 +42,8 @@ class Handler(BaseHTTPRequestHandler):
             LOG.append(body)
             status = NEXT.pop(0) if NEXT else 200
         if status == -1:
-            return self.wfile.write(b"garbage")
+            self.wfile.write(b"garbage")
+            return None
         if status == -2:
             time.sleep(5)
         if KEY is not None and self.headers.get("Authorization") != f"Bearer {KEY}":

@@ -56,7 +56,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def endpoint(url: str, **changes: Any) -> Endpoint:
-    common = {
+    common: dict[str, Any] = {
         "kind": "endpoint", "url": f"{url}/v1", "model": "counter", "api_key_env": None, "timeout": 10.0, "concurrency": 4,
         "retries": 2, "extra_body": {},
     }  # fmt: skip

@@ -38,7 +38,9 @@ def e2b(service: Any, machine: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         if method == "DELETE":
             return 204, b""
         if path.startswith("/files"):
-            name, content = re.search(rb'filename="([^"]+)".*?\r\n\r\n(.*)\r\n--', body, re.DOTALL).groups()
+            part = re.search(rb'filename="([^"]+)".*?\r\n\r\n(.*)\r\n--', body, re.DOTALL)
+            assert part is not None
+            name, content = part.groups()
             machine.write(name.decode(), content.decode())
             return 200, json.dumps([{"path": name.decode(), "name": "x", "type": "file"}]).encode()
         assert path == "/process.Process/Start", path
@@ -88,6 +90,7 @@ def test_cases_are_judged_on_one_machine_that_is_given_back(
     assert not any("the expected" in text for text in machine.seen)
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_there_gets_its_own_name(e2b: Any) -> None:
     limits = Limits(cpu_seconds=1.0, wall_seconds=1.0, memory_mib=200, output_kib=10)
     programs = {
@@ -133,6 +136,7 @@ def test_a_machine_that_is_lost_gives_no_score(e2b: Any, broken: str) -> None:
     assert "E2B could not" in answer.detail
 
 
+@pytest.mark.slow
 def test_no_service_and_no_key_give_no_score(e2b: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("E2B_API_URL", "http://127.0.0.1:9")
     assert isinstance(run(settings(), ADD, CASES, Limits()), Unavailable)

@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,7 +103,12 @@ def test_cases_beyond_a_bound_on_all_are_not_run(limits: Limits, bound: dict[str
 def test_cpp_is_compiled_once_for_many_cases(monkeypatch: pytest.MonkeyPatch, limits: Limits) -> None:
     jobs = []
     real = local.process.run
-    monkeypatch.setattr(local.process, "run", lambda job: jobs.append(job.program) or real(job))
+
+    def noted(job: local.process.Job) -> Any:
+        jobs.append(job.program)
+        return real(job)
+
+    monkeypatch.setattr(local.process, "run", noted)
     source = ADD_CPP + f"// {time.time_ns()}"  # not compiled before
     assert verdicts(run(Local(), Submission("cpp", source), [Case("1 2", "3")] * 5, limits)) == ["passed"] * 5
     assert sum("/usr/bin/g++" in " ".join(program) for program in jobs) == 1

@@ -119,10 +119,12 @@ def test_expected_output_is_not_sent_with_a_submission(service: Any) -> None:
 
 def test_limits_travel_in_the_units_of_the_service(service: Any) -> None:
     asked: list[dict[str, Any]] = []
-    service.respond = lambda method, path, body: (
-        asked.append(json.loads(body)) or 200,
-        json.dumps({"run": stage("3")}).encode(),
-    )
+
+    def respond(method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        asked.append(json.loads(body))
+        return 200, json.dumps({"run": stage("3")}).encode()
+
+    service.respond = respond
     run(
         settings(service),
         ADD,
@@ -195,7 +197,12 @@ def test_a_server_that_is_not_there_gives_no_score() -> None:
 
 
 def test_a_slow_server_gives_no_score_within_the_patience(service: Any) -> None:
-    service.respond = lambda method, path, body: (time.sleep(0.6) or 200, FINE)
+
+    def respond(method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        time.sleep(0.6)
+        return 200, FINE
+
+    service.respond = respond
     limits = Limits(wall_seconds=0.1, compile_seconds=0.1)
     answer = run(settings(service, queue_seconds=0.1, retries=0), ADD, [Case("1 2", "3")], limits)
     assert isinstance(answer, Unavailable)
@@ -228,7 +235,12 @@ def test_reason_of_a_refusal_is_the_server_s(service: Any) -> None:
 
 
 def test_no_more_requests_at_once_than_allowed(service: Any) -> None:
-    service.respond = lambda method, path, body: (time.sleep(0.05) or 200, FINE)
+
+    def respond(method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        time.sleep(0.05)
+        return 200, FINE
+
+    service.respond = respond
     answer = run(settings(service, concurrency=2), ADD, [Case("1 2", "3")] * 8, Limits(), batch=8)
     assert isinstance(answer, list)
     assert service.most_busy == 2

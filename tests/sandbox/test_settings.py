@@ -55,7 +55,8 @@ def test_a_client_that_is_not_installed_is_named(
         raise ModuleNotFoundError(name)
 
     monkeypatch.setattr("importlib.import_module", missing)
-    settings: Remote = READ.validate_json(text, strict=True)
+    settings = READ.validate_json(text, strict=True)
+    assert isinstance(settings, Remote)
     answer = run(settings, Submission("python", "print(1)"), [Case("", "1")], Limits())
     assert isinstance(answer, Unavailable)
     assert f"pip install {package}" in answer.detail
