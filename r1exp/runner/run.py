@@ -171,9 +171,9 @@ class Run:
         progress = Progress(
             self._title(step), StepPaths(folder).metrics, step.batch.num_steps if step.batch else None
         )
-        served = step.served()
+        served = frozen.served()
         try:
-            with serving(served, frozen.model_path, folder) as server, self._savable(step, folder):
+            with serving(frozen, folder) as server, self._savable(step, folder):
                 launch = step.config.launcher.launch(folder)
                 if server is not None and served is not None:
                     frozen.model_copy(update={"server": server.url}).write(folder)

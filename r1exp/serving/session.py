@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
@@ -159,24 +159,35 @@ class Server:
         return f"{reason}: {why_it_died(log)}; all that it printed is in {self._folder / LOG}"
 
 
+class Servable(Protocol):
+    """A step that may need a server."""
+
+    @property
+    def model_path(self) -> str:
+        """Where its model is loaded from."""
+
+    def served(self) -> ServedStep | None:
+        """Return the step as its server sees it; None: it needs no server."""
+
+
 @contextmanager
-def serving(step: ServedStep | None, model_path: str, folder: Path) -> Iterator[Server | None]:
+def serving(step: Servable, folder: Path) -> Iterator[Server | None]:
     """Start a vLLM server for a step, and end it with the block.
 
     Args:
-        step: None: the step needs no server.
-        model_path: Where its model is loaded from.
+        step: The step as its ranks will read it.
         folder: The step's folder, which exists; server.json and server.log are written to it.
 
     Raises:
         StepFailed: the server cannot be started, or does not serve what it should.
     """
-    if step is None:
+    served = step.served()
+    if served is None:
         yield None
         return
-    server = Server(step.launch(model_path), folder, step)
+    server = Server(served.launch(step.model_path), folder, served)
     try:
-        server.await_ready(step.model.compute_dtype)
+        server.await_ready(served.model.compute_dtype)
         yield server
     finally:
         server.end()

@@ -3,10 +3,12 @@ from pathlib import Path
 
 import pytest
 
+from r1exp.algorithm.ppo_settings import Ppo
 from r1exp.assets import CONF, SWEEPS
 from r1exp.config.compose import session
 from r1exp.config.experiment import Experiment, experiment_from
 from r1exp.config.origin import Origins
+from r1exp.dataset.gsm8k import Gsm8k
 from r1exp.errors import Refused
 from r1exp.plan.steps import planned_steps
 
