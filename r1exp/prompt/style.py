@@ -15,16 +15,19 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from r1exp.errors import Refused
-from r1exp.prompt.settings import StyleName
+from r1exp.plugins import installed_plugins
+from r1exp.registry import load
+from r1exp.settings import nearest
 
 
 @dataclass(frozen=True, slots=True)
 class Style(ABC):
     """A format of completions; `tags` are in the order in which they appear."""
 
-    name: StyleName
+    name: str
     tags: tuple[str, ...] = ()
 
     @abstractmethod
@@ -40,7 +43,8 @@ class Style(ABC):
         """Return the reasoning, stripped, or None if the text has none in this style's format."""
 
     @abstractmethod
-    def _join(self, reasoning: str, answer: str) -> str: ...
+    def join(self, reasoning: str, answer: str) -> str:
+        """Return a completion in this style's format."""
 
     def read_answer(self, text: str) -> str | None:
         """Return the last answer in this style's format, stripped, or None if there is none."""
@@ -57,7 +61,7 @@ class Style(ABC):
         reasoning, answer = reasoning.strip(), answer.strip()
         if self._reads_as(reasoning, answer):
             return reasoning
-        text = self._join(reasoning, answer)
+        text = self.join(reasoning, answer)
         if not self._reads_as(text, answer):
             raise Refused(
                 f"the solution {_shortened(reasoning)!r} with the answer {_shortened(answer)!r} cannot be "
@@ -92,7 +96,7 @@ class Tagged(Style):
         parts = list(_between(text, self.tags[0], self.tags[1]))
         return parts[-1] if parts else None
 
-    def _join(self, reasoning: str, answer: str) -> str:
+    def join(self, reasoning: str, answer: str) -> str:
         think, end_think, tag, end_tag = self.tags
         return f"{think}{reasoning}{end_think}\n{tag}{answer}{end_tag}"
 
@@ -112,7 +116,7 @@ class Boxed(Style):
         boxes = _boxes(text)
         return text[: boxes[-1][0]].strip() if boxes else None
 
-    def _join(self, reasoning: str, answer: str) -> str:
+    def join(self, reasoning: str, answer: str) -> str:
         return f"{reasoning}\n\\boxed{{{answer}}}"
 
 
@@ -133,11 +137,11 @@ class Plain(Style):
         before, mark, _ = text.rpartition("####")
         return before.strip() if mark else None
 
-    def _join(self, reasoning: str, answer: str) -> str:
+    def join(self, reasoning: str, answer: str) -> str:
         return f"{reasoning}\n#### {answer}"
 
 
-_STYLES: dict[StyleName, Style] = {
+STYLES: dict[str, Style] = {
     "think_answer": Tagged("think_answer", ("<think>", "</think>", "<answer>", "</answer>")),
     "reasoning_answer": Tagged("reasoning_answer", ("<reasoning>", "</reasoning>", "<answer>", "</answer>")),
     "reasoning_summary": Tagged(
@@ -149,9 +153,34 @@ _STYLES: dict[StyleName, Style] = {
 }
 
 
-def style_named(name: StyleName) -> Style:
-    """Return the style that `prompt.style` names."""
-    return _STYLES[name]
+@cache
+def style_named(name: str) -> Style:
+    """Return the style that `prompt.style` names.
+
+    Args:
+        name: Of a style of r1exp or of a plugin, or `package.module:NAME` of a `Style` object of your own.
+
+    Raises:
+        ValueError: there is no such style, or the object is no `Style`.
+    """
+    if name in STYLES:
+        return STYLES[name]
+    added: dict[str, str] = {}
+    for plugin in installed_plugins():
+        added |= plugin.kinds.get("prompt", {})
+    if name not in added and ":" not in name:
+        known = [*STYLES, *added]
+        close = nearest(name, known)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise ValueError(
+            f"there is no style {name!r}.{hint} Styles: {', '.join(known)}, or package.module:NAME of your own"
+        )
+    found = load(added.get(name, name))
+    if not isinstance(found, Style):
+        raise ValueError(
+            f"{name} is a {type(found).__name__}, and a style must be an object of r1exp.prompt.style:Style"
+        )
+    return found
 
 
 def _between(text: str, opening: str, closing: str) -> Iterator[str]:

@@ -4,14 +4,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from tokenizers import Tokenizer
 
 from r1exp.model.tokenizer import END, END_ID, PAD, PAD_ID, build_tokenizer, vocabulary
-from r1exp.prompt.settings import StyleName
-from r1exp.prompt.style import style_named
+from r1exp.prompt.style import STYLES, style_named
 
 TEXTS = [
     "<think>1 + 2 = 3</think>\n<answer>3</answer>",
@@ -60,8 +58,8 @@ def test_any_text_is_decoded_unchanged(text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=True) == text
 
 
-@pytest.mark.parametrize("style", get_args(StyleName))
-def test_every_mark_of_a_style_is_one_ordinary_token(style: StyleName, tiny_folder: Path) -> None:
+@pytest.mark.parametrize("style", list(STYLES))
+def test_every_mark_of_a_style_is_one_ordinary_token(style: str, tiny_folder: Path) -> None:
     tokenizer = Tokenizer.from_file(str(tiny_folder / "tokenizer.json"))
     marks = style_named(style).tags or {"boxed": ("\\boxed{",), "plain": ("####",)}[style]
     for mark in marks:
