@@ -17,11 +17,11 @@ from r1exp.rewards.scripts import words, words_by_script
         pytest.param("", 0.0, id="nothing"),
     ],
 )
-def test_repeated_pairs_cost_their_share(text, expected, problem, completion) -> None:
+def test_the_penalty_is_the_share_of_repeated_pairs(text, expected, problem, completion) -> None:
     assert RepetitionPenalty(n=2).score(problem(), completion(text), Context()) == pytest.approx(expected)
 
 
-def test_the_most_it_can_cost_is_a_setting(problem, completion) -> None:
+def test_the_largest_penalty_is_a_setting(problem, completion) -> None:
     reward = RepetitionPenalty(n=2, max_penalty=-0.5)
     assert reward.span == (-0.5, 0.0)
     assert reward.score(problem(), completion("go on go on go on"), Context()) == pytest.approx(-0.3)

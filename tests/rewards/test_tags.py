@@ -18,7 +18,7 @@ WHOLE = "<think>6x7</think>\n<answer>42</answer>"
         pytest.param("42", 0.0, 0.0, 0.0, id="no tags"),
     ],
 )
-def test_tags_are_paid_from_strict_to_lenient(
+def test_the_three_tag_rewards_go_from_strict_to_lenient(
     text, format_, tag_count, xml_count, problem, completion
 ) -> None:
     style = "think_answer"
@@ -27,13 +27,13 @@ def test_tags_are_paid_from_strict_to_lenient(
     assert XmlCount(style=style).score(problem(), completion(text), NOW) == pytest.approx(xml_count)
 
 
-def test_xml_count_is_paid_by_the_tag_up_to_its_most(problem, completion) -> None:
+def test_xml_count_adds_points_for_each_tag_up_to_a_maximum(problem, completion) -> None:
     reward = XmlCount(style="think_answer", points=0.5, most=0.8)
     texts = ["<think>", "<think></think>", WHOLE]
     assert [reward.score(problem(), completion(text), NOW) for text in texts] == [0.5, 0.8, 0.8]
 
 
 @pytest.mark.parametrize("style", ["boxed", "plain"])
-def test_a_style_without_tags_has_none_to_count(style, problem, completion) -> None:
+def test_tag_counters_abstain_for_a_style_without_tags(style, problem, completion) -> None:
     for reward in (TagCount(style=style), XmlCount(style=style)):
         assert reward.score(problem(), completion("42"), NOW) == NOT_APPLICABLE
