@@ -53,7 +53,7 @@ class TryAgain(Exception):
 
     Args:
         error: Raised instead when there is no further attempt.
-        pause: Seconds that the service asks to wait.
+        pause: Seconds to wait at least, as the service demands.
     """
 
     def __init__(self, error: Exception, pause: float = 0.0) -> None:
@@ -109,7 +109,7 @@ class HttpClient:
         retried_statuses: HTTP statuses that are tried again.
         retry_timeouts: Whether a request without an answer in time is tried again.
         retry_unreadable: Whether an answer of the wrong form is tried again.
-        longest_retry_after: The most seconds to wait because a `Retry-After` header asks for it; 0: the
+        longest_retry_after: The longest pause in seconds that a `Retry-After` header can cause; 0: the
             header is ignored.
         explain: What to change, added to error messages, by the kind of failure: `key` (401, 403),
             `missing` (404, or an answer of the wrong form), `slow`, `down`.
@@ -247,7 +247,7 @@ class HttpClient:
         return RequestFailed(f"{url}: {found}{f'; {text}' if text else ''}", cause, url, found, status)
 
     def _passing(self, failure: RequestFailed, pause: float = 0.0) -> TryAgain | RequestFailed:
-        """Return what asks for another attempt, or the final failure where the service is lost."""
+        """Return TryAgain, or the final failure if the service is lost."""
         lost = self._why_lost()
         if lost is None:
             return TryAgain(failure, pause)

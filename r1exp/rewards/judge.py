@@ -1,4 +1,4 @@
-"""Scores a completion with another model, which is asked through an OpenAI-compatible endpoint.
+"""Scores a completion with another model, through an OpenAI-compatible endpoint.
 
     score = (points - lowest) / (highest - lowest),  points: the number that the judge gives
 

@@ -1,4 +1,4 @@
-"""Splits a text into words, and tells the script of each.
+"""Splits a text into words and finds the script of each.
 
 A word is a run of letters in scripts with spaces, and a single character in Chinese, Japanese, Thai,
 Lao, Khmer and Burmese, which are written without spaces. Both functions pass over the text once.

@@ -241,7 +241,7 @@ def _ending(
         return "timeout", f"more than {limits.cpu_seconds:g} CPU seconds"
     if exceeded == "wall time":
         return "timeout", f"more than {limits.wall_seconds:g} wall seconds"
-    reports_no_memory = bool(exit_code) and any(words in tree.stderr for words in _OUT_OF_MEMORY)
+    reports_no_memory = bool(exit_code) and any(message in tree.stderr for message in _OUT_OF_MEMORY)
     if exceeded == "memory" or (exceeded is None and reports_no_memory):
         return "memory", f"more than {limits.memory_mib} MiB"
     if exceeded is not None:

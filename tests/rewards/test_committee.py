@@ -36,7 +36,7 @@ class ByName(Reward):
         return (0.0, 9.0)
 
     def score(self, problem, completion, context):
-        return Abstain("asked to") if completion.text == "abstain" else float(completion.text)
+        return Abstain("by request") if completion.text == "abstain" else float(completion.text)
 
 
 def batch(*texts: str, num_generations: int = 2) -> tuple[list[Problem], list[Completion]]:
@@ -98,32 +98,32 @@ def test_trl_gets_one_function_for_each_member() -> None:
 
 def test_an_abstention_takes_the_mean_of_its_group() -> None:
     texts = ["1", "3", "abstain", "4", "abstain", "abstain"]
-    trainer = Trainer(Committee({"said": ByName()}))
-    assert trainer.call(*texts) == {"said": [1.0, 3.0, 4.0, 4.0, None, None]}
-    assert trainer.logged["rewards/said/abstained"] == 0.5
-    assert trainer.logged["rewards/said/abstained/asked_to"] == 0.5
-    assert trainer.logged["rewards/said/variance_share"] == 1.0
-    assert trainer.logged["rewards/said/seconds"] > 0.0
+    trainer = Trainer(Committee({"stated": ByName()}))
+    assert trainer.call(*texts) == {"stated": [1.0, 3.0, 4.0, 4.0, None, None]}
+    assert trainer.logged["rewards/stated/abstained"] == 0.5
+    assert trainer.logged["rewards/stated/abstained/by_request"] == 0.5
+    assert trainer.logged["rewards/stated/variance_share"] == 1.0
+    assert trainer.logged["rewards/stated/seconds"] > 0.0
 
 
 def test_a_reason_that_occurred_once_is_reported_in_later_batches() -> None:
-    trainer = Trainer(Committee({"said": ByName()}))
+    trainer = Trainer(Committee({"stated": ByName()}))
     trainer.call("1", "abstain")
     trainer.call("1", "2")
-    assert trainer.logged["rewards/said/abstained/asked_to"] == 0.0
+    assert trainer.logged["rewards/stated/abstained/by_request"] == 0.0
 
 
 def test_too_many_abstentions_stop_the_run() -> None:
-    trainer = Trainer(Committee({"said": ByName()}), bound=AbstentionBound(share=0.6, num_batches=1))
+    trainer = Trainer(Committee({"stated": ByName()}), bound=AbstentionBound(share=0.6, num_batches=1))
     trainer.call("abstain", "1")
-    with pytest.raises(StoppedByHealth, match="asked to 2x"):
+    with pytest.raises(StoppedByHealth, match="by request 2x"):
         trainer.call("abstain", "abstain")
 
 
 def test_abstentions_of_a_member_with_weight_0_stop_nothing() -> None:
-    committee = Committee({"said": ByName(weight=0.0)})
+    committee = Committee({"stated": ByName(weight=0.0)})
     trainer = Trainer(committee, bound=AbstentionBound(share=0.0, num_batches=1))
-    assert trainer.call("abstain", "abstain") == {"said": [None, None]}
+    assert trainer.call("abstain", "abstain") == {"stated": [None, None]}
 
 
 def test_members_get_the_context_and_the_log_probabilities() -> None:
@@ -135,7 +135,7 @@ def test_members_get_the_context_and_the_log_probabilities() -> None:
 
 
 def test_rows_without_the_columns_of_r1exp_are_refused() -> None:
-    func = reward_funcs(Committee({"said": ByName()}))[0]
+    func = reward_funcs(Committee({"stated": ByName()}))[0]
     with pytest.raises(Refused, match=r"no column \['answer', 'id', 'question'\]"):
         func(prompts=["?"], completions=["1"], completion_ids=[[1]])
 
@@ -202,10 +202,10 @@ class FakeWorkers:
 
     def __init__(self, *answers: Score) -> None:
         self.answers = list(answers)
-        self.asked: list[str] = []
+        self.scored: list[str] = []
 
     def run(self, jobs):
-        self.asked += [job.completions[0].text for job in jobs]
+        self.scored += [job.completions[0].text for job in jobs]
         return [[self.answers.pop(0)] for _ in jobs]
 
 
@@ -217,7 +217,7 @@ def test_scores_of_workers_are_cached_and_abstentions_are_not() -> None:
     assert committee.score(*rows) == {"right": [TIMEOUT, TIMEOUT]}  # equal answers are scored once
     assert committee.score(*rows) == {"right": [1.0, 1.0]}
     assert committee.score(*rows) == {"right": [1.0, 1.0]}
-    assert len(workers.asked) == 2
+    assert len(workers.scored) == 2
 
 
 def test_a_judged_by_that_judges_no_correctness_is_refused() -> None:

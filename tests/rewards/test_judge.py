@@ -24,7 +24,7 @@ def verdicts(reward: Judge, *texts: str) -> list:
     [
         pytest.param('{"score": 10}', 1.0, id="best"),
         pytest.param('{"score": 1}', 0.0, id="worst"),
-        pytest.param('I think so. {"score": "4"}', 3 / 9, id="with words around"),
+        pytest.param('I think so. {"score": "4"}', 3 / 9, id="with text around it"),
         pytest.param('{"score": 1} no: {"score": 10}', 1.0, id="the last score counts"),
         pytest.param('{"score": 11}', UNCLEAR, id="off the scale"),
         pytest.param("very good", UNCLEAR, id="no number"),
@@ -63,11 +63,11 @@ def test_the_same_reply_is_judged_once(endpoint) -> None:
 
 def test_an_abstention_because_the_judge_is_down_is_not_cached(endpoint) -> None:
     committee = Committee({"judge": judge(endpoint.url)})
-    asked = ([Problem("a", "?")], [Completion("x", 1)], Context())
+    rows = ([Problem("a", "?")], [Completion("x", 1)], Context())
     endpoint.reply = lambda question: 500
-    assert committee.score(*asked)["judge"] == [DOWN]
+    assert committee.score(*rows)["judge"] == [DOWN]
     endpoint.reply = lambda question: '{"score": 10}'
-    assert committee.score(*asked)["judge"] == [1.0]
+    assert committee.score(*rows)["judge"] == [1.0]
 
 
 def test_requests_run_concurrently(endpoint) -> None:

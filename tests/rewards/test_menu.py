@@ -1,4 +1,4 @@
-"""What `kind` can name: a reward of r1exp, a reward class of anyone's, or a reward function of anyone's."""
+"""What `kind` can name: a reward of r1exp, or a reward class or reward function of any package."""
 
 import json
 import re

@@ -65,7 +65,7 @@ def queue(url: str, *statuses: int) -> None:
     httpx.post(f"{url}/next", json=list(statuses))
 
 
-def asked(url: str) -> list[dict[str, Any]]:
+def requests_of(url: str) -> list[dict[str, Any]]:
     return list(httpx.get(f"{url}/log").json())
 
 
@@ -86,10 +86,10 @@ def test_a_completion_cut_off_at_max_tokens_is_not_finished(server: str) -> None
 
 
 def test_the_request_has_every_sampling_parameter(server: str) -> None:
-    before = len(asked(server))
+    before = len(requests_of(server))
     generator = EndpointGenerator(endpoint(server, extra_body={"min_p": 0.1, "max_tokens": 4, "top_k": None}))
     generator.generate(prompts("one"), 2, SAMPLED)
-    first, second = asked(server)[before:]
+    first, second = requests_of(server)[before:]
     seeds = {first.pop("seed"), second.pop("seed")}
     assert seeds == {stream(3, 0), stream(3, 1)}
     assert first == {
@@ -180,10 +180,10 @@ def test_our_server_and_transformers_give_the_same_greedy_completions(
 def test_requests_to_our_server_ask_for_token_ids_and_state_every_parameter(
     server: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    before = len(asked(server))
+    before = len(requests_of(server))
     (group,) = our_server(server, tokenizer, tmp_path).generate(prompts("one two"), 3, SAMPLED)
     assert len(group) == 3
-    (body,) = asked(server)[before:]
+    (body,) = requests_of(server)[before:]
     assert body == {
         "model": "counter", "prompt": [2, 3], "n": 3, "seed": stream(3, 0), "temperature": 0.7, "top_p": 0.9, "top_k": 5,
         "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "max_tokens": 8,

@@ -80,7 +80,7 @@ class Service:
 
     url: str = ""
     respond: Callable[[str, str, bytes], Reply] = lambda method, path, body: (404, b"")
-    asked: list[tuple[str, str]] = field(default_factory=list)
+    requests: list[tuple[str, str]] = field(default_factory=list)  # method, path
     content_type: str = "application/json"
     num_busy: int = 0
     most_busy: int = 0  # requests at once
@@ -106,7 +106,7 @@ def service() -> Iterator[Service]:
         def _serve(self) -> None:
             body = self._body()
             with lock:
-                it.asked.append((self.command, self.path))
+                it.requests.append((self.command, self.path))
                 it.num_busy += 1
                 it.most_busy = max(it.most_busy, it.num_busy)
             status, answer = it.respond(self.command, self.path, body)

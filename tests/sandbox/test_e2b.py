@@ -43,8 +43,8 @@ def e2b(service: Any, machine: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
             return 200, json.dumps([{"path": name.decode(), "name": "x", "type": "file"}]).encode()
         assert path == "/process.Process/Start", path
         service.content_type = "application/connect+json"
-        asked = json.loads(body[5:])["process"]
-        done = machine.shell(asked["args"][-1])
+        process = json.loads(body[5:])["process"]
+        done = machine.shell(process["args"][-1])
         return 200, _stream(
             {"start": {"pid": 1}},
             {"data": {"stdout": base64.b64encode(done.stdout.encode()).decode()}},
@@ -83,7 +83,7 @@ def test_cases_are_judged_on_one_machine_that_is_stopped_afterwards(
     answer = run(settings(), submission, CASES, Limits())
     assert isinstance(answer, list), answer
     assert [result.outcome for result in answer] == ["passed", "wrong"]
-    assert [method for method, path in e2b.asked if "sandboxes" in path] == ["POST", "DELETE"]
+    assert [method for method, path in e2b.requests if "sandboxes" in path] == ["POST", "DELETE"]
     assert e2b.created["allow_internet_access"] is False
     assert not any("the expected" in text for text in machine.seen)
 
@@ -107,7 +107,7 @@ def test_each_kind_of_failure_has_its_outcome(e2b: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "num_asked"),
+    ("status", "num_requests"),
     [
         pytest.param(429, 2, id="too many requests"),
         pytest.param(503, 2, id="busy"),
@@ -115,11 +115,11 @@ def test_each_kind_of_failure_has_its_outcome(e2b: Any) -> None:
         pytest.param(404, 1, id="no such template"),
     ],
 )
-def test_a_service_that_starts_no_machine_is_unavailable(e2b: Any, status: int, num_asked: int) -> None:
+def test_a_service_that_starts_no_machine_is_unavailable(e2b: Any, status: int, num_requests: int) -> None:
     e2b.respond = lambda method, path, body: (status, json.dumps({"code": status, "message": "no"}).encode())
     answer = run(settings(), ADD, CASES, Limits())
     assert isinstance(answer, Unavailable)
-    assert len(e2b.asked) == num_asked
+    assert len(e2b.requests) == num_requests
 
 
 @pytest.mark.parametrize("broken", ["/files", "/process"])

@@ -57,7 +57,7 @@ def test_cases_are_judged_on_one_machine_that_is_stopped_afterwards(
     answer = run(settings(), submission, CASES, Limits())
     assert isinstance(answer, list), answer
     assert [result.outcome for result in answer] == ["passed", "wrong"]
-    assert [path for _, path in morph.asked if "exec" not in path] == [
+    assert [path for _, path in morph.requests if "exec" not in path] == [
         "/instance?snapshot_id=snap",
         "/instance/i1",
     ]
@@ -73,18 +73,18 @@ def test_a_long_input_is_sent_completely(morph: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "num_asked"),
+    ("status", "num_requests"),
     [
         pytest.param(429, 2, id="too many requests"),
         pytest.param(503, 2, id="busy"),
         pytest.param(401, 1, id="bad key"),
     ],
 )
-def test_a_service_that_starts_no_machine_is_unavailable(morph: Any, status: int, num_asked: int) -> None:
+def test_a_service_that_starts_no_machine_is_unavailable(morph: Any, status: int, num_requests: int) -> None:
     morph.respond = lambda method, path, body: (status, b'{"detail": "no"}')
     answer = run(settings(), ADD, CASES, Limits())
     assert isinstance(answer, Unavailable)
-    assert len(morph.asked) == num_asked
+    assert len(morph.requests) == num_requests
 
 
 def test_a_machine_that_is_lost_is_unavailable(morph: Any) -> None:
@@ -92,7 +92,7 @@ def test_a_machine_that_is_lost_is_unavailable(morph: Any) -> None:
     morph.respond = lambda method, path, body: (502, b"{}") if "exec" in path else fine(method, path, body)
     answer = run(settings(), ADD, CASES, Limits())
     assert isinstance(answer, Unavailable)
-    assert morph.asked[-1] == ("DELETE", "/instance/i1")
+    assert morph.requests[-1] == ("DELETE", "/instance/i1")
 
 
 def test_without_the_service_or_the_key_the_sandbox_is_unavailable(

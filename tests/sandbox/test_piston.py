@@ -118,9 +118,9 @@ def test_the_expected_output_is_not_sent_with_a_submission(service: Any) -> None
 
 
 def test_limits_are_sent_in_the_units_of_the_service(service: Any) -> None:
-    asked: list[dict[str, Any]] = []
+    sent: list[dict[str, Any]] = []
     service.respond = lambda method, path, body: (
-        asked.append(json.loads(body)) or 200,
+        sent.append(json.loads(body)) or 200,
         json.dumps({"run": stage("3")}).encode(),
     )
     run(
@@ -138,7 +138,7 @@ def test_limits_are_sent_in_the_units_of_the_service(service: Any) -> None:
         "version": "*",
         "stdin": "1 2",
     }
-    assert {name: asked[0][name] for name in wanted} == wanted
+    assert {name: sent[0][name] for name in wanted} == wanted
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_a_refused_request_is_not_repeated(service: Any, reply: tuple[int, bytes
     service.respond = lambda method, path, body: reply
     answer = run(settings(service), ADD, [Case("1 2", "3")], Limits())
     assert isinstance(answer, Unavailable)
-    assert len(service.asked) == 1
+    assert len(service.requests) == 1
 
 
 def test_the_message_of_the_server_is_the_detail_of_a_refusal(service: Any) -> None:
