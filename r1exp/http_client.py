@@ -144,7 +144,7 @@ class HttpClient:
         self._timeout = timeout
         self._connect_timeout = connect_timeout
         self._concurrency = concurrency
-        self._places = threading.BoundedSemaphore(concurrency)
+        self._slots = threading.BoundedSemaphore(concurrency)
         self._pauses = pauses
         self._retried_statuses = retried_statuses
         self._retry_timeouts = retry_timeouts
@@ -207,7 +207,7 @@ class HttpClient:
 
         connect = seconds if self._connect_timeout is None else self._connect_timeout
         try:
-            with self._places:
+            with self._slots:
                 response = self._client.request(
                     method, url, content=data, timeout=httpx.Timeout(seconds, connect=connect)
                 )
@@ -225,12 +225,12 @@ class HttpClient:
     def _content(self, url: str, response: "httpx.Response") -> Any:
         """Return the parsed answer, or raise the failure that the response reports."""
         status = response.status_code
-        found = f"HTTP {status} {_message(response)}".strip()
-        if status in self._retried_statuses:
+        if status != 200:
+            found = f"HTTP {status} {_message(response)}".strip()
+            if status not in self._retried_statuses:
+                raise self._failure("refused", url, found, status)
             pause = _seconds(response.headers.get("Retry-After"), self._longest_retry_after)
             raise self._passing(self._failure("down", url, found, status), pause)
-        if status != 200:
-            raise self._failure("refused", url, found, status)
         try:
             content = response.json()
         except ValueError:

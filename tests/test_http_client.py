@@ -216,15 +216,19 @@ def test_a_lost_service_ends_the_attempts_with_its_reason() -> None:
     assert slept == []
 
 
-def test_concurrency_limits_the_requests_at_once(service: Service) -> None:
-    service.seconds = 0.05
-    http = client(service.url, concurrency=2)
-    threads = [threading.Thread(target=http.post, args=("/x", {})) for _ in range(6)]
+def test_concurrency_limits_the_requests_at_once_and_waiting_takes_none_of_their_timeout(
+    service: Service,
+) -> None:
+    service.seconds = 0.5
+    http = client(service.url, concurrency=1, retries=0, timeout=1.0)
+    answers: list[Any] = []
+    threads = [threading.Thread(target=lambda: answers.append(http.post("/x", {}))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (len(service.requests), service.most_busy) == (6, 2)
+    assert answers == [{"choices": [1]}] * 4  # the last one waited 1.5 s
+    assert service.most_busy == 1
 
 
 def test_map_keeps_the_order_and_its_first_exception_cancels_the_rest(service: Service) -> None:
