@@ -31,6 +31,7 @@ def test_an_abstention_becomes_the_mean_of_its_group(scores, groups, expected) -
         pytest.param({"a": [2.0, None], "b": [None, 3.0]}, {"a": 1.0, "b": 0.5}, [2.0, 1.5], id="one scored"),
         pytest.param({"a": [None], "b": [None]}, {"a": 1.0, "b": 1.0}, [None], id="no score"),
         pytest.param({"a": [7.0], "b": [2.0]}, {"a": 0.0, "b": 1.0}, [2.0], id="weight 0 adds nothing"),
+        pytest.param({"a": [math.inf], "b": [2.0]}, {"a": 0.0, "b": 1.0}, [2.0], id="infinite, weight 0"),
         pytest.param({"a": [7.0], "b": [None]}, {"a": 0.0, "b": 1.0}, [0.0], id="only weight 0 scored"),
         pytest.param(
             {"a": [0.1], "b": [0.2], "c": [0.3]}, dict.fromkeys("abc", 1.0), [0.6], id="rounded once"
