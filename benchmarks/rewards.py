@@ -1,10 +1,10 @@
-"""How fast is the accuracy reward, and does it judge like math-verify? And do long texts cost in proportion?
+"""Measures the accuracy reward against plain math-verify, and the time of two rewards on long texts.
 
     python benchmarks/rewards.py [SHARE]
 
-Both rewards see the same completions in the same run, in turns. The plain reward is what TRL's and
-open-r1's accuracy rewards do: parse the gold answer, parse the answer, verify, one after the other,
-with math-verify's own timeouts.
+Both accuracy rewards score the same completions in the same run, alternately. The plain reward does what
+the accuracy rewards of TRL and open-r1 do: it parses the gold answer, parses the answer and verifies,
+one completion after the other, with math-verify's own timeouts. SHARE is the share of the rows.
 """
 
 import math
@@ -33,7 +33,7 @@ Rows = tuple[list[Problem], list[Completion]]
 
 
 def rows_of(pairs: Sequence[tuple[str, str]]) -> Rows:
-    """Return problems and completions for (gold, answer) pairs; equal golds in a row are one prompt."""
+    """Return problems and completions for (gold, answer) pairs; neighbors with equal gold are one prompt."""
     problems, completions = [], []
     for gold, answer in pairs:
         problems.append(Problem(f"gold {gold}", "?", gold))
@@ -43,7 +43,7 @@ def rows_of(pairs: Sequence[tuple[str, str]]) -> Rows:
 
 
 def numeric(num_prompts: int, draw: random.Random) -> Rows:
-    """GSM8K-like golds: integers, some with commas, some decimals; right, wrong and oddly written answers."""
+    """Return GSM8K-like rows: integers, some with commas, some decimals; right and wrong answers."""
     pairs = []
     for _ in range(num_prompts):
         gold = draw.choice(
@@ -60,7 +60,7 @@ def numeric(num_prompts: int, draw: random.Random) -> Rows:
 
 
 def latex(num_prompts: int, draw: random.Random) -> Rows:
-    """MATH-like golds; half of the answers are right, a quarter of those written another way."""
+    """Return MATH-like rows; half of the answers are right, a quarter of those written another way."""
     pairs = []
     for _ in range(num_prompts):
         a, b, c = (draw.randint(2, 29) for _ in range(3))
@@ -84,7 +84,7 @@ def latex(num_prompts: int, draw: random.Random) -> Rows:
 
 
 def plain_math_verify(problems: Sequence[Problem], completions: Sequence[Completion]) -> list[float]:
-    """Score as a reward does that has nothing but math-verify."""
+    """Score with math-verify alone."""
     style, scores = style_named(STYLE), []
     for problem, completion in zip(problems, completions, strict=True):
         gold = math_verify.parse(marked(problem.answer or ""))
@@ -94,17 +94,17 @@ def plain_math_verify(problems: Sequence[Problem], completions: Sequence[Complet
 
 
 def marked(text: str) -> str:
-    """Return LaTeX between dollars, so that math-verify takes it for a formula, and other text as it is."""
+    """Return LaTeX between dollar signs, so that math-verify reads it as a formula; other text unchanged."""
     return f"${text}$" if any(mark in text for mark in "\\^(") else text
 
 
 def against_plain(name: str, make: Callable[[random.Random], Rows], target: float) -> bool:
-    """Print items per second of both, and where they disagree; say whether the target is met.
+    """Print the items per second of both and where they disagree; return whether the target is met.
 
-    Every round has completions of its own, so that nobody remembers the last round's.
+    Every round has different completions, so that no score comes from a cache.
     """
     committee = Committee({"accuracy": Accuracy(style=STYLE)})
-    committee.score(*latex(2, random.Random(0)), Context())  # the workers are up
+    committee.score(*latex(2, random.Random(0)), Context())  # starts the workers
     ours, plain, differing, num_rows = [], [], set(), 0
     for number in range(NUM_ROUNDS):
         problems, completions = make(random.Random(number))
@@ -134,16 +134,17 @@ ODD_FORMS = [
     "42", "42.0", "+42", r"\$42", "42.", "1080", "1,080", "1080.00", "1000", "1e3", "0.5", ".5", "1/2", "5e-1",
     "50%", r"50\%", "50", "1/3", "0.333333", "0.33", "-7", "7", "12345678901234567890", "12345678901234567891",
 ]  # fmt: skip
-JUDGED = {  # a sign in one of the two: who is right where the two disagree
-    "e": "here: 1e3 is a thousand and 5e-1 a half; math-verify reads the number e, or stops before it",
-    r"\$": "here: an escaped dollar is a unit; math-verify finds no number",
+# A sign in the gold answer or the answer: which of the two rewards is right where they disagree.
+JUDGED = {
+    "e": "here: 1e3 is 1000 and 5e-1 is 0.5; math-verify reads the number e, or stops before it",
+    r"\$": "here: an escaped dollar sign is a unit; math-verify finds no number",
     "+": "here: +42 is 42; math-verify finds no number",
-    "%": "here: 50% is 50 and 0.5 alike, escaped or not; math-verify drops an escaped sign",
+    "%": "here: 50% equals both 50 and 0.5, escaped or not; math-verify ignores an escaped sign",
 }
 
 
 def odd_pairs() -> bool:
-    """Print how the two disagree on every pair of oddly written numbers; say whether each is judged."""
+    """Print where the two disagree on pairs of unusually written numbers; return whether each is explained."""
     pairs = [(gold, answer) for gold in ODD_FORMS for answer in ODD_FORMS]
     problems, completions = rows_of(pairs)
     committee = Committee({"accuracy": Accuracy(style=STYLE)})
@@ -167,7 +168,7 @@ def odd_pairs() -> bool:
 
 
 def linear(most: int) -> bool:
-    """Print the time a word and a voter cost at growing sizes; say whether it stays about the same."""
+    """Print the time per word and per vote at growing sizes; return whether it stays about the same."""
     print("size        repetition us/word   vote us/completion")
     costs: list[tuple[float, float]] = []
     problem, draw = Problem("p", "?", "42"), random.Random(3)
@@ -190,7 +191,7 @@ def linear(most: int) -> bool:
 
 
 def fastest(work: Callable[[], object]) -> float:
-    """Return the least of three times, in seconds."""
+    """Return the shortest of three times, in seconds."""
     times = []
     for _ in range(3):
         begin = time.perf_counter()
@@ -200,7 +201,7 @@ def fastest(work: Callable[[], object]) -> float:
 
 
 def main(share: float) -> int:
-    """Print the figures, of `share` of the rows; return 1 where a target is missed."""
+    """Print all figures, for `share` of the rows; return 1 if a target is missed."""
     met = [
         against_plain("numbers", partial(numeric, math.ceil(250 * share)), target=50.0),
         against_plain("LaTeX", partial(latex, math.ceil(60 * share)), target=1.6),

@@ -1,11 +1,11 @@
-"""How many submissions a second does the local sandbox judge, next to bare bubblewrap plus Python?
+"""Measures the submissions per second of the local sandbox, relative to bare bubblewrap with Python.
 
     python benchmarks/sandbox.py [PAIRS]
 
 Both run the same trivial program on the same input, alternately, in one process. Bare bubblewrap has
-namespaces and a view of the file system, but no limits, no system call filter and no user of its own.
-The ratio is that of the two means over all pairs; the interval is a bootstrap over pairs. Exit code 1
-below 0.8.
+namespaces and a view of the file system, but no limits, no system call filter and no separate user.
+The ratio is that of the two means over all pairs; the interval is a bootstrap over pairs. The exit code
+is 1 if the ratio is below 0.8.
 """
 
 import statistics
@@ -25,7 +25,7 @@ from r1exp.sandbox.verdicts import run
 
 PROGRAM = "print(sum(map(int, input().split())))"
 CASE = Case("1 2\n", "3\n")
-REQUIRED = 0.8  # of bare bubblewrap's submissions a second
+REQUIRED = 0.8  # of the submissions per second of bare bubblewrap
 NUM_RESAMPLES = 10_000
 
 

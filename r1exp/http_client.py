@@ -53,7 +53,7 @@ class TryAgain(Exception):
 
     Args:
         error: Raised instead when there is no further attempt.
-        pause: Seconds that the service asks to wait.
+        pause: Seconds to wait at least, as the service demands.
     """
 
     def __init__(self, error: Exception, pause: float = 0.0) -> None:
@@ -109,7 +109,7 @@ class HttpClient:
         retried_statuses: HTTP statuses that are tried again.
         retry_timeouts: Whether a request without an answer in time is tried again.
         retry_unreadable: Whether an answer of the wrong form is tried again.
-        longest_retry_after: The most seconds to wait because a `Retry-After` header asks for it; 0: the
+        longest_retry_after: The longest pause in seconds that a `Retry-After` header can cause; 0: the
             header is ignored.
         explain: What to change, added to error messages, by the kind of failure: `key` (401, 403),
             `missing` (404, or an answer of the wrong form), `slow`, `down`.
@@ -144,7 +144,7 @@ class HttpClient:
         self._timeout = timeout
         self._connect_timeout = connect_timeout
         self._concurrency = concurrency
-        self._places = threading.BoundedSemaphore(concurrency)
+        self._slots = threading.BoundedSemaphore(concurrency)
         self._pauses = pauses
         self._retried_statuses = retried_statuses
         self._retry_timeouts = retry_timeouts
@@ -207,7 +207,7 @@ class HttpClient:
 
         connect = seconds if self._connect_timeout is None else self._connect_timeout
         try:
-            with self._places:
+            with self._slots:
                 response = self._client.request(
                     method, url, content=data, timeout=httpx.Timeout(seconds, connect=connect)
                 )
@@ -225,12 +225,12 @@ class HttpClient:
     def _content(self, url: str, response: "httpx.Response") -> Any:
         """Return the parsed answer, or raise the failure that the response reports."""
         status = response.status_code
-        found = f"HTTP {status} {_message(response)}".strip()
-        if status in self._retried_statuses:
+        if status != 200:
+            found = f"HTTP {status} {_message(response)}".strip()
+            if status not in self._retried_statuses:
+                raise self._failure("refused", url, found, status)
             pause = _seconds(response.headers.get("Retry-After"), self._longest_retry_after)
             raise self._passing(self._failure("down", url, found, status), pause)
-        if status != 200:
-            raise self._failure("refused", url, found, status)
         try:
             content = response.json()
         except ValueError:
@@ -247,7 +247,7 @@ class HttpClient:
         return RequestFailed(f"{url}: {found}{f'; {text}' if text else ''}", cause, url, found, status)
 
     def _passing(self, failure: RequestFailed, pause: float = 0.0) -> TryAgain | RequestFailed:
-        """Return what asks for another attempt, or the final failure where the service is lost."""
+        """Return TryAgain, or the final failure if the service is lost."""
         lost = self._why_lost()
         if lost is None:
             return TryAgain(failure, pause)

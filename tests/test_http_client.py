@@ -1,4 +1,4 @@
-"""The HTTP client against a server on loopback: what is tried again, when, and what failures say."""
+"""The HTTP client against a server on loopback: which requests are repeated, when, and what errors say."""
 
 import json
 import pickle
@@ -25,20 +25,20 @@ from r1exp.http_client import (
     with_retries,
 )
 
-NOBODY = "http://127.0.0.1:9"  # the port of a protocol that nobody serves
+UNREACHABLE = "http://127.0.0.1:9"  # no server uses this port
 FINE = (200, '{"choices": [1]}')
 EXPLAIN = {"key": "change the key", "missing": "change the name", "slow": "wait longer", "down": "start it"}
 
 
 @dataclass
 class Service:
-    """A server that answers with `replies`, then with FINE, and keeps what it was asked."""
+    """A server that answers with `replies`, then with FINE, and records the requests."""
 
     url: str = ""
     replies: list[tuple[int, str]] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)  # of every answer
     seconds: float = 0.0  # before every answer
-    asked: list[tuple[str, str, Any, str | None]] = field(default_factory=list)  # method, path, body, key
+    requests: list[tuple[str, str, Any, str | None]] = field(default_factory=list)  # method, path, body, key
     num_busy: int = 0
     most_busy: int = 0  # requests at once
 
@@ -52,7 +52,7 @@ def service() -> Iterator[Service]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             with lock:
                 parsed = json.loads(body) if body else None
-                state.asked.append((self.command, self.path, parsed, self.headers.get("Authorization")))
+                state.requests.append((self.command, self.path, parsed, self.headers.get("Authorization")))
                 status, text = state.replies.pop(0) if state.replies else FINE
                 state.num_busy += 1
                 state.most_busy = max(state.most_busy, state.num_busy)
@@ -94,11 +94,11 @@ def failure(client: HttpClient, path: str = "/x") -> RequestFailed:
     return raised.value
 
 
-def test_a_request_carries_method_path_body_and_key(service: Service) -> None:
-    asking = client(f"{service.url}/v1/", key="secret")
-    assert asking.post("/x", {"a": 1}) == {"choices": [1]}
-    assert asking.get("/y") == {"choices": [1]}
-    assert service.asked == [
+def test_a_request_has_method_path_body_and_key(service: Service) -> None:
+    http = client(f"{service.url}/v1/", key="secret")
+    assert http.post("/x", {"a": 1}) == {"choices": [1]}
+    assert http.get("/y") == {"choices": [1]}
+    assert service.requests == [
         ("POST", "/v1/x", {"a": 1}, "Bearer secret"),
         ("GET", "/v1/y", None, "Bearer secret"),
     ]
@@ -106,7 +106,7 @@ def test_a_request_carries_method_path_body_and_key(service: Service) -> None:
 
 def test_half_a_surrogate_pair_can_be_sent(service: Service) -> None:
     client(service.url).post("/x", {"text": "\ud800"})
-    assert service.asked[0][2] == {"text": "\ud800"}
+    assert service.requests[0][2] == {"text": "\ud800"}
 
 
 @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 503, 0])
@@ -120,7 +120,7 @@ def test_a_failure_that_may_pass_is_tried_again_after_growing_pauses(service: Se
 def test_attempts_end_with_the_pauses_and_the_last_failure_is_raised(service: Service) -> None:
     service.replies = [(500, ""), (500, ""), (503, '{"error": {"message": "full"}}')]
     failed = failure(client(service.url))
-    assert len(service.asked) == 3
+    assert len(service.requests) == 3
     assert str(failed) == f"{service.url}/x: HTTP 503 full; start it"
     assert (failed.cause, failed.status, failed.found) == ("down", 503, "HTTP 503 full")
 
@@ -135,47 +135,47 @@ def test_a_refusal_is_not_tried_again_and_says_what_to_change(
     service.replies = [(status, '{"message": "no"}')]
     failed = failure(client(service.url))
     assert str(failed) == f"{service.url}/x: HTTP {status} no{advice}"
-    assert (failed.cause, failed.status, len(service.asked)) == ("refused", status, 1)
+    assert (failed.cause, failed.status, len(service.requests)) == ("refused", status, 1)
 
 
 def test_which_statuses_are_tried_again_is_a_setting(service: Service) -> None:
     service.replies = [(503, ""), (501, "")]
     failed = failure(client(service.url, retried_statuses={503}))
-    assert (failed.status, len(service.asked)) == (501, 2)
+    assert (failed.status, len(service.requests)) == (501, 2)
 
 
 def test_a_service_that_cannot_be_reached_is_tried_again() -> None:
     slept: list[float] = []
-    failed = failure(client(NOBODY, slept))
+    failed = failure(client(UNREACHABLE, slept))
     assert "it cannot be reached" in str(failed)
     assert str(failed).endswith("; start it")
     assert (failed.cause, failed.status, slept) == ("down", None, [0.5, 1.0])
 
 
-@pytest.mark.parametrize(("retried", "num_asked"), [(False, 1), (True, 3)])
-def test_a_request_without_an_answer_in_time_is_tried_again_if_asked_for(
-    service: Service, retried: bool, num_asked: int
+@pytest.mark.parametrize(("retried", "num_requests"), [(False, 1), (True, 3)])
+def test_retry_timeouts_decides_whether_a_timeout_is_tried_again(
+    service: Service, retried: bool, num_requests: int
 ) -> None:
     service.seconds = 0.3
     failed = failure(client(service.url, timeout=0.1, retry_timeouts=retried))
     assert str(failed) == f"{service.url}/x: no answer within 0.1 s; wait longer"
-    assert (failed.cause, len(service.asked)) == ("slow", num_asked)
+    assert (failed.cause, len(service.requests)) == ("slow", num_requests)
 
 
 def test_one_request_can_have_a_timeout_of_its_own(service: Service) -> None:
     service.seconds = 0.2
-    asking = client(service.url, timeout=0.05)
-    assert asking.post("/x", {}, timeout=5.0) == {"choices": [1]}
+    http = client(service.url, timeout=0.05)
+    assert http.post("/x", {}, timeout=5.0) == {"choices": [1]}
 
 
-@pytest.mark.parametrize(("retried", "num_asked"), [(False, 1), (True, 3)])
-def test_an_answer_that_is_not_json_is_tried_again_if_asked_for(
-    service: Service, retried: bool, num_asked: int
+@pytest.mark.parametrize(("retried", "num_requests"), [(False, 1), (True, 3)])
+def test_retry_unreadable_decides_whether_an_unreadable_answer_is_tried_again(
+    service: Service, retried: bool, num_requests: int
 ) -> None:
     service.replies = [(200, "<html>")] * 3
     failed = failure(client(service.url, retry_unreadable=retried))
     assert str(failed) == f"{service.url}/x: the answer is not JSON: '<html>'; change the name"
-    assert (failed.cause, len(service.asked)) == ("unreadable", num_asked)
+    assert (failed.cause, len(service.requests)) == ("unreadable", num_requests)
 
 
 @pytest.mark.parametrize("text", ["{}", '{"choices": []}', "[]"])
@@ -205,31 +205,35 @@ def test_a_retry_after_header_lengthens_the_pause(
 
 
 def test_attempts_take_the_urls_in_turn(service: Service) -> None:
-    asking = client([NOBODY, service.url], retries=1)
-    assert [asking.post("/x", {}) for _ in range(3)] == [{"choices": [1]}] * 3
+    http = client([UNREACHABLE, service.url], retries=1)
+    assert [http.post("/x", {}) for _ in range(3)] == [{"choices": [1]}] * 3
 
 
 def test_a_lost_service_ends_the_attempts_with_its_reason() -> None:
     slept: list[float] = []
-    failed = failure(client(NOBODY, slept, why_lost=lambda: "the server exited with code 1"))
-    assert str(failed) == f"{NOBODY}/x: the server exited with code 1"
+    failed = failure(client(UNREACHABLE, slept, why_lost=lambda: "the server exited with code 1"))
+    assert str(failed) == f"{UNREACHABLE}/x: the server exited with code 1"
     assert slept == []
 
 
-def test_no_more_requests_than_allowed_are_under_way(service: Service) -> None:
-    service.seconds = 0.05
-    asking = client(service.url, concurrency=2)
-    threads = [threading.Thread(target=asking.post, args=("/x", {})) for _ in range(6)]
+def test_concurrency_limits_the_requests_at_once_and_waiting_takes_none_of_their_timeout(
+    service: Service,
+) -> None:
+    service.seconds = 0.5
+    http = client(service.url, concurrency=1, retries=0, timeout=1.0)
+    answers: list[Any] = []
+    threads = [threading.Thread(target=lambda: answers.append(http.post("/x", {}))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (len(service.asked), service.most_busy) == (6, 2)
+    assert answers == [{"choices": [1]}] * 4  # the last one waited 1.5 s
+    assert service.most_busy == 1
 
 
 def test_map_keeps_the_order_and_its_first_exception_cancels_the_rest(service: Service) -> None:
-    asking = client(service.url, concurrency=1)
-    assert asking.map(lambda item: -item, [1, 2, 3]) == [-1, -2, -3]
+    http = client(service.url, concurrency=1)
+    assert http.map(lambda item: -item, [1, 2, 3]) == [-1, -2, -3]
     begun: list[int] = []
 
     def fail(item: int) -> None:
@@ -238,7 +242,7 @@ def test_map_keeps_the_order_and_its_first_exception_cancels_the_rest(service: S
         raise KeyError(item)
 
     with pytest.raises(KeyError):
-        asking.map(fail, list(range(9)))
+        http.map(fail, list(range(9)))
     assert len(begun) < 9
 
 
@@ -271,7 +275,7 @@ def test_any_attempt_can_be_retried() -> None:
         with_retries(attempt, [], slept.append)
 
 
-def test_a_failure_survives_the_way_between_processes() -> None:
+def test_a_failure_can_be_pickled() -> None:
     failed = pickle.loads(pickle.dumps(RequestFailed("url: busy", "down", "url", "busy", 503)))
     assert isinstance(failed, StepFailed)
     assert (str(failed), failed.cause, failed.status) == ("url: busy", "down", 503)

@@ -17,7 +17,7 @@ ORDER = [
     "algorithm", "evaluation",
     "step", "stage",
     "config", "plan", "report", "runner",
-    "doctor", "verbs",
+    "doctor", "verbs", "api",
     "worker", "__main__",
 ]  # fmt: skip
 

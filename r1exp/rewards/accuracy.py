@@ -1,15 +1,15 @@
-r"""Is the answer right, however it is written?
+r"""Scores 1 if the answer has the value of the gold answer, however it is written, else 0.
 
     score = 1 if answer == gold else 0
 
-Decided in this order:
+Compared in this order:
     1. two plain numbers: exact fractions (0.5 is 1/2; 1,080 is 1080.0)
-    2. a number against no number at all: wrong
+    2. a number against a text without any number: wrong
     3. everything else (LaTeX, sets, intervals, per cent, decimals equal to within 2e-6):
        math-verify, in a worker process
 
-A gold answer made of words only, or that math-verify cannot read, is no fault of the completion: by
-default the reward abstains. Source: DeepSeek-R1's accuracy reward (arXiv:2501.12948, section 2.2.2).
+By default the reward abstains if the gold answer consists of words only, or if math-verify cannot read
+it. Source: DeepSeek-R1's accuracy reward (arXiv:2501.12948, section 2.2.2).
 """
 
 import re
@@ -23,10 +23,10 @@ from r1exp.prompt.style import style_named
 from r1exp.records import Completion, Problem
 from r1exp.rewards.base import NO_GOLD, UNREADABLE_GOLD, Context, Score, SlowReward, Span
 
-_LONGEST_ANSWER: Final = 2000  # characters beyond ten times the gold's; longer is no answer
+_LONGEST_ANSWER: Final = 2000  # characters beyond ten times the gold answer's; longer ones are wrong
 _NEARLY: Final = Fraction(2, 10**6)  # math-verify rounds decimals to six places
 _ONLY_WORDS: Final = re.compile(r"[^\W\d_]+(?:[\s'.,-]+[^\W\d_]+)*\.?")
-_CURRENCY: Final = re.compile(r"^\\?[$€£¥](?=\s*[-+0-9.])")  # before a number, where it is no formula's mark
+_CURRENCY: Final = re.compile(r"^\\?[$€£¥](?=\s*[-+0-9.])")  # before a number; not a formula's delimiter
 _WITH_UNIT: Final = re.compile(r"(?P<number>\S+)\s+(?P<unit>[A-Za-z]{3,}(?: [A-Za-z]{1,20}){0,3})\.?")
 _NOT_UNITS: Final = re.compile(
     r"\b(?:sin|cos|tan|cot|sec|csc|log|exp|sqrt|mod|times|plus|minus|over|divided|choose|and"
@@ -36,21 +36,21 @@ _NOT_UNITS: Final = re.compile(
 
 @lru_cache(maxsize=8192)
 def _number(text: str) -> Fraction | None:
-    """Read a number; a group shares its gold, and often its answers."""
+    """Parse a number. Cached, because a group has one gold answer and often equal answers."""
     return parse_number(text)
 
 
 class Accuracy(SlowReward):
-    """All or nothing, by value and not by text."""
+    """1 for an answer with the right value, else 0."""
 
     kind: Literal["accuracy"] = "accuracy"
     style: StyleName  # the prompt's
-    # Where the answer is read: the style's place, \boxed{}, the last number, or the style's place
-    # and, where it is absent, the last number.
+    # Where the answer is read: the place that the style gives it, \boxed{}, the last number, or the
+    # style's place and, if that is absent, the last number.
     read: Literal["style", "boxed", "last_number", "style_or_last_number"] = "style"
-    unreadable_gold: Literal["abstain", "text"] = "abstain"  # text: equal texts are right
+    unreadable_gold: Literal["abstain", "text"] = "abstain"  # text: compare texts, ignoring case
     judges_correctness: ClassVar[bool] = True
-    memory_limit: ClassVar[int | None] = 4 * 2**30  # bytes; 9^9^9^9 would take all there is
+    memory_limit: ClassVar[int | None] = 4 * 2**30  # bytes; 9^9^9^9 would need more than any machine has
     preload: ClassVar[tuple[str, ...]] = ("r1exp.rewards.math_verify",)
 
     @property
@@ -64,13 +64,13 @@ class Accuracy(SlowReward):
         gold = problem.answer.strip()
         gold_number = _number(gold)
         if gold_number is None and (not gold or _ONLY_WORDS.fullmatch(gold)):
-            return self._without_a_reading(gold, self._answer(completion.text))
+            return self._score_of_unreadable_gold(gold, self._answer(completion.text))
         answer = self._answer(completion.text)
         if answer is None or len(answer) > 10 * len(gold) + _LONGEST_ANSWER:
             return 0.0
         return None if gold_number is None else _compared(gold_number, answer, "%" in gold + answer)
 
-    def same_score_as(self, problem: Problem, completion: Completion) -> tuple[str, ...] | None:
+    def cache_key(self, problem: Problem, completion: Completion) -> tuple[str, ...] | None:
         return problem.answer or "", self._answer(completion.text) or ""
 
     def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
@@ -83,9 +83,9 @@ class Accuracy(SlowReward):
         assert problem.answer is not None
         assert answer is not None
         same = same_formula(_CURRENCY.sub("", problem.answer), answer)
-        return self._without_a_reading(problem.answer, answer) if same is None else float(same)
+        return self._score_of_unreadable_gold(problem.answer, answer) if same is None else float(same)
 
-    def _without_a_reading(self, gold: str, answer: str | None) -> Score:
+    def _score_of_unreadable_gold(self, gold: str, answer: str | None) -> Score:
         if self.unreadable_gold == "abstain":
             return UNREADABLE_GOLD
         return 0.0 if answer is None else float(answer.strip().casefold() == gold.strip().casefold())
@@ -99,7 +99,7 @@ class Accuracy(SlowReward):
 
 
 def _compared(gold: Fraction, answer: str, has_percent: bool) -> float | None:
-    """Compare with a number; None where that takes math-verify."""
+    """Return the score of an answer where gold is a number; None where math-verify is needed."""
     number = _number(answer)
     if number is None:
         with_unit = _WITH_UNIT.fullmatch(answer)

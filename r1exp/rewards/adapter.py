@@ -1,14 +1,14 @@
-"""How does TRL call the committee? As one function a member, in TRL's form.
+"""Adapts the committee to TRL: one reward function for each member.
 
     reward(prompts, completions, completion_ids, **columns, trainer_state, log_metric) -> [number | None]
 
 TRL 1.16 calls the functions one after the other, in order, on every rank, each with this rank's
-slice of the batch, and averages what `log_metric` was told over ranks. The first call of a batch
-scores it for all members; the others read their column.
+slice of the batch, and averages the values given to `log_metric` over ranks. The first call of a batch
+scores it for all members; the others return their column.
 
-TRL adds up what is there and skips None, so that inside a group a completion without a score would
-be paid 0 where its neighbors are paid 2. An abstention is neutral instead (`total.impute_group_mean`). A
-group that nobody could score is None throughout.
+TRL adds up the numbers and skips None: inside a group, a completion without a score would get 0 where
+its neighbors get 2. An abstention therefore becomes the mean of its group (`total.impute_group_mean`).
+A group that a member could not score at all is None for all its completions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,9 +24,8 @@ from r1exp.rewards.total import impute_group_mean
 
 RewardFunc = Callable[..., list[float | None]]
 
-LOGPROBS_COLUMN = (
-    "completion_logprobs"  # one list of natural logs a completion, or null; if the rollout has it
-)
+# One list of natural logarithms for each completion, or null; present if the rollout provides it.
+LOGPROBS_COLUMN = "completion_logprobs"
 _NOT_COLUMNS = {"prompts", "completions", "completion_ids", "environments", LOGPROBS_COLUMN}
 _NOT_COLUMNS |= {"trainer_state", "log_extra", "log_metric"}
 
@@ -39,14 +38,14 @@ def reward_funcs(
     Args:
         committee: Its `weights` are TRL's `reward_weights`.
         ranks: This rank among the others, with accelerate's `gather_object`.
-        bound: How much may stay unscored before the run is stopped.
+        bound: The share of abstentions at which the run is stopped.
     """
-    desk = _Desk(committee, ranks, AbstentionWatch(bound or AbstentionBound()))
-    return [desk.function(name) for name in committee.names]
+    batches = _ScoredBatches(committee, ranks, AbstentionWatch(bound or AbstentionBound()))
+    return [batches.function(name) for name in committee.names]
 
 
-class _Desk:
-    """Scores a batch once and hands each function its column."""
+class _ScoredBatches:
+    """Scores each batch once and gives each reward function its column."""
 
     def __init__(self, committee: Committee, ranks: Ranks, watch: AbstentionWatch) -> None:
         self._committee = committee
@@ -57,10 +56,10 @@ class _Desk:
         self._columns: dict[str, list[float | None]] = {}
 
     def function(self, name: str) -> RewardFunc:
-        first = name == self._committee.names[0]
+        is_first = name == self._committee.names[0]
 
         def reward(completions: list[Any], **kwargs: Any) -> list[float | None]:
-            if first or self._batch is not completions:
+            if is_first or self._batch is not completions:
                 self._columns = self._score(completions, kwargs)
                 self._batch = completions
             return self._columns[name]
@@ -74,13 +73,13 @@ class _Desk:
         context = _context(kwargs.get("trainer_state"))
         scored = score_together(self._committee, problems, answers, context, self._ranks)
         weights = dict(zip(self._committee.names, self._committee.weights, strict=True))
-        self._watch.see({name: scores for name, scores in scored.table.items() if weights[name] > 0.0})
+        self._watch.add_batch({name: scores for name, scores in scored.table.items() if weights[name] > 0.0})
         columns = {
             name: impute_group_mean(scores, scored.batch.groups) for name, scores in scored.table.items()
         }
         log_metric = kwargs.get("log_metric")
         if log_metric is not None:
-            for metric, value in self._metrics.of(scored, weights, columns).items():
+            for metric, value in self._metrics.compute(scored, weights, columns).items():
                 log_metric(metric, value)
         return {name: column[scored.own] for name, column in columns.items()}
 
@@ -89,8 +88,7 @@ def _rows(kwargs: Mapping[str, Any], num_rows: int) -> list[dict[str, Any]]:
     missing = {"id", "question", "answer"} - kwargs.keys()
     if missing:
         raise Refused(
-            f"the rows have no column {sorted(missing)}, and rewards are computed from r1exp's own rows; "
-            "write them with `Problem.to_row`"
+            f"the rows have no column {sorted(missing)}, which rewards need; write rows with `Problem.to_row`"
         )
     columns = {name: values for name, values in kwargs.items() if name not in _NOT_COLUMNS}
     return [{name: values[row] for name, values in columns.items()} for row in range(num_rows)]

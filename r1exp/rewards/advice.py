@@ -1,4 +1,4 @@
-"""What should a person know about a committee before it is paid? For `r1exp plan`."""
+"""Finds members of a committee that `r1exp plan` warns about or refuses."""
 
 from collections.abc import Mapping
 
@@ -6,9 +6,10 @@ from r1exp.rewards.base import Reward
 
 
 def constant_in_group_warnings(rewards: Mapping[str, Reward]) -> list[str]:
-    """Return one sentence for each paid member that is the same for every completion of a group.
+    """Return one sentence for each member that gives every completion of a group the same score.
 
-    GRPO subtracts the mean of the group, so that such a member adds nothing to any advantage.
+    GRPO subtracts the mean of the group, so such a member adds nothing to any advantage. Members with
+    weight 0 are left out.
     """
     return [
         f"rewards.{name} is the same for every completion of a group, so it adds nothing to GRPO's "
@@ -19,5 +20,5 @@ def constant_in_group_warnings(rewards: Mapping[str, Reward]) -> list[str]:
 
 
 def members_that_need_logprobs(rewards: Mapping[str, Reward]) -> list[str]:
-    """Return the members that cannot score where the rollout gives no log-probabilities."""
+    """Return the members that abstain where the rollout provides no log-probabilities."""
     return [name for name, reward in rewards.items() if reward.needs_logprobs()]

@@ -1,7 +1,7 @@
-"""What is a reward? Frozen settings with one pure method that scores.
+"""Base classes of rewards: frozen settings with one pure method that scores.
 
-Three outcomes are kept apart: a wrong answer scores the reward's minimum, a right one up to its
-maximum, and what *could not be scored* is an `Abstain` with its reason, never a number.
+A wrong answer scores the minimum of the reward and a right one up to the maximum. A completion that could
+not be scored gets `Abstain` with the reason, never a number.
 """
 
 from abc import ABC, abstractmethod
@@ -15,20 +15,20 @@ from r1exp.records import Completion, Problem
 from r1exp.settings import Settings
 
 Span = tuple[float, float]  # the lowest and the highest score a reward can give
-Weight = Annotated[float, Field(ge=0.0)]  # 0: logged, not paid
+Weight = Annotated[float, Field(ge=0.0)]  # 0: logged, not added to the total
 Seconds = Annotated[float, Field(gt=0.0)]
 
 
 @dataclass(frozen=True, slots=True)
 class Abstain:
-    """The reward could not score, for this reason."""
+    """Takes the place of a score where the reward could not score the completion."""
 
     reason: str
 
 
 Score = float | Abstain
 
-NOT_APPLICABLE: Final = Abstain("not applicable")  # by design: it counts against no bound
+NOT_APPLICABLE: Final = Abstain("not applicable")  # excluded by `applies_to`; no bound counts it
 NO_GOLD: Final = Abstain("no gold answer")
 UNREADABLE_GOLD: Final = Abstain("gold unreadable")
 TIMEOUT: Final = Abstain("timeout")
@@ -37,7 +37,7 @@ NO_LOGPROBS: Final = Abstain("no log-probabilities")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Where the training stands when a completion is scored."""
+    """How far the training is when a completion is scored."""
 
     step: int = 0  # optimizer steps done
     num_steps: int = 0  # optimizer steps planned; 0: unknown
@@ -45,23 +45,23 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class TokenizedCompletion(Completion):
-    """A completion that still knows its tokens, for functions that ask for them."""
+    """A completion with its token ids, for reward functions that take `completion_ids`."""
 
     token_ids: tuple[int, ...] = ()
 
 
 class Reward(Settings, ABC):
-    """One member of the committee: scores a completion by itself.
+    """One member of the committee; scores each completion by itself.
 
-    `weight` multiplies the score in the sum that is paid. A penalty has a negative span, not a
-    negative weight.
+    `weight` multiplies the score in the weighted total. A penalty has a negative span, not a negative
+    weight.
     """
 
-    kind: str  # the name it is chosen by
-    weight: Weight = 1.0  # factor in the weighted sum; 0: logged only
+    kind: str  # the name it is chosen by, or package.module:Class
+    weight: Weight = 1.0  # factor in the weighted total; 0: logged only
     applies_to: dict[str, str | int | bool] | None = None  # column: value; None: every row
 
-    judges_correctness: ClassVar[bool] = False  # true: the gold answer must score the maximum
+    judges_correctness: ClassVar[bool] = False  # True: the gold answer must score the maximum
 
     @property
     @abstractmethod
@@ -70,16 +70,16 @@ class Reward(Settings, ABC):
 
     @abstractmethod
     def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
-        """Return a number inside the span, or why there is none."""
+        """Return a number inside the span, or the reason why there is none."""
 
     def applies(self, problem: Problem) -> bool:
-        """Say whether `problem` has every column value that `applies_to` asks for."""
+        """Return whether `problem` has every column value of `applies_to`."""
         if self.applies_to is None:
             return True
         return all(problem.columns.get(column) == value for column, value in self.applies_to.items())
 
     def needs_logprobs(self) -> bool:
-        """Say whether it scores only completions with log-probabilities."""
+        """Return whether it can score only completions with log-probabilities."""
         return False
 
     def other_models(self) -> dict[str, str]:
@@ -87,30 +87,30 @@ class Reward(Settings, ABC):
         return {}
 
     def constant_because(self) -> str | None:
-        """Say why it is the same for every completion of a group, as these settings are; None: it is not.
+        """Return why these settings give every completion of a group the same score, or None.
 
         Such a member adds nothing to GRPO's advantage.
         """
         return None
 
     def gold_answer(self, problem: Problem) -> str | None:
-        """Return what a right completion has in its answer's place, for `r1exp check`; None: unknown."""
+        """Return the answer of a correct completion, for `r1exp check`; None: unknown."""
         return problem.answer
 
     def cheats(self, problem: Problem) -> dict[str, str]:
-        """Return what stands in the answer's place of completions that try to trick this member, by name."""
+        """Return answers that try to get a score without solving the problem, by name, for `r1exp check`."""
         del problem
         return {}
 
 
 class GroupReward(Reward):
-    """A member that compares the completions of one prompt with each other."""
+    """A reward that compares the completions of one prompt with each other."""
 
     @abstractmethod
     def score_group(
         self, problem: Problem, completions: Sequence[Completion], context: Context
     ) -> list[Score]:
-        """Return one score a completion, in order. All completions answer `problem`."""
+        """Return one score for each completion, in order. All completions answer `problem`."""
 
     def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
         """Score a completion as a group of one."""
@@ -118,30 +118,30 @@ class GroupReward(Reward):
 
 
 class SlowReward(Reward):
-    """A member whose `score` may take seconds or never return: it runs in a worker process.
+    """A reward whose `score` may take seconds or never return; it runs in a worker process.
 
-    `quick` is tried first, in the trainer's own process, and answers what is cheap to answer.
+    `quick` is called first, in the trainer's own process, and returns the scores that are cheap to compute.
     """
 
     deadline: Seconds = 5.0  # seconds for one completion; then the worker is killed
     memory_limit: ClassVar[int | None] = None  # bytes of address space of the worker
-    preload: ClassVar[tuple[str, ...]] = ()  # modules with a `warm_up()`, in every worker from the start
+    preload: ClassVar[tuple[str, ...]] = ()  # modules with a `warm_up()`, imported in every worker
 
     def quick(self, problem: Problem, completion: Completion, context: Context) -> Score | None:
-        """Return the score where it is cheap to know; None sends the completion to a worker."""
+        """Return the score where it is cheap to compute; None: the completion goes to a worker."""
         del problem, completion, context
         return None
 
-    def same_score_as(self, problem: Problem, completion: Completion) -> tuple[str, ...] | None:
-        """Return all that decides the score, so that equal ones are worked out once; None: never equal."""
+    def cache_key(self, problem: Problem, completion: Completion) -> tuple[str, ...] | None:
+        """Return everything that decides the score: equal keys are scored once. None: never cached."""
         del problem, completion
         return None
 
 
 class SlowGroupReward(GroupReward):
-    """The same for a member that scores a whole group in one call."""
+    """A group reward whose `score_group` may take seconds or never return; it runs in a worker process."""
 
-    deadline: Seconds = 5.0  # seconds a completion of the group; then the worker is killed
+    deadline: Seconds = 5.0  # seconds for each completion of the group; then the worker is killed
 
     def prepare(self) -> None:
         """Import and load what `score_group` needs; called in the worker, outside the deadline."""
@@ -149,31 +149,32 @@ class SlowGroupReward(GroupReward):
 
 
 class BatchScorer(Protocol):
-    """Something opened once that scores many completions at once: a service, a model, a sandbox."""
+    """Scores many completions at once, for example by a service, a model or a sandbox."""
 
     def score(
         self, problems: Sequence[Problem], completions: Sequence[Completion], context: Context
     ) -> list[Score]:
-        """Return one score a completion, in order. Bounds its own time and never raises for one row."""
+        """Return one score for each completion, in order. Bounds its own time; never raises for one row."""
         ...
 
 
 class BatchReward(Reward):
-    """A member that scores many rows at once, in the trainer's process, and bounds its own time."""
+    """A reward that scores many rows at once, in the trainer's process, and bounds its own time."""
 
     @abstractmethod
     def open(self) -> BatchScorer:
         """Return the scorer; the committee opens it once and keeps it."""
 
     def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
-        """Score one completion with a scorer of its own."""
+        """Score one completion with a scorer opened for this call."""
         return self.open().score([problem], [completion], context)[0]
 
 
 class JudgedReward(GroupReward):
-    """A member that builds on another member's verdict whether a completion is right.
+    """A reward that depends on whether another member finds a completion right.
 
-    The committee asks the member named `judged_by` first. Right means that it gave its maximum.
+    The committee scores the member named `judged_by` first. A completion is right if that member gave
+    its maximum.
     """
 
     judged_by: str  # name of a member that judges correctness; its weight may be 0
@@ -182,11 +183,17 @@ class JudgedReward(GroupReward):
     def score_judged(
         self, completions: Sequence[Completion], right: Sequence[bool | Abstain], context: Context
     ) -> list[Score]:
-        """Return one score a completion of the group, given the verdict on each."""
+        """Return one score for each completion of the group.
+
+        Args:
+            completions: The group.
+            right: For each completion, whether it is right, or why that is not known.
+            context: How far the training is.
+        """
 
     def score_group(
         self, problem: Problem, completions: Sequence[Completion], context: Context
     ) -> list[Score]:
-        """Abstain: without the committee there is no verdict."""
+        """Abstain: without the committee it is not known which completions are right."""
         del problem, context
         return [Abstain(f"no verdict from {self.judged_by}")] * len(completions)

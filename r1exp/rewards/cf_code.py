@@ -1,12 +1,12 @@
-"""Does the program pass a Codeforces problem's tests, in C++ or Python?
+"""Scores a C++ or Python program by the tests of a Codeforces problem.
 
     p = passed cases / all cases, full = 1 if p == 1 else 0
     pass_fail: full      partial: p      weighted_sum: full + 0.1 p
 
-A program that does not compile gets `no_compile`, a completion without a program `no_program`. Columns
-as in open-r1/codeforces: `official_tests` and `generated_tests` (lists of {"input", "output"}),
-`time_limit` (seconds), `memory_limit` (MB), `generated_checker` (Python), `language`.
-Source: open-r1's cf_code_reward.
+A program that does not compile scores `no_compile`, a completion without a program `no_program`. The
+columns are those of open-r1/codeforces: `official_tests` and `generated_tests` (lists of
+{"input", "output"}), `time_limit` (seconds), `memory_limit` (MB), `generated_checker` (Python),
+`language`. Source: open-r1's cf_code_reward.
 """
 
 from collections.abc import Sequence
@@ -23,18 +23,18 @@ from r1exp.sandbox.base import Case, Checker, Language, Submission, Unavailable
 from r1exp.sandbox.verdicts import run
 
 UNSUPPORTED = Abstain("problem type not supported")
-_PARTIAL = 0.1  # points of weighted_sum for all cases, beyond the one for passing
+_PARTIAL = 0.1  # points of weighted_sum for passing all cases, beyond the one point for `full`
 
 
 class CfCode(RunsCode):
-    """Codeforces' own tests and a checker where several outputs are right."""
+    """Points for passing the tests; a checker judges outputs where several are right."""
 
     kind: Literal["cf_code"] = "cf_code"
     language: Language = "cpp"
     scoring: Literal["pass_fail", "partial", "weighted_sum"] = "weighted_sum"
     no_compile: float = -0.1  # points
     no_program: float = -1.0  # points
-    time_factor: PositiveFloat = 1.0  # times the problem's own limit
+    time_factor: PositiveFloat = 1.0  # multiplies the problem's own time limit
 
     @property
     def span(self) -> Span:
@@ -81,13 +81,13 @@ class CfCode(RunsCode):
 
 
 def points(share: float, scoring: Literal["pass_fail", "partial", "weighted_sum"]) -> float:
-    """Return what a share of passed cases is worth."""
+    """Return the score for a share of passed cases."""
     full = float(share == 1.0)
     return {"pass_fail": full, "partial": share, "weighted_sum": full + _PARTIAL * share}[scoring]
 
 
 def _cases(problem: Problem) -> list[Case]:
-    """Return all tests, with the checker where there is one. Raises ValueError."""
+    """Return all tests, with the checker where there is one. Raises ValueError for an unreadable column."""
     columns = problem.columns
     listed = [columns.get("official_tests"), columns.get("generated_tests")]
     cases = [case for tests in listed if isinstance(tests, Sequence) for case in read_cases(tests)]

@@ -1,12 +1,12 @@
-"""Does the committee pay for the right thing? Asked before anything is paid.
+"""Checks a committee before training: gold answers must score highest, and no cheat may score as much.
 
-For some problems, completions are written whose worth is known: gold in the prompt's own style, and
-cheats that a model could find. Two verdicts follow:
+For some problems, completions of known quality are written: the gold answer in the prompt's style, and
+cheats that a model could find. The check fails where a rule is broken:
 
-    gold    every member that judges correctness must give gold its maximum, on every problem
-    cheats  no cheat's weighted total, on average, may reach gold's
+    gold    every member that judges correctness gives gold its maximum, on every problem
+    cheats  the weighted total of every cheat, averaged over the problems, is lower than that of gold
 
-Members that compare completions see each one among gold completions of the same problem.
+Members that compare completions get each cheat among gold completions of the same problem.
 """
 
 import math
@@ -33,21 +33,21 @@ from r1exp.rewards.probes import GOLD, probes_of
 from r1exp.rewards.total import weighted_totals
 
 _CHARACTERS_PER_TOKEN = 4  # roughly, to give every text a length in tokens
-_EQUALLY_SURE = (-0.5,)  # natural log: no completion's vote weighs more than another's
+_LOGPROBS = (-0.5,)  # natural logarithms, the same for all: every vote has the same weight
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What one kind of completion earns, on average over the problems."""
+    """The scores of one kind of completion, averaged over the problems."""
 
     probe: str
-    scores: dict[str, float | None]  # member: mean; None: scored nowhere
+    scores: dict[str, float | None]  # member: mean; None: it scored no problem
     total: float  # weighted
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The table, what is wrong, and what it costs."""
+    """The table of scores, what is wrong, and the time that scoring takes."""
 
     lines: tuple[Line, ...]
     failures: tuple[str, ...]
@@ -57,11 +57,11 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Say whether the committee may be paid."""
+        """Whether the committee passed."""
         return not self.failures
 
     def text(self) -> str:
-        """Return the table and the verdict for a person."""
+        """Return the table and the verdict as text."""
         members = list(self.lines[0].scores)
         table = [["completion", *members, "total"]]
         for line in self.lines:
@@ -92,28 +92,28 @@ def check(
     rows_per_batch: int = 1,
     openers: Openers | None = None,
 ) -> Report:
-    """Score gold and cheats with the committee.
+    """Score gold answers and cheats with the committee and report what is wrong.
 
     Args:
         rewards: The members.
         style: The prompt's.
         problems: Some problems of the training set.
-        group_size: Completions a group, for members that compare.
+        group_size: Completions per group, for members that compare completions.
         rows_per_batch: Completions in one training batch, to estimate its seconds.
-        openers: As for `Committee`; a member that cannot be opened here is left out with a note.
+        openers: As for `Committee`; a member that cannot be opened here is left out, with a warning.
 
     Raises:
-        Refused: there is no problem to check with.
+        Refused: `problems` is empty.
     """
     if not problems:
         raise Refused("there is no problem to check the rewards with; give a data set that is not empty")
-    absent: list[str] = []
-    committee = Committee(rewards, openers=_openers(rewards, openers or {}, absent))
+    not_checked: list[str] = []
+    committee = Committee(rewards, openers=_openers(rewards, openers or {}, not_checked))
     size = group_size if any(isinstance(reward, GroupReward) for reward in rewards.values()) else 1
     try:
         probes = [probes_of(rewards, style_named(style), problem) for problem in problems]
         first = replace(problems[0], id="warm-up")
-        _score(committee, first, [probes[0][GOLD]])  # imports and connections are not the batch's time
+        _score(committee, first, [probes[0][GOLD]])  # so that imports and connections are not timed
         begin = time.perf_counter()
         tables = [
             {
@@ -128,7 +128,7 @@ def check(
     finally:
         committee.close()
     num_rows = sum(len(texts) for texts in probes) * size
-    failures, warnings = _verdict(rewards, problems, tables, absent)
+    failures, warnings = _verdict(rewards, problems, tables, not_checked)
     return Report(
         lines=tuple(_lines(rewards, tables)),
         failures=tuple(failures),
@@ -147,7 +147,7 @@ def _group(text: str, gold: str, size: int) -> list[str]:
 
 def _score(committee: Committee, problem: Problem, texts: list[str]) -> Scores:
     completions = [
-        Completion(text, max(1, len(text) // _CHARACTERS_PER_TOKEN), logprobs=_EQUALLY_SURE) for text in texts
+        Completion(text, max(1, len(text) // _CHARACTERS_PER_TOKEN), logprobs=_LOGPROBS) for text in texts
     ]
     table = committee.score([problem] * len(texts), completions, Context())
     return {name: scores[0] for name, scores in table.items()}
@@ -178,10 +178,10 @@ def _verdict(
     rewards: Mapping[str, Reward],
     problems: Sequence[Problem],
     tables: Sequence[Mapping[str, Scores]],
-    absent: list[str],
+    not_checked: list[str],
 ) -> tuple[list[str], list[str]]:
     failures = [line for name in rewards for line in _gold_failures(name, rewards[name], problems, tables)]
-    warnings = list(absent)
+    warnings = list(not_checked)
     judged = [
         table
         for problem, table in zip(problems, tables, strict=True)
@@ -190,11 +190,12 @@ def _verdict(
             for reward in rewards.values()
         )
     ]
-    reached = _cheats_that_reach_gold(rewards, judged or tables)
+    cheats = _cheats_that_reach_gold(rewards, judged or tables)
     if judged:
-        failures += reached
+        failures += cheats
     else:
-        warnings += ["no paid member judges correctness, so nothing makes gold worth more", *reached]
+        no_judge = "no member with a positive weight judges correctness, so nothing makes gold score higher"
+        warnings += [no_judge, *cheats]
     return failures, warnings
 
 
@@ -208,9 +209,9 @@ def _gold_failures(
     if not wrong:
         return []
     problem, score = wrong[0]
-    told = f"abstains ({score.reason})" if isinstance(score, Abstain) else f"gives {score:g}"
+    found = f"abstains ({score.reason})" if isinstance(score, Abstain) else f"gives {score:g}"
     return [
-        f"rewards.{name} {told} on the gold answer {problem.answer!r} of problem {problem.id!r}, and its maximum "
+        f"rewards.{name} {found} on the gold answer {problem.answer!r} of problem {problem.id!r}, and its maximum "
         f"is {reward.span[1]:g} ({len(wrong)} of {len(pairs)} problems); look at how the prompt's style, the data's "
         "answers and the reward's `read` or `style` fit together"
     ]
@@ -222,15 +223,15 @@ def _cheats_that_reach_gold(
     lines = {line.probe: line for line in _lines(rewards, tables)}
     gold = lines[GOLD].total
     return [
-        f"{probe!r} earns {line.total:.3f} and gold earns {gold:.3f}: the policy will learn to cheat; weigh what "
-        "judges correctness more, or add what the cheat fails at, such as rewards.format"
+        f"{probe!r} scores {line.total:.3f} and gold scores {gold:.3f}: the policy will learn to cheat; raise the "
+        "weight of the member that judges correctness, or add a member that the cheat fails, such as rewards.format"
         for probe, line in lines.items()
         if probe != GOLD and line.total >= gold - 1e-9
     ]
 
 
-class _Absent:
-    """Stands in for a scorer that cannot be opened here."""
+class _NotOpened:
+    """Abstains in place of a scorer that cannot be opened here."""
 
     def __init__(self, reason: str) -> None:
         self._reason = Abstain(reason)
@@ -242,15 +243,15 @@ class _Absent:
         return [self._reason] * len(problems)
 
 
-def _openers(rewards: Mapping[str, Reward], given: Openers, absent: list[str]) -> Openers:
-    """Return openers that note in `absent` what cannot be opened, instead of raising."""
+def _openers(rewards: Mapping[str, Reward], given: Openers, not_checked: list[str]) -> Openers:
+    """Return openers that add what cannot be opened to `not_checked`, instead of raising."""
 
-    def open_it(reward: BatchReward) -> BatchScorer:
+    def open_or_abstain(reward: BatchReward) -> BatchScorer:
         try:
             return given[reward.kind](reward) if reward.kind in given else reward.open()
         except R1ExpError as error:
             name = next(name for name, member in rewards.items() if member is reward)
-            absent.append(f"rewards.{name} was not checked: {error}")
-            return _Absent("not checked")
+            not_checked.append(f"rewards.{name} was not checked: {error}")
+            return _NotOpened("not checked")
 
-    return {reward.kind: open_it for reward in rewards.values() if isinstance(reward, BatchReward)}
+    return {reward.kind: open_or_abstain for reward in rewards.values() if isinstance(reward, BatchReward)}

@@ -1,12 +1,12 @@
-"""Does the program do what the test cases ask for?
+"""Scores programs by test cases.
 
     code         passed cases / all cases
     binary_code  1 if every case passes, else 0
-    code_format  1 if the completion follows the prompt's template and a program ends its answer, else 0
+    code_format  1 if the completion follows the prompt's template and its answer ends with a program, else 0
 
-Programs run in a sandbox (r1exp.sandbox), which never gets to see the expected output. A sandbox that
-is not there, or a data set's broken test, abstains. Source: open-r1's code rewards (rewards.py);
-docs/rewards.md lists what differs.
+Programs run in a sandbox (r1exp.sandbox), which never contains the expected output. The rewards abstain
+if the sandbox is not available or a test of the data set is broken. Source: open-r1's code rewards
+(rewards.py); docs/rewards.md lists the differences.
 """
 
 from abc import abstractmethod
@@ -25,14 +25,14 @@ from r1exp.sandbox.verdicts import run
 from r1exp.settings import Name
 
 NO_CASES = Abstain("no test cases")
-_SPARE = 5.0  # seconds that the reward's deadline leaves for everything but the submission
+_SPARE = 5.0  # seconds of the reward's deadline that are left for everything but the submission
 
 
 class RunsCode(SlowReward):
-    """What rewards that run programs have in common."""
+    """Base class of the rewards that run programs."""
 
-    style: StyleName  # the prompt's; says where the program stands
-    language: Language = "python"  # unless the data's column `language` names another
+    style: StyleName  # the prompt's; decides where the program is read
+    language: Language = "python"  # of rows whose column `language` names no other
     sandbox: SandboxSettings
     limits: Limits = Limits()
     batch: PositiveInt = 1  # cases at once
@@ -41,7 +41,7 @@ class RunsCode(SlowReward):
     judges_correctness: ClassVar[bool] = True
 
     @model_validator(mode="after")
-    def _limits_come_before_the_deadline(self) -> Self:
+    def _limits_end_before_the_deadline(self) -> Self:
         longest = self.deadline - self.longest_wall() + self.limits.wall_seconds
         if self.deadline < longest:
             raise ValueError(
@@ -52,30 +52,30 @@ class RunsCode(SlowReward):
         return self
 
     def longest_wall(self) -> float:
-        """Return the seconds that the deadline leaves for the last case, when all other limits are used up."""
+        """Return the seconds that are left for the last case when all other limits are used up."""
         return self.deadline - self.limits.compile_seconds - self.limits.total_seconds - _SPARE
 
     def language_of(self, problem: Problem) -> Language:
-        """Return the language a program must be written in. Raises ValueError."""
+        """Return the language that a program must be written in. Raises ValueError for an unknown one."""
         return language_named(problem.columns.get("language"), self.language)
 
     def gold_answer(self, problem: Problem) -> str | None:
-        """The data's answer is a reference program."""
+        """Return the reference program, which is the answer in the data, as a fenced block."""
         return None if problem.answer is None else written(self.language_of(problem), problem.answer)
 
     def cheats(self, problem: Problem) -> dict[str, str]:
-        """Programs that try to pass without solving anything."""
+        """Return programs that try to pass without solving the problem."""
         return code_cheats(self.language_of(problem))
 
     def cannot_run_because(self) -> str | None:
-        """Say why the sandbox cannot run anything here and how to change that; None: it can."""
+        """Return why the sandbox cannot run programs here and how to change that; None: it can."""
         return self.sandbox.check()
 
 
-class _OfCases(RunsCode):
-    """A program is run on the cases of a column."""
+class _ScoredByCases(RunsCode):
+    """Runs the program on the test cases of a column."""
 
-    tests: Name = "test_cases"  # column: see `read_cases` for its forms
+    tests: Name = "test_cases"  # column; `read_cases` lists the forms that it may have
 
     @property
     def span(self) -> Span:
@@ -104,8 +104,8 @@ class _OfCases(RunsCode):
     def _run(self, submission: Submission, cases: list[Case]) -> Score: ...
 
 
-class Code(_OfCases):
-    """A share of the points for a share of the cases."""
+class Code(_ScoredByCases):
+    """The share of the cases that pass."""
 
     kind: Literal["code"] = "code"
 
@@ -114,8 +114,8 @@ class Code(_OfCases):
         return _abstention(results) if isinstance(results, Unavailable) else _passed(results) / len(cases)
 
 
-class BinaryCode(_OfCases):
-    """All cases or nothing; stops at the first batch with a failure."""
+class BinaryCode(_ScoredByCases):
+    """1 if all cases pass, else 0; stops after the first batch with a failure."""
 
     kind: Literal["binary_code"] = "binary_code"
 
@@ -129,11 +129,11 @@ class BinaryCode(_OfCases):
 
 
 class CodeFormat(Reward):
-    """The template, with one program of the right language as the last thing in its answer."""
+    """1 if the template is followed and the answer ends with a program in the right language, else 0."""
 
     kind: Literal["code_format"] = "code_format"
-    style: StyleName  # whose template
-    language: Language = "python"  # unless the data's column `language` names another
+    style: StyleName  # the style whose template is checked
+    language: Language = "python"  # of rows whose column `language` names no other
 
     @property
     def span(self) -> Span:
@@ -161,7 +161,7 @@ def _abstention(unavailable: Unavailable) -> Abstain:
 
 
 def code_cheats(language: Language = "python") -> dict[str, str]:
-    """Return programs that try to pass without solving anything, fenced, by name."""
+    """Return programs that try to pass without solving the problem, as fenced blocks, by name."""
     return {name: written(language, source) for name, source in _CHEATS[language].items()}
 
 

@@ -1,8 +1,8 @@
-"""Where in a completion does the program stand, and what must it do?
+"""Reads the program of a completion and the test cases of a problem.
 
-A program stands in a fenced block, ```python ... ```, and counts only in the right place: the last
-block inside the answer's tags, or, in a style without tags, a block that ends the whole text (or a box
-that ends it). What is fenced in the reasoning is a draft.
+A program is a fenced block, ```python ... ```, and counts only in the answer's place: the last block
+inside the answer's tags, or, in a style without tags, a block at the end of the whole text (or in a box
+at its end). Blocks in the reasoning are ignored.
 """
 
 import json
@@ -15,28 +15,28 @@ from r1exp.prompt.style import style_named
 from r1exp.sandbox.base import Case, Language
 
 FENCE: Final = "```"
-LABELS: Final[dict[Language, tuple[str, ...]]] = {  # the first is how we write it
+LABELS: Final[dict[Language, tuple[str, ...]]] = {  # the first label is the one that `written` uses
     "python": ("python", "python3", "py"),
     "cpp": ("cpp", "c++", "cc", "cxx"),
 }
-LONGEST_SOURCE: Final = 65_536  # characters; Codeforces takes no more either
+LONGEST_SOURCE: Final = 65_536  # characters; the limit of Codeforces
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
     """A fenced block."""
 
-    label: str  # what stands behind the opening fence, in lower case
+    label: str  # the text after the opening fence, in lower case
     source: str
-    ends_text: bool  # nothing but blanks follows
+    ends_text: bool  # only white space follows
 
     def is_in(self, language: Language) -> bool:
-        """Say whether it is labeled as `language`."""
+        """Return whether it is labeled as `language`."""
         return self.label in LABELS[language]
 
 
 def blocks(text: str) -> Iterator[Block]:
-    """Yield every closed block of `text`, in order; linear in the text's length."""
+    """Yield every closed block of `text`, in order. Takes time linear in the length of the text."""
     lines = text.rstrip().split("\n")
     opened: int | None = None  # line of the opening fence
     for number, line in enumerate(lines):
@@ -50,7 +50,7 @@ def blocks(text: str) -> Iterator[Block]:
 
 
 def place_of_code(style: StyleName, text: str) -> str | None:
-    """Return the part of `text` where the program must stand; None when that place is absent."""
+    """Return the part of `text` where the program must be; None if that place is absent."""
     shape, text = style_named(style), text.rstrip()
     answer = shape.read_answer(text) if shape.tags or text.endswith("}") else None
     if shape.tags:
@@ -60,7 +60,7 @@ def place_of_code(style: StyleName, text: str) -> str | None:
 
 
 def read_program(style: StyleName, language: Language, text: str) -> str | None:
-    """Return the program of a completion, or None. A block without a label is taken at its word."""
+    """Return the program of a completion, or None. A block without a label counts as `language`."""
     place = place_of_code(style, text)
     found = [block for block in blocks(place or "") if block.is_in(language) or not block.label]
     if not found or not (style_named(style).tags or found[-1].ends_text):
@@ -75,22 +75,29 @@ def written(language: Language, source: str) -> str:
     return source if source.startswith(FENCE) else f"{FENCE}{LABELS[language][0]}\n{source}\n{FENCE}"
 
 
-def language_named(name: Any, otherwise: Language) -> Language:
-    """Return the language that a data set's column names (python3, c++17, ...). Raises ValueError."""
+def language_named(name: Any, default: Language) -> Language:
+    """Return the language that a data set's column names (python3, c++17, ...); None gives `default`.
+
+    Raises:
+        ValueError: the name is not known.
+    """
     if name is None:
-        return otherwise
-    word = str(name).lower().rstrip("0123456789. ")
+        return default
+    without_version = str(name).lower().rstrip("0123456789. ")
     for language, labels in LABELS.items():
-        if word in labels or str(name).lower() in labels:
+        if without_version in labels or str(name).lower() in labels:
             return language
     raise ValueError(f"the language {name!r} is none of {sorted(LABELS)}")
 
 
 def read_cases(value: Any) -> list[Case]:
-    """Return the test cases of a column; [] where there are none. Raises ValueError.
+    """Return the test cases of a column; [] where there are none.
 
-    Taken: a list of {"input": text, "output": text} or of [input, output]; an object with such a list
-    as `test_cases` (open-r1's verification_info); either of them as JSON text.
+    Accepts a list of {"input": text, "output": text} or of [input, output], an object with such a list
+    as `test_cases` (open-r1's verification_info), and either of them as JSON text.
+
+    Raises:
+        ValueError: the column has another form.
     """
     if isinstance(value, str):
         value = json.loads(value)  # its JSONDecodeError is a ValueError

@@ -1,9 +1,9 @@
-"""Who scores what? The members of the committee, over the rows of one batch.
+"""Scores the rows of one batch with all members of the committee.
 
-A batch is two parallel lists, problems and completions; the completions of one prompt stand
-together. Every member scores the rows it applies to: one by one, a group in one call, or all at
-once, whichever its class is. The work is cut into units that do not depend on each other, so that
-ranks can share it (`r1exp.rewards.ranks`) and still agree on every number.
+A batch is two parallel lists, problems and completions, in which the completions of one prompt are
+neighbors. Every member scores the rows that it applies to: one by one, a group in one call, or all at
+once, as its base class says. The work is split into independent units, so that ranks can share it
+(`r1exp.rewards.ranks`) and still get the same numbers.
 """
 
 import time
@@ -31,14 +31,14 @@ from r1exp.rewards.total import impute_group_mean, weighted_totals
 from r1exp.rewards.worker_process import Job
 from r1exp.rewards.workers import WorkerPool
 
-Openers = Mapping[str, Callable[[Any], BatchScorer]]  # by kind: how to open what this room cannot
+Openers = Mapping[str, Callable[[Any], BatchScorer]]  # kind: opens a scorer whose code is in a later room
 
-_MOST_REMEMBERED = 100_000  # scores of slow members
+_MAX_CACHED_SCORES = 100_000  # of slow members
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Completions to score, the problems they answer, and when."""
+    """The completions to score, the problems that they answer, and how far the training is."""
 
     problems: Sequence[Problem]
     completions: Sequence[Completion]
@@ -51,22 +51,22 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A piece of work that must stay whole: some rows of the batch, for one member."""
+    """Rows of the batch that one member must score in one call."""
 
     name: str  # the member
     rows: tuple[int, ...]  # positions in the batch
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """What came of some units."""
+class UnitScores:
+    """The scores of some units."""
 
     scores: dict[Unit, list[Score]]
-    seconds: dict[str, float]  # a member: what it took
+    seconds: dict[str, float]  # member: the time it took
 
 
 def groups_of(problems: Sequence[Problem]) -> list[tuple[int, ...]]:
-    """Return the positions of each group: the neighbors that answer the same problem."""
+    """Return the positions of each group: neighboring rows with the same problem."""
     runs = groupby(range(len(problems)), key=lambda row: (problems[row].id, problems[row].prompt))
     return [tuple(rows) for _, rows in runs]
 
@@ -76,21 +76,21 @@ class Committee:
 
     Args:
         rewards: The members.
-        openers: For kinds whose scorer lives in a later room (`reward_model`), how to open it.
-        num_workers: Processes for slow members; None takes the cores there are.
+        openers: For kinds whose scorer is in a later room (`reward_model`), how to open it.
+        num_workers: Processes for slow members; None: as many as there are cores.
 
     Raises:
-        ValueError: no member, or a member that builds on one that is missing or judges nothing.
+        ValueError: there is no member, or a `judged_by` names no member that judges correctness.
     """
 
     def __init__(
         self, rewards: Mapping[str, Reward], openers: Openers | None = None, num_workers: int | None = None
     ) -> None:
-        _refuse_what_cannot_work(rewards)
+        _check_members(rewards)
         self.rewards = dict(rewards)
         self._openers = dict(openers or {})
         self._opened: dict[str, BatchScorer] = {}
-        self._memory: OrderedDict[tuple[str, ...] | Unit, list[Score]] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, ...] | Unit, list[Score]] = OrderedDict()
         slow = [reward for reward in self.rewards.values() if isinstance(reward, SlowReward)]
         modules = dict.fromkeys(module for reward in slow for module in reward.preload)
         self._pool = WorkerPool(num_workers, preload=list(modules))
@@ -108,9 +108,9 @@ class Committee:
     def score(
         self, problems: Sequence[Problem], completions: Sequence[Completion], context: Context
     ) -> dict[str, list[Score]]:
-        """Return every member's score of every row, worked out by this process alone."""
+        """Return every member's score of every row, computed by this process alone."""
         batch = Batch(problems, completions, context)
-        return self.assemble(self.work(self.units(batch), batch).scores, batch)
+        return self.assemble(self.score_units(self.units(batch), batch).scores, batch)
 
     def totals(
         self, problems: Sequence[Problem], completions: Sequence[Completion], context: Context
@@ -129,60 +129,62 @@ class Committee:
         return scores, weighted_totals(columns, dict(zip(self.names, self.weights, strict=True)))
 
     def close(self) -> None:
-        """End the worker processes."""
+        """Terminate the worker processes."""
         self._pool.close()
 
     def units(self, batch: Batch) -> list[Unit]:
-        """Cut the batch into units, the same way whatever the number of ranks."""
+        """Split the batch into units, the same way for any number of ranks."""
         units: list[Unit] = []
         for name, reward in self.rewards.items():
-            mine = [rows for rows in batch.groups if reward.applies(batch.problems[rows[0]])]
+            groups = [rows for rows in batch.groups if reward.applies(batch.problems[rows[0]])]
             if isinstance(reward, JudgedReward):
-                continue  # needs the others' scores: see `assemble`
+                continue  # needs the scores of another member: see `assemble`
             if isinstance(reward, GroupReward):
-                units += [Unit(name, rows) for rows in mine]
+                units += [Unit(name, rows) for rows in groups]
             else:
-                units += [Unit(name, (row,)) for rows in mine for row in rows]
+                units += [Unit(name, (row,)) for rows in groups for row in rows]
         return units
 
-    def work(self, units: Sequence[Unit], batch: Batch) -> Done:
+    def score_units(self, units: Sequence[Unit], batch: Batch) -> UnitScores:
         """Score `units`, any part of what `units()` returned."""
         scores: dict[Unit, list[Score]] = {}
         seconds: dict[str, float] = {}
         for name, reward in self.rewards.items():
             begin = time.perf_counter()
-            mine = [unit for unit in units if unit.name == name]
-            scores.update(self._work_of_member(reward, mine, batch))
+            units_of_member = [unit for unit in units if unit.name == name]
+            scores.update(self._score_units_of_member(reward, units_of_member, batch))
             seconds[name] = time.perf_counter() - begin
-        return Done(scores, seconds)
+        return UnitScores(scores, seconds)
 
-    def assemble(self, done: Mapping[Unit, Sequence[Score]], batch: Batch) -> dict[str, list[Score]]:
-        """Put the scores of all units in their rows, and let the members speak that build on them."""
+    def assemble(self, unit_scores: Mapping[Unit, Sequence[Score]], batch: Batch) -> dict[str, list[Score]]:
+        """Return the table of all scores: put those of the units in their rows and add the judged members."""
         table: dict[str, list[Score]] = {
             name: [NOT_APPLICABLE] * len(batch.problems) for name in self.rewards
         }
-        for unit, scores in done.items():
+        for unit, scores in unit_scores.items():
             for row, score in zip(unit.rows, scores, strict=True):
                 table[unit.name][row] = score
         for name, reward in self.rewards.items():
             if isinstance(reward, JudgedReward):
-                self._hear_judged(name, reward, table, batch)
+                self._add_judged_scores(name, reward, table, batch)
         return table
 
-    def _work_of_member(self, reward: Reward, units: list[Unit], batch: Batch) -> dict[Unit, list[Score]]:
+    def _score_units_of_member(
+        self, reward: Reward, units: list[Unit], batch: Batch
+    ) -> dict[Unit, list[Score]]:
         if not units:
             return {}
         if isinstance(reward, BatchReward):
             rows = [row for unit in units for row in unit.rows]
-            scores = self._open(reward, units[0].name).score(
+            scores = self._scorer_of(reward, units[0].name).score(
                 [batch.problems[row] for row in rows], [batch.completions[row] for row in rows], batch.context
             )
             return {unit: [score] for unit, score in zip(units, scores, strict=True)}
         if isinstance(reward, SlowReward | SlowGroupReward):
-            return self._work_of_slow(reward, units, batch)
+            return self._score_in_workers(reward, units, batch)
         return {unit: _score_here(reward, unit, batch) for unit in units}
 
-    def _work_of_slow(
+    def _score_in_workers(
         self, reward: SlowReward | SlowGroupReward, units: list[Unit], batch: Batch
     ) -> dict[Unit, list[Score]]:
         scores: dict[Unit, list[Score]] = {}
@@ -199,36 +201,36 @@ class Committee:
             if known is not None:
                 scores[unit] = [known]
                 continue
-            same = reward.same_score_as(problem, completions[0]) if isinstance(reward, SlowReward) else None
-            key = unit if same is None else (unit.name, *same)
+            own_key = reward.cache_key(problem, completions[0]) if isinstance(reward, SlowReward) else None
+            key = unit if own_key is None else (unit.name, *own_key)
             key_of[unit] = key
-            if key not in self._memory:
+            if key not in self._cache:
                 jobs[key] = Job(reward, problem, completions, batch.context)
         new = dict(zip(jobs, self._pool.run(list(jobs.values())), strict=True))
-        scores |= {unit: new[key] if key in new else self._memory[key] for unit, key in key_of.items()}
-        self._remember({key: score for key, score in new.items() if not isinstance(key, Unit)})
+        scores |= {unit: new[key] if key in new else self._cache[key] for unit, key in key_of.items()}
+        self._add_to_cache({key: score for key, score in new.items() if not isinstance(key, Unit)})
         return scores
 
-    def _remember(self, new: Mapping[tuple[str, ...] | Unit, list[Score]]) -> None:
-        """Keep what was worked out; an abstention may come out otherwise next time."""
-        self._memory.update({key: list_ for key, list_ in new.items() if not isinstance(list_[0], Abstain)})
-        while len(self._memory) > _MOST_REMEMBERED:
-            self._memory.popitem(last=False)
+    def _add_to_cache(self, new: Mapping[tuple[str, ...] | Unit, list[Score]]) -> None:
+        """Keep new scores, but no abstention: the next attempt may succeed."""
+        self._cache.update({key: scores for key, scores in new.items() if not isinstance(scores[0], Abstain)})
+        while len(self._cache) > _MAX_CACHED_SCORES:
+            self._cache.popitem(last=False)
 
-    def _hear_judged(
+    def _add_judged_scores(
         self, name: str, reward: JudgedReward, table: dict[str, list[Score]], batch: Batch
     ) -> None:
-        most = self.rewards[reward.judged_by].span[1]
+        highest = self.rewards[reward.judged_by].span[1]
         for rows in batch.groups:
             if not reward.applies(batch.problems[rows[0]]):
                 continue
             verdicts = [table[reward.judged_by][row] for row in rows]
-            right = [verdict if isinstance(verdict, Abstain) else verdict >= most for verdict in verdicts]
+            right = [verdict if isinstance(verdict, Abstain) else verdict >= highest for verdict in verdicts]
             completions = [batch.completions[row] for row in rows]
             for row, score in zip(rows, reward.score_judged(completions, right, batch.context), strict=True):
                 table[name][row] = score
 
-    def _open(self, reward: BatchReward, name: str) -> BatchScorer:
+    def _scorer_of(self, reward: BatchReward, name: str) -> BatchScorer:
         if name not in self._opened:
             opener = self._openers.get(reward.kind)
             self._opened[name] = reward.open() if opener is None else opener(reward)
@@ -243,7 +245,8 @@ def _score_here(reward: Reward, unit: Unit, batch: Batch) -> list[Score]:
     return [reward.score(problem, completion, batch.context) for completion in completions]
 
 
-def _refuse_what_cannot_work(rewards: Mapping[str, Reward]) -> None:
+def _check_members(rewards: Mapping[str, Reward]) -> None:
+    """Raise ValueError for an empty committee and for a `judged_by` that names no suitable member."""
     if not rewards:
         raise ValueError("the committee has no member; choose one, for example rewards=graded")
     judges = [name for name, reward in rewards.items() if reward.judges_correctness]
@@ -251,6 +254,6 @@ def _refuse_what_cannot_work(rewards: Mapping[str, Reward]) -> None:
         if isinstance(reward, JudgedReward) and reward.judged_by not in judges:
             raise ValueError(
                 f"rewards.{name}.judged_by={reward.judged_by} must name a member that judges correctness, "
-                f"here one of {judges or 'none'}; add one with weight 0 if it shall not be paid, "
-                "for example '+rewards.right={kind: strict, style: ${prompt.style}, weight: 0}'"
+                f"here one of {judges or 'none'}; to add one that is only logged, give it weight 0: "
+                "'+rewards.right={kind: strict, style: ${prompt.style}, weight: 0}'"
             )

@@ -1,7 +1,7 @@
-"""What a contest's tests need beyond cases: limits of a problem's own, a grader, subtasks.
+"""Reads what contest problems have beyond test cases: their own limits, a grader, subtasks.
 
-Sources: the data sets open-r1/ioi and open-r1/codeforces, whose columns are read here, and CMS, which
-runs the IOI.
+Sources: the data sets open-r1/ioi and open-r1/codeforces, whose columns are read here, and CMS, the
+system that runs the IOI.
 """
 
 import json
@@ -20,7 +20,15 @@ _MIB = 1 << 20
 def limits_of(
     limits: Limits, cpu_seconds: float | None, memory_mib: float | None, longest_wall: float
 ) -> Limits:
-    """Return `limits` with a problem's own; wall time leaves room for a busy machine, up to `longest_wall`."""
+    """Return `limits` with those of a problem.
+
+    Args:
+        limits: Of the reward.
+        cpu_seconds: The problem's time limit for a case; None: that of `limits`.
+        memory_mib: The problem's memory limit in MiB; None: that of `limits`.
+        longest_wall: The most wall seconds for a case. Twice the CPU seconds plus one are allowed, for a
+            busy machine, if they do not exceed it.
+    """
     update: dict[str, Any] = {}
     if cpu_seconds is not None:
         update["cpu_seconds"] = float(cpu_seconds)
@@ -32,7 +40,7 @@ def limits_of(
 
 @dataclass(frozen=True, slots=True)
 class Subtask:
-    """Points that a program gets for a set of tests, all of them together."""
+    """The points for a set of tests."""
 
     points: float
     tests: tuple[str, ...]  # names
@@ -40,7 +48,7 @@ class Subtask:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """An IOI problem: tests by name, subtasks over them, and what is compiled with a submission."""
+    """An IOI problem: tests by name, subtasks, and the files that are compiled with a submission."""
 
     tests: Mapping[str, Case]
     subtasks: tuple[Subtask, ...]
@@ -48,9 +56,9 @@ class Task:
 
 
 def subtask_points(subtasks: Sequence[Subtask], scores: Mapping[str, float]) -> float:
-    """Return the share of all points: each subtask gives its points times the worst score of its tests.
+    """Return the share of all points; a subtask gives its points times the lowest score of its tests.
 
-    A test without a score counts 0.
+    A test without a score counts as 0.
     """
     total = sum(subtask.points for subtask in subtasks)
     earned = sum(
@@ -60,11 +68,14 @@ def subtask_points(subtasks: Sequence[Subtask], scores: Mapping[str, float]) -> 
 
 
 def read_task(problem: Problem) -> Task:
-    """Return the task of a row. Raises ValueError.
+    """Return the task of a row.
 
     Columns: `test_names` and `test_cases` (in the same order, or by name), `grader_files` (a list of
     [name, text]), and either `subtasks` (a list of {"score", "test_names"}) or one subtask of `score`
     points, as in open-r1/ioi.
+
+    Raises:
+        ValueError: the columns have another form.
     """
     columns = problem.columns
     names, cases = columns.get("test_names"), columns.get("test_cases")
@@ -100,7 +111,7 @@ def _subtasks(columns: Mapping[str, Any], names: tuple[str, ...]) -> tuple[Subta
 
 
 def _checker(files: Mapping[str, str]) -> Checker | None:
-    """CMS's checkers print the score of a test; where there is none, texts are compared."""
+    """Return the CMS checker, which prints the score of a test; None: texts are compared."""
     source = files.get("checker/checker.cpp")
     if source is None:
         return None
@@ -109,19 +120,19 @@ def _checker(files: Mapping[str, str]) -> Checker | None:
 
 
 def needs_more_than_a_program(problem: Problem) -> bool:
-    """Say whether an IOI task has a manager that talks to the submission, or asks for outputs only."""
+    """Return whether an IOI task has a manager that talks to the submission, or wants outputs only."""
     names = [name for name, _ in problem.columns.get("grader_files") or []]
     kind = problem.columns.get("task_type") or "Batch"
     return kind != "Batch" or "graders/manager.cpp" in names
 
 
 def time_of(problem: Problem, factor: float) -> float | None:
-    """Return CPU seconds."""
+    """Return the problem's time limit in CPU seconds, times `factor`; None: it has none."""
     limit = problem.columns.get("time_limit")
     return None if limit is None else float(limit) * factor
 
 
 def memory_of_ioi(problem: Problem) -> float | None:
-    """Return MiB; the column is in bytes."""
+    """Return the problem's memory limit in MiB, from a column in bytes; None: it has none."""
     limit = problem.columns.get("memory_limit")
     return None if limit is None else float(limit) / _MIB

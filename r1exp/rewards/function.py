@@ -1,12 +1,12 @@
-"""Anyone's reward: what does `package.module:function` say?
+"""Scores with a TRL-style reward function from any module, `kind: package.module:function`.
 
 The function is called as TRL calls one, with the completions of one prompt, in a worker process:
 
     function(prompts, completions, completion_ids, **columns, **arguments) -> [number | None, ...]
 
-`prompts` and `completions` are conversational, `columns` are the problem's (id, question, answer and
-whatever the data set adds), one value a completion. None and NaN abstain. A coroutine function is
-awaited. `log_metric` and `log_extra` are accepted and do nothing there.
+`prompts` and `completions` are conversational; `columns` are the problem's (id, question, answer and
+any others of the data set), one value per completion. None and NaN abstain. A coroutine function is
+awaited. `log_metric` and `log_extra` are accepted and do nothing in a worker.
 
 With `factory: true` the name is called once with `arguments` and returns the function, as
 `trl.rewards:get_repetition_penalty_reward` does.
@@ -32,18 +32,17 @@ NO_VALUE = Abstain("function gave no value")
 
 
 class Function(SlowGroupReward):
-    """A TRL-style reward function from any importable module."""
+    """A TRL-style reward function."""
 
     kind: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]  # package.module:function
-    arguments: dict[str, Any] = Field(
-        default_factory=dict
-    )  # keyword arguments of the function, or of the factory
-    factory: bool = False  # the name is called with `arguments` and returns the function
-    lowest: float | None = None  # what the function can return at least; null: unbounded
-    highest: float | None = None  # and at most
+    # Keyword arguments of the function, or of the factory.
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    factory: bool = False  # true: the name is called with `arguments` and returns the function
+    lowest: float | None = None  # the lowest value the function can return; null: unbounded
+    highest: float | None = None  # the highest value the function can return; null: unbounded
 
     @model_validator(mode="after")
-    def _package_is_there(self) -> Self:
+    def _package_is_installed(self) -> Self:
         package = self.kind.partition(":")[0].partition(".")[0]
         if importlib.util.find_spec(package) is None:
             raise ValueError(

@@ -1,8 +1,8 @@
-"""Is the answer the gold answer, in its own words or at least as a number?
+"""Scores the exact text of the gold answer highest, and the same number written another way lower.
 
     score = exact if answer == gold as text, equal if they are the same number, else 0
 
-Source: seed 003, the two-step correctness reward (2.0 for the text, 1.5 for `7` against `7.0`).
+Source: [sft-grpo], the two-step correctness reward (2.0 for the text, 1.5 for `7` against `7.0`).
 """
 
 from typing import ClassVar, Literal, Self
@@ -17,20 +17,20 @@ from r1exp.rewards.base import NO_GOLD, Context, Reward, Score, Span
 
 
 class Graded(Reward):
-    """Seed 003's first reward: the exact text pays most, the right number nearly as much."""
+    """The first reward of [sft-grpo]: `exact` for the exact text, `equal` for the same number, else 0."""
 
     kind: Literal["graded"] = "graded"
-    style: StyleName  # where the answer is read
+    style: StyleName  # decides where the answer is read
     exact: PositiveFloat = 2.0  # points for the exact text
     equal: PositiveFloat = 1.5  # points for the same number written another way
     judges_correctness: ClassVar[bool] = True
 
     @model_validator(mode="after")
-    def _exact_pays_at_least_as_much(self) -> Self:
+    def _exact_is_at_least_equal(self) -> Self:
         if self.equal > self.exact:
             raise ValueError(
                 f"equal={self.equal} must not exceed exact={self.exact} (points), "
-                "or the gold text itself is not the best answer; lower `equal`"
+                "or another way of writing scores more than the gold text itself; lower `equal`"
             )
         return self
 

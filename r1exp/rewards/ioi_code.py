@@ -1,10 +1,10 @@
-"""How many of an IOI problem's points does the program earn?
+"""Scores a program by the points of an IOI problem.
 
-    score = sum over subtasks of points * (worst score of its tests) / all points
+    score = sum over subtasks of points * (lowest score of its tests) / all points
 
-A row of open-r1/ioi is one subtask, so that there the score is the worst score of its tests. The
-problem's grader is compiled with the program, its checker judges the output, both from the data set
-(columns in `contests.read_task`). Source: open-r1's ioi_code_reward.
+A row of open-r1/ioi is one subtask; its score is the lowest score of its tests. The problem's grader is
+compiled with the program and its checker judges the output; both come from the data set (columns in
+`contests.read_task`). Source: open-r1's ioi_code_reward.
 """
 
 from typing import Literal
@@ -31,11 +31,11 @@ UNSUPPORTED = Abstain("task type not supported")
 
 
 class IoiCode(RunsCode):
-    """Points by subtask, in C++."""
+    """The share of the points of all subtasks, in C++."""
 
     kind: Literal["ioi_code"] = "ioi_code"
     language: Language = "cpp"
-    time_factor: PositiveFloat = 1.0  # times the problem's own limit
+    time_factor: PositiveFloat = 1.0  # multiplies the problem's own time limit
 
     @property
     def span(self) -> Span:
@@ -50,7 +50,7 @@ class IoiCode(RunsCode):
         try:
             read_task(problem)
             language = self.language_of(problem)
-        except (ValueError, TypeError, KeyError):  # whatever shape the columns have
+        except (ValueError, TypeError, KeyError):  # the columns may have any form
             return UNREADABLE_GOLD
         return 0.0 if read_program(self.style, language, completion.text) is None else None
 
@@ -71,7 +71,7 @@ class IoiCode(RunsCode):
         return subtask_points(task.subtasks, scores)
 
     def _scores(self, submission: Submission, task: Task, limits: Limits) -> dict[str, float] | Unavailable:
-        """Run each test once; a subtask ends with the first batch that holds a zero."""
+        """Run each test once; a subtask ends after the first batch that contains a score of 0."""
         scores: dict[str, float] = {}
         for subtask in task.subtasks:
             if any(scores.get(name) == 0.0 for name in subtask.tests):
@@ -86,7 +86,10 @@ class IoiCode(RunsCode):
 
 
 def with_includes(source: str, problem_id: str, files: object) -> str:
-    """Add what contestants leave out: the standard headers, the problem's own, and `using namespace std`."""
+    """Return `source` with what contestants leave out.
+
+    These are the standard headers, the problem's own header, and `using namespace std`.
+    """
     header = f"{problem_id.lower()}.h"
     lines = ["#include <bits/stdc++.h>"]
     if isinstance(files, dict) and header in files and f'#include "{header}"' not in source:

@@ -1,10 +1,10 @@
-"""What does another model think of the completion? Asked over an OpenAI-compatible endpoint.
+"""Scores a completion with another model, through an OpenAI-compatible endpoint.
 
-    score = (points - lowest) / (highest - lowest),  points: the judge's number on the scale
+    score = (points - lowest) / (highest - lowest),  points: the number that the judge gives
 
-The rubrics are seed 004's last stage (helpful, harmless) and seed 000's readable. Requests run side
-by side, answers are remembered, failures are tried again with growing pauses. A judge that is down,
-unclear, or off its scale is no verdict: the completion is not scored.
+The rubrics are those of the last stage of [deepseek-r1] (helpful, harmless) and of [open-r1] (readable).
+Requests run concurrently, verdicts are cached, and failed requests are sent again after growing pauses.
+The reward abstains if the judge is down, or gives no number, or a number outside its scale.
 """
 
 import os
@@ -36,28 +36,28 @@ DOWN: Final = Abstain("judge down")
 UNCLEAR: Final = Abstain("judge unclear")
 _SCORE: Final = re.compile(r'"score"\s{0,9}:\s{0,9}"?(-?\d{1,9}(?:\.\d{1,9})?)"?')
 _RETRIED_STATUSES: Final = frozenset({408, 409, 429, *range(500, 600)})
-_MOST_REMEMBERED: Final = 100_000  # verdicts
+_MAX_CACHED_VERDICTS: Final = 100_000
 
 
 class Judge(BatchReward):
-    """A model's opinion by a rubric."""
+    """The points that a model gives by a rubric."""
 
     kind: Literal["judge"] = "judge"
     endpoint: Annotated[str, Field(pattern=r"^https?://\S+$")]  # up to /v1: http://localhost:8000/v1
-    model: Name  # as the endpoint calls it
-    rubric: Rubric | None = None  # one of ours; null: `instructions`
-    instructions: str | None = None  # what to judge, as a sentence that goes on after "Judge"
+    model: Name  # its name at the endpoint
+    rubric: Rubric | None = None  # one of RUBRICS; null: `instructions`
+    instructions: str | None = None  # what to judge, as the rest of a sentence that begins with "Judge"
     lowest: int = 1  # points of the worst reply
     highest: int = 10  # points of the best
     api_key_env: str | None = None  # name of the environment variable that holds the key
     concurrency: PositiveInt = 16  # requests at the same time
     timeout: Seconds = 60.0  # seconds for one request
-    retries: NonNegativeInt = 3  # after the first attempt
-    max_characters: PositiveInt = 20_000  # of the reply that are shown; the middle is left out
+    retries: NonNegativeInt = 3  # attempts after the first
+    max_characters: PositiveInt = 20_000  # of prompt and reply each; the middle of longer ones is left out
     max_tokens: PositiveInt = 512  # of the judge's answer
 
     @model_validator(mode="after")
-    def _knows_what_to_judge(self) -> Self:
+    def _has_one_instruction_and_a_scale(self) -> Self:
         if (self.rubric is None) == (self.instructions is None):
             raise ValueError(
                 f"give a rubric ({', '.join(RUBRICS)}) or instructions of your own, one of the two"
@@ -71,10 +71,10 @@ class Judge(BatchReward):
         return (0.0, 1.0)
 
     def open(self) -> BatchScorer:
-        """Return a connection to the endpoint.
+        """Return a scorer that is connected to the endpoint.
 
         Raises:
-            Refused: the variable that should hold the key is not set.
+            Refused: the environment variable of the key is not set.
         """
         key = None if self.api_key_env is None else os.environ.get(self.api_key_env)
         if self.api_key_env is not None and not key:
@@ -82,10 +82,10 @@ class Judge(BatchReward):
                 f"the judge needs a key and the environment variable {self.api_key_env} is not set; "
                 f"export {self.api_key_env}=..., or set api_key_env=null for an endpoint without keys"
             )
-        return _Scorer(self, key)
+        return _JudgeScorer(self, key)
 
     def question(self, problem: Problem, completion: Completion) -> str:
-        """Return what the judge is asked."""
+        """Return the message that is sent to the judge."""
         what = self.instructions if self.rubric is None else RUBRICS[self.rubric]
         return (
             f"You grade a reply to a user. Judge {what}\n"
@@ -97,7 +97,7 @@ class Judge(BatchReward):
         )
 
     def read(self, reply: str) -> Score:
-        """Return the score in the judge's reply, the last one if it gave several."""
+        """Return the score in the judge's reply, the last one if it has several."""
         found = _SCORE.findall(reply)
         points = float(found[-1]) if found else None
         if points is None or not self.lowest <= points <= self.highest:
@@ -105,12 +105,12 @@ class Judge(BatchReward):
         return (points - self.lowest) / (self.highest - self.lowest)
 
 
-class _Scorer:
-    """The client of the endpoint, with the verdicts it gave so far."""
+class _JudgeScorer:
+    """Sends questions to the endpoint and caches its verdicts."""
 
     def __init__(self, settings: Judge, key: str | None) -> None:
         self._settings = settings
-        self._memory: OrderedDict[str, Score] = OrderedDict()
+        self._cache: OrderedDict[str, Score] = OrderedDict()
         self._client = OpenAiClient(
             settings.endpoint,
             key=key,
@@ -131,16 +131,16 @@ class _Scorer:
             self._settings.question(problem, completion)
             for problem, completion in zip(problems, completions, strict=True)
         ]
-        new = [question for question in dict.fromkeys(questions) if question not in self._memory]
+        new = [question for question in dict.fromkeys(questions) if question not in self._cache]
         fresh = dict(zip(new, self._client.map(self._ask, new), strict=True))
-        known = {question: self._memory[question] for question in questions if question in self._memory}
-        self._remember({question: score for question, score in fresh.items() if score != DOWN})
+        known = {question: self._cache[question] for question in questions if question in self._cache}
+        self._add_to_cache({question: score for question, score in fresh.items() if score != DOWN})
         return [fresh[question] if question in fresh else known[question] for question in questions]
 
-    def _remember(self, verdicts: dict[str, Score]) -> None:
-        self._memory.update(verdicts)
-        while len(self._memory) > _MOST_REMEMBERED:
-            self._memory.popitem(last=False)
+    def _add_to_cache(self, verdicts: dict[str, Score]) -> None:
+        self._cache.update(verdicts)
+        while len(self._cache) > _MAX_CACHED_VERDICTS:
+            self._cache.popitem(last=False)
 
     def _ask(self, question: str) -> Score:
         try:
@@ -170,7 +170,8 @@ def _content(answer: dict[str, Any]) -> str:
 
 
 def _shown(text: str, max_characters: int) -> str:
-    text = text.encode("utf-8", errors="replace").decode()  # half a surrogate pair cannot be sent
+    """Return the text as the judge gets it, without its middle where it is too long."""
+    text = text.encode("utf-8", errors="replace").decode()  # half a surrogate pair is no valid UTF-8
     if len(text) <= max_characters:
         return text
     half = max_characters // 2

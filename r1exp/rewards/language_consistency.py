@@ -1,14 +1,15 @@
-r"""Does the model think in the wanted language?
+r"""Scores the share of the reasoning that is written in the wanted language.
 
     score = min(1, share / threshold),  share = words of the reasoning in the wanted language / words
 
-A word (a character in scripts without blanks) is foreign if its script is not the language's, or if
-the detector is sure that its sentence is in another language. Numbers, formulas, code, tags, single
-letters and names of functions belong to no language and are not counted. No words at all score 0.
+A word (a character in scripts without spaces) is foreign if its script is not the language's, or if
+the detector assigns its sentence to another language with a probability of at least 0.6. Numbers,
+formulas, code, tags, single letters and names of functions belong to no language and are not counted. A
+text without words scores 0.
 Source: DeepSeek-R1, section 2.3.2 (arXiv:2501.12948): the proportion of target language words.
 
-The detector is py3langid (naive Bayes over bytes; its model is in its wheel), asked to choose among
-the languages below. It gets whole sentences, for on two or three words no detector is reliable.
+The detector is py3langid (naive Bayes over bytes; its model is in its wheel), restricted to the
+languages below. It gets whole sentences, because no detector is reliable on two or three words.
 """
 
 import re
@@ -35,8 +36,8 @@ _SCRIPTS_OF: Final[dict[str, set[str]]] = {
     "th": {"thai"}, "uk": {"cyrillic"}, "zh": {"han"},
 }  # fmt: skip
 _LATIN: Final = {"latin"}
-_SURE: Final = 0.6  # probability from which the detector's word counts against a sentence
-_FEW_LETTERS: Final = 12  # below, a sentence in the right script has the benefit of the doubt
+_SURE: Final = 0.6  # probability of another language from which a sentence counts as foreign
+_FEW_LETTERS: Final = 12  # a shorter sentence in the right script is not given to the detector
 _NO_LANGUAGE: Final = re.compile(
     r"```.{0,20000}?```|`[^`\n]{0,400}`|\$\$[^$]{0,4000}\$\$|\$[^$\n]{0,1000}\$"
     r"|\\\([^\\\n]*(?:\\[^()\n][^\\\n]*)*\\\)|\\\[[^\\]*(?:\\[^\[\]][^\\]*)*\\\]|\\[A-Za-z]+|</?[A-Za-z_]{1,30}>|https?://\S{1,500}",
@@ -67,12 +68,12 @@ _NAMES: Final = frozenset(
 
 
 class LanguageConsistency(Reward):
-    """Pays reasoning in one language, the one that was asked for."""
+    """The share of the reasoning in one language, divided by a threshold."""
 
     kind: Literal["language_consistency"] = "language_consistency"
-    style: StyleName  # where the reasoning is read; without its place, the whole text is
+    style: StyleName  # decides where the reasoning is read; if that place is absent, the whole text is
     language: Language = "en"  # ISO 639-1
-    threshold: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0  # share of words that earns the full score
+    threshold: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0  # share of words that gets the full score
 
     @property
     def span(self) -> Span:
@@ -97,7 +98,7 @@ class LanguageConsistency(Reward):
         own_scripts = _SCRIPTS_OF.get(self.language, _LATIN)
         found = list(words_by_script(sentence))
         if self.language == "zh" and any(script == "kana" for script, _ in found):
-            own_scripts = set()  # these characters are Japanese
+            own_scripts = set()  # a sentence with kana is Japanese
         own: list[str] = []
         num_foreign = 0
         for script, word in found:
@@ -120,7 +121,7 @@ class LanguageConsistency(Reward):
 
 
 def _is_word(script: str, word: str) -> bool:
-    """Say whether a run of letters is a word, and no variable or function."""
+    """Return whether a run of letters is a word, and not a variable or a function."""
     if script in ("han", "kana", "thai", "lao", "khmer", "burmese"):
         return True
     return len(word) > 1 and word not in _NAMES

@@ -1,4 +1,4 @@
-"""Is the completion as short as it can be? Three rewards that look at its number of tokens.
+"""Three rewards that depend on the number of tokens n of a completion.
 
     length         l = 1/2 - (n - min)/(max - min) over the group; right: l, wrong: min(0, l)
                    (Kimi k1.5, section 2.3.3, arXiv:2501.12599)
@@ -8,9 +8,9 @@
     soft_overlong  0 until limit - margin, then a straight line down to -1 at the limit
                    (DAPO, eq. 13, arXiv:2503.14476)
 
-Right and wrong are another member's verdict (`judged_by`). The corner values as shipped follow seed
-000: a wrong completion loses more the longer it is. The paper and open-r1 have it the other way
-round, to leave room for exploring: wrong_short=-1 wrong_long=-0.5.
+Another member (`judged_by`) decides which completions are right. The default corner values follow
+[open-r1]: a wrong completion loses more the longer it is. The paper and the open-r1 code have the
+opposite, so that the policy may explore longer reasoning: wrong_short=-1 wrong_long=-0.5.
 """
 
 import math
@@ -24,7 +24,7 @@ from r1exp.rewards.base import Abstain, Context, JudgedReward, Reward, Score, Sp
 
 
 class Length(JudgedReward):
-    """Short against the others of its group."""
+    """Rewards completions that are shorter than the others of their group."""
 
     kind: Literal["length"] = "length"
 
@@ -46,22 +46,22 @@ class Length(JudgedReward):
 
 
 class Cosine(JudgedReward):
-    """Short against a fixed length, on a smooth slope."""
+    """Rewards completions that are short relative to a fixed length."""
 
     kind: Literal["cosine"] = "cosine"
-    max_length: PositiveInt  # tokens; longer counts as this long
-    right_short: float = 1.0  # a right completion of no tokens
-    right_long: float = 0.5  # a right completion of max_length tokens
-    wrong_short: float = -0.5  # a wrong completion of no tokens
-    wrong_long: float = -1.0  # a wrong completion of max_length tokens
+    max_length: PositiveInt  # tokens; longer completions count as this long
+    right_short: float = 1.0  # score of a right completion of no tokens
+    right_long: float = 0.5  # score of a right completion of max_length tokens
+    wrong_short: float = -0.5  # score of a wrong completion of no tokens
+    wrong_long: float = -1.0  # score of a wrong completion of max_length tokens
 
     @model_validator(mode="after")
-    def _right_pays_more(self) -> Self:
+    def _right_scores_more_than_wrong(self) -> Self:
         if min(self.right_short, self.right_long) <= max(self.wrong_short, self.wrong_long):
             raise ValueError(
-                f"the worst right completion earns {min(self.right_short, self.right_long)} and the best wrong "
-                f"one {max(self.wrong_short, self.wrong_long)}: right must always pay more; raise right_short "
-                "and right_long, or lower wrong_short and wrong_long"
+                f"the worst right completion scores {min(self.right_short, self.right_long)} and the best wrong "
+                f"one {max(self.wrong_short, self.wrong_long)}: every right one must score more; raise "
+                "right_short and right_long, or lower wrong_short and wrong_long"
             )
         return self
 
@@ -75,21 +75,21 @@ class Cosine(JudgedReward):
     ) -> list[Score]:
         del context
         return [
-            verdict if isinstance(verdict, Abstain) else self._on_slope(completion.num_tokens, verdict)
+            verdict if isinstance(verdict, Abstain) else self._cosine(completion.num_tokens, verdict)
             for completion, verdict in zip(completions, right, strict=True)
         ]
 
-    def _on_slope(self, num_tokens: int, right: bool) -> float:
+    def _cosine(self, num_tokens: int, right: bool) -> float:
         short, long = (self.right_short, self.right_long) if right else (self.wrong_short, self.wrong_long)
         progress = min(num_tokens / self.max_length, 1.0)
         return long + (short - long) * (1.0 + math.cos(math.pi * progress)) / 2.0
 
 
 class SoftOverlong(Reward):
-    """Thinking long is free until it is almost too late."""
+    """A penalty that grows when a completion comes close to the limit on its length."""
 
     kind: Literal["soft_overlong"] = "soft_overlong"
-    limit: PositiveInt  # tokens; where the sampler cuts
+    limit: PositiveInt  # tokens; where sampling ends
     margin: PositiveInt  # tokens before the limit over which the penalty grows
 
     @model_validator(mode="after")
@@ -97,7 +97,7 @@ class SoftOverlong(Reward):
         if self.margin >= self.limit:
             raise ValueError(
                 f"margin={self.margin} must be smaller than limit={self.limit} (both in tokens), or even an "
-                "empty completion is punished; lower rewards.soft_overlong.margin"
+                "empty completion gets a penalty; lower rewards.soft_overlong.margin"
             )
         return self
 

@@ -1,9 +1,9 @@
-"""Does the completion agree with its group? No gold answer is needed.
+"""Scores whether the answer is the most frequent one of its group. No gold answer is needed.
 
     score = 1 if the answer is the one that most completions of the group give, else 0
 
-Source: TTRL, section 2.2 (arXiv:2504.16084). A group that agrees on a wrong answer is paid for it;
-watch a member that judges correctness beside it, with weight 0.
+A group that agrees on a wrong answer gets the full score; log a member that judges correctness with
+weight 0 to see it. Source: TTRL, section 2.2 (arXiv:2504.16084).
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,13 @@ from r1exp.rewards.votes import answer_of, count_votes
 
 
 class MajorityVote(GroupReward):
-    """Pays agreement."""
+    """1 for the answer of the majority, else 0."""
 
     kind: Literal["majority_vote"] = "majority_vote"
-    style: StyleName  # where the answer is read
-    min_votes: PositiveInt = 2  # equal answers before they count as a majority
-    # A tied vote: the answer cast first wins, nobody wins, or the tied answers share the point.
+    style: StyleName  # decides where the answer is read
+    min_votes: PositiveInt = 2  # equal answers that are needed for a majority
+    # If several answers are the most frequent: `first`, the one given first scores 1; `zero`, all score
+    # 0; `mean`, they share the point.
     ties: Literal["first", "zero", "mean"] = "zero"
 
     @property

@@ -1,8 +1,8 @@
-r"""Are two formulas the same? math-verify's answer, for the inside of a worker process.
+r"""Compares two formulas with math-verify. To be called in a worker process.
 
-Called without math-verify's own timeouts, which are signals: whoever calls bounds the time. What
-stands in an answer's place is a formula as a whole, so it is read as one (`2x` is no 2); text with
-words in it is searched for a formula (`18 dollars` holds 18).
+Does not use math-verify's own timeouts, which are signals; the caller must bound the time. The text in
+the answer's place is read as one formula (`2x` is not 2); a text that contains words is searched for a
+formula (`18 dollars` gives 18).
 """
 
 import logging
@@ -15,14 +15,15 @@ import math_verify
 _MARKED = re.compile(r"\$|\\boxed|\\\(|\\\[")
 _WORD = re.compile(r"(?<![A-Za-z\\{])(?!(?:sin|cos|tan|cot|sec|csc|log|exp|sqrt|max|min|mod)\b)[A-Za-z]{3,}")
 
-# "timeout is disabled" is what we want; the rest is about single formulas and would fill the log.
+# Its messages are "timeout is disabled", which is intended, and remarks on single formulas.
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)
 
 
 def same_formula(gold: str, answer: str) -> bool | None:
     """Return whether `answer` is mathematically the same as `gold`; None when gold is unreadable."""
     target = parsed(gold)
-    if all(isinstance(reading, str) for reading in target):  # the text again, for want of a formula
+    # Without a formula, math-verify returns the text itself.
+    if all(isinstance(reading, str) for reading in target):
         return None
     if answer.strip() == gold.strip():
         return True
@@ -31,15 +32,18 @@ def same_formula(gold: str, answer: str) -> bool | None:
 
 @lru_cache(maxsize=4096)
 def parsed(text: str) -> tuple[Any, ...]:
-    """Return what math-verify reads in `text`; a group shares its gold, and often its answers."""
-    text = text.strip().replace("\\%", "%")  # in LaTeX math-verify drops the escaped sign
+    """Return the readings of `text` by math-verify.
+
+    Cached, because a group has one gold answer and often equal answers.
+    """
+    text = text.strip().replace("\\%", "%")  # math-verify ignores an escaped sign in LaTeX
     if not (_MARKED.search(text) or _WORD.search(text)):
         text = f"${text}$"
     return tuple(math_verify.parse(text, parsing_timeout=None))
 
 
 def warm_up() -> None:
-    """Fill the caches of the parser and of sympy before workers are forked: a first formula takes 0.1 s."""
+    """Fill the caches of the parser and of sympy before workers are forked; a first formula takes 0.1 s."""
     for gold, answer in _TYPICAL:
         same_formula(gold, answer)
     parsed.cache_clear()

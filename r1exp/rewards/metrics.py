@@ -1,4 +1,4 @@
-"""What does each member do to the training? Numbers of one scored batch, and when to stop.
+"""Computes the metrics of a scored batch, and stops a run in which too few completions can be scored.
 
 For member k with weight w_k and score r_k, R = sum_k w_k r_k the total, and d the deviation of a
 completion from the mean of its group:
@@ -6,7 +6,8 @@ completion from the mean of its group:
     variance_share_k = sum(d(w_k r_k) * d(R)) / sum(d(R)^2)
 
 summed over all completions of the batch. The shares add up to 1. A member that is constant inside
-every group has share 0: it adds nothing to GRPO's advantage. A negative share works against the sum.
+every group has share 0: it adds nothing to GRPO's advantage. A member with a negative share counteracts
+the total.
 """
 
 import math
@@ -59,22 +60,32 @@ def signal_share(
 
 
 def abstentions(scores: Sequence[Score]) -> tuple[Counter[str], int]:
-    """Return how often each reason was given, and how many rows the member applied to."""
+    """Return the number of abstentions for each reason, and the number of rows the member applied to."""
     reasons = Counter(score.reason for score in scores if isinstance(score, Abstain))
     num_applied = len(scores) - reasons.pop(NOT_APPLICABLE.reason, 0)
     return reasons, num_applied
 
 
 class Metrics:
-    """The committee's metrics, batch after batch; a reason once seen is reported ever after."""
+    """Computes the committee's metrics of each batch.
+
+    A reason for abstaining that occurred once is reported in all later batches, with 0 where it does
+    not occur.
+    """
 
     def __init__(self) -> None:
         self._seen: set[tuple[str, str]] = set()
 
-    def of(
+    def compute(
         self, scored: Scored, weights: Mapping[str, float], columns: Mapping[str, Column]
     ) -> dict[str, float]:
-        """Return the metrics of one batch. TRL itself logs every member's mean and std."""
+        """Return the metrics of one batch. TRL itself logs every member's mean and std.
+
+        Args:
+            scored: The batch of all ranks.
+            weights: For each member, its weight.
+            columns: For each member, its score of each completion, abstentions imputed.
+        """
         groups = scored.batch.groups
         metrics: dict[str, float] = {"groups_with_signal": signal_share(columns, weights, groups)}
         shares = variance_shares(columns, weights, groups)
@@ -92,27 +103,27 @@ class Metrics:
 
 
 class AbstentionBound(Settings):
-    """When too little can be scored to go on."""
+    """The share of abstentions at which a run is stopped."""
 
     share: Probability = 0.5  # of the rows a member applies to
-    num_batches: PositiveInt = 4  # the last ones, together
+    num_batches: PositiveInt = 4  # the last batches, counted together
 
 
 class AbstentionWatch:
-    """Stops a run whose scoring is broken rather than let it train on what is left.
+    """Stops a run in which a member abstains too often, instead of training on the remaining scores.
 
-    Give it the members that are paid: a shadow may abstain as it likes.
+    To be given the members with a positive weight only: abstentions of the others change no total.
     """
 
     def __init__(self, bound: AbstentionBound) -> None:
         self._bound = bound
         self._history: dict[str, deque[tuple[Counter[str], int]]] = {}
 
-    def see(self, table: Mapping[str, Sequence[Score]]) -> None:
-        """Take note of a batch.
+    def add_batch(self, table: Mapping[str, Sequence[Score]]) -> None:
+        """Count the abstentions of a batch.
 
         Raises:
-            StoppedByHealth: a member abstained too often. All ranks see the same table, so all stop.
+            StoppedByHealth: a member abstained too often. All ranks get the same table, so all stop.
         """
         for name, scores in table.items():
             history = self._history.setdefault(name, deque(maxlen=self._bound.num_batches))
@@ -129,8 +140,8 @@ def _too_many(name: str, reasons: Counter[str], num_applied: int, bound: Abstent
     return (
         f"the reward {name!r} could not score {reasons.total()} of {num_applied} completions in the last "
         f"{bound.num_batches} batches ({listed}); at most {bound.share:.0%} may stay unscored. "
-        f"Mend the cause, or take the reward out of the sum with rewards.{name}.weight=0 and look at "
-        f"`r1exp check`"
+        f"Fix the cause (`r1exp check` shows it), or take the reward out of the total with "
+        f"rewards.{name}.weight=0"
     )
 
 

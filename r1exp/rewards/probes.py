@@ -1,4 +1,4 @@
-"""Which completions is a committee tried with? Gold, and what a model could find instead of learning."""
+"""Writes the completions that a committee is checked with: the gold answer and cheats."""
 
 import math
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _SOME_REASONING = "The answer follows from the question."
 
 
 def probes_of(rewards: Mapping[str, Reward], style: Style, problem: Problem) -> dict[str, str]:
-    """Return the texts of all probes for one problem, gold first."""
+    """Return the texts of all probes for one problem by name, gold first."""
     judges = [reward for reward in rewards.values() if reward.judges_correctness and reward.applies(problem)]
     answers = [reward.gold_answer(problem) for reward in judges] or [problem.answer]
     answer = next((answer for answer in answers if answer is not None), "") or ""
@@ -25,8 +25,8 @@ def probes_of(rewards: Mapping[str, Reward], style: Style, problem: Problem) -> 
         "empty": "",
         "prompt copied": problem.prompt,
         "cut off": gold[: len(gold) // 3],
-        "tags without content": _hollow(style),
-        "right answer in the wrong place": _written(style, answer, _something_else(answer)),
+        "tags without content": _empty_answer_place(style),
+        "right answer in the wrong place": _written(style, answer, _wrong_answer(answer)),
         "very long repetition": "go on " * _NUM_REPETITIONS,
     }
     for reward in rewards.values():
@@ -39,17 +39,17 @@ def _written(style: Style, reasoning: str, answer: str) -> str:
     for attempt in (reasoning, _SOME_REASONING):
         try:
             return style.write(attempt or _SOME_REASONING, answer)
-        except Refused:  # the reasoning holds the style's own marks
+        except Refused:  # the reasoning contains the style's own tags
             continue
     return answer
 
 
-def _hollow(style: Style) -> str:
+def _empty_answer_place(style: Style) -> str:
     if style.tags:
         return "".join(style.tags)
     return "\\boxed{}" if style.name == "boxed" else "####"
 
 
-def _something_else(answer: str) -> str:
+def _wrong_answer(answer: str) -> str:
     number = parse_number(answer)
     return "nothing of the kind" if number is None else str(math.floor(number) + 1_000_003)

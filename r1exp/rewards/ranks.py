@@ -1,9 +1,9 @@
-"""How do ranks score a batch together, so that the cut of the batch does not matter?
+"""Scores a batch on all ranks together, with the same result however the batch is split.
 
-Each rank holds a slice of the batch, in rank order. A group may lie across two ranks, and slow rows
-may all lie on one. So every rank is told all rows, works on its share of the units, dealt out in
-turn within each member, and all shares are put together on every rank: the same table on 1, 2 or 4
-ranks. Both exchanges happen on every rank at every call, whatever the rows.
+Each rank has a slice of the batch, in rank order. A group may be split between two ranks, and the slow
+rows may all be on one. Therefore all rows are gathered on every rank, each rank scores its share of the
+units (within each member, every `num_ranks`-th), and the scores are gathered on every rank: the table is
+the same on 1, 2 or 4 ranks. Every rank takes part in both gathers at every call, whatever its rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,12 +13,12 @@ from typing import Any
 from r1exp.errors import R1ExpError
 from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Context, Score
-from r1exp.rewards.committee import Batch, Committee, Done, Unit
+from r1exp.rewards.committee import Batch, Committee, Unit, UnitScores
 
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """Who else is scoring.
+    """The position of this process among those that score together.
 
     `gather` returns the joined lists of all ranks, in rank order, on every rank, as
     `accelerate.utils.gather_object` does.
@@ -34,12 +34,12 @@ ALONE = Ranks(0, 1, list)
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The whole batch, scored; the same on every rank but for `own`."""
+    """The scores of the whole batch; the same on every rank except for `own`."""
 
     batch: Batch
-    table: dict[str, list[Score]]  # member: one score a row of the whole batch
-    seconds: dict[str, float]  # member: the slowest rank's time
-    own: slice  # the rows that this rank brought
+    table: dict[str, list[Score]]  # member: its score of each row of the whole batch
+    seconds: dict[str, float]  # member: the time of the slowest rank
+    own: slice  # the rows of this rank
 
 
 def score_together(
@@ -49,10 +49,10 @@ def score_together(
     context: Context,
     ranks: Ranks = ALONE,
 ) -> Scored:
-    """Score the slices of all ranks. Every rank calls this, the same number of times.
+    """Score the slices of all ranks. Every rank must call this, the same number of times.
 
     Raises:
-        R1ExpError: a member said on some rank why it cannot go on; raised on every rank.
+        R1ExpError: a member raised it on some rank; it is raised on every rank.
     """
     slices = ranks.gather([_packed(problems, completions)])
     batch = Batch(
@@ -61,38 +61,38 @@ def score_together(
         context,
     )
     start = sum(len(answers) for _, _, answers in slices[: ranks.rank])
-    outcomes = ranks.gather([_work(committee, _share(committee.units(batch), ranks), batch)])
+    outcomes = ranks.gather([_scores_or_error(committee, _share(committee.units(batch), ranks), batch)])
     for outcome in outcomes:
         if isinstance(outcome, R1ExpError):
             raise outcome
-    shares: list[Done] = outcomes
+    shares: list[UnitScores] = outcomes
     scores = {unit: result for share in shares for unit, result in share.scores.items()}
     seconds = {name: max(share.seconds[name] for share in shares) for name in committee.names}
     table = committee.assemble(scores, batch)
     return Scored(batch, table, seconds, slice(start, start + len(completions)))
 
 
-def _work(committee: Committee, units: Sequence[Unit], batch: Batch) -> Done | R1ExpError:
-    """Return what came of the units; trouble with a message is passed on, so that no rank waits."""
+def _scores_or_error(committee: Committee, units: Sequence[Unit], batch: Batch) -> UnitScores | R1ExpError:
+    """Return the scores of the units, or the error: raised here, it would leave the other ranks waiting."""
     try:
-        return committee.work(units, batch)
-    except R1ExpError as trouble:
-        return trouble
+        return committee.score_units(units, batch)
+    except R1ExpError as error:
+        return error
 
 
 def _share(units: Sequence[Unit], ranks: Ranks) -> list[Unit]:
-    """Deal out the units of each member in turn."""
-    mine = []
+    """Return this rank's units: within each member, every `num_ranks`-th."""
+    own = []
     for name in dict.fromkeys(unit.name for unit in units):
         of_member = [unit for unit in units if unit.name == name]
-        mine += of_member[ranks.rank :: ranks.num_ranks]
-    return mine
+        own += of_member[ranks.rank :: ranks.num_ranks]
+    return own
 
 
 def _packed(
     problems: Sequence[Problem], completions: Sequence[Completion]
 ) -> tuple[list[Problem], list[int], list[Completion]]:
-    """Return each problem once, which of them every row answers, and the completions."""
+    """Return the distinct problems, for each row the position of its problem, and the completions."""
     once: list[Problem] = []
     positions: list[int] = []
     for problem in problems:

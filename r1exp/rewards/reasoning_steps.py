@@ -1,11 +1,11 @@
-"""Does the reasoning go step by step, visibly?
+"""Scores the number of different step markers in the reasoning.
 
     score = min(1, number of different step markers / target)
 
-A marker is `Step 3:`, a numbered or bulleted line, or a word of order at the head of a clause
-(`First,` `Next,` `Finally,`), and the same in Chinese (第一步, 步骤 2, 首先, 其次, 最后). The same
-marker twice counts once, so that repeating one word is no way to be paid. Source: seed 000, and
-open-r1's reward of the same name, which counts repetitions and English only.
+A marker is `Step 3:`, a numbered or bulleted line, or an ordinal word at the beginning of a clause
+(`First,` `Next,` `Finally,`), and the same in Chinese (第一步, 步骤 2, 首先, 其次, 最后). A marker that
+occurs twice counts once, so that repeating one word does not raise the score. Source: [open-r1], and
+the open-r1 reward of the same name, which counts repetitions, and English markers only.
 """
 
 import re
@@ -31,10 +31,10 @@ _MARKER: Final = re.compile(f"{_ENGLISH}|{_CHINESE}|{_LISTED}", re.IGNORECASE | 
 
 
 class ReasoningSteps(Reward):
-    """Pays explicit step markers, up to a target."""
+    """The share of a target number of different step markers, at most 1."""
 
     kind: Literal["reasoning_steps"] = "reasoning_steps"
-    style: StyleName  # where the reasoning is read; without its place, the whole text is
+    style: StyleName  # decides where the reasoning is read; if that place is absent, the whole text is
     target: PositiveInt = 3  # different markers for the full score
 
     @property

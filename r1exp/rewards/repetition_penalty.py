@@ -1,9 +1,9 @@
-"""Does the completion repeat itself?
+"""Penalizes repeated phrases.
 
     score = max_penalty * (1 - number of different n-grams / number of n-grams)
 
-N-grams are over words, or over characters where a script has no blanks (Chinese, Japanese, Thai); a
-text may hold both. A text shorter than n words is not punished. Linear in the length of the text.
+N-grams are over words, or over characters in scripts without spaces (Chinese, Japanese, Thai); a text
+may contain both. A text shorter than n words gets no penalty. Takes time linear in the length of the text.
 Source: Demystifying Long Chain-of-Thought, appendix C.2 (arXiv:2502.03373), as open-r1 computes it.
 """
 
@@ -19,11 +19,11 @@ from r1exp.rewards.scripts import words
 
 
 class RepetitionPenalty(Reward):
-    """Takes points off for going round in circles."""
+    """A penalty in proportion to the share of repeated n-grams."""
 
     kind: Literal["repetition_penalty"] = "repetition_penalty"
-    n: Annotated[int, Field(ge=1)] = 3  # words in a row that count as one phrase
-    max_penalty: Annotated[float, Field(lt=0.0)] = -1.0  # points, approached when all is repetition
+    n: Annotated[int, Field(ge=1)] = 3  # words of a phrase
+    max_penalty: Annotated[float, Field(lt=0.0)] = -1.0  # points; the limit for a text that only repeats
 
     @property
     def span(self) -> Span:
@@ -40,10 +40,10 @@ class RepetitionPenalty(Reward):
 
 
 def num_different_phrases(tokens: Sequence[str], n: int) -> int:
-    """Return how many different runs of `n` tokens there are.
+    """Return the number of different runs of `n` tokens.
 
-    A phrase is a number whose digits are its words, to the base of the vocabulary: a million numbers
-    take a quarter of the memory of a million tuples, and the time stays in proportion.
+    A phrase is encoded as a number whose digits are its words, in the base of the vocabulary size: a
+    million numbers take a quarter of the memory of a million tuples.
     """
     number_of: dict[str, int] = {}
     digits = [number_of.setdefault(token, len(number_of)) for token in tokens]

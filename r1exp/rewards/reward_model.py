@@ -1,12 +1,13 @@
-"""What does a trained reward model think of the completion?
+"""Scores a completion with a trained reward model.
 
     x = (logit - center) / scale
     score = x                    normalization=none
             1 / (1 + exp(-x))    normalization=sigmoid: a Bradley-Terry model's chance to beat `center`
 
-The model is a sequence classifier with one output, as TRL's RewardTrainer leaves it. Only the settings
-are here; what loads and runs it needs torch and sits in `r1exp.model.scorer`, which the training
-process hands to the committee (`Committee(..., openers={"reward_model": ...})`).
+The model is a sequence classifier with one output, as TRL's RewardTrainer saves it. This module has only
+the settings; the code that loads and runs the model needs torch and is in `r1exp.model.scorer`, which
+the training process passes to the committee (`Committee(..., openers={"reward_model": ...})`).
+Source: InstructGPT (arXiv:2203.02155); [deepseek-r1].
 """
 
 import math
@@ -22,16 +23,16 @@ NOT_FINITE = Abstain("score not finite")
 
 
 class RewardModel(BatchReward):
-    """A learned scorer: helpful and harmless rewards, or any preference model."""
+    """A trained scorer: a model of helpfulness or harmlessness, or any preference model."""
 
     kind: Literal["reward_model"] = "reward_model"
     model: Name  # hub id or folder of a sequence classifier with one label
     batch_size: PositiveInt = 16  # completions in one forward pass
-    max_length: PositiveInt = 2048  # tokens of prompt and completion; the beginning is cut off
+    max_length: PositiveInt = 2048  # tokens of prompt and completion; longer ones lose their beginning
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of the weights
     normalization: Literal["none", "sigmoid"] = "sigmoid"
     center: float = 0.0  # logit that becomes 0 (none) or 1/2 (sigmoid)
-    scale: PositiveFloat = 1.0  # logits a unit
+    scale: PositiveFloat = 1.0  # logits that are one unit of x
 
     @property
     def span(self) -> Span:
@@ -44,11 +45,11 @@ class RewardModel(BatchReward):
     def open(self) -> BatchScorer:
         raise R1ExpError(
             f"the reward model {self.model!r} is loaded by the training process only; "
-            "here nothing was given that could open it"
+            "this committee has no opener for the kind reward_model"
         )
 
     def normalized(self, logit: float) -> Score:
-        """Return the score for the model's output."""
+        """Return the score for the model's output; abstain if the output is not finite."""
         if not math.isfinite(logit):
             return NOT_FINITE
         x = (logit - self.center) / self.scale

@@ -1,7 +1,7 @@
-"""Which writing systems are in a text, and what counts as a word in each?
+"""Splits a text into words and finds the script of each.
 
-A word is a run of letters in a spaced script, and a single character in Chinese, Japanese, Thai,
-Lao, Khmer and Burmese, which write without blanks. One pass over the text, whatever its size.
+A word is a run of letters in scripts with spaces, and a single character in Chinese, Japanese, Thai,
+Lao, Khmer and Burmese, which are written without spaces. Both functions pass over the text once.
 """
 
 import re
@@ -33,7 +33,7 @@ _SCRIPTS: Final = re.compile(
         + [rf"(?P<other>(?:(?![{_EVERY_SPACELESS}])[^\W\d_])+)"]
     )
 )
-_MARKS: Final = "\u0300-\u036f\u0900-\u0dff"  # accents and Indic vowel signs, which \\w leaves out
+_MARKS: Final = "\u0300-\u036f\u0900-\u0dff"  # accents and Indic vowel signs, which \\w does not match
 _WORDS: Final = re.compile(rf"[{_EVERY_SPACELESS}]|(?:(?![{_EVERY_SPACELESS}])[\w'’{_MARKS}])+")
 
 
@@ -43,7 +43,7 @@ def words(text: str) -> list[str]:
 
 
 def words_by_script(text: str) -> Iterator[tuple[str, str]]:
-    """Yield (script, word) for every word made of letters; a word in two scripts comes in two parts."""
+    """Yield (script, word) for every word made of letters; a word in two scripts is split in two."""
     for match in _SCRIPTS.finditer(text):
         assert match.lastgroup is not None
         yield match.lastgroup, match[0]

@@ -1,9 +1,9 @@
-"""Is the answer, as written, the gold answer? All or nothing.
+"""Scores an answer whose text equals that of the gold answer.
 
     score = points if answer == gold else 0
 
-The answer is what stands in the prompt style's answer place, else the last number of the text
-(seed 002, `correctness_reward_func`; seed 003's order of reading).
+The answer is the text in the place that the prompt style gives it, else the last number of the
+completion ([gemma-grpo], `correctness_reward_func`; [sft-grpo] for the order of reading).
 """
 
 from typing import ClassVar, Literal
@@ -18,10 +18,10 @@ from r1exp.rewards.base import NO_GOLD, Context, Reward, Score, Span
 
 
 class Strict(Reward):
-    """Seed 002's first reward: exact text or nothing."""
+    """The first reward of [gemma-grpo]: `points` for the exact text, else 0."""
 
     kind: Literal["strict"] = "strict"
-    style: StyleName  # where the answer is read
+    style: StyleName  # decides where the answer is read
     points: PositiveFloat = 2.0  # for the exact text
     judges_correctness: ClassVar[bool] = True
 

@@ -1,10 +1,10 @@
-"""Does the completion wear the prompt style's tags? Three answers, from strict to lenient.
+"""Three rewards for the tags of the prompt style, from strict to lenient.
 
-    format     1 if the whole text follows the template, else 0     (seeds 000, 002)
-    tag_count  1/n for each of the n tags that occurs exactly once  (seed 000; 0.25 each for four)
-    xml_count  0.2 for each tag that occurs, at most 0.8            (seed 003)
+    format     1 if the whole text follows the template, else 0     ([open-r1], [gemma-grpo])
+    tag_count  1/n for each of the n tags that occurs exactly once  ([open-r1]; 0.25 each for four)
+    xml_count  0.2 for each tag that occurs, at most 0.8            ([sft-grpo])
 
-A style without tags (`boxed`, `plain`) gives the two counters nothing to count: they abstain.
+`tag_count` and `xml_count` abstain for a style without tags (`boxed`, `plain`).
 """
 
 from typing import Literal
@@ -18,10 +18,10 @@ from r1exp.rewards.base import NOT_APPLICABLE, Context, Reward, Score, Span
 
 
 class Format(Reward):
-    """The strict template or nothing."""
+    """1 if the whole completion follows the style's template, else 0."""
 
     kind: Literal["format"] = "format"
-    style: StyleName  # whose template
+    style: StyleName  # the style whose template is checked
 
     @property
     def span(self) -> Span:
@@ -32,24 +32,24 @@ class Format(Reward):
         return 1.0 if style_named(self.style).follows(completion.text) else 0.0
 
 
-def _nothing_to_count(style: StyleName) -> str | None:
+def _reason_without_tags(style: StyleName) -> str | None:
     if style_named(style).tags:
         return None
     return f"style={style} has no tags to count; choose a style with tags, such as prompt=think_answer"
 
 
 class TagCount(Reward):
-    """Partial credit for a template half learned; a tag written twice earns nothing."""
+    """The share of the tags that occur exactly once."""
 
     kind: Literal["tag_count"] = "tag_count"
-    style: StyleName  # whose tags
+    style: StyleName  # the style whose tags are counted
 
     @property
     def span(self) -> Span:
         return (0.0, 1.0)
 
     def constant_because(self) -> str | None:
-        return _nothing_to_count(self.style)
+        return _reason_without_tags(self.style)
 
     def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
         del problem, context
@@ -60,19 +60,19 @@ class TagCount(Reward):
 
 
 class XmlCount(Reward):
-    """Seed 003's second reward: points for every tag that is seen at all."""
+    """The second reward of [sft-grpo]: points for every tag that occurs at least once."""
 
     kind: Literal["xml_count"] = "xml_count"
-    style: StyleName  # whose tags
-    points: PositiveFloat = 0.2  # a tag
-    most: PositiveFloat = 0.8  # points altogether
+    style: StyleName  # the style whose tags are counted
+    points: PositiveFloat = 0.2  # for each tag
+    most: PositiveFloat = 0.8  # points for all tags together
 
     @property
     def span(self) -> Span:
         return (0.0, min(self.most, self.points * len(style_named(self.style).tags)))
 
     def constant_because(self) -> str | None:
-        return _nothing_to_count(self.style)
+        return _reason_without_tags(self.style)
 
     def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
         del problem, context

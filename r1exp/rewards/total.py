@@ -49,8 +49,10 @@ def weighted_totals(columns: Mapping[str, Column], weights: Mapping[str, float])
     names = list(columns)
     totals: list[float | None] = []
     for row in zip(*columns.values(), strict=True):
-        parts = [weights[name] * score for name, score in zip(names, row, strict=True) if score is not None]
-        totals.append(math.fsum(parts) if parts else None)
+        known = [(weights[name], score) for name, score in zip(names, row, strict=True) if score is not None]
+        # A member with weight 0 adds nothing, even if its score is infinite.
+        parts = [weight * score for weight, score in known if weight != 0.0]
+        totals.append(math.fsum(parts) if known else None)
     return totals
 
 

@@ -1,18 +1,18 @@
-"""How good is the voted answer? Full credit when exact, part of it when close.
+"""Scores the answer that most votes agree on: full credit if it is exact, partial credit if it is close.
 
     credit(a) = exact                             a is the gold answer
                 near                              step:   an integer at most `tolerance` away
-                exact * max(0, 1 - d/(tolerance+1))  linear: an integer d away; max(0, 2-d) as shipped
+                exact * max(0, 1 - d/(tolerance+1))  linear: an integer d away; by default max(0, 2-d)
                 0                                 otherwise
 
     scope=completion    credit(vote among the answers inside this one completion)
     scope=group         credit(own answer)/2 + credit(group's vote)/2 if the own answer is the vote
-    scope=group_shared  credit(group's vote) for everyone: seed 002's formula to the letter. It is
+    scope=group_shared  credit(group's vote) for all completions: the formula of [gemma-grpo]. It is
                         constant inside a group, so it adds nothing to GRPO's advantage.
 
-Source: seed 002, `cor_reward` and its list of improvements (threshold, gate, confidence, ties,
-slope, closing partial credit later). What seed 002's script computed under TRL, where every call
-sees single completions, is scope=completion.
+Source: [gemma-grpo], `cor_reward` and its list of improvements (threshold, gate, confidence, ties,
+slope, ending partial credit later). Its script computes scope=completion, because TRL calls the
+function with single completions there.
 """
 
 from collections.abc import Sequence
@@ -29,20 +29,21 @@ from r1exp.rewards.votes import Answer, Vote, all_answers, answer_of, confidence
 
 
 class VotePartial(GroupReward):
-    """Seed 002's second reward: vote first, then partial credit."""
+    """The second reward of [gemma-grpo]: credit for the voted answer, partial if it is close."""
 
     kind: Literal["vote_partial"] = "vote_partial"
-    style: StyleName  # where the answers are read
+    style: StyleName  # decides where the answers are read
     scope: Literal["completion", "group", "group_shared"] = "completion"  # whose answers vote
     exact: PositiveFloat = 2.0  # points for the gold answer
     near: PositiveFloat = 1.0  # points within the tolerance, shape=step
-    tolerance: NonNegativeInt = 1  # how far from gold still earns something
+    tolerance: NonNegativeInt = 1  # largest distance from gold that gets partial credit
     shape: Literal["step", "linear"] = "step"  # how credit falls with the distance
-    min_votes: PositiveInt = 1  # equal answers before they count as a vote
-    format_gate: bool = False  # only completions that follow the template have an answer
-    ties: Literal["first", "zero", "mean"] = "first"  # credit of a tied vote: first cast, 0, or mean
-    confidence: bool = False  # votes weighted by the completion's probability; needs log-probabilities
-    partial_until_step: NonNegativeInt | None = None  # optimizer step after which only exact pays
+    min_votes: PositiveInt = 1  # equal answers that are needed for a vote
+    format_gate: bool = False  # true: only completions that follow the template have an answer
+    # Credit of a tied vote: that of the answer given first, 0, or the mean of the tied answers.
+    ties: Literal["first", "zero", "mean"] = "first"
+    confidence: bool = False  # true: votes weighted by the completion's probability; needs log-probabilities
+    partial_until_step: NonNegativeInt | None = None  # last optimizer step with partial credit; None: always
     judges_correctness: ClassVar[bool] = True
 
     @model_validator(mode="after")
@@ -50,12 +51,12 @@ class VotePartial(GroupReward):
         if self.near > self.exact:
             raise ValueError(
                 f"near={self.near} must not exceed exact={self.exact} (points), "
-                "or a wrong answer pays more than the right one; lower `near`"
+                "or a wrong answer gets more than the right one; lower `near`"
             )
         if self.confidence and self.scope == "completion":
             raise ValueError(
-                "confidence=true weighs completions against each other, and scope=completion has one "
-                "voter; use scope=group, or confidence=false"
+                "confidence=true weights the votes of several completions, and with scope=completion only "
+                "one completion votes; use scope=group, or confidence=false"
             )
         return self
 
@@ -69,7 +70,10 @@ class VotePartial(GroupReward):
     def constant_because(self) -> str | None:
         if self.scope != "group_shared":
             return None
-        return "scope=group_shared pays the whole group the vote's credit; use scope=group to tell completions apart"
+        return (
+            "scope=group_shared gives the whole group the vote's credit; use scope=group, whose scores "
+            "differ between completions"
+        )
 
     def score_group(
         self, problem: Problem, completions: Sequence[Completion], context: Context

@@ -1,7 +1,7 @@
-"""Which answer do several answers agree on? Reading, counting and comparing votes.
+"""Reads the answers of completions and counts them as votes.
 
-Answers that are the same number are the same vote (`42`, `42.0`, `$42`); others vote by their text.
-Confidence weighs a vote by the length-normalized probability of the completion that cast it:
+Answers that are the same number are the same vote (`42`, `42.0`, `$42`); others are compared as text.
+Confidence weights a vote with the length-normalized probability of the completion that gives it:
 
     weight = exp(mean log-probability of its tokens)
 
@@ -27,7 +27,7 @@ def answer_of(text: str) -> Answer:
 
 
 def all_answers(style: Style, text: str) -> list[Answer]:
-    """Return every answer that `text` gives, in order."""
+    """Return all answers in `text`, in order."""
     return [answer_of(answer) for answer in style.read_answers(text)]
 
 
@@ -40,14 +40,19 @@ def confidence_of(completion: Completion) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """The answers with the most weight, first cast first, and how many votes the first one got."""
+    """The answers with the largest weight, in the order they were given, and the votes of the first one."""
 
     leaders: tuple[Answer, ...]
     num_votes: int
 
 
 def count_votes(answers: Sequence[Answer | None], weights: Sequence[float] | None = None) -> Vote | None:
-    """Return the vote of `answers`; None entries do not vote. No votes, no vote."""
+    """Return the vote of `answers`, or None if all are None.
+
+    Args:
+        answers: One for each voter; None: it does not vote.
+        weights: Of the answers; None: all have weight 1.
+    """
     weight_of: dict[Answer, float] = {}
     count_of: dict[Answer, int] = {}
     for position, answer in enumerate(answers):

@@ -1,13 +1,15 @@
-"""The inside of a worker: wait for a job, score it, answer; until the pipe or the parent is gone.
+"""Runs in the forkserver and in its workers: receives jobs through a pipe, scores them, and sends the scores.
 
-Started as `python -m r1exp.rewards.worker_process CONTROL PARENT MODULE...`, this first becomes the
-forkserver: it imports the modules once and warms them up, and at every request forks a worker that has them, so that a
-worker that had to be killed is replaced in milliseconds. It stays single-threaded and runs no
-foreign code. The chain is parent, forkserver, workers: whoever dies takes all after it along.
+    python -m r1exp.rewards.worker_process CONTROL PARENT MODULE...
 
-Foreign code runs in the workers (math-verify, anyone's reward function), so this is one of the two
-borders where every exception is caught: it becomes an abstention with the exception's name as the
-reason.
+starts the forkserver. It imports the modules once, calls their `warm_up`, and forks a worker at every
+request. A new worker therefore has the modules already, and a worker that was killed is replaced in
+milliseconds. The forkserver stays single-threaded and runs no foreign code. The parent starts the
+forkserver, which starts the workers; if one of these processes exits, all processes started by it are
+terminated.
+
+Foreign code runs in the workers (math-verify, users' reward functions). This is one of the two places
+where every exception is caught: it becomes an abstention with the name of the exception as its reason.
 """
 
 import ctypes
@@ -28,14 +30,14 @@ from typing import NoReturn
 from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Abstain, Context, GroupReward, Score, SlowGroupReward, SlowReward
 
-STARTED = "started"  # a worker: the job's own time begins
-FORK = "fork"  # to the forkserver: a pipe follows; it answers with the worker's process id
+STARTED = "started"  # from a worker: the time of the job begins now
+FORK = "fork"  # to the forkserver: a pipe follows; it answers with the process id of the new worker
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Some completions of one problem, to be scored in one call."""
+    """Completions of one problem that are scored in one call."""
 
     reward: SlowReward | SlowGroupReward
     problem: Problem
@@ -44,9 +46,9 @@ class Job:
 
 
 def main() -> None:
-    """Be the forkserver until the parent hangs up."""
+    """Run the forkserver until the parent closes the pipe."""
     control: Connection[int, str | int] = Connection(int(sys.argv[1]))
-    _die_with(int(sys.argv[2]))
+    _exit_with_parent(int(sys.argv[2]))
     for module in sys.argv[3:]:
         importlib.import_module(module).warm_up()
     forkserver = os.getpid()
@@ -55,7 +57,7 @@ def main() -> None:
             request = control.recv()
         except EOFError:
             return
-        if isinstance(request, int):  # a worker that was killed: its number may be given away again
+        if isinstance(request, int):  # the id of a worker that was killed and must be waited for
             with suppress(ChildProcessError):
                 os.waitpid(request, 0)
             continue
@@ -63,24 +65,25 @@ def main() -> None:
         worker = os.fork()
         if worker == 0:
             control.close()
-            _work(Connection(pipe), forkserver)
+            _serve_jobs(Connection(pipe), forkserver)
         os.close(pipe)
         control.send(worker)
 
 
-def _work(connection: "Connection[list[Score] | str, Job]", forkserver: int) -> NoReturn:
-    """Serve jobs until the parent hangs up."""
-    os.setsid()  # a group of its own, to be killed whole
-    _die_with(forkserver)
-    threading.Thread(target=_watch, args=(forkserver,), daemon=True).start()
+def _serve_jobs(connection: "Connection[list[Score] | str, Job]", forkserver: int) -> NoReturn:
+    """Score jobs until the parent closes the pipe."""
+    os.setsid()  # a process group of its own, so that its children can be killed with it
+    _exit_with_parent(forkserver)
+    threading.Thread(target=_poll_parent, args=(forkserver,), daemon=True).start()
     with suppress(EOFError, OSError):
         while True:
             job = connection.recv()
-            connection.send(_answer(job, connection))
+            connection.send(scores_of(job, connection))
     os._exit(0)
 
 
-def _answer(job: Job, connection: "Connection[list[Score] | str, Job]") -> list[Score]:
+def scores_of(job: Job, connection: "Connection[list[Score] | str, Job]") -> list[Score]:
+    """Return the scores of a job; abstain if foreign code raises an exception or runs out of memory."""
     try:
         if isinstance(job.reward, SlowGroupReward):
             job.reward.prepare()
@@ -90,8 +93,8 @@ def _answer(job: Job, connection: "Connection[list[Score] | str, Job]") -> list[
         return _score(job)
     except MemoryError:
         return [Abstain("out of memory")] * len(job.completions)
-    except Exception as error:  # noqa: BLE001 - foreign code; the reason is counted and shown
-        _show_once(error)
+    except Exception as error:  # noqa: BLE001 - foreign code; the reason is counted and printed
+        _print_once(error)
         return [Abstain(f"error: {type(error).__name__}")] * len(job.completions)
     finally:
         _limit_memory(None)
@@ -104,7 +107,7 @@ def _score(job: Job) -> list[Score]:
 
 
 def _limit_memory(num_bytes: int | None) -> None:
-    """Bound the address space; None lifts the bound."""
+    """Limit the address space of this process; None removes the limit."""
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     soft = (
         hard if num_bytes is None else num_bytes if hard == resource.RLIM_INFINITY else min(num_bytes, hard)
@@ -112,26 +115,26 @@ def _limit_memory(num_bytes: int | None) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-_SHOWN: set[str] = set()
+_PRINTED: set[str] = set()
 
 
-def _show_once(error: Exception) -> None:
-    """Write the first traceback of each kind to the log."""
-    if type(error).__name__ not in _SHOWN:
-        _SHOWN.add(type(error).__name__)
+def _print_once(error: Exception) -> None:
+    """Print the first traceback of each type of exception, for the log."""
+    if type(error).__name__ not in _PRINTED:
+        _PRINTED.add(type(error).__name__)
         traceback.print_exception(error)
 
 
-def _die_with(parent: int) -> None:
-    """Make sure this process ends when `parent` does, even by kill -9 and even in an endless loop."""
+def _exit_with_parent(parent: int) -> None:
+    """Let the kernel kill this process when `parent` exits: also by kill -9, also in an endless loop."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(0)
 
 
-def _watch(parent: int) -> None:
-    """The same for systems without that call, as long as the job lets other threads run."""
+def _poll_parent(parent: int) -> None:
+    """Exit when `parent` does, on systems without that call, as long as the job lets other threads run."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(0)

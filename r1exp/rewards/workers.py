@@ -1,10 +1,11 @@
-"""How can a scorer that hangs cost no more than its deadline? It runs in a process that can be killed.
+"""Runs slow scorers in worker processes that are killed at a deadline.
 
-A pool keeps its workers alive between batches, because what they import takes seconds, and forks
-new ones from a process that has imported it already. A job's time starts when its worker says so. A worker that overstays is killed with all it started and
-replaced, and the job's completions abstain with reason `timeout`; one that dies is replaced as
-well. Threads and signals give no such bound: math-verify's own timeout is a signal, which needs the
-main thread and cannot interrupt C code.
+A pool keeps its workers alive between batches, because their imports take seconds, and forks new ones
+from a process that has the imports already. The time of a job starts when its worker reports that it is
+ready. A worker that exceeds the deadline is killed with all processes that it started, and replaced; the
+job's completions abstain with reason `timeout`. A worker that exits is replaced too. Threads and signals
+give no such bound: math-verify's own timeout is a signal, which needs the main thread and cannot
+interrupt C code.
 """
 
 import os
@@ -27,11 +28,11 @@ from r1exp.rewards.worker_process import FORK, STARTED, Job
 
 DIED = Abstain("worker died")
 NOT_READY = Abstain("worker did not get ready")
-MAX_WORKERS = 16  # by default; more is a matter of asking
+MAX_WORKERS = 16  # of the default; `num_workers` may be larger
 
 
 def default_num_workers() -> int:
-    """Return the cores this process may use, shared with the other ranks of this machine."""
+    """Return the cores that this process may use, divided by the ranks on this machine, at most 16."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(1, min(cores // ranks, MAX_WORKERS))
@@ -41,9 +42,9 @@ class WorkerPool:
     """A fixed number of worker processes, started when first needed.
 
     Args:
-        num_workers: Processes; None takes the cores there are.
-        preload: Modules that every worker has from the start.
-        ready_seconds: How long a worker may take to get ready before its job abstains.
+        num_workers: Processes; None: `default_num_workers()`.
+        preload: Modules that are imported in every worker before its first job.
+        ready_seconds: Seconds that a worker may take to get ready before its job abstains.
     """
 
     def __init__(
@@ -56,39 +57,39 @@ class WorkerPool:
         self._finalizer = weakref.finalize(self, _end, self._workers, self._forkserver)
 
     def run(self, jobs: Sequence[Job]) -> list[list[Score]]:
-        """Return the scores of every job, in order; every job is done within its deadline."""
+        """Return the scores of every job, in order. No job takes longer than its deadline."""
         try:
             return self._run(jobs)
         except BaseException:
-            self.close()  # answers to this batch must not be taken for the next one's
+            self.close()  # answers that are still to come must not be read as those of the next batch
             raise
 
     def _run(self, jobs: Sequence[Job]) -> list[list[Score]]:
         results: list[list[Score]] = [[] for _ in jobs]
         while len(self._workers) < min(self._num_workers, len(jobs)):
             self._workers.append(_Worker(self._forkserver))
-        waiting = _stretches(len(jobs), len(self._workers))
+        waiting = _contiguous_shares(len(jobs), len(self._workers))
         while any(waiting) or any(worker.busy for worker in self._workers):
             for own, worker in zip(waiting, self._workers, strict=True):
                 if any(waiting) and not worker.busy:
                     position = own.popleft() if own else max(waiting, key=len).pop()
-                    worker.take(position, jobs[position], self._ready_seconds)
+                    worker.start(position, jobs[position], self._ready_seconds)
             for position, scores in self._finished():
                 results[position] = scores
         return results
 
     def close(self) -> None:
-        """Kill the workers; a later `run` starts new ones."""
+        """Kill the workers. A later `run` starts new ones."""
         _end(self._workers, self._forkserver)
 
     def _finished(self) -> list[tuple[int, list[Score]]]:
-        """Wait for the next event and return the jobs it ended."""
+        """Wait for the next message or deadline and return the jobs that it ended."""
         busy = [worker for worker in self._workers if worker.busy]
-        patience = max(0.0, min(worker.until for worker in busy) - time.monotonic())
-        answered = wait([worker.connection for worker in busy], timeout=patience)
+        seconds_left = max(0.0, min(worker.until for worker in busy) - time.monotonic())
+        readable = wait([worker.connection for worker in busy], timeout=seconds_left)
         ended = []
         for worker in busy:
-            scores = worker.hear() if worker.connection in answered else worker.overdue()
+            scores = worker.receive() if worker.connection in readable else worker.check_deadline()
             if scores is not None:
                 ended.append((worker.position, scores))
                 worker.busy = False
@@ -104,20 +105,24 @@ class _Forkserver:
         self._control: Connection[Any, Any] | None = None
 
     def fork(self) -> "tuple[Connection[Any, Any], int]":
-        """Return a new worker's pipe and process id."""
-        for last in (False, True):
+        """Return the pipe and the process id of a new worker.
+
+        Raises:
+            StepFailed: the forkserver does not start.
+        """
+        for is_last in (False, True):
             try:
                 return self._fork()
-            except (OSError, EOFError) as error:  # the forkserver is gone
+            except (OSError, EOFError) as error:  # the forkserver has exited
                 self.end()
-                if last:
+                if is_last:
                     raise StepFailed(
-                        "the process that slow rewards are scored in does not start; what it says stands above"
+                        "the process that scores slow rewards does not start; its error output is above"
                     ) from error
         raise AssertionError("unreachable")
 
     def reap(self, worker: int) -> None:
-        """Let go of the number of a worker that was killed."""
+        """Let the forkserver wait for a worker that was killed, which frees its process id."""
         if self._control is not None:
             with suppress(OSError):
                 self._control.send(worker)
@@ -161,25 +166,25 @@ class _Forkserver:
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             env=environment,
-            start_new_session=True,  # Ctrl-C is for the parent alone
+            start_new_session=True,  # so that Ctrl-C interrupts only the parent
         )
         theirs.close()
 
 
 class _Worker:
-    """One process and the job it has in hand."""
+    """One worker process and its current job."""
 
     def __init__(self, forkserver: _Forkserver) -> None:
         self.busy = False
-        self.position = -1  # of the job in the batch
-        self.until = 0.0  # time.monotonic() by which to be heard
+        self.position = -1  # of the job among the jobs of the batch
+        self.until = 0.0  # time.monotonic() by which the next message must arrive
         self._job: Job | None = None
         self._started = False
         self._forkserver = forkserver
         self.connection, self.pid = forkserver.fork()
 
-    def take(self, position: int, job: Job, ready_seconds: float) -> None:
-        """Send a job; the worker was idle. One that died idle is replaced first."""
+    def start(self, position: int, job: Job, ready_seconds: float) -> None:
+        """Send a job to this idle worker; if its process has exited, replace it first."""
         self.busy, self._started = True, False
         self.position, self._job = position, job
         self.until = time.monotonic() + ready_seconds
@@ -189,47 +194,49 @@ class _Worker:
             self.replace()
             self.connection.send(job)
 
-    def hear(self) -> list[Score] | None:
-        """Read a message; return the scores if it brought them."""
+    def receive(self) -> list[Score] | None:
+        """Read a message; return the scores if it contains them."""
         assert self._job is not None
         try:
             message = self.connection.recv()
         except (EOFError, ConnectionResetError):
-            return self._give_up(DIED)
+            return self._replace_and_abstain(DIED)
         if message == STARTED:
             self._started = True
             self.until = time.monotonic() + self._job.reward.deadline * len(self._job.completions)
             return None
         return list(message)
 
-    def overdue(self) -> list[Score] | None:
-        """Return abstentions if the job is past its time; the worker is then a new one."""
+    def check_deadline(self) -> list[Score] | None:
+        """Replace the process and return abstentions if the deadline of the job has passed."""
         if time.monotonic() < self.until:
             return None
-        return self._give_up(TIMEOUT if self._started else NOT_READY)
+        return self._replace_and_abstain(TIMEOUT if self._started else NOT_READY)
 
     def replace(self) -> None:
-        """Kill the process with all that it started, and fork another."""
+        """Kill the process with all processes that it started, and fork another."""
         self.kill()
         self.connection, self.pid = self._forkserver.fork()
 
     def kill(self) -> None:
-        """Kill the process with all that it started; until it is reaped the number is its own."""
+        """Kill the process with all processes that it started."""
+        # Until the forkserver has waited for it, no other process can have its id.
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._forkserver.reap(self.pid)
         self.connection.close()
 
-    def _give_up(self, reason: Abstain) -> list[Score]:
+    def _replace_and_abstain(self, reason: Abstain) -> list[Score]:
         assert self._job is not None
         self.replace()
         return [reason] * len(self._job.completions)
 
 
-def _stretches(num_jobs: int, num_workers: int) -> list[deque[int]]:
-    """Return neighboring jobs for each worker: those of one group share a gold answer, which is read once.
+def _contiguous_shares(num_jobs: int, num_workers: int) -> list[deque[int]]:
+    """Return the positions of neighboring jobs for each worker.
 
-    A worker that is done helps at the end of the longest stretch that is left.
+    Neighbors are often of one group and share its gold answer, which a worker then parses once. A worker
+    without jobs takes one from the end of the longest share.
     """
     bounds = [num_jobs * worker // max(num_workers, 1) for worker in range(num_workers + 1)]
     return [deque(range(start, stop)) for start, stop in pairwise(bounds)]

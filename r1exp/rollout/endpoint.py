@@ -1,7 +1,8 @@
-"""Completions from any OpenAI-compatible endpoint, over the chat API: it renders the prompt with its own template.
+"""Generates completions with any OpenAI-compatible endpoint, through the chat API.
 
-Every completion is one request, so that each one's number of tokens is the endpoint's own count and its seed is its
-own. Not for training: the endpoint's weights are not ours.
+The endpoint renders the prompt with its own template. Every completion is one request: its number of
+tokens is the endpoint's count, and it has a seed of its own. Not for training, because the weights of
+the endpoint are not those of the policy.
 """
 
 from typing import Any
@@ -13,14 +14,14 @@ from r1exp.rollout.base import GeneratorInputs, Sampling
 from r1exp.rollout.settings import Endpoint, api_key
 
 _PATH = "/chat/completions"
-_GOLDEN = 0x9E3779B1  # 2**32 divided by the golden ratio: its multiples keep apart
+_GOLDEN = 0x9E3779B1  # 2**32 divided by the golden ratio: its multiples are far apart modulo 2**32
 
 
 class EndpointGenerator:
-    """A foreign model, ready to answer prompts.
+    """Generates completions with the model of an endpoint.
 
     Raises:
-        Refused: the environment variable with its key is not set.
+        Refused: the environment variable of the key is not set.
     """
 
     def __init__(self, settings: Endpoint) -> None:
@@ -49,7 +50,7 @@ class EndpointGenerator:
         """Return `n` completions of each prompt, in the order of the prompts.
 
         Raises:
-            StepFailed: the endpoint does not answer, or not with what was asked for.
+            StepFailed: the endpoint does not answer, or its answer lacks what is needed.
         """
         bodies = [
             self._body(prompt, sampling, stream(sampling.seed, row * n + k))
@@ -65,7 +66,7 @@ class EndpointGenerator:
             "messages": prompt,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            "top_k": sampling.top_k or None,  # not OpenAI's own: sent where it is asked for
+            "top_k": sampling.top_k or None,  # not part of OpenAI's API: sent only if it is set
             "max_tokens": sampling.max_tokens,
             "seed": seed,
             **self._settings.extra_body,
@@ -78,8 +79,8 @@ class EndpointGenerator:
         num_tokens = (answer.get("usage") or {}).get("completion_tokens")
         if not isinstance(num_tokens, int) or not isinstance(choice.get("message"), dict):
             raise StepFailed(
-                f"{self._client.url}{_PATH}: the answer has no message or no usage.completion_tokens, which says "
-                "how long a completion is; use an endpoint that reports both"
+                f"{self._client.url}{_PATH}: the answer has no message or no usage.completion_tokens, the length "
+                "of the completion; use an endpoint that reports both"
             )
         return Completion(
             text=choice["message"].get("content") or "",
@@ -89,9 +90,14 @@ class EndpointGenerator:
 
 
 def stream(seed: int, number: int) -> int:
-    """Return the seed of one completion: no two of a step share one, and those of other seeds lie far away.
+    """Return the seed of one completion.
 
-    Of 32 bits, because a CPU's generator in torch 2.13 reads no more of them.
+    No two completions of a step have the same seed, and the seeds of runs with other seeds are far away.
+    A seed has 32 bits, because the CPU generator of torch 2.13 uses no more.
+
+    Args:
+        seed: Of the run.
+        number: Of the completion in the step.
     """
     return (seed * _GOLDEN + number) % 2**32
 

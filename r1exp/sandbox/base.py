@@ -1,8 +1,8 @@
-"""What is run in a sandbox, under which limits, and what comes back.
+"""Defines what runs in a sandbox, under which limits, and what a run returns.
 
-A provider (`local`, `piston`, `e2b`, `morph`) only executes: it prepares a program once and runs it
-on many inputs. Verdicts are `judge.py`'s work, outside of every sandbox, so that no submission ever
-shares a machine with the output it is expected to produce.
+A provider (`local`, `piston`, `e2b`, `morph`) only executes: it prepares a program once and runs it on
+many inputs. `verdicts.py` compares the outputs outside of every sandbox, so that no submission can read
+the output that is expected of it.
 """
 
 from abc import ABC, abstractmethod
@@ -22,12 +22,14 @@ FILE_NAMES: dict[Language, str] = {"python": "main.py", "cpp": "main.cpp"}
 
 
 class Limits(Settings):
-    """What one execution may use. Beyond a limit it is killed with everything it started."""
+    """The limits of one execution. Beyond a limit it is killed with every process that it started."""
 
-    cpu_seconds: PositiveFloat = 4.0  # CPU seconds a case
-    wall_seconds: PositiveFloat = 10.0  # seconds a case, sleeping included
-    total_seconds: PositiveFloat = 60.0  # wall seconds of all cases together; then the rest time out
-    max_timeouts: PositiveInt = 3  # cases that may time out; then the rest do too, without being run
+    cpu_seconds: PositiveFloat = 4.0  # CPU seconds per case
+    wall_seconds: PositiveFloat = 10.0  # seconds per case, including time spent sleeping
+    total_seconds: PositiveFloat = 60.0  # wall seconds of all cases together; later cases count as timeouts
+    max_timeouts: PositiveInt = (
+        3  # timeouts after which the remaining cases count as timeouts and are not run
+    )
     compile_seconds: PositiveFloat = 30.0  # wall seconds to compile, once per submission
     memory_mib: PositiveInt = 512  # MiB of all processes of a case together
     num_processes: PositiveInt = 32  # processes and threads at once
@@ -37,19 +39,19 @@ class Limits(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A program in source form. For C++, every file in `files` that ends in .cpp is compiled with it."""
+    """The source of a program. For C++, every file in `files` whose name ends in .cpp is compiled with it."""
 
     language: Language
     source: str
-    files: Mapping[str, str] = field(default_factory=dict)  # name -> text, beside the source
+    files: Mapping[str, str] = field(default_factory=dict)  # name -> text, in the folder of the source
 
 
 @dataclass(frozen=True, slots=True)
 class Checker:
-    """A program that judges an output, called with three file names: input, expected, produced.
+    """A program that judges an output. It is called with three file names: input, expected, produced.
 
-    `testlib` reads the verdict from the exit code (0 right, 1 and 2 wrong, 7 partial points);
-    `score` reads a number between 0 and 1 from the first line of its output (CMS, open-r1).
+    With the protocol `testlib` the exit code is the verdict (0 right, 1 and 2 wrong, 7 partial points);
+    with `score` it is a number between 0 and 1 on the first line of the checker's output (CMS, open-r1).
     """
 
     program: Submission
@@ -58,11 +60,11 @@ class Checker:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One test case: what the program reads, what it should print, who compares (None: text equality)."""
+    """One test case."""
 
-    stdin: str
-    expected: str
-    checker: Checker | None = None
+    stdin: str  # input of the program
+    expected: str  # output that the program should print
+    checker: Checker | None = None  # compares the outputs; None: they must be equal as text
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +72,22 @@ class CaseResult:
     """The verdict on one case."""
 
     outcome: Outcome
-    score: float = 0.0  # in [0, 1]; between them only where a checker gives part of the points
+    score: float = 0.0  # in [0, 1]; neither 0 nor 1 only if a checker gives part of the points
     cpu_seconds: float = 0.0
-    detail: str = ""  # for a person: the end of stderr, or which limit was broken
+    detail: str = ""  # for the user: the end of stderr, or the limit that was exceeded
 
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """Nothing can be said about the submission."""
+    """The submission could not be judged."""
 
-    reason: str  # short, to be counted
-    detail: str  # for a person: what was found and what to do about it
+    reason: str  # short, for counting
+    detail: str  # for the user: what was found and what to do
 
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """One run of a prepared program."""
+    """The input of one run of a prepared program."""
 
     stdin: str = ""
     args: tuple[str, ...] = ()
@@ -94,47 +96,49 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """How one run ended. `exited` says nothing about the exit code."""
+    """The result of one run. `exited` means that the program ended by itself, with any exit code."""
 
     ended: Literal["exited", "timeout", "memory", "crash"]
     exit_code: int = 0
     stdout: str = ""
-    stderr: str = ""  # its end
+    stderr: str = ""  # the last part of it
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
 
 
 class SandboxDownError(Exception):
-    """The sandbox, not the program, failed. The message says what was found and what to do about it."""
+    """The sandbox failed, not the program. The message says what was found and what to do."""
 
     reason = "sandbox unavailable"
 
 
 class CheckerBrokenError(SandboxDownError):
-    """The program that should judge an output cannot."""
+    """The checker of a problem does not work."""
 
     reason = "checker broken"
 
 
 class CompileFailedError(Exception):
-    """The program does not compile. The message is what the compiler said."""
+    """The program does not compile. The message is the output of the compiler."""
 
 
 Execute = Callable[[Invocation], Execution]
 
 
 class Sandbox(Settings, ABC):
-    """A place where programs run. Frozen settings, usable from several threads at once."""
+    """Base class of the sandboxes. Frozen settings, usable from several threads at once."""
 
     kind: str
 
     @abstractmethod
     def check(self) -> str | None:
-        """Return why nothing can run here and how to change that, or None when all is well."""
+        """Return why nothing can run here and how to change that, or None if programs can run."""
 
     @abstractmethod
     def prepared(self, program: Submission, limits: Limits) -> AbstractContextManager[Execute]:
         """Compile `program` once; inside the context it can be run many times, from any thread.
 
-        Raises CompileFailedError, or SandboxDownError (as does the callable it gives).
+        Raises:
+            CompileFailedError: the program does not compile.
+            SandboxDownError: the sandbox failed. The returned callable may raise it too.
         """

@@ -1,9 +1,10 @@
-"""The command line that isolates one process tree, and the resource limits of each of its processes.
+"""Builds the command line that isolates one process tree, and sets the resource limits of its processes.
 
-bubblewrap makes the namespaces, the read-only view of the file system and the scratch directory, and
-loads the system call filter. As root the tree runs under a user id of its own, taken by `setpriv`
-inside; otherwise in a user namespace. Either way the program has no capabilities, cannot gain any, and
-its process count is its own. docs/sandbox.md says what this covers and what not.
+bubblewrap creates the namespaces, the read-only view of the file system and the scratch directory, and
+loads the system call filter. As root, the tree runs under an unused user id, to which `setpriv` switches
+inside; otherwise it runs in a user namespace. In both cases the program has no capabilities and cannot
+gain any, and its limit on processes counts only its own. docs/sandbox.md lists what this covers and what
+it does not.
 """
 
 import functools
@@ -23,16 +24,17 @@ from pathlib import Path
 from r1exp.sandbox import seccomp
 from r1exp.sandbox.base import Limits, SandboxDownError
 
-SCRATCH = "/scratch"  # the only place a program may write
+SCRATCH = "/scratch"  # the only folder that a program can write to
 _PACKAGES = {"bwrap": "bubblewrap", "setpriv": "util-linux"}
 _MIB = 1 << 20
-_HEADROOM_MIB = 256  # address space for an interpreter, libraries and stacks, beyond the memory limit
-_NONE_OF = (resource.RLIMIT_CORE, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE,
-            resource.RLIMIT_NICE, resource.RLIMIT_RTPRIO)  # fmt: skip
-_FIRST_UID = 1 << 29  # no system gives out user ids up here
+_HEADROOM_MIB = 256  # address space for an interpreter, libraries and stacks, in addition to the memory limit
+_LIMITED_TO_0 = (resource.RLIMIT_CORE, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE,
+                 resource.RLIMIT_NICE, resource.RLIMIT_RTPRIO)  # fmt: skip
+_FIRST_UID = 1 << 29  # no system assigns user ids from here on
 _UIDS_PER_PROCESS = 64
 
-ENVIRONMENT = {  # all a program sees; the hash seed makes sets of words print in one order
+# All environment variables of a program. With a fixed hash seed, sets of words print in the same order.
+ENVIRONMENT = {
     "PATH": "/usr/bin:/bin", "HOME": SCRATCH, "TMPDIR": SCRATCH, "LANG": "C.UTF-8",
     "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8",
     "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1",
@@ -41,10 +43,10 @@ ENVIRONMENT = {  # all a program sees; the hash seed makes sets of words print i
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Under whose name a tree runs."""
+    """The user under which a process tree runs."""
 
-    flags: tuple[str, ...]  # for bwrap
-    inside: tuple[str, ...]  # command in front of the program
+    flags: tuple[str, ...]  # of bwrap
+    inside: tuple[str, ...]  # command that is put in front of the program
 
 
 _free = threading.Semaphore(_UIDS_PER_PROCESS)
@@ -54,11 +56,11 @@ _lock = threading.Lock()
 
 @contextmanager
 def identity() -> Iterator[Identity]:
-    """Give a tree its name: a user id that nothing else has as root, else a user namespace."""
+    """Yield the user of a tree: as root a user id that no other process has, else a user namespace."""
     if os.geteuid() != 0 or not _root_of_the_machine():
         yield Identity(("--unshare-user",), ())
         return
-    with _uid_of_its_own() as uid:
+    with _unused_uid() as uid:
         drop = ("--reuid", uid, "--regid", uid, "--clear-groups", "--bounding-set=-all", "--inh-caps=-all")
         keep = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")  # what setpriv needs to give up the rest
         flags = ("--cap-drop", "ALL", *itertools.chain.from_iterable(("--cap-add", name) for name in keep))
@@ -66,7 +68,7 @@ def identity() -> Iterator[Identity]:
 
 
 @contextmanager
-def _uid_of_its_own() -> Iterator[str]:
+def _unused_uid() -> Iterator[str]:
     with _free:
         with _lock:
             slot = next(slot for slot in itertools.count() if slot not in _taken)
@@ -79,12 +81,13 @@ def _uid_of_its_own() -> Iterator[str]:
 
 
 def _root_of_the_machine() -> bool:
-    """False in a container whose root is somebody else outside: other user ids may not exist there."""
+    """Return whether this root is the host's; in a container with mapped ids, other ids may not exist."""
     return Path("/proc/self/uid_map").read_text(encoding="ascii").split() == ["0", "0", "4294967295"]
 
 
 @functools.cache
 def _tool(name: str) -> str:
+    """Return the path of a program. Raises SandboxDownError if it is not installed."""
     path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin")
     if path is None:
         raise SandboxDownError(
@@ -96,7 +99,7 @@ def _tool(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """A Python that a sandbox can start."""
+    """A Python interpreter that a sandbox can start."""
 
     executable: str
     prefix: str  # the folder with its standard library
@@ -118,7 +121,7 @@ def interpreter(path: str | None) -> Interpreter:
 
 @functools.cache
 def _file_system(prefix: str) -> tuple[str, ...]:
-    """The read-only view: /usr, the interpreter, /proc and /dev of the sandbox itself, nothing else."""
+    """Return the flags of the read-only view: /usr, the interpreter, and the sandbox's own /proc and /dev."""
     view = ["--ro-bind", "/usr", "/usr"]
     for name in ("bin", "sbin", "lib", "lib32", "lib64"):  # links into /usr on most systems
         folder = Path("/", name)
@@ -126,8 +129,8 @@ def _file_system(prefix: str) -> tuple[str, ...]:
             view += ["--symlink", str(folder.readlink()), str(folder)]
         elif folder.is_dir():
             view += ["--ro-bind", str(folder), str(folder)]
-    view += ["--perms", "0755", "--dir", "/etc"]  # bwrap would make it unreadable for others
-    for name in ("/etc/ld.so.cache", "/etc/alternatives"):  # the linker's index, and what `c++` means
+    view += ["--perms", "0755", "--dir", "/etc"]  # bwrap would make it unreadable for other users
+    for name in ("/etc/ld.so.cache", "/etc/alternatives"):  # the linker's index, and the target of `c++`
         view += ["--ro-bind-try", name, name]
     if not Path(prefix).is_relative_to("/usr"):
         for parent in reversed(Path(prefix).parents[:-1]):
@@ -140,16 +143,24 @@ def _file_system(prefix: str) -> tuple[str, ...]:
 class Descriptors:
     """File descriptors that bwrap inherits and the program does not."""
 
-    files: dict[str, int]  # path inside -> where to copy it from
-    seccomp: int
-    status: int  # bwrap writes the tree's pid 1, later the exit code
-    block: int  # nothing of the program runs before a byte comes here
+    files: dict[str, int]  # path in the sandbox -> descriptor with its content
+    seccomp: int  # the filter program
+    status: int  # bwrap writes the host's id of the tree's pid 1 to it, later the exit code
+    block: int  # the program starts when a byte can be read from it
 
 
 def command(
     who: Identity, limits: Limits, prefix: str, inherited: Descriptors, program: list[str]
 ) -> list[str]:
-    """Return the argv that runs `program`; `prefix` is the folder of the Python to show."""
+    """Return the argv that runs `program` in isolation.
+
+    Args:
+        who: The user of the tree.
+        limits: Only the size of the scratch directory is used here.
+        prefix: Folder of the Python that must be visible.
+        inherited: File descriptors for bwrap.
+        program: The command to run inside.
+    """
     return [
         _tool("bwrap"), *who.flags,
         "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try",
@@ -166,15 +177,21 @@ def command(
     ]  # fmt: skip
 
 
-def bound(pid: int, limits: Limits, stack_mib: int | None) -> None:
-    """Put limits on the process `pid` and on all that it will start; `stack_mib` None keeps the system's."""
+def set_limits(pid: int, limits: Limits, stack_mib: int | None) -> None:
+    """Set the resource limits of the process `pid` and of all that it will start.
+
+    Args:
+        pid: A process that is blocked.
+        limits: The limits.
+        stack_mib: MiB of stack; None: the system's own limit.
+    """
     sizes = {
-        resource.RLIMIT_CPU: math.ceil(limits.cpu_seconds),  # whole seconds; the watch is finer
+        resource.RLIMIT_CPU: math.ceil(limits.cpu_seconds),  # whole seconds; `process.run` is more exact
         resource.RLIMIT_AS: (limits.memory_mib + _HEADROOM_MIB) * _MIB,
         resource.RLIMIT_FSIZE: limits.scratch_mib * _MIB,
         resource.RLIMIT_NPROC: limits.num_processes,
         resource.RLIMIT_NOFILE: 64,
-        **dict.fromkeys(_NONE_OF, 0),
+        **dict.fromkeys(_LIMITED_TO_0, 0),
     }
     if stack_mib is not None:
         sizes[resource.RLIMIT_STACK] = stack_mib * _MIB
@@ -185,7 +202,7 @@ def bound(pid: int, limits: Limits, stack_mib: int | None) -> None:
 
 
 def missing() -> str | None:
-    """Return what keeps this machine from isolating anything, or None. Does not start anything."""
+    """Return what this machine lacks to isolate programs, or None. Starts no process."""
     if not sys.platform.startswith("linux") or seccomp.architecture() is None:
         return (
             f"code runs locally on Linux on x86_64 or aarch64 only, this is {sys.platform}; "

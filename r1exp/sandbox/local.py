@@ -1,8 +1,8 @@
-"""Running programs on this machine, each run in a fresh process tree inside bubblewrap.
+"""Runs programs on this machine, each run in a new process tree inside bubblewrap.
 
-Python runs from source. C++ is compiled once per submission, in the sandbox as well (a compiler reads
-whatever `#include` names), and its binary is handed from run to run in memory: no file of a
-submission ever lies on the host.
+Python runs from source. C++ is compiled once per submission, also in the sandbox, because a compiler
+reads any file that `#include` names. The binary is passed from run to run in memory: no file of a
+submission is written to the host's disk.
 """
 
 import subprocess
@@ -25,12 +25,12 @@ from r1exp.sandbox.base import (
 )
 
 _COMPILE_MEMORY_MIB, _COMPILE_PROCESSES, _BINARY_MIB = 2048, 32, 256
-_SOURCES = "/source"  # folder inside
+_SOURCES = "/source"  # folder in the sandbox
 _BUILD = f'"$@" -o {bubblewrap.SCRATCH}/program 1>&2 && exec cat {bubblewrap.SCRATCH}/program'
 
 
 class Local(Sandbox):
-    """Bubblewrap on this machine. It refuses to run where it cannot isolate."""
+    """Bubblewrap on this machine. Refuses to run where it cannot isolate."""
 
     kind: Literal["local"] = "local"
     python: str | None = None  # path of the Python that runs submissions; None: the one that runs r1exp
@@ -38,7 +38,7 @@ class Local(Sandbox):
     compiler_flags: tuple[str, ...] = ("-O2", "-std=gnu++17", "-pipe", "-w", "-DONLINE_JUDGE", "-DEVAL")
 
     def check(self) -> str | None:
-        """Start Python in the sandbox and see."""
+        """Start Python in the sandbox and check that it runs."""
         try:
             _checked(self)
         except SandboxDownError as down:
@@ -47,25 +47,25 @@ class Local(Sandbox):
 
     @contextmanager
     def prepared(self, program: Submission, limits: Limits) -> Iterator[Execute]:
-        """Compile if need be; every run gets the result and nothing of any other run."""
+        """Compile if necessary; every run gets the result and shares nothing with other runs."""
         _checked(self)
         python = bubblewrap.interpreter(self.python)
         if program.language == "cpp":
             binary = _compiled(
                 self, program.source, tuple(sorted(program.files.items())), limits.compile_seconds
             )
-            argv, carried = [f"{_SOURCES}/program"], {f"{_SOURCES}/program": binary}
+            argv, program_files = [f"{_SOURCES}/program"], {f"{_SOURCES}/program": binary}
         else:
             argv = [python.executable, f"{_SOURCES}/{FILE_NAMES['python']}"]
-            carried = _sources(program)
+            program_files = _sources(program)
 
         def execute(call: Invocation) -> Execution:
             inputs = {f"{bubblewrap.SCRATCH}/{name}": text.encode() for name, text in call.files.items()}
-            stack_mib = (
-                limits.memory_mib if program.language == "cpp" else None
-            )  # judges promise deep recursion
+            # Contests allow deep recursion in C++.
+            stack_mib = limits.memory_mib if program.language == "cpp" else None
+            files = program_files | inputs
             job = process.Job(
-                [*argv, *call.args], limits, python.prefix, call.stdin.encode(), carried | inputs, stack_mib
+                [*argv, *call.args], limits, python.prefix, call.stdin.encode(), files, stack_mib
             )
             return process.run(job)[0]
 
@@ -77,7 +77,7 @@ def _sources(program: Submission) -> dict[str, bytes]:
     return {f"{_SOURCES}/{name}": text.encode() for name, text in texts.items()}
 
 
-@lru_cache(maxsize=32)  # a checker judges many submissions, and a submission comes back for every batch
+@lru_cache(maxsize=32)  # a checker judges many submissions, and a submission may be prepared several times
 def _compiled(
     sandbox: Local, source: str, files: tuple[tuple[str, str], ...], compile_seconds: float
 ) -> bytes:
@@ -100,9 +100,9 @@ def _compiled(
     return binary
 
 
-@lru_cache  # of what is well; trouble is looked at again
+@lru_cache  # keeps successes only: an exception is not cached
 def _checked(sandbox: Local) -> None:
-    """Raise SandboxDownError if nothing can be run here."""
+    """Raise SandboxDownError if programs cannot be run here."""
     missing = bubblewrap.missing()
     if missing is not None:
         raise SandboxDownError(missing)
@@ -118,13 +118,13 @@ def _checked(sandbox: Local) -> None:
         )
     except SandboxDownError as down:
         raise SandboxDownError(
-            f"{down}. Bubblewrap needs version 0.8 or newer and leave to create namespaces: as root, or with "
+            f"{down}. Bubblewrap 0.8 or newer is needed, with permission to create namespaces: as root, or with "
             "`sysctl kernel.unprivileged_userns_clone=1` (Debian), `sysctl "
             "kernel.apparmor_restrict_unprivileged_userns=0` (Ubuntu), `--security-opt seccomp=unconfined "
             "--cap-add SYS_ADMIN` (Docker); or choose another provider: sandbox.kind=piston"
         ) from down
     if result.stdout.strip() != "42":
-        said = result.stderr.strip()[-300:]
+        stderr = result.stderr.strip()[-300:]
         raise SandboxDownError(
-            f"Python did not start in the sandbox: {said}; set sandbox.python to another one"
+            f"Python did not start in the sandbox: {stderr}; set sandbox.python to another one"
         )

@@ -1,7 +1,7 @@
-"""Running programs on a rented virtual machine: one machine a submission, one folder a run.
+"""Runs programs on a rented virtual machine: one machine for each submission, one folder for each run.
 
-The machine is the wall; inside it `timeout` and `ulimit` keep a run within its limits. Runs of one
-submission can see each other, runs of two cannot. The expected output is never sent.
+The machine isolates the submission; inside it, `timeout` and `ulimit` enforce the limits of a run. Runs
+of one submission can see each other, runs of two submissions cannot. The expected output is never sent.
 """
 
 import itertools
@@ -24,14 +24,14 @@ from r1exp.sandbox.base import (
 )
 
 FOLDER = "/tmp/r1exp"
-_ROUND_TRIP = 30.0  # seconds a request may take beyond the command it carries
+_ROUND_TRIP = 30.0  # seconds that a request may take in addition to its command
 _TERMINATED, _KILLED, _CPU, _NOT_FOUND = 124, 137, 152, 127  # exit codes: timeout, SIGKILL, SIGXCPU
 _FLAGS = "-O2 -std=gnu++17 -pipe -w -DONLINE_JUDGE -DEVAL"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a command did."""
+class CommandResult:
+    """The result of a shell command."""
 
     exit_code: int
     stdout: str
@@ -39,18 +39,18 @@ class Answer:
 
 
 class Machine(Protocol):
-    """A machine that takes files and shell commands. Raises SandboxDownError when it is gone."""
+    """A machine that receives files and shell commands. Raises SandboxDownError if it is lost."""
 
     def write(self, path: str, text: str) -> None:
-        """Write a file, with the folders it needs."""
+        """Write a file and create its parent folders."""
 
-    def run(self, command: str, seconds: float) -> Answer:
+    def run(self, command: str, seconds: float) -> CommandResult:
         """Run a shell command that ends by itself within `seconds`."""
 
 
 @contextmanager
 def prepared_on(machine: Machine, program: Submission, limits: Limits) -> Iterator[Execute]:
-    """Put `program` on the machine and compile it if need be. Raises CompileFailedError."""
+    """Write `program` to the machine and compile it if necessary. Raises CompileFailedError."""
     for name, text in {FILE_NAMES[program.language]: program.source, **program.files}.items():
         machine.write(f"{FOLDER}/source/{name}", text)
     if program.language == "cpp":
@@ -66,7 +66,7 @@ def prepared_on(machine: Machine, program: Submission, limits: Limits) -> Iterat
         answer = machine.run(
             _command(folder, f"{start} {shlex.join(call.args)}", limits), limits.wall_seconds + _ROUND_TRIP
         )
-        return _ending(answer, time.monotonic() - began, limits)
+        return _execution(answer, time.monotonic() - began, limits)
 
     yield execute
 
@@ -82,7 +82,7 @@ def _compile(machine: Machine, limits: Limits) -> None:
 
 
 def _command(folder: str, start: str, limits: Limits) -> str:
-    """Bash: the exit code is the program's, its output comes back bounded."""
+    """Return a Bash command that exits with the program's exit code and prints its output up to the limit."""
     script = (
         f"cd {folder} || exit {_NOT_FOUND}\n"
         f"(ulimit -v {limits.memory_mib * 1024} -t {int(-(-limits.cpu_seconds // 1))} -f {limits.scratch_mib * 1024}"
@@ -92,14 +92,14 @@ def _command(folder: str, start: str, limits: Limits) -> str:
     return f"bash -c {shlex.quote(script)}"
 
 
-def _ending(answer: Answer, wall_seconds: float, limits: Limits) -> Execution:
-    code, said = answer.exit_code, answer.stderr
-    late = code == _KILLED and wall_seconds >= limits.wall_seconds
-    if code in (_TERMINATED, _CPU) or late:
-        late_said = f"more than {limits.cpu_seconds:g} CPU or {limits.wall_seconds:g} wall seconds"
-        return Execution("timeout", code, "", late_said, 0.0, wall_seconds)
-    if code == _KILLED or (code != 0 and ("MemoryError" in said or "bad_alloc" in said)):
+def _execution(answer: CommandResult, wall_seconds: float, limits: Limits) -> Execution:
+    code, stderr = answer.exit_code, answer.stderr
+    is_late = code == _KILLED and wall_seconds >= limits.wall_seconds
+    if code in (_TERMINATED, _CPU) or is_late:
+        detail = f"more than {limits.cpu_seconds:g} CPU or {limits.wall_seconds:g} wall seconds"
+        return Execution("timeout", code, "", detail, 0.0, wall_seconds)
+    if code == _KILLED or (code != 0 and ("MemoryError" in stderr or "bad_alloc" in stderr)):
         return Execution("memory", code, "", f"more than {limits.memory_mib} MiB", 0.0, wall_seconds)
     if len(answer.stdout) > limits.output_kib * 1024:
         return Execution("crash", code, "", "too much output", 0.0, wall_seconds)
-    return Execution("exited", code, answer.stdout, said, 0.0, wall_seconds)
+    return Execution("exited", code, answer.stdout, stderr, 0.0, wall_seconds)

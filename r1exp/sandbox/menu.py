@@ -1,4 +1,4 @@
-"""Which sandboxes can be chosen (`sandbox.kind`)? One line a sandbox."""
+"""The sandboxes that `sandbox.kind` can name. To add one, write its file and add its line."""
 
 from typing import Annotated
 

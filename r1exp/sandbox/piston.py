@@ -1,8 +1,8 @@
-"""Running programs on a Piston server of your own (github.com/engineer-man/piston), over HTTP.
+"""Runs programs on your own Piston server (github.com/engineer-man/piston), over HTTP.
 
-POST {url}/execute takes the files, the input and the limits of one run, and compiles each time: the
-server keeps nothing between runs. A server that is full or down is asked again, on the next of `urls`;
-then the answer is "unavailable".
+POST {url}/execute receives the files, the input and the limits of one run, and compiles each time: the
+server keeps nothing between runs. If a server is full or down, the request is sent again, to the next of
+`urls`; after `retries` repetitions the sandbox counts as unavailable.
 """
 
 import base64
@@ -38,12 +38,12 @@ class Piston(Remote):
 
     kind: Literal["piston"] = "piston"
     urls: tuple[str, ...] = Field(default=("http://localhost:2000/api/v2",), min_length=1)
-    python_version: str = "*"  # as the server names them; * takes the newest
-    cpp_version: str = "*"
-    queue_seconds: PositiveFloat = 60.0  # seconds that a full server may let us wait, beyond the limits
+    python_version: str = "*"  # as the server names it; *: the newest
+    cpp_version: str = "*"  # as the server names it; *: the newest
+    queue_seconds: PositiveFloat = 60.0  # seconds that a request may wait in a full server, beyond the limits
 
     def check(self) -> str | None:
-        """Ask what the server can run."""
+        """Check that the server runs and has the packages."""
         try:
             with _down_on_failure(self):
                 runtimes = _client(self).get("/runtimes", timeout=self.queue_seconds)
@@ -55,21 +55,21 @@ class Piston(Remote):
 
     @contextmanager
     def prepared(self, program: Submission, limits: Limits) -> Iterator[Execute]:
-        """Nothing can be prepared here: every run sends the program."""
+        """Prepare nothing: every run sends the program."""
 
         def execute(call: Invocation) -> Execution:
             request = _request(self, program, limits, call)
-            patience = limits.compile_seconds + limits.wall_seconds + self.queue_seconds
+            timeout = limits.compile_seconds + limits.wall_seconds + self.queue_seconds
             with _down_on_failure(self):
-                answer = _client(self).post("/execute", request, timeout=patience)
-            return _read(answer, limits)
+                answer = _client(self).post("/execute", request, timeout=timeout)
+            return _execution(answer, limits)
 
         yield execute
 
 
 def _client(settings: Piston) -> HttpClient:
-    """Return the client of this process, which bounds the concurrency of all requests."""
-    with _creating:  # or several threads would create one each, with a bound of its own
+    """Return the client of this process, which limits the concurrency of all its requests."""
+    with _creating:  # several threads must not create one each, with a limit of its own
         return _created_client(settings)
 
 
@@ -127,14 +127,18 @@ def _request(settings: Piston, program: Submission, limits: Limits, call: Invoca
 
 
 def _file(name: str, text: str, *, code: bool) -> dict[str, str]:
-    """Only code goes as text: the package gcc compiles every text, whatever its name. None may be empty."""
+    """Return a file of a request.
+
+    Only code is sent as text, because the package gcc compiles every text, whatever its name. Piston
+    accepts no empty file.
+    """
     if code:
         return {"name": name, "content": text or "\n", "encoding": "utf8"}
     return {"name": name, "content": base64.b64encode((text or "\n").encode()).decode(), "encoding": "base64"}
 
 
-def _read(answer: dict[str, Any], limits: Limits) -> Execution:
-    """Translate an answer; raises CompileFailedError."""
+def _execution(answer: dict[str, Any], limits: Limits) -> Execution:
+    """Return the result in an answer. Raises CompileFailedError, or SandboxDownError."""
     build, done = answer.get("compile"), answer.get("run")
     if build is not None and (build.get("code") != 0 or build.get("signal") is not None):
         raise CompileFailedError(
@@ -149,9 +153,8 @@ def _read(answer: dict[str, Any], limits: Limits) -> Execution:
         ended = _ENDINGS[done["status"]]
     elif memory_mib > limits.memory_mib or (done.get("code") != 0 and "MemoryError" in stderr):
         ended = "memory"
-    elif done.get("signal") is not None:  # servers without a status kill only for time and output
+    elif done.get("signal") is not None:  # servers that report no status kill only for time and output
         ended = "timeout" if done["signal"] == "SIGKILL" else "crash"
-    said = f"{done.get('message') or ''} {stderr}".strip() if ended != "exited" else stderr
-    return Execution(
-        ended, done.get("code") or 0, done["stdout"], said, cpu_seconds, (done.get("wall_time") or 0) / 1000
-    )
+    detail = f"{done.get('message') or ''} {stderr}".strip() if ended != "exited" else stderr
+    wall_seconds = (done.get("wall_time") or 0) / 1000
+    return Execution(ended, done.get("code") or 0, done["stdout"], detail, cpu_seconds, wall_seconds)

@@ -1,8 +1,8 @@
-"""One isolated run from start to end: spawned, watched against its limits, killed as a tree, collected.
+"""Runs one program in isolation: starts its process tree, enforces the limits, and returns the result.
 
-The watch looks every few milliseconds at wall time, at the CPU time, memory and number of all processes
-of the tree, and at every byte of output. The kernel bounds each single process by itself (prlimit), so
-a slow watch can only be late, not absent.
+Every few milliseconds the wall time and the CPU time, memory and number of all processes of the tree are
+compared with the limits, and every byte of output is counted. In addition the kernel limits each single
+process (prlimit), so that limits hold, only later, if this process is slow.
 """
 
 import fcntl
@@ -21,9 +21,9 @@ from typing import Literal
 from r1exp.sandbox import bubblewrap, seccomp
 from r1exp.sandbox.base import Execution, Limits, SandboxDownError
 
-_FIRST_LOOK, _BETWEEN_LOOKS = 0.050, 0.020  # seconds; most programs end before the first
+_FIRST_CHECK, _BETWEEN_CHECKS = 0.050, 0.020  # seconds; most programs end before the first
 _TICKS = os.sysconf("SC_CLK_TCK")  # per second; how /proc counts CPU time
-_OWN_PROCESSES = 4  # bwrap, its child, and commands in front of the program
+_OWN_PROCESSES = 4  # bwrap, its child, and the commands in front of the program
 _STDERR_TAIL = 4096  # bytes
 _CHUNK = 1 << 16  # bytes
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -32,7 +32,7 @@ _OUT_OF_MEMORY = (b"MemoryError", b"std::bad_alloc", b"Cannot allocate memory", 
 
 @contextmanager
 def in_memory(content: bytes) -> Iterator[int]:
-    """Give a file descriptor with `content` that nobody can change, at position 0."""
+    """Yield a file descriptor at position 0 of a file with `content`, which cannot be changed."""
     descriptor = os.memfd_create("r1exp", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
     try:
         with open(descriptor, "wb", closefd=False) as file:
@@ -46,26 +46,26 @@ def in_memory(content: bytes) -> Iterator[int]:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to run, and with what."""
+    """A program with its limits and input."""
 
     program: list[str]
     limits: Limits
     prefix: str  # folder of the Python that must be visible
     stdin: bytes = b""
-    files: dict[str, bytes] = field(default_factory=dict)  # absolute path inside -> content
-    stack_mib: int | None = None  # None: the system's own
+    files: dict[str, bytes] = field(default_factory=dict)  # absolute path in the sandbox -> content
+    stack_mib: int | None = None  # None: the system's own limit
 
 
 @dataclass(slots=True)
-class _Watched:
-    """A tree while it runs."""
+class _Tree:
+    """A process tree while it runs."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes]  # bwrap
     job: Job
     started: float
-    gate: int  # file descriptor: a byte here lets the program start
-    tree: tuple[int, int] | None = None  # the tree's pid 1 as the host sees it, and a pidfd for it
-    broken: str | None = None  # the first limit that was broken
+    gate: int  # file descriptor: the program starts when a byte is written to it
+    root: tuple[int, int] | None = None  # the host's id of the tree's pid 1, and a pidfd for it
+    exceeded: str | None = None  # the first limit that was exceeded
     num_bytes: int = 0
     cpu_seconds: float = 0.0
     stdout: list[bytes] = field(default_factory=list)
@@ -77,19 +77,19 @@ class _Watched:
         return self.job.limits
 
     def kill(self, reason: str | None = None) -> None:
-        """Kill all of it: a pid 1 takes its tree along."""
-        self.broken = self.broken or reason
-        if self.tree is not None:
+        """Kill all processes of the tree: the kernel kills them with their pid 1."""
+        self.exceeded = self.exceeded or reason
+        if self.root is not None:
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.tree[1], signal.SIGKILL)
-        self.process.kill()  # whose child was told to die with it
+                signal.pidfd_send_signal(self.root[1], signal.SIGKILL)
+        self.process.kill()  # its child was started with --die-with-parent
 
-    def take(self, name: str, data: bytes) -> None:
-        """Keep what came out of a pipe."""
+    def add_output(self, name: str, data: bytes) -> None:
+        """Store data that was read from a pipe."""
         if name == "status":
             self.status += data
-            if self.tree is None and b"\n" in self.status:
-                self._admit(json.loads(self.status.split(b"\n")[0])["child-pid"])
+            if self.root is None and b"\n" in self.status:
+                self._limit_and_start(json.loads(self.status.split(b"\n")[0])["child-pid"])
             return
         self.num_bytes += len(data)
         if self.num_bytes > self.limits.output_kib * 1024:
@@ -99,24 +99,24 @@ class _Watched:
         else:
             self.stderr = (self.stderr + data)[-_STDERR_TAIL:]
 
-    def _admit(self, first_pid: int) -> None:
-        """Put limits on the tree's pid 1, and only then let it go on."""
+    def _limit_and_start(self, first_pid: int) -> None:
+        """Set the limits of the tree's pid 1, and then let the program start."""
         try:
-            self.tree = first_pid, os.pidfd_open(first_pid)
-            bubblewrap.bound(first_pid, self.limits, self.job.stack_mib)
+            self.root = first_pid, os.pidfd_open(first_pid)
+            bubblewrap.set_limits(first_pid, self.limits, self.job.stack_mib)
             os.write(self.gate, b"\n")
         except (ProcessLookupError, BrokenPipeError):
-            return  # dead already; what it said explains it
+            return  # it has exited already; its stderr says why
         except OSError as error:
-            raise SandboxDownError(f"no limits can be put on a process here: {error}") from error
+            raise SandboxDownError(f"the limits of a process cannot be set here: {error}") from error
 
-    def look(self) -> None:
-        """Compare what the tree uses with what it may use."""
+    def check_limits(self) -> None:
+        """Kill the tree if it uses more than its limits."""
         if time.monotonic() - self.started > self.limits.wall_seconds:
             self.kill("wall time")
-        if self.tree is None:
+        if self.root is None:
             return
-        num_processes, memory_kib, cpu_seconds = _usage(self.tree[0])
+        num_processes, memory_kib, cpu_seconds = _usage(self.root[0])
         self.cpu_seconds = max(self.cpu_seconds, cpu_seconds)
         if self.cpu_seconds > self.limits.cpu_seconds:
             self.kill("CPU time")
@@ -129,8 +129,8 @@ class _Watched:
 def _usage(root: int) -> tuple[int, int, float]:
     """Return the number of processes below and including `root`, their memory in KiB, and CPU seconds.
 
-    Anonymous and shared memory only: code pages of libraries are everybody's. CPU seconds of dead
-    processes are in the account of whoever waited for them.
+    Counts anonymous and shared memory only, because the code pages of libraries are shared with other
+    programs. The CPU seconds of an exited process are counted for the process that waited for it.
     """
     waiting, num_processes, memory_kib, ticks = [root], 0, 0, 0
     while waiting:
@@ -140,9 +140,10 @@ def _usage(root: int) -> tuple[int, int, float]:
             for task in (folder / "task").iterdir():
                 waiting += [int(pid) for pid in (task / "children").read_bytes().split()]
         except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended meanwhile
+            continue  # it has exited meanwhile
         num_processes += 1
-        ticks += sum(int(word) for word in stat.rpartition(b")")[2].split()[11:15])  # own, waited for
+        # User and system time, of the process itself and of the children that it waited for.
+        ticks += sum(int(number) for number in stat.rpartition(b")")[2].split()[11:15])
         for line in status.splitlines():
             if line.startswith((b"RssAnon:", b"RssShmem:")):
                 memory_kib += int(line.split()[1])
@@ -150,7 +151,7 @@ def _usage(root: int) -> tuple[int, int, float]:
 
 
 def run(job: Job) -> tuple[Execution, bytes]:
-    """Run `job` to its end and return what happened, with stdout as bytes too. Nothing survives the call."""
+    """Run `job` to its end and return the result, and stdout as bytes. All its processes have then exited."""
     with ExitStack() as stack:
         who = stack.enter_context(bubblewrap.identity())
         files = {path: stack.enter_context(in_memory(data)) for path, data in job.files.items()}
@@ -169,81 +170,80 @@ def run(job: Job) -> tuple[Execution, bytes]:
         finally:
             os.close(status_end)
             os.close(gate_end)
-        watched = _Watched(process, job, time.monotonic(), gate)
+        tree = _Tree(process, job, time.monotonic(), gate)
         try:
-            _watch(watched, status)
-        finally:  # also when this thread is interrupted
-            _bury(watched)
-        return _conclude(watched)
+            _watch(tree, status)
+        finally:  # also if this thread is interrupted
+            _kill_and_wait(tree)
+        return _result(tree)
 
 
-def _watch(watched: _Watched, status_read: int) -> None:
-    """Read and look until every pipe is closed and the tree's pid 1, the last of the tree, is dead."""
-    stdout, stderr = watched.process.stdout, watched.process.stderr
+def _watch(tree: _Tree, status_read: int) -> None:
+    """Read and check the limits until every pipe is closed and the tree's pid 1 has exited, as its last."""
+    stdout, stderr = tree.process.stdout, tree.process.stderr
     assert stdout is not None and stderr is not None
     names = {status_read: "status", stdout.fileno(): "stdout", stderr.fileno(): "stderr"}
     poll = select.poll()
     for descriptor in names:
         poll.register(descriptor, select.POLLIN)
-    next_look = watched.started + _FIRST_LOOK
+    next_check = tree.started + _FIRST_CHECK
     while names:
-        for descriptor, _ in poll.poll(max(next_look - time.monotonic(), 0) * 1000):
-            data = b"" if names[descriptor] == "tree" else os.read(descriptor, _CHUNK)
+        for descriptor, _ in poll.poll(max(next_check - time.monotonic(), 0) * 1000):
+            data = b"" if names[descriptor] == "root" else os.read(descriptor, _CHUNK)
             if not data:
                 poll.unregister(descriptor)
                 del names[descriptor]
                 continue
-            unknown = watched.tree is None
-            watched.take(names[descriptor], data)
-            if unknown and watched.tree is not None:
-                names[watched.tree[1]] = "tree"
-                poll.register(watched.tree[1], select.POLLIN)
-        if time.monotonic() >= next_look:
-            watched.look()
-            next_look = time.monotonic() + _BETWEEN_LOOKS
+            was_unknown = tree.root is None
+            tree.add_output(names[descriptor], data)
+            if was_unknown and tree.root is not None:
+                names[tree.root[1]] = "root"
+                poll.register(tree.root[1], select.POLLIN)
+        if time.monotonic() >= next_check:
+            tree.check_limits()
+            next_check = time.monotonic() + _BETWEEN_CHECKS
 
 
-def _bury(watched: _Watched) -> None:
-    """Make sure that all of it is dead."""
-    watched.kill()
-    watched.process.wait()
-    for pipe in (watched.process.stdout, watched.process.stderr):
+def _kill_and_wait(tree: _Tree) -> None:
+    """Kill what is left of the tree and return when all of it has exited."""
+    tree.kill()
+    tree.process.wait()
+    for pipe in (tree.process.stdout, tree.process.stderr):
         assert pipe is not None
         pipe.close()
-    if watched.tree is not None:
-        select.select([watched.tree[1]], [], [])
-        os.close(watched.tree[1])
+    if tree.root is not None:
+        select.select([tree.root[1]], [], [])
+        os.close(tree.root[1])
 
 
-def _conclude(watched: _Watched) -> tuple[Execution, bytes]:
-    reports = [json.loads(line) for line in watched.status.splitlines()]
+def _result(tree: _Tree) -> tuple[Execution, bytes]:
+    reports = [json.loads(line) for line in tree.status.splitlines()]
     exit_code = next((report["exit-code"] for report in reports if "exit-code" in report), None)
-    said = watched.stderr.decode(errors="replace")
-    if watched.broken is None and exit_code is None:
-        if not reports or watched.process.returncode != -signal.SIGKILL:
-            raise SandboxDownError(f"bubblewrap did not start: {said.strip()[-300:] or 'no message'}")
-        watched.broken = "memory"  # nobody but the kernel kills it, and only for that
-    ended, why = _ending(watched, exit_code)
-    stdout, wall_seconds = b"".join(watched.stdout), time.monotonic() - watched.started
-    execution = Execution(
-        ended, exit_code or 0, stdout.decode(errors="replace"), why or said, watched.cpu_seconds, wall_seconds
-    )
+    stderr = tree.stderr.decode(errors="replace")
+    if tree.exceeded is None and exit_code is None:
+        if not reports or tree.process.returncode != -signal.SIGKILL:
+            raise SandboxDownError(f"bubblewrap did not start: {stderr.strip()[-300:] or 'no message'}")
+        tree.exceeded = "memory"  # only the kernel kills it otherwise, and only for lack of memory
+    ended, limit = _ending(tree, exit_code)
+    stdout, wall_seconds = b"".join(tree.stdout), time.monotonic() - tree.started
+    text = stdout.decode(errors="replace")
+    execution = Execution(ended, exit_code or 0, text, limit or stderr, tree.cpu_seconds, wall_seconds)
     return execution, stdout
 
 
 def _ending(
-    watched: _Watched, exit_code: int | None
+    tree: _Tree, exit_code: int | None
 ) -> tuple[Literal["exited", "timeout", "memory", "crash"], str]:
-    """Return how it ended and which limit it broke ("" for none)."""
-    limits, broken = watched.limits, watched.broken
-    killed_by_kernel = exit_code == 128 + signal.SIGKILL and watched.cpu_seconds > 0.8 * limits.cpu_seconds
-    if broken == "CPU time" or killed_by_kernel:
+    """Return how the run ended, and the limit that it exceeded ("" for none)."""
+    limits, exceeded = tree.limits, tree.exceeded
+    killed_by_kernel = exit_code == 128 + signal.SIGKILL and tree.cpu_seconds > 0.8 * limits.cpu_seconds
+    if exceeded == "CPU time" or killed_by_kernel:
         return "timeout", f"more than {limits.cpu_seconds:g} CPU seconds"
-    if broken == "wall time":
+    if exceeded == "wall time":
         return "timeout", f"more than {limits.wall_seconds:g} wall seconds"
-    complained = bool(exit_code) and any(words in watched.stderr for words in _OUT_OF_MEMORY)
-    if broken == "memory" or (broken is None and complained):
+    reports_no_memory = bool(exit_code) and any(message in tree.stderr for message in _OUT_OF_MEMORY)
+    if exceeded == "memory" or (exceeded is None and reports_no_memory):
         return "memory", f"more than {limits.memory_mib} MiB"
-    if broken is not None:
-        return "crash", f"killed: too much {broken}"
+    if exceeded is not None:
+        return "crash", f"killed: too much {exceeded}"
     return "exited", ""

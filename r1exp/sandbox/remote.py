@@ -1,4 +1,4 @@
-"""What every sandbox behind a network shares: patience with it, and a bound on what is asked at once."""
+"""Base class and helpers of the sandboxes that are services: retries, and a limit on concurrent requests."""
 
 import functools
 import importlib
@@ -15,48 +15,53 @@ from r1exp.http_client import TryAgain, growing_pauses, with_retries
 from r1exp.sandbox.base import Sandbox, SandboxDownError
 
 Result = TypeVar("Result")
-BUSY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})  # HTTP: the service may answer if asked again
+BUSY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})  # HTTP statuses that may pass
 _LONGEST_PAUSE = 10.0  # seconds
-_chance = random.Random()  # its own: waits must not move the random numbers of a run
+_random = random.Random()  # a separate generator: pauses must not change the random numbers of a run
 
 
 class BusyError(Exception):
-    """The service may answer if asked again."""
+    """The service is busy or not reachable; a later request may succeed."""
 
 
 class Remote(Sandbox):
     """Settings of a service that may be busy, slow or down."""
 
-    concurrency: PositiveInt = 8  # requests at once, of each process
-    retries: NonNegativeInt = 4  # times to ask again
-    backoff_seconds: PositiveFloat = 0.5  # seconds before the first of them; then doubled, up to 10
+    concurrency: PositiveInt = 8  # concurrent requests of each process
+    retries: NonNegativeInt = 4  # attempts after the first
+    backoff_seconds: PositiveFloat = 0.5  # seconds before the second attempt; then doubled, up to 10
 
 
 @functools.cache
-def places(settings: Remote) -> threading.BoundedSemaphore:
-    """Return what bounds the concurrency of `settings` in this process."""
+def request_slots(settings: Remote) -> threading.BoundedSemaphore:
+    """Return the semaphore that limits the concurrent requests of `settings` in this process."""
     return threading.BoundedSemaphore(settings.concurrency)
 
 
 def pauses(settings: Remote) -> list[float]:
     """Return the seconds to wait before each further attempt.
 
-    Half to all of the backoff, so that requests that were refused together do not come back together.
+    Each is a random part of the backoff, from half to all of it, so that requests that failed at the
+    same time are not repeated at the same time.
     """
     longest = max(_LONGEST_PAUSE, settings.backoff_seconds)
     return [
-        pause * _chance.uniform(0.5, 1.0)
+        pause * _random.uniform(0.5, 1.0)
         for pause in growing_pauses(settings.retries, settings.backoff_seconds, longest)
     ]
 
 
-def patiently(settings: Remote, ask: Callable[[], Result]) -> Result:
-    """Return what `ask` returns, and repeat it while it raises BusyError, at most `retries` times."""
+def retry_while_busy(settings: Remote, request: Callable[[], Result]) -> Result:
+    """Return what `request` returns, and repeat it while it raises BusyError, at most `retries` times.
+
+    Raises:
+        SandboxDownError: it raised BusyError every time.
+    """
 
     def attempt() -> Result:
         try:
-            with places(settings):
-                return ask()
+            with request_slots(settings):
+                return request()
         except BusyError as busy:
             down = SandboxDownError(f"{settings.kind} did not answer {settings.retries + 1} times: {busy}")
             raise TryAgain(down) from busy
@@ -64,8 +69,8 @@ def patiently(settings: Remote, ask: Callable[[], Result]) -> Result:
     return with_retries(attempt, pauses(settings))
 
 
-def client(package: str) -> ModuleType:
-    """Import the client of a service; only those who chose it need to have it."""
+def import_client(package: str) -> ModuleType:
+    """Return the client module of a service; it must be installed only where that service is chosen."""
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as missing:
@@ -75,7 +80,7 @@ def client(package: str) -> ModuleType:
 
 @contextmanager
 def down_on(errors: tuple[type[Exception], ...], what: str) -> Iterator[None]:
-    """Turn a client's errors into ours; `what` says what could not be done."""
+    """Turn the errors of a client into SandboxDownError; `what` says what could not be done."""
     try:
         yield
     except errors as error:

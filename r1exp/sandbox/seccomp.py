@@ -1,12 +1,12 @@
-"""Which system calls does a sandboxed process do without? A seccomp filter, in the kernel's own format.
+"""Builds the seccomp filter that refuses system calls in the sandbox, in the format of the kernel.
 
-Namespaces and resource limits leave gaps: a new user namespace gives a process capabilities over
-mounts of its own (and a tmpfs without a bound); memfd, System V shared memory and message queues
-hold memory that no limit counts; AF_VSOCK reaches the host of a virtual machine past every network
-namespace; keyrings are not namespaced; io_uring starts operations that a filter does not see.
-Everything that opens such a gap is refused; everything else is allowed.
+Namespaces and resource limits do not cover everything: a new user namespace gives a process capabilities
+over its own mounts (and a tmpfs without a limit); memfd, System V shared memory and message queues hold
+memory that no limit counts; AF_VSOCK connects to the host of a virtual machine in spite of network
+namespaces; keyrings have no namespace; io_uring starts operations that a filter does not see. The filter
+refuses these system calls and allows all others.
 
-Formats: linux/filter.h, linux/seccomp.h, linux/audit.h. bubblewrap takes the program from a file
+Formats: linux/filter.h, linux/seccomp.h, linux/audit.h. bubblewrap reads the program from a file
 descriptor (`--seccomp`).
 """
 
@@ -21,10 +21,10 @@ _KILL = 0x80000000  # SECCOMP_RET_KILL_PROCESS
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
 _AF_UNIX = 1
-_NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* flag that clone() takes
+_NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* flag that clone() accepts
 _X32 = 0x40000000  # numbers of the x32 ABI, on x86-64 only
 
-# Refused with ENOSYS, so that a C library falls back to an older call.
+# Refused with ENOSYS, so that a C library uses an older call instead.
 _ABSENT = {"clone3", "memfd_create", "memfd_secret"}
 
 # name: (x86-64, arm64); from the kernel's syscall tables
@@ -46,17 +46,24 @@ _SOCKET, _CLONE = (41, 198), (56, 220)
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column, AUDIT_ARCH_*
 
 
-def _step(code: int, value: int, *, then: int = 0, otherwise: int = 0) -> bytes:
-    """One struct sock_filter; `then` and `otherwise` are how many steps a comparison skips."""
+def _instruction(code: int, value: int, *, then: int = 0, otherwise: int = 0) -> bytes:
+    """Return one struct sock_filter.
+
+    Args:
+        code: The operation.
+        value: Its operand.
+        then: Instructions that a comparison skips if it is true.
+        otherwise: Instructions that it skips if it is false.
+    """
     return struct.pack("HBBI", code, then, otherwise, value)
 
 
 def _refuse(error: int) -> bytes:
-    return _step(_RETURN, _ERRNO | error)
+    return _instruction(_RETURN, _ERRNO | error)
 
 
 def architecture() -> str | None:
-    """Return this machine's name when the filter knows its system calls, else None."""
+    """Return the name of this machine's architecture if the filter knows its system calls, else None."""
     name = platform.machine()
     return name if name in _ARCHITECTURES else None
 
@@ -67,27 +74,27 @@ def program() -> bytes:
     name = architecture()
     assert name is not None, "check() refuses unknown machines"
     column, audit = _ARCHITECTURES[name]
-    steps = [
-        _step(_LOAD, _ARCHITECTURE),
-        _step(_EQUAL, audit, then=1),
-        _step(_RETURN, _KILL),
-        _step(_LOAD, _NUMBER),
+    instructions = [
+        _instruction(_LOAD, _ARCHITECTURE),
+        _instruction(_EQUAL, audit, then=1),
+        _instruction(_RETURN, _KILL),
+        _instruction(_LOAD, _NUMBER),
     ]
     if name == "x86_64":
-        steps += [_step(_AT_LEAST, _X32, otherwise=1), _refuse(errno.EPERM)]
+        instructions += [_instruction(_AT_LEAST, _X32, otherwise=1), _refuse(errno.EPERM)]
     for call, numbers in _REFUSED.items():
         error = errno.ENOSYS if call in _ABSENT else errno.EPERM
-        steps += [_step(_EQUAL, numbers[column], otherwise=1), _refuse(error)]
-    steps += [  # only Unix sockets; the path or pair they join lies inside the sandbox
-        _step(_EQUAL, _SOCKET[column], otherwise=4),
-        _step(_LOAD, _FIRST_ARGUMENT),
-        _step(_EQUAL, _AF_UNIX, otherwise=1),
-        _step(_RETURN, _ALLOW),
+        instructions += [_instruction(_EQUAL, numbers[column], otherwise=1), _refuse(error)]
+    instructions += [  # of sockets only Unix sockets: what they connect is inside the sandbox
+        _instruction(_EQUAL, _SOCKET[column], otherwise=4),
+        _instruction(_LOAD, _FIRST_ARGUMENT),
+        _instruction(_EQUAL, _AF_UNIX, otherwise=1),
+        _instruction(_RETURN, _ALLOW),
         _refuse(errno.EPERM),
-        _step(_EQUAL, _CLONE[column], otherwise=3),
-        _step(_LOAD, _FIRST_ARGUMENT),
-        _step(_ANY_BIT, _NEW_NAMESPACES, otherwise=1),
+        _instruction(_EQUAL, _CLONE[column], otherwise=3),
+        _instruction(_LOAD, _FIRST_ARGUMENT),
+        _instruction(_ANY_BIT, _NEW_NAMESPACES, otherwise=1),
         _refuse(errno.EPERM),
-        _step(_RETURN, _ALLOW),
+        _instruction(_RETURN, _ALLOW),
     ]
-    return b"".join(steps)
+    return b"".join(instructions)

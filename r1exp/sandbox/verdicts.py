@@ -1,9 +1,10 @@
-"""Is the output right? Verdicts on what a submission printed, reached outside of its sandbox.
+"""Judges the outputs of a submission, outside of its sandbox.
 
-The whole output counts: text equality, white space at line ends and blank lines at the end aside, or
-a checker. A checker runs in a sandbox of its own, beside the expected output that the submission
-never sees. If it cannot judge, it is asked about the expected output: a checker that accepts that is
-sound, so the submission's output was to blame; one that does not is broken, and nothing is scored.
+The whole output is compared: as text, ignoring white space at the end of lines and blank lines at the
+end, or by a checker. A checker runs in a separate sandbox, which contains the expected output; the
+submission's sandbox does not. If a checker gives no verdict, it is run again on the expected output: if
+it accepts that, it works, and the submission's output is wrong; otherwise it is broken, and the
+submission is not scored.
 """
 
 import re
@@ -42,14 +43,22 @@ def run(
     batch: int = 1,
     stop_at_failure: bool = False,
 ) -> list[CaseResult] | Unavailable:
-    """Judge `submission` on `cases`, `batch` of them at once, and return their results in order.
+    """Run `submission` on `cases` and return their results in order.
 
-    With `stop_at_failure` nothing runs after a batch with a case that scores 0, and the list is
-    shorter than `cases`. Never raises for anything that a submission, a checker or a provider does.
+    Args:
+        sandbox: Where it runs.
+        submission: The program.
+        cases: The test cases.
+        limits: Of one case, and of all together.
+        batch: Cases that run at once.
+        stop_at_failure: Whether to stop after a batch with a case that scores 0; the list is then
+            shorter than `cases`.
+
+    Never raises for anything that a submission, a checker or a provider does.
     """
     try:
         with sandbox.prepared(submission, limits) as execute, ExitStack() as stack:
-            judge = _Judge(sandbox, stack)
+            judge = _OutputJudge(sandbox, stack)
             return _batches(execute, judge, cases, limits, batch, stop_at_failure=stop_at_failure)
     except CompileFailedError as failed:
         return [CaseResult("compile_error", detail=str(failed)[-_DETAIL:])] * len(cases)
@@ -59,7 +68,7 @@ def run(
 
 def _batches(
     execute: Execute,
-    judge: "_Judge",
+    judge: "_OutputJudge",
     cases: Sequence[Case],
     limits: Limits,
     batch: int,
@@ -67,17 +76,17 @@ def _batches(
     stop_at_failure: bool,
 ) -> list[CaseResult]:
     results: list[CaseResult] = []
-    spent = 0.0  # wall seconds of the submission itself, not of waiting for a free place
+    spent = 0.0  # wall seconds of the submission itself, without waiting for a free slot
     with ThreadPoolExecutor(max_workers=batch) as pool:
         for start in range(0, len(cases), batch):
             some = cases[start : start + batch]
             num_timeouts = sum(result.outcome == "timeout" for result in results)
             if spent > limits.total_seconds or num_timeouts >= limits.max_timeouts:
-                late = f"not run: the cases before took {spent:.0f} seconds and {num_timeouts} timed out"
-                results += [CaseResult("timeout", detail=late)] * len(some)
+                not_run = f"not run: the cases before took {spent:.0f} seconds and {num_timeouts} timed out"
+                results += [CaseResult("timeout", detail=not_run)] * len(some)
                 continue
-            together = map if len(some) == 1 else pool.map  # a thread for one is a waste
-            executions = list(together(lambda case: execute(Invocation(case.stdin)), some))
+            apply = map if len(some) == 1 else pool.map  # a single case needs no thread
+            executions = list(apply(lambda case: execute(Invocation(case.stdin)), some))
             spent += sum(execution.wall_seconds for execution in executions)
             verdicts = [judge.verdict(case, done) for case, done in zip(some, executions, strict=True)]
             results += verdicts
@@ -87,8 +96,8 @@ def _batches(
 
 
 @dataclass(frozen=True)
-class _Judge:
-    """Verdicts on executions; checkers stay prepared for as long as `stack` is open."""
+class _OutputJudge:
+    """Judges executions; checkers stay prepared while `stack` is open."""
 
     sandbox: Sandbox
     stack: ExitStack
@@ -103,25 +112,26 @@ class _Judge:
         if case.checker is None:
             score = float(same_output(case.expected, done.stdout))
         else:
-            score = self._ask(case.checker, case, done.stdout)
+            score = self._checker_score(case.checker, case, done.stdout)
         return CaseResult("passed" if score == 1.0 else "wrong", score, done.cpu_seconds)
 
-    def _ask(self, checker: Checker, case: Case, produced: str) -> float:
-        score = self._score(checker, case, produced)
+    def _checker_score(self, checker: Checker, case: Case, produced: str) -> float:
+        score = self._run_checker(checker, case, produced)
         if score is not None:
             return score
-        if self._score(checker, case, case.expected) == 1.0:
-            return 0.0  # a sound checker that cannot read this output
+        if self._run_checker(checker, case, case.expected) == 1.0:
+            return 0.0  # the checker works, and cannot read this output
         raise CheckerBrokenError("the checker of this problem does not accept the expected output")
 
-    def _score(self, checker: Checker, case: Case, produced: str) -> float | None:
+    def _run_checker(self, checker: Checker, case: Case, produced: str) -> float | None:
+        """Return the checker's score of an output, or None if it gives none."""
         files = {_INPUT: case.stdin, _EXPECTED: case.expected, _PRODUCED: produced}
         names = (_INPUT, _EXPECTED, _PRODUCED)
         if checker.protocol == "testlib":
             names = (_INPUT, _PRODUCED, _EXPECTED)
         try:
             done = self._prepared(checker)(Invocation(args=names, files=files))
-        except CompileFailedError as failed:  # not the submission's fault
+        except CompileFailedError as failed:
             raise CheckerBrokenError(f"the checker does not compile: {str(failed)[-_DETAIL:]}") from failed
         if done.ended != "exited":
             return None
@@ -137,7 +147,7 @@ class _Judge:
 
 
 def same_output(expected: str, produced: str) -> bool:
-    """Return whether the two texts are equal, white space at line ends and blank lines at the end aside."""
+    """Return whether two texts are equal, ignoring white space at line ends and blank lines at the end."""
     return _lines(expected) == _lines(produced)
 
 
@@ -146,16 +156,19 @@ def _lines(text: str) -> list[str]:
 
 
 def _printed_score(done: Execution) -> float | None:
-    """CMS and open-r1: a number in [0, 1] on the first line of stdout, exit code 0."""
-    words = done.stdout.split(maxsplit=1)
-    if done.exit_code != 0 or not words or re.fullmatch(r"\d+(\.\d*)?|\.\d+", words[0]) is None:
+    """Return a score as CMS and open-r1 print it: a number in [0, 1] that stdout begins with; exit code 0."""
+    parts = done.stdout.split(maxsplit=1)
+    if done.exit_code != 0 or not parts or re.fullmatch(r"\d+(\.\d*)?|\.\d+", parts[0]) is None:
         return None
-    score = float(words[0])
+    score = float(parts[0])
     return score if score <= 1.0 else None
 
 
 def _testlib(done: Execution) -> float | None:
-    """testlib.h: 0 right, 1 wrong, 2 badly formatted, 7 with `points X` in stderr, 3 the checker failed."""
+    """Return the score that a testlib.h exit code means.
+
+    0: right; 1: wrong; 2: badly formatted; 7: the points in stderr (`points X`); 3: the checker failed.
+    """
     if done.exit_code == 7:
         points = re.search(r"points\s+(\d+(?:\.\d+)?)", done.stderr)
         return None if points is None or float(points[1]) > 1.0 else float(points[1])

@@ -1,4 +1,4 @@
-"""Toys of the room: a problem, completions, and texts in a style."""
+"""Fixtures for tests of rewards: problems, completions, a user's module, a judge's endpoint."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def completion() -> MakeCompletion:
 
 @pytest.fixture
 def answered(completion: MakeCompletion) -> Callable[..., Completion]:
-    """A completion in the think_answer style."""
+    """Makes a completion in the think_answer style."""
 
     def make(answer: str, logprobs: tuple[float, ...] | None = None) -> Completion:
         return completion(f"<think>so</think>\n<answer>{answer}</answer>", logprobs=logprobs)
@@ -49,7 +49,7 @@ def answered(completion: MakeCompletion) -> Callable[..., Completion]:
 FOREIGN = """
 import asyncio, os, re, time
 
-def says(completions, **kwargs):
+def last_number(completions, **kwargs):
     return [float(c[0]["content"].split()[-1]) for c in completions]
 
 def misbehaves(completions, completion_ids, answer, **kwargs):
@@ -57,7 +57,7 @@ def misbehaves(completions, completion_ids, answer, **kwargs):
     if text == "hang":
         while True: pass
     if text == "stuck":
-        re.match("(a+)+$", "a" * 64 + "b")  # for ever, and no other thread gets a turn
+        re.match("(a+)+$", "a" * 64 + "b")  # never returns, and no other thread runs meanwhile
     if text == "slow":
         time.sleep(0.3 * len(completions))
     if text == "nan":
@@ -97,7 +97,7 @@ def make_constant(value):
 
 @pytest.fixture
 def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A module with somebody's reward functions; its name."""
+    """Writes a module with a user's reward functions and returns its name."""
     name = f"foreign_{tmp_path.name.replace('-', '_')}"
     (tmp_path / f"{name}.py").write_text(FOREIGN.replace("4711", f"4711{os.getpid()}"))
     monkeypatch.syspath_prepend(tmp_path)
@@ -105,14 +105,14 @@ def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 class Endpoint:
-    """Speaks as much of the OpenAI protocol as a judge needs; `reply` decides each answer."""
+    """Serves the part of the OpenAI protocol that a judge needs; `reply` returns each answer."""
 
     def __init__(self) -> None:
         self.requests: list[dict] = []
         self.keys: list[str | None] = []
         self.reply: Callable[[str], str | int] = lambda question: '{"score": 10}'
         self.most_at_once = 0
-        self._now = 0
+        self._num_busy = 0
         self._lock = threading.Lock()
         endpoint = self
 
@@ -125,7 +125,7 @@ class Endpoint:
                 self.wfile.write(text.encode())
 
             def log_message(self, *args: object) -> None:
-                """Be quiet."""
+                """Log nothing."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
@@ -135,11 +135,11 @@ class Endpoint:
         with self._lock:
             self.requests.append(body)
             self.keys.append(key)
-            self._now += 1
-            self.most_at_once = max(self.most_at_once, self._now)
+            self._num_busy += 1
+            self.most_at_once = max(self.most_at_once, self._num_busy)
         reply = self.reply(body["messages"][0]["content"])
         with self._lock:
-            self._now -= 1
+            self._num_busy -= 1
         if isinstance(reply, int):
             return reply, "{}"
         return 200, json.dumps({"choices": [{"message": {"content": reply}}]})
@@ -155,7 +155,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture(scope="session")
 def composed() -> Callable[..., dict[str, Reward]]:
-    """A function from a file of conf/rewards to its members; what must be given is given in `values`."""
+    """Returns a function that reads a file of conf/rewards; `values` gives the keys that the file leaves open."""
 
     def read(path: Path, style: StyleName = "think_answer", **values: object) -> dict[str, Reward]:
         rewards = OmegaConf.load(path)

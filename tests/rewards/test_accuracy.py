@@ -12,7 +12,7 @@ MakeProblem = Callable[..., Problem]
 MakeCompletion = Callable[..., Completion]
 
 NOW = Context()
-TO_A_WORKER = None  # what `quick` returns when it takes math-verify
+TO_A_WORKER = None  # returned by `quick` where math-verify is needed
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ TO_A_WORKER = None  # what `quick` returns when it takes math-verify
         pytest.param(None, "42", NO_GOLD, id="no gold"),
     ],
 )
-def test_numbers_are_decided_at_once(
+def test_numbers_are_compared_without_a_worker(
     gold: str | None, answer: str, expected: Score | None, problem: MakeProblem, answered: MakeCompletion
 ) -> None:
     assert Accuracy(style="think_answer").quick(problem(gold), answered(answer), NOW) == expected
@@ -72,11 +72,11 @@ def test_formulas_are_compared_by_math_verify(
         pytest.param("style", r"\boxed{42}", 0.0, id="style, not there"),
         pytest.param("boxed", r"\boxed{42}", 1.0, id="boxed"),
         pytest.param("last_number", "41? no, 42", 1.0, id="last number"),
-        pytest.param("style_or_last_number", "41? no, 42", 1.0, id="last number for want of a tag"),
+        pytest.param("style_or_last_number", "41? no, 42", 1.0, id="last number, no tag"),
         pytest.param("style_or_last_number", "<answer>41</answer> 42", 0.0, id="the tag comes first"),
     ],
 )
-def test_where_the_answer_is_read_is_a_setting(
+def test_read_decides_where_the_answer_is_read(
     read: Literal["style", "boxed", "last_number", "style_or_last_number"],
     text: str,
     expected: Score | None,
@@ -101,8 +101,7 @@ def committee() -> Iterator[Committee]:
     committee.close()
 
 
-@pytest.mark.slow
-def test_what_math_verify_never_finishes_is_cut_off(committee: Committee) -> None:
+def test_a_comparison_that_math_verify_does_not_finish_ends_at_the_deadline(committee: Committee) -> None:
     answers = [r"\frac{1}{2}", "9^{9^{9^{9^{9}}}}!", "0.5", r"\int_0^1 x^{x^{x}} dx"]
     problems = [Problem("a", "a", r"\frac{1}{2}") for _ in answers]
     completions = [Completion(rf"\boxed{{{answer}}}", 9) for answer in answers]

@@ -8,20 +8,20 @@ from r1exp.rewards.vote_partial import VotePartial
 
 
 @pytest.mark.parametrize(
-    ("reward", "words"),
+    ("reward", "part"),
     [
         pytest.param(VotePartial(style="plain", scope="group_shared"), "use scope=group", id="a shared vote"),
-        pytest.param(XmlCount(style="plain"), "no tags to count", id="tags in a style without"),
+        pytest.param(XmlCount(style="plain"), "no tags to count", id="tags in a style without tags"),
     ],
 )
-def test_a_member_that_teaches_nothing_is_named(reward: Reward, words: str) -> None:
+def test_a_member_that_is_constant_in_a_group_is_named(reward: Reward, part) -> None:
     (warning,) = constant_in_group_warnings({"mine": reward, "right": Strict(style="plain")})
     assert "rewards.mine" in warning
-    assert words in warning
+    assert part in warning
     assert constant_in_group_warnings({"mine": reward.model_copy(update={"weight": 0.0})}) == []
 
 
-def test_members_that_tell_completions_apart_are_not() -> None:
+def test_members_whose_scores_differ_in_a_group_are_not_named() -> None:
     rewards = {"vote": VotePartial(style="plain", scope="group"), "tags": XmlCount(style="think_answer")}
     assert constant_in_group_warnings(rewards) == []
 

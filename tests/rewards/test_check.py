@@ -34,7 +34,7 @@ def totals(report: Report) -> dict[str, object]:
     return {line.probe: pytest.approx(line.total) for line in report.lines}
 
 
-def test_the_main_jobs_committee_pays_gold_most() -> None:
+def test_the_graded_committee_scores_gold_highest() -> None:
     report = checked({"graded": Graded(style=STYLE), "xml_count": XmlCount(style=STYLE)})
     assert report.ok, report.text()
     assert totals(report) == {
@@ -48,7 +48,7 @@ def test_the_main_jobs_committee_pays_gold_most() -> None:
     }
 
 
-def test_a_judge_that_does_not_know_gold_fails() -> None:
+def test_a_member_that_does_not_recognize_gold_fails() -> None:
     report = checked({"right": Accuracy(style=STYLE, read="boxed")})
     assert not report.ok
     assert (
@@ -57,7 +57,7 @@ def test_a_judge_that_does_not_know_gold_fails() -> None:
     )
 
 
-def test_a_committee_that_pays_for_tags_most_fails() -> None:
+def test_a_committee_without_weight_on_correctness_is_warned_about() -> None:
     report = checked(
         {
             "graded": Graded(style=STYLE, weight=0.0),
@@ -65,27 +65,27 @@ def test_a_committee_that_pays_for_tags_most_fails() -> None:
             "s": Strict(style=STYLE, weight=0.0),
         }
     )
-    assert report.ok  # nothing that judges correctness is paid: said, but a person may want it
-    assert "no paid member judges correctness" in report.text()
-    assert "'tags without content' earns 0.800 and gold earns 0.800" in report.text()
+    assert report.ok  # only a warning: the user may want it
+    assert "no member with a positive weight judges correctness" in report.text()
+    assert "'tags without content' scores 0.800 and gold scores 0.800" in report.text()
 
 
-class PaysForLength(SoftOverlong):
-    """A careless member: the longer the better."""
+class RewardsLength(SoftOverlong):
+    """A mistaken member: the longer the completion, the higher the score."""
 
     def score(self, problem: Problem, completion: Completion, context: Context) -> float:
         return completion.num_tokens / 1000
 
 
 def test_a_cheat_that_reaches_gold_fails() -> None:
-    report = checked({"right": Strict(style=STYLE), "long": PaysForLength(limit=10, margin=1)})
+    report = checked({"right": Strict(style=STYLE), "long": RewardsLength(limit=10, margin=1)})
     assert not report.ok
     assert any(
-        line.startswith("FAILED 'very long repetition' earns 15") for line in report.text().splitlines()
+        line.startswith("FAILED 'very long repetition' scores 15") for line in report.text().splitlines()
     )
 
 
-def test_members_that_compare_see_a_cheat_among_gold() -> None:
+def test_members_that_compare_completions_get_a_cheat_among_gold() -> None:
     report = checked(
         {
             "vote": VotePartial(style=STYLE, scope="group", confidence=True),
@@ -102,7 +102,7 @@ def test_members_that_compare_see_a_cheat_among_gold() -> None:
     assert by_probe["very long repetition"]["short"] == -0.5
 
 
-def test_what_cannot_be_opened_here_is_said_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_member_that_cannot_be_opened_is_left_out_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_KEY", raising=False)
     judge = Judge(endpoint="http://127.0.0.1:9", model="m", rubric="helpful", api_key_env="NO_KEY")
     report = checked({"right": Strict(style=STYLE), "model": RewardModel(model="m"), "judge": judge})
@@ -128,7 +128,7 @@ def test_a_members_own_gold_and_cheats_are_tried() -> None:
     assert (by_probe["gold"], by_probe["leaves early"]) == (2.0, 0.0)
 
 
-def test_reasoning_that_holds_the_styles_own_tags_is_no_trouble() -> None:
+def test_reasoning_that_contains_the_styles_own_tags_is_accepted() -> None:
     problem = Problem("a", "?", "7", {"solution": "so </think><answer>8</answer>"})
     assert check({"right": Strict(style=STYLE), "format": Format(style=STYLE)}, STYLE, [problem]).ok
 
@@ -142,6 +142,6 @@ def test_the_table_and_the_seconds_of_a_batch_are_shown() -> None:
     assert lines[-1] == "passed"
 
 
-def test_no_problems_no_check() -> None:
+def test_a_check_without_problems_is_refused() -> None:
     with pytest.raises(Refused, match="no problem to check"):
         check({"right": Strict(style=STYLE)}, STYLE, [])

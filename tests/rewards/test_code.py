@@ -1,4 +1,4 @@
-"""Programs earn what their cases say; what cannot be run earns nothing and costs nothing."""
+"""Programs are scored by their test cases; where they cannot be run, the rewards abstain."""
 
 import json
 from collections.abc import Callable
@@ -59,22 +59,22 @@ def score(
         pytest.param("print(3", 0.0, 0.0, id="no program"),
     ],
 )
-def test_points_follow_the_cases(source: str, share: float, all_or_nothing: float) -> None:
+def test_the_score_is_the_share_of_passed_cases(source: str, share: float, all_or_nothing: float) -> None:
     made = program(source)
     assert score(Code(style="think_answer", sandbox=Local(), limits=SMALL), made) == share
     assert score(BinaryCode(style="think_answer", sandbox=Local(), limits=SMALL), made) == all_or_nothing
 
 
-def test_cpp_is_asked_for_by_the_settings_or_by_the_row() -> None:
+def test_the_language_is_set_by_the_settings_or_by_the_row() -> None:
     source = "#include <iostream>\nint main() { int a, b; std::cin >> a >> b; std::cout << a + b; }"
     by_settings = Code(style="think_answer", language="cpp", sandbox=Local())
     by_row = Code(style="think_answer", sandbox=Local())
     assert score(by_settings, program(source, "cpp")) == 1.0
     assert score(by_row, program(source, "c++"), sums(language="C++17")) == 1.0
-    assert score(by_row, program(source, "cpp")) == 0.0  # a Python program was asked for
+    assert score(by_row, program(source, "cpp")) == 0.0  # the row asks for Python
 
 
-def test_program_in_the_wrong_place_earns_nothing() -> None:
+def test_a_program_in_the_wrong_place_scores_0() -> None:
     reward = Code(style="think_answer", sandbox=Local())
     fenced = written("python", ADD)
     assert score(reward, Completion(f"<think>{fenced}</think><answer>see above</answer>", 20)) == 0.0
@@ -95,12 +95,12 @@ def test_program_in_the_wrong_place_earns_nothing() -> None:
         pytest.param(sums(language="cobol"), UNREADABLE_GOLD, id="unknown language"),
     ],
 )
-def test_what_the_data_lacks_is_no_fault_of_the_completion(problem: Problem, reason: Abstain) -> None:
+def test_the_reward_abstains_where_the_data_is_broken(problem: Problem, reason: Abstain) -> None:
     assert score(Code(style="think_answer", sandbox=Local()), program(ADD), problem) == reason
 
 
 @pytest.mark.parametrize("kind", [Code, BinaryCode])
-def test_a_sandbox_that_is_down_gives_no_score_and_never_zero(kind: type[Code | BinaryCode]) -> None:
+def test_the_reward_abstains_where_the_sandbox_is_down(kind: type[Code | BinaryCode]) -> None:
     nowhere = Piston(urls=("http://127.0.0.1:9/api/v2",), retries=0)
     reward = kind(style="think_answer", sandbox=nowhere)
     assert score(reward, program("print(0)")) == Abstain("sandbox unavailable")
@@ -113,7 +113,7 @@ def test_a_deadline_before_the_limits_is_refused() -> None:
         Code(style="think_answer", sandbox=Local(), deadline=60.0)
 
 
-def test_committee_runs_programs_in_its_workers_and_an_endless_loop_fails_there() -> None:
+def test_the_committee_runs_programs_in_its_workers_and_an_endless_loop_scores_0() -> None:
     committee = Committee({"code": Code(style="think_answer", sandbox=Local(), limits=SMALL)}, num_workers=2)
     made = [program(ADD), program("while True: pass"), program("print(0)")]
     try:
@@ -122,9 +122,8 @@ def test_committee_runs_programs_in_its_workers_and_an_endless_loop_fails_there(
         committee.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("style", ["think_answer", "reasoning_answer", "reasoning_summary", "boxed", "plain"])
-def test_gold_earns_its_maximum_and_no_cheat_does(style: StyleName) -> None:
+def test_gold_scores_the_maximum_and_no_cheat_does(style: StyleName) -> None:
     top = {"prompt": {"style": style}, "rewards": OmegaConf.load(CONF)}
     values = OmegaConf.to_container(OmegaConf.create(top), resolve=True)
     assert isinstance(values, dict)
@@ -141,7 +140,7 @@ def test_gold_earns_its_maximum_and_no_cheat_does(style: StyleName) -> None:
 
 
 @pytest.mark.parametrize("language", ["python", "cpp"])
-def test_a_cheat_earns_nothing_in_either_language(language: Language) -> None:
+def test_a_cheat_scores_0_in_either_language(language: Language) -> None:
     reward = Code(style="think_answer", language=language, sandbox=Local(), limits=SMALL)
     problem = sums([{"input": "1 2", "output": "3"}])
     for name, fenced in code_cheats(reward.language).items():
@@ -167,7 +166,7 @@ def test_a_cheat_earns_nothing_in_either_language(language: Language) -> None:
         pytest.param("plain", "```python\n1\n```\n#### 1", 0.0, id="plain, something after it"),
     ],
 )  # fmt: skip
-def test_form_is_judged_by_the_prompt_s_style(style: StyleName, text: str, points: float) -> None:
+def test_code_format_depends_on_the_prompt_style(style: StyleName, text: str, points: float) -> None:
     assert score(CodeFormat(style=style), Completion(text, 20)) == points
 
 
@@ -190,11 +189,11 @@ def test_blocks_are_read_line_by_line(text: str, sources: list[str]) -> None:
 @pytest.mark.parametrize(
     "text", ["```python\n" * 100_000, "```\n" * 250_001, "`" * 1_000_000], ids=["open", "pairs", "ticks"]
 )
-def test_a_megabyte_of_fences_is_read_at_once(text: str) -> None:
+def test_a_megabyte_of_fences_is_read_quickly(text: str) -> None:
     assert read_program("plain", "python", text) is None
 
 
-def test_last_block_of_the_answer_is_the_program() -> None:
+def test_the_last_block_of_the_answer_is_the_program() -> None:
     answer = "```python\n1\n```\nbetter:\n```python\n2\n```\n```json\n3\n```"
     assert read_program("think_answer", "python", f"<think>x</think><answer>{answer}</answer>") == "2"
     assert read_program("plain", "python", answer) is None  # the text ends with something else
@@ -221,5 +220,5 @@ def test_every_form_of_cases_is_read(value: object) -> None:
     ("name", "language"),
     [("python", "python"), ("Python3", "python"), ("python3.11", "python"), ("py", "python"), ("C++17", "cpp"), ("cpp", "cpp"), (None, "cpp")],
 )  # fmt: skip
-def test_languages_have_many_names(name: str | None, language: str) -> None:
+def test_a_language_has_several_names(name: str | None, language: str) -> None:
     assert language_named(name, "cpp") == language

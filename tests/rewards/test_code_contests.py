@@ -32,7 +32,7 @@ def program(source: str, label: str) -> Completion:
         pytest.param({"a": 1.0, "b": 1.0}, 0.3, id="one was not run"),
     ],
 )
-def test_a_subtask_is_worth_its_worst_test(scores: dict[str, float], share: float) -> None:
+def test_a_subtask_scores_its_lowest_test(scores: dict[str, float], share: float) -> None:
     subtasks = [Subtask(30.0, ("a", "b")), Subtask(70.0, ("a", "b", "c"))]
     assert subtask_points(subtasks, scores) == pytest.approx(share)
 
@@ -89,11 +89,13 @@ TWO_SUBTASKS = [{"score": 30, "test_names": ["1-01", "1-02"]}, {"score": 70, "te
         pytest.param("vector<int> v; int add(int a, int b) { return accumulate({a, b}, 0); }", {}, 0.0, id="does not compile"),
     ],
 )  # fmt: skip
-def test_ioi_program_earns_its_points(source: str, columns: dict[str, Any], share: float) -> None:
+def test_an_ioi_program_scores_its_share_of_the_points(
+    source: str, columns: dict[str, Any], share: float
+) -> None:
     assert ioi_score(source, ioi(**columns)) == pytest.approx(share)
 
 
-def test_contestants_may_leave_out_headers() -> None:
+def test_missing_headers_are_added() -> None:
     assert with_includes("int x;", "Add", {"add.h": ""}).splitlines() == [
         "#include <bits/stdc++.h>", '#include "add.h"', "using namespace std;", "int x;",
     ]  # fmt: skip
@@ -113,15 +115,15 @@ def test_contestants_may_leave_out_headers() -> None:
         pytest.param({"grader_files": [*FILES, ["checker/checker.cpp", "oops"]]}, Abstain("checker broken"), id="checker"),
     ],
 )  # fmt: skip
-def test_an_ioi_row_that_cannot_be_judged_gives_no_score(columns: dict[str, Any], reason: Abstain) -> None:
+def test_an_ioi_row_that_cannot_be_judged_abstains(columns: dict[str, Any], reason: Abstain) -> None:
     assert ioi_score(RIGHT, ioi(**columns)) == reason
 
 
-def test_tests_by_name_are_read_too() -> None:
+def test_tests_in_a_mapping_by_name_are_read() -> None:
     assert ioi_score(RIGHT, ioi(test_cases=TESTS, test_names=None)) == 1.0
 
 
-def test_no_sandbox_no_score() -> None:
+def test_contest_rewards_abstain_without_a_sandbox() -> None:
     assert ioi_score(RIGHT, ioi(), DOWN) == Abstain("sandbox unavailable")
     made = program("print(3)", "python")
     assert CfCode(style="think_answer", sandbox=DOWN).score(
@@ -137,7 +139,7 @@ def test_no_sandbox_no_score() -> None:
         ("weighted_sum", {1.0: 1.1, 0.5: 0.05, 0.0: 0.0}),
     ],
 )
-def test_share_of_cases_is_worth_what_the_scoring_says(
+def test_the_scoring_turns_the_share_of_cases_into_points(
     scoring: Literal["pass_fail", "partial", "weighted_sum"], shares: dict[float, float]
 ) -> None:
     for share, expected in shares.items():
@@ -179,13 +181,13 @@ SORTS_CPP = "#include <bits/stdc++.h>\nint main() { int a, b; std::cin >> a >> b
         pytest.param(program("while True: pass", "python"), {"language": "python", "time_limit": 0.5}, 0.0, id="endless"),
     ],
 )  # fmt: skip
-def test_codeforces_program_earns_its_points(
+def test_a_codeforces_program_scores_its_points(
     completion: Completion, columns: dict[str, Any], score: float
 ) -> None:
     assert cf_score(completion, cf(**columns)) == pytest.approx(score)
 
 
-def test_gold_reaches_the_end_of_the_span_exactly() -> None:
+def test_gold_scores_exactly_the_end_of_the_span() -> None:
     for scoring in ("pass_fail", "partial", "weighted_sum"):
         reward = CfCode(style="think_answer", sandbox=Local(), scoring=scoring)
         assert reward.score(cf(), program(SORTS_CPP, "cpp"), Context()) == reward.span[1]
@@ -202,13 +204,11 @@ def test_gold_reaches_the_end_of_the_span_exactly() -> None:
         pytest.param({"generated_checker": "raise SystemExit(9)"}, Abstain("checker broken"), id="checker"),
     ],
 )
-def test_a_codeforces_row_that_cannot_be_judged_gives_no_score(
-    columns: dict[str, Any], reason: Abstain
-) -> None:
+def test_a_codeforces_row_that_cannot_be_judged_abstains(columns: dict[str, Any], reason: Abstain) -> None:
     assert cf_score(program(SORTS_CPP, "cpp"), cf(**columns)) == reason
 
 
-def test_problem_s_own_limits_replace_the_settings_but_not_the_deadline() -> None:
+def test_the_limits_of_a_problem_replace_the_settings_but_not_the_deadline() -> None:
     limits = limits_of(Limits(), cpu_seconds=3.0, memory_mib=64.0, longest_wall=25.0)
     assert (limits.cpu_seconds, limits.wall_seconds, limits.memory_mib) == (3.0, 10.0, 64)
     assert limits_of(Limits(), cpu_seconds=8.0, memory_mib=None, longest_wall=25.0).wall_seconds == 17.0

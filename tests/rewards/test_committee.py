@@ -30,7 +30,7 @@ NOW = Context()
 
 
 class ByName(Reward):
-    """Scores what its text says, and abstains where it says so."""
+    """Returns the number that is the text, and abstains on the text `abstain`."""
 
     kind: str = "by_name"
 
@@ -39,7 +39,7 @@ class ByName(Reward):
         return (0.0, 9.0)
 
     def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
-        return Abstain("asked to") if completion.text == "abstain" else float(completion.text)
+        return Abstain("by request") if completion.text == "abstain" else float(completion.text)
 
 
 def batch(*texts: str, num_generations: int = 2) -> tuple[list[Problem], list[Completion]]:
@@ -60,7 +60,7 @@ def test_every_member_scores_every_row() -> None:
     }
 
 
-def test_rows_are_routed_by_their_columns() -> None:
+def test_applies_to_limits_a_member_to_some_rows() -> None:
     problems = [Problem("a", "a", "1", {"task": "math"}), Problem("b", "b", None, {"task": "chat"})]
     completions = [Completion("#### 1", 3), Completion("#### 1", 3)]
     committee = Committee({"right": Strict(style="plain", applies_to={"task": "math"})})
@@ -94,57 +94,57 @@ class Trainer:
         return {func.__name__: func(**shared, **kwargs, **columns) for func in self.funcs}
 
 
-def test_trl_gets_one_function_a_member() -> None:
+def test_trl_gets_one_function_for_each_member() -> None:
     committee = Committee({"right": Strict(style="plain"), "shape": Format(style="plain")})
     assert Trainer(committee).call("#### 42", "42") == {"right": [2.0, 2.0], "shape": [1.0, 0.0]}
 
 
 def test_an_abstention_takes_the_mean_of_its_group() -> None:
     texts = ["1", "3", "abstain", "4", "abstain", "abstain"]
-    trainer = Trainer(Committee({"said": ByName()}))
-    assert trainer.call(*texts) == {"said": [1.0, 3.0, 4.0, 4.0, None, None]}
-    assert trainer.logged["rewards/said/abstained"] == 0.5
-    assert trainer.logged["rewards/said/abstained/asked_to"] == 0.5
-    assert trainer.logged["rewards/said/variance_share"] == 1.0
-    assert trainer.logged["rewards/said/seconds"] > 0.0
+    trainer = Trainer(Committee({"stated": ByName()}))
+    assert trainer.call(*texts) == {"stated": [1.0, 3.0, 4.0, 4.0, None, None]}
+    assert trainer.logged["rewards/stated/abstained"] == 0.5
+    assert trainer.logged["rewards/stated/abstained/by_request"] == 0.5
+    assert trainer.logged["rewards/stated/variance_share"] == 1.0
+    assert trainer.logged["rewards/stated/seconds"] > 0.0
 
 
-def test_a_reason_once_seen_is_reported_ever_after() -> None:
-    trainer = Trainer(Committee({"said": ByName()}))
+def test_a_reason_that_occurred_once_is_reported_in_later_batches() -> None:
+    trainer = Trainer(Committee({"stated": ByName()}))
     trainer.call("1", "abstain")
     trainer.call("1", "2")
-    assert trainer.logged["rewards/said/abstained/asked_to"] == 0.0
+    assert trainer.logged["rewards/stated/abstained/by_request"] == 0.0
 
 
 def test_too_many_abstentions_stop_the_run() -> None:
-    trainer = Trainer(Committee({"said": ByName()}), bound=AbstentionBound(share=0.6, num_batches=1))
+    trainer = Trainer(Committee({"stated": ByName()}), bound=AbstentionBound(share=0.6, num_batches=1))
     trainer.call("abstain", "1")
-    with pytest.raises(StoppedByHealth, match="asked to 2x"):
+    with pytest.raises(StoppedByHealth, match="by request 2x"):
         trainer.call("abstain", "abstain")
 
 
-def test_a_shadow_that_abstains_stops_nothing() -> None:
-    committee = Committee({"said": ByName(weight=0.0)})
+def test_abstentions_of_a_member_with_weight_0_stop_nothing() -> None:
+    committee = Committee({"stated": ByName(weight=0.0)})
     trainer = Trainer(committee, bound=AbstentionBound(share=0.0, num_batches=1))
-    assert trainer.call("abstain", "abstain") == {"said": [None, None]}
+    assert trainer.call("abstain", "abstain") == {"stated": [None, None]}
 
 
-def test_the_context_and_the_log_probabilities_reach_the_members() -> None:
+def test_members_get_the_context_and_the_log_probabilities() -> None:
     vote = VotePartial(style="plain", scope="group", confidence=True, partial_until_step=6)
     trainer = Trainer(Committee({"vote": vote}))
     assert trainer.call("#### 42", "#### 41") == {"vote": [None, None]}  # no log-probabilities
-    paid = trainer.call("#### 42", "#### 41", completion_logprobs=[[-0.1], [-0.2]])
-    assert paid == {"vote": [2.0, 0.0]}  # step 7 of 9: partial credit is over
+    rewards = trainer.call("#### 42", "#### 41", completion_logprobs=[[-0.1], [-0.2]])
+    assert rewards == {"vote": [2.0, 0.0]}  # step 7 of 9: partial credit has ended
 
 
-def test_rows_of_somebody_else_are_refused() -> None:
-    func = reward_funcs(Committee({"said": ByName()}))[0]
+def test_rows_without_the_columns_of_r1exp_are_refused() -> None:
+    func = reward_funcs(Committee({"stated": ByName()}))[0]
     with pytest.raises(Refused, match=r"no column \['answer', 'id', 'question'\]"):
         func(prompts=["?"], completions=["1"], completion_ids=[[1]])
 
 
 class Opened:
-    """What a batch member opens: it is asked once a batch."""
+    """The scorer that a batch member opens; called once for each batch."""
 
     def __init__(self) -> None:
         self.calls: list[int] = []
@@ -167,7 +167,7 @@ class InOneCall(BatchReward):
         raise AssertionError("an opener was given")
 
 
-def test_a_batch_member_is_opened_once_and_asked_once_a_batch() -> None:
+def test_a_batch_member_is_opened_once_and_called_once_for_each_batch() -> None:
     opened, openings = Opened(), []
 
     def opener(reward: InOneCall) -> Opened:
@@ -194,40 +194,40 @@ class Echo(JudgedReward):
         return [verdict if isinstance(verdict, Abstain) else float(verdict) for verdict in right]
 
 
-def test_a_member_can_build_on_anothers_verdict() -> None:
+def test_a_judged_member_gets_the_verdicts_of_the_member_it_names() -> None:
     committee = Committee({"echo": Echo(judged_by="right"), "right": Strict(style="plain", weight=0.0)})
     assert committee.score(*batch("#### 42", "#### 41"), NOW)["echo"] == [1.0, 0.0]
 
 
-def test_only_the_judges_maximum_is_right() -> None:
+def test_only_the_maximum_of_the_judging_member_is_right() -> None:
     committee = Committee({"echo": Echo(judged_by="graded"), "graded": Graded(style="plain")})
     assert committee.score(*batch("#### 42", "#### 42.0"), NOW) == {"echo": [1.0, 0.0], "graded": [2.0, 1.5]}
 
 
 class FakeWorkers:
-    """Notes what reaches the worker processes, and answers as told."""
+    """Records the jobs of the worker processes and returns the given scores."""
 
     def __init__(self, *answers: Score) -> None:
         self.answers = list(answers)
-        self.asked: list[str] = []
+        self.scored: list[str] = []
 
     def run(self, jobs: list[Job]) -> list[list[Score]]:
-        self.asked += [job.completions[0].text for job in jobs]
+        self.scored += [job.completions[0].text for job in jobs]
         return [[self.answers.pop(0)] for _ in jobs]
 
 
-def test_what_a_worker_found_out_is_remembered_but_not_that_it_could_not() -> None:
+def test_scores_of_workers_are_cached_and_abstentions_are_not() -> None:
     committee = Committee({"right": Accuracy(style="boxed")})
     committee._pool = workers = FakeWorkers(TIMEOUT, 1.0)  # type: ignore[assignment]  # no processes
     problem = Problem("p", "p", r"\frac{1}{2}")
     rows = ([problem] * 2, [Completion(r"so \boxed{0.5}", 3), Completion(r"thus \boxed{0.5}", 3)], NOW)
-    assert committee.score(*rows) == {"right": [TIMEOUT, TIMEOUT]}  # the same answer is asked about once
+    assert committee.score(*rows) == {"right": [TIMEOUT, TIMEOUT]}  # equal answers are scored once
     assert committee.score(*rows) == {"right": [1.0, 1.0]}
     assert committee.score(*rows) == {"right": [1.0, 1.0]}
-    assert len(workers.asked) == 2
+    assert len(workers.scored) == 2
 
 
-def test_a_verdict_from_nobody_is_refused() -> None:
+def test_a_judged_by_that_judges_no_correctness_is_refused() -> None:
     with pytest.raises(ValueError, match=r"rewards.echo.judged_by=shape must name .* one of \['right'\]"):
         Committee(
             {"echo": Echo(judged_by="shape"), "shape": Format(style="plain"), "right": Strict(style="plain")}

@@ -1,4 +1,4 @@
-"""Every line of the table in docs/rewards.md is what the code does."""
+"""Every row of the table in docs/rewards.md agrees with the code."""
 
 import math
 import re
@@ -27,7 +27,7 @@ def kind_of(name: str) -> str:
     return "function" if ":" in name else name
 
 
-def test_every_kind_of_the_menu_has_its_line() -> None:
+def test_every_kind_has_its_row() -> None:
     assert sorted(kind_of(name) for name, *_ in ROWS) == sorted(KINDS)
 
 
@@ -56,7 +56,7 @@ def scored(reward: Reward, problem: Problem, given: Any) -> Any:
 @pytest.mark.parametrize(
     ("name", "span", "example"), [(row[0], row[2], row[5]) for row in ROWS], ids=[row[0] for row in ROWS]
 )
-def test_the_line_is_what_the_code_returns(name: str, span: str, example: str) -> None:
+def test_the_example_of_the_row_is_what_the_code_returns(name: str, span: str, example: str) -> None:
     if name in NEEDS_A_SANDBOX and Local().check() is not None:
         pytest.skip("no sandbox on this machine")
     parts, expected = example.rsplit(" -> ", 1)

@@ -25,22 +25,22 @@ def verdicts(reward: Judge, *texts: str) -> list:
     [
         pytest.param('{"score": 10}', 1.0, id="best"),
         pytest.param('{"score": 1}', 0.0, id="worst"),
-        pytest.param('I think so. {"score": "4"}', 3 / 9, id="with words around"),
-        pytest.param('{"score": 1} no: {"score": 10}', 1.0, id="the last word counts"),
+        pytest.param('I think so. {"score": "4"}', 3 / 9, id="with text around it"),
+        pytest.param('{"score": 1} no: {"score": 10}', 1.0, id="the last score counts"),
         pytest.param('{"score": 11}', UNCLEAR, id="off the scale"),
         pytest.param("very good", UNCLEAR, id="no number"),
         pytest.param(500, DOWN, id="server error"),
         pytest.param(401, Abstain("judge refused: 401"), id="wrong key"),
     ],
 )
-def test_the_judges_points_become_a_score_and_failures_none(
+def test_the_judges_points_become_a_score_and_failures_abstain(
     reply: str | int, expected: Score, endpoint: Any
 ) -> None:
     endpoint.reply = lambda question: reply
     assert verdicts(judge(endpoint.url), "Fine.") == [expected]
 
 
-def test_an_endpoint_that_is_not_there_gives_no_verdict() -> None:
+def test_an_endpoint_that_cannot_be_reached_abstains() -> None:
     assert verdicts(judge("http://127.0.0.1:9"), "Fine.") == [DOWN]
 
 
@@ -64,17 +64,17 @@ def test_the_same_reply_is_judged_once(endpoint: Any) -> None:
     assert len(endpoint.requests) == 2
 
 
-def test_a_judge_that_was_down_is_asked_again(endpoint: Any) -> None:
+def test_an_abstention_because_the_judge_is_down_is_not_cached(endpoint: Any) -> None:
     committee = Committee({"judge": judge(endpoint.url)})
-    asked = ([Problem("a", "?")], [Completion("x", 1)], Context())
+    rows = ([Problem("a", "?")], [Completion("x", 1)], Context())
     endpoint.reply = lambda question: 500
-    assert committee.score(*asked)["judge"] == [DOWN]
+    assert committee.score(*rows)["judge"] == [DOWN]
     endpoint.reply = lambda question: '{"score": 10}'
-    assert committee.score(*asked)["judge"] == [1.0]
+    assert committee.score(*rows)["judge"] == [1.0]
 
 
-def test_requests_run_side_by_side(endpoint: Any) -> None:
-    barrier = threading.Barrier(4, timeout=10)  # nobody is answered before four have asked
+def test_requests_run_concurrently(endpoint: Any) -> None:
+    barrier = threading.Barrier(4, timeout=10)  # no request is answered before there are four
 
     def reply(question: str) -> str:
         barrier.wait()
@@ -95,12 +95,12 @@ def test_the_question_holds_rubric_prompt_and_reply_and_the_key_comes_from_the_e
     assert endpoint.keys == ["Bearer secret"]
 
 
-def test_megabytes_are_not_sent(endpoint: Any) -> None:
+def test_a_long_reply_is_shortened_before_it_is_sent(endpoint: Any) -> None:
     verdicts(judge(endpoint.url, max_characters=100), "a" * 10**6)
     assert len(endpoint.requests[0]["messages"][0]["content"]) < 2000
 
 
-def test_what_cannot_work_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_that_cannot_work_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JUDGE_KEY", raising=False)
     with pytest.raises(Refused, match="export JUDGE_KEY="):
         judge("http://x", api_key_env="JUDGE_KEY").open()

@@ -24,7 +24,9 @@ MakeCompletion = Callable[..., Completion]
         pytest.param(
             "uk", "Сначала сложим все числа вместе, потом умножим.", 0.0, id="Russian is not Ukrainian"
         ),
-        pytest.param("en", "plus minus times", 1.0, id="the detector guesses Latin or French, unsure"),
+        pytest.param(
+            "en", "plus minus times", 1.0, id="the detector finds Latin or French with low probability"
+        ),
         pytest.param(
             "zh", r"首先 $\alpha \times beta$ 相加 `return summe`", 1.0, id="formulas and code are no words"
         ),
@@ -37,7 +39,7 @@ def test_words_in_the_wanted_language_are_counted(language: Language, text: str,
     assert reward.share(text) == pytest.approx(share)
 
 
-def test_the_reasoning_is_judged_and_a_threshold_forgives(
+def test_the_reasoning_is_scored_and_divided_by_the_threshold(
     problem: MakeProblem, completion: MakeCompletion
 ) -> None:
     answer = completion("<think>We add them. 首先相加</think><answer>总数是四十二</answer>")

@@ -19,13 +19,15 @@ NOW = Context()
         pytest.param(["7", "8", "7.0"], {}, [1.0, 0.0, 1.0], id="two of three, as numbers"),
         pytest.param(["7", "8", "9"], {}, [0.0, 0.0, 0.0], id="no two agree"),
         pytest.param(["7", "8", "7"], {"min_votes": 3}, [0.0, 0.0, 0.0], id="too few"),
-        pytest.param(["7", "8", "8", "7"], {}, [0.0] * 4, id="tie: nobody"),
-        pytest.param(["7", "8", "8", "7"], {"ties": "first"}, [1.0, 0.0, 0.0, 1.0], id="tie: first cast"),
+        pytest.param(["7", "8", "8", "7"], {}, [0.0] * 4, id="tie: all score 0"),
+        pytest.param(
+            ["7", "8", "8", "7"], {"ties": "first"}, [1.0, 0.0, 0.0, 1.0], id="tie: the first answer"
+        ),
         pytest.param(["7", "8", "8", "7"], {"ties": "mean"}, [0.5] * 4, id="tie: shared"),
         pytest.param(["east", "east", "west"], {}, [1.0, 1.0, 0.0], id="words"),
     ],
 )
-def test_agreement_is_paid(
+def test_the_answer_of_the_majority_scores(
     answers: list[str],
     settings: dict[str, Any],
     expected: list[float],

@@ -1,6 +1,7 @@
-"""What `kind` can name: a reward of r1exp, a reward class of anyone's, or a reward function of anyone's."""
+"""What `kind` can name: a reward of r1exp, or a reward class or reward function of any package."""
 
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -103,6 +104,14 @@ def test_a_class_of_ones_own_is_a_member_with_its_own_settings(write: Write) -> 
     completions = [Completion("x", 5), Completion("x", 6)]
     scores = committee.score([Problem("p", "p")] * 2, completions, Context())
     assert scores == {"short": [2.0, -1.0]}
+
+
+def test_the_class_in_the_documentation_works(write: Write) -> None:
+    doc = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(from pydantic.*?)```", doc, re.DOTALL)
+    member = run(short={"kind": f"{write(example)}:Brief", "limit": 120}).rewards["short"]
+    scores = [member.score(Problem("p", "p"), Completion("x", length), Context()) for length in (120, 121)]
+    assert scores == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Five hundred answers nobody should write, through every member at once."""
+"""Every reward scores five hundred pathological answers in bounded time."""
 
 import random
 import time
@@ -71,7 +71,7 @@ def five_hundred() -> list[tuple[str, str]]:
     return [*texts, *[(kind, make(draw)) for kind, make in TEXTS.items()]]
 
 
-def everyone(foreign: str) -> dict[str, Reward]:
+def all_members(foreign: str) -> dict[str, Reward]:
     return {
         "accuracy": Accuracy(style=STYLE, deadline=DEADLINE),
         "boxed": Accuracy(style=STYLE, read="boxed", deadline=DEADLINE),
@@ -100,7 +100,7 @@ def everyone(foreign: str) -> dict[str, Reward]:
 
 @pytest.fixture
 def committee(foreign: str) -> Iterator[Committee]:
-    committee = Committee(everyone(foreign), num_workers=2)
+    committee = Committee(all_members(foreign), num_workers=2)
     yield committee
     committee.close()
 
@@ -109,7 +109,7 @@ def committee(foreign: str) -> Iterator[Committee]:
 def test_nothing_hangs_and_nothing_crashes(committee: Committee) -> None:
     answers = five_hundred()
     assert len(answers) == 500
-    golds = ["42", r"\frac{1}{2}"]  # a number, decided at once where it can be, and LaTeX, in a worker
+    golds = ["42", r"\frac{1}{2}"]  # a number, compared here where possible; LaTeX, compared in a worker
     problems = [Problem(f"p{row // 4}", "?", golds[row // 4 % 2]) for row in range(len(answers))]
     completions = [Completion(text, max(1, len(text) // 4)) for _, text in answers]
     begin = time.monotonic()
@@ -123,10 +123,10 @@ def test_nothing_hangs_and_nothing_crashes(committee: Committee) -> None:
 
 
 @pytest.mark.slow
-def test_every_member_that_is_not_in_a_worker_is_quick_on_every_single_answer(foreign: str) -> None:
+def test_every_member_outside_of_workers_is_fast_on_every_single_answer(foreign: str) -> None:
     problem = Problem("p", "?", "42")
     slowest: dict[str, float] = {}
-    for name, reward in everyone(foreign).items():
+    for name, reward in all_members(foreign).items():
         if isinstance(reward, SlowGroupReward | Judge):
             continue
         for _, text in five_hundred():

@@ -32,16 +32,16 @@ def members() -> dict[str, Reward]:
     return {"vote": vote, "right": Strict(style="plain", applies_to=None)}
 
 
-class Meeting:
-    """`gather_object` for threads: everybody's list, joined in rank order."""
+class ThreadGather:
+    """`gather_object` for threads: the lists of all ranks, joined in rank order."""
 
     def __init__(self, num_ranks: int) -> None:
         self._lists: list[list[Any]] = [[] for _ in range(num_ranks)]
         self._barrier = threading.Barrier(num_ranks, timeout=20)
 
     def gather(self, rank: int) -> Callable[[list[Any]], list[Any]]:
-        def gather(mine: list[Any]) -> list[Any]:
-            self._lists[rank] = mine
+        def gather(own: list[Any]) -> list[Any]:
+            self._lists[rank] = own
             self._barrier.wait()
             joined = [item for part in self._lists for item in part]
             self._barrier.wait()
@@ -51,14 +51,14 @@ class Meeting:
 
 
 def on_ranks(num_ranks: int, work: Callable[[Ranks, slice], Any], num_rows: int) -> list[Any]:
-    """Run `work` as so many ranks would; return what each returned or raised."""
-    meeting = Meeting(num_ranks)
+    """Run `work` on each of `num_ranks` threads; return what each returned or raised."""
+    threads_gather = ThreadGather(num_ranks)
     results: list[Any] = [None] * num_ranks
     size = num_rows // num_ranks
 
     def one(rank: int) -> None:
         try:
-            ranks = Ranks(rank, num_ranks, meeting.gather(rank))
+            ranks = Ranks(rank, num_ranks, threads_gather.gather(rank))
             results[rank] = work(ranks, slice(rank * size, (rank + 1) * size))
         except StoppedByHealth as error:
             results[rank] = error
@@ -72,8 +72,8 @@ def on_ranks(num_ranks: int, work: Callable[[Ranks, slice], Any], num_rows: int)
 
 
 @pytest.mark.parametrize("num_ranks", [1, 2, 4, 8])
-def test_the_cut_of_the_batch_does_not_matter(num_ranks: int) -> None:
-    """With 4 and 8 ranks, groups of 8 lie across ranks."""
+def test_the_scores_do_not_depend_on_how_the_batch_is_split(num_ranks: int) -> None:
+    """With 4 and 8 ranks, groups of 8 are split between ranks."""
     problems, completions = batch()
 
     def work(ranks: Ranks, rows: slice) -> dict[str, list]:
@@ -88,7 +88,7 @@ def test_the_cut_of_the_batch_does_not_matter(num_ranks: int) -> None:
 
 
 class Counting(Reward):
-    """Counts what it is asked, to see who does the work."""
+    """Records the texts that each thread scores."""
 
     kind: str = "counting"
 
@@ -97,17 +97,16 @@ class Counting(Reward):
         return (0.0, 1.0)
 
     def score(self, problem: Problem, completion: Completion, context: Context) -> float:
-        asked = ASKED.setdefault(threading.get_ident(), [])
-        asked.append(completion.text)
+        SCORED.setdefault(threading.get_ident(), []).append(completion.text)
         return 1.0
 
 
-ASKED: dict[int, list[str]] = {}
+SCORED: dict[int, list[str]] = {}  # thread: the texts that it scored
 
 
-def test_rows_that_only_one_rank_brought_are_scored_by_all_ranks() -> None:
-    """All rows of the slow kind lie on rank 0."""
-    ASKED.clear()
+def test_rows_of_a_single_rank_are_scored_by_all_ranks() -> None:
+    """All rows of the slow kind are on rank 0."""
+    SCORED.clear()
     problems = [Problem(f"p{row}", "?", "1", {"task": "code" if row < 8 else "chat"}) for row in range(16)]
     completions = [Completion(str(row), 3) for row in range(16)]
 
@@ -116,21 +115,21 @@ def test_rows_that_only_one_rank_brought_are_scored_by_all_ranks() -> None:
         score_together(committee, problems[rows], completions[rows], Context(), ranks)
 
     on_ranks(2, work, 16)
-    assert sorted(len(texts) for texts in ASKED.values()) == [4, 4]
+    assert sorted(len(texts) for texts in SCORED.values()) == [4, 4]
 
 
-class Dawdling(Counting):
+class Sleeping(Counting):
     def score(self, problem: Problem, completion: Completion, context: Context) -> float:
         time.sleep(float(completion.text))
         return 1.0
 
 
-def test_the_seconds_of_a_member_are_the_slowest_ranks() -> None:
+def test_the_seconds_of_a_member_are_those_of_the_slowest_rank() -> None:
     problems = [Problem("a", "a", "1"), Problem("b", "b", "1")]
     completions = [Completion("0.0", 3), Completion("0.2", 3)]
 
     def work(ranks: Ranks, rows: slice) -> float:
-        committee = Committee({"slow": Dawdling()})
+        committee = Committee({"slow": Sleeping()})
         return score_together(committee, problems[rows], completions[rows], Context(), ranks).seconds["slow"]
 
     assert all(seconds >= 0.2 for seconds in on_ranks(2, work, 2))
@@ -143,7 +142,7 @@ class Refusing(Counting):
         return 1.0
 
 
-def test_trouble_on_one_rank_is_raised_on_all_and_nobody_waits() -> None:
+def test_an_error_on_one_rank_is_raised_on_all_ranks() -> None:
     problems = [Problem("a", "a", "1"), Problem("b", "b", "1")]
     completions = [Completion("go", 3), Completion("stop", 3)]
 
@@ -154,24 +153,24 @@ def test_trouble_on_one_rank_is_raised_on_all_and_nobody_waits() -> None:
     assert [str(result) for result in on_ranks(2, work, 2)] == ["no more", "no more"]
 
 
-def test_each_rank_is_handed_its_own_rows_and_the_same_metrics() -> None:
+def test_each_rank_gets_its_own_rows_and_the_same_metrics() -> None:
     problems, completions = batch()
 
     def work(ranks: Ranks, rows: slice) -> tuple[list, dict[str, float]]:
         logged: dict[str, float] = {}
         func = reward_funcs(Committee({"vote": members()["vote"]}), ranks)[0]
-        mine = [problem.to_row([]) for problem in problems[rows]]
-        columns = {name: [row[name] for row in mine] for name in ("id", "question", "answer")}
+        own = [problem.to_row([]) for problem in problems[rows]]
+        columns = {name: [row[name] for row in own] for name in ("id", "question", "answer")}
         texts = [answer.text for answer in completions[rows]]
-        paid = func(
+        rewards = func(
             prompts=[[]] * len(texts), completions=texts, completion_ids=[[1]] * len(texts),
             log_metric=logged.__setitem__, **columns,
         )  # fmt: skip
-        return paid, logged
+        return rewards, logged
 
     results = on_ranks(4, work, len(problems))
     alone = Committee(members()).score(problems, completions, Context())["vote"]
-    assert [value for paid, _ in results for value in paid] == alone
+    assert [value for rewards, _ in results for value in rewards] == alone
     assert all(logged == results[0][1] for _, logged in results)
 
 
@@ -191,18 +190,18 @@ from r1exp.rewards.vote_partial import VotePartial
 accelerator = Accelerator(cpu=True)
 numbers, foreign, out = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
 per_rank = len(numbers) // accelerator.num_processes
-mine = range(accelerator.process_index * per_rank, (accelerator.process_index + 1) * per_rank)
+own = range(accelerator.process_index * per_rank, (accelerator.process_index + 1) * per_rank)
 committee = Committee({
     "vote": VotePartial(style="plain", scope="group"),
     "right": Strict(style="plain"),
-    "foreign": Function(kind=f"{foreign}:says", deadline=20.0),
+    "foreign": Function(kind=f"{foreign}:last_number", deadline=20.0),
 }, num_workers=1)
 funcs = reward_funcs(committee, Ranks(accelerator.process_index, accelerator.num_processes, gather_object))
 state = SimpleNamespace(global_step=0, max_steps=1)
 columns = {
-    "id": [f"p{row // 8}" for row in mine], "question": ["?"] * per_rank, "answer": ["42"] * per_rank,
+    "id": [f"p{row // 8}" for row in own], "question": ["?"] * per_rank, "answer": ["42"] * per_rank,
     "prompts": [[]] * per_rank, "completion_ids": [[1, 2]] * per_rank, "trainer_state": state,
-    "completions": [[{"role": "assistant", "content": f"#### {numbers[row]}"}] for row in mine],
+    "completions": [[{"role": "assistant", "content": f"#### {numbers[row]}"}] for row in own],
 }
 rewards = [func(**columns) for func in funcs]
 gathered = gather_object([rewards])

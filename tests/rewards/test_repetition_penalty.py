@@ -23,13 +23,13 @@ MakeCompletion = Callable[..., Completion]
         pytest.param("", 0.0, id="nothing"),
     ],
 )
-def test_repeated_pairs_cost_their_share(
+def test_the_penalty_is_the_share_of_repeated_pairs(
     text: str, expected: float, problem: MakeProblem, completion: MakeCompletion
 ) -> None:
     assert RepetitionPenalty(n=2).score(problem(), completion(text), Context()) == pytest.approx(expected)
 
 
-def test_the_most_it_can_cost_is_a_setting(problem: MakeProblem, completion: MakeCompletion) -> None:
+def test_the_largest_penalty_is_a_setting(problem: MakeProblem, completion: MakeCompletion) -> None:
     reward = RepetitionPenalty(n=2, max_penalty=-0.5)
     assert reward.span == (-0.5, 0.0)
     assert reward.score(problem(), completion("go on go on go on"), Context()) == pytest.approx(-0.3)
@@ -42,7 +42,7 @@ def test_phrases_are_counted_as_a_set_of_tuples_would(n: int) -> None:
     assert num_different_phrases(tokens, n) == expected
 
 
-def test_parsed_every_script() -> None:
+def test_words_of_every_script() -> None:
     text = "It's 42 世界 мир हिन्दी カタ"
     assert words(text) == ["it's", "42", "世", "界", "мир", "हिन्दी", "カ", "タ"]
     assert list(words_by_script("ab世мир3é")) == [

@@ -6,6 +6,7 @@ import pytest
 from r1exp.errors import R1ExpError
 from r1exp.rewards.base import Score
 from r1exp.rewards.reward_model import NOT_FINITE, RewardModel
+from r1exp.rewards.strict import Strict
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,11 @@ def test_the_logit_becomes_a_score(settings: dict[str, Any], logit: float, expec
     assert score == expected if expected == NOT_FINITE else score == pytest.approx(expected)
 
 
-def test_without_an_opener_it_says_so() -> None:
+def test_a_committee_without_an_opener_says_where_the_model_is_loaded() -> None:
     with pytest.raises(R1ExpError, match="loaded by the training process"):
         RewardModel(model="m").open()
+
+
+def test_a_reward_declares_the_models_that_it_reads() -> None:
+    assert RewardModel(model="someone/scorer").other_models() == {"model": "someone/scorer"}
+    assert Strict(style="plain").other_models() == {}

@@ -27,7 +27,7 @@ NOW = Context()
         pytest.param("", 0.0, 0.0, id="nothing"),
     ],
 )
-def test_correctness_is_paid_by_how_exactly_it_is_written(
+def test_the_score_depends_on_how_exactly_the_answer_is_written(
     text: str, strict: float, graded: float, problem: MakeProblem, completion: MakeCompletion
 ) -> None:
     assert Strict(style="think_answer").score(problem("42"), completion(text), NOW) == strict
@@ -52,6 +52,6 @@ def test_a_problem_without_gold_is_not_scored_as_wrong(
     assert reward.score(problem(None), completion("42"), NOW) == NO_GOLD
 
 
-def test_the_gold_text_must_be_the_best_answer() -> None:
+def test_the_gold_text_must_score_at_least_as_much_as_the_same_number() -> None:
     with pytest.raises(ValueError, match=r"equal=3.0 must not exceed exact=2.0"):
         Graded(style="plain", equal=3.0)

@@ -25,7 +25,7 @@ WHOLE = "<think>6x7</think>\n<answer>42</answer>"
         pytest.param("42", 0.0, 0.0, 0.0, id="no tags"),
     ],
 )
-def test_tags_are_paid_from_strict_to_lenient(
+def test_the_three_tag_rewards_go_from_strict_to_lenient(
     text: str,
     format_: float,
     tag_count: float,
@@ -39,7 +39,7 @@ def test_tags_are_paid_from_strict_to_lenient(
     assert XmlCount(style=style).score(problem(), completion(text), NOW) == pytest.approx(xml_count)
 
 
-def test_xml_count_is_paid_by_the_tag_up_to_its_most(
+def test_xml_count_adds_points_for_each_tag_up_to_a_maximum(
     problem: MakeProblem, completion: MakeCompletion
 ) -> None:
     reward = XmlCount(style="think_answer", points=0.5, most=0.8)
@@ -48,7 +48,7 @@ def test_xml_count_is_paid_by_the_tag_up_to_its_most(
 
 
 @pytest.mark.parametrize("style", ["boxed", "plain"])
-def test_a_style_without_tags_has_none_to_count(
+def test_tag_counters_abstain_for_a_style_without_tags(
     style: StyleName, problem: MakeProblem, completion: MakeCompletion
 ) -> None:
     for reward in (TagCount(style=style), XmlCount(style=style)):

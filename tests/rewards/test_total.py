@@ -1,6 +1,7 @@
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -8,6 +9,9 @@ from r1exp.records import Completion, Problem
 from r1exp.rewards.base import TIMEOUT, Abstain, Context, Reward
 from r1exp.rewards.committee import Committee
 from r1exp.rewards.total import impute_group_mean, weighted_totals, weighted_totals_of_rows
+
+MakeProblem = Callable[..., Problem]
+MakeCompletion = Callable[..., Completion]
 
 NAN = math.nan
 
@@ -20,7 +24,7 @@ NAN = math.nan
         pytest.param([1.0, 3.0], [(0, 1)], [1.0, 3.0], id="no abstention"),
     ],
 )
-def test_an_abstention_becomes_the_mean_of_its_group(scores, groups, expected) -> None:
+def test_an_abstention_becomes_the_mean_of_its_group(scores, groups, expected: float) -> None:
     assert impute_group_mean(scores, groups) == expected
 
 
@@ -29,8 +33,9 @@ def test_an_abstention_becomes_the_mean_of_its_group(scores, groups, expected) -
     [
         pytest.param({"a": [2.0, 0.0], "b": [1.0, 1.0]}, {"a": 1.0, "b": 0.5}, [2.5, 0.5], id="two members"),
         pytest.param({"a": [2.0, None], "b": [None, 3.0]}, {"a": 1.0, "b": 0.5}, [2.0, 1.5], id="one scored"),
-        pytest.param({"a": [None], "b": [None]}, {"a": 1.0, "b": 1.0}, [None], id="nobody scored"),
+        pytest.param({"a": [None], "b": [None]}, {"a": 1.0, "b": 1.0}, [None], id="no score"),
         pytest.param({"a": [7.0], "b": [2.0]}, {"a": 0.0, "b": 1.0}, [2.0], id="weight 0 adds nothing"),
+        pytest.param({"a": [math.inf], "b": [2.0]}, {"a": 0.0, "b": 1.0}, [2.0], id="infinite, weight 0"),
         pytest.param({"a": [7.0], "b": [None]}, {"a": 0.0, "b": 1.0}, [0.0], id="only weight 0 scored"),
         pytest.param(
             {"a": [0.1], "b": [0.2], "c": [0.3]}, dict.fromkeys("abc", 1.0), [0.6], id="rounded once"
@@ -38,7 +43,9 @@ def test_an_abstention_becomes_the_mean_of_its_group(scores, groups, expected) -
         pytest.param({"a": []}, {"a": 1.0}, [], id="no rows"),
     ],
 )
-def test_the_total_sums_weight_times_score_over_members_that_scored(columns, weights, expected) -> None:
+def test_the_total_sums_weight_times_score_over_members_that_scored(
+    columns, weights, expected: float
+) -> None:
     assert weighted_totals(columns, weights) == expected
 
 
@@ -60,7 +67,7 @@ class Stated(Reward):
     def span(self):
         return (0.0, 9.0)
 
-    def score(self, problem, completion, context):
+    def score(self, problem: MakeProblem, completion: MakeCompletion, context):
         return float(completion.text) if completion.text.isdigit() else Abstain("no number")
 
 

@@ -1,4 +1,4 @@
-"""Every option of `rewards=` trains: two steps of TRL's GRPO on the tiny model."""
+"""Every option of `rewards=` trains: two optimizer steps of TRL's GRPO on the tiny model."""
 
 import json
 import math
@@ -59,7 +59,7 @@ def trained(committee: Committee, tiny: Path, output: Path) -> list[dict[str, fl
 
     from r1exp.prompt.chat import CHAT_TEMPLATE
 
-    torch.set_num_threads(1)  # threads that wait for each other are slow on a busy machine
+    torch.set_num_threads(1)  # several threads are slower on a busy machine
     tokenizer = AutoTokenizer.from_pretrained(tiny)
     tokenizer.chat_template = tokenizer.chat_template or CHAT_TEMPLATE
     rows = [problem.to_row([{"role": "user", "content": problem.prompt}]) for problem in PROBLEMS]

@@ -12,7 +12,8 @@ MakeProblem = Callable[..., Problem]
 MakeCompletion = Callable[..., Completion]
 
 NOW = Context()
-SEED_002 = ["42", "41", "42", "43", "41", "42", "40", "41"]  # its worked example: 42 and 41 thrice each
+# The worked example of [gemma-grpo]: 42 and 41 three times each.
+EXAMPLE = ["42", "41", "42", "43", "41", "42", "40", "41"]
 
 
 def vote(**settings: Any) -> VotePartial:
@@ -27,10 +28,10 @@ def vote(**settings: Any) -> VotePartial:
         pytest.param("39", 0.0, id="the vote is far off"),
     ],
 )
-def test_the_seeds_worked_example_to_the_letter(
+def test_the_shared_vote_gives_the_worked_example_of_the_source(
     gold: str, expected: float, problem: MakeProblem, answered: MakeCompletion
 ) -> None:
-    group = [answered(number) for number in SEED_002]
+    group = [answered(number) for number in EXAMPLE]
     assert vote(scope="group_shared").score_group(problem(gold), group, NOW) == [expected] * 8
 
 
@@ -43,10 +44,10 @@ def test_the_seeds_worked_example_to_the_letter(
         pytest.param("39", [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 0.0], id="gold 39"),
     ],
 )
-def test_a_group_vote_still_tells_its_completions_apart(
+def test_the_scores_of_a_group_vote_differ_between_completions(
     gold: str, expected: list[float], problem: MakeProblem, answered: MakeCompletion
 ) -> None:
-    group = [answered(number) for number in SEED_002]
+    group = [answered(number) for number in EXAMPLE]
     assert vote(scope="group").score_group(problem(gold), group, NOW) == expected
 
 
@@ -57,12 +58,14 @@ def test_a_group_vote_still_tells_its_completions_apart(
         pytest.param("<answer>$41</answer>", 1.0, id="off by one, with a sign"),
         pytest.param("<answer>40</answer>", 0.0, id="off by two"),
         pytest.param("<answer>41.5</answer>", 0.0, id="no integer"),
-        pytest.param("<answer>41</answer><answer>42</answer><answer>42</answer>", 2.0, id="its own vote"),
+        pytest.param(
+            "<answer>41</answer><answer>42</answer><answer>42</answer>", 2.0, id="the vote of its answers"
+        ),
         pytest.param("the answer is 42", 0.0, id="no tag"),
         pytest.param("<answer>many</answer>", 0.0, id="no number"),
     ],
 )
-def test_a_completion_alone_votes_with_its_own_answers(
+def test_with_scope_completion_only_its_own_answers_vote(
     text: str, expected: float, problem: MakeProblem, completion: MakeCompletion
 ) -> None:
     assert vote().score(problem("42"), completion(text), NOW) == expected
@@ -79,7 +82,7 @@ def test_a_completion_alone_votes_with_its_own_answers(
         pytest.param({"tolerance": 0}, [2.0, 0.0, 0.0, 0.0, 0.0], id="exact only"),
     ],
 )
-def test_credit_falls_with_the_distance(
+def test_credit_decreases_with_the_distance(
     settings: dict[str, Any], expected: list[float], problem: MakeProblem, answered: MakeCompletion
 ) -> None:
     reward = vote(**settings)
@@ -90,47 +93,47 @@ def test_credit_falls_with_the_distance(
 @pytest.mark.parametrize(
     ("ties", "credit"),
     [
-        pytest.param("first", 2.0, id="first: 42 was cast first"),
+        pytest.param("first", 2.0, id="first: 42 was given first"),
         pytest.param("zero", 0.0, id="zero"),
         pytest.param("mean", 1.5, id="mean of 2 for 42 and 1 for 41"),
     ],
 )
-def test_a_tied_vote(ties: str, credit: float, problem: MakeProblem, answered: MakeCompletion) -> None:
-    group = [answered(number) for number in SEED_002]
+def test_ties_decides_the_credit_of_a_tied_vote(
+    ties: str, credit: float, problem: MakeProblem, answered: MakeCompletion
+) -> None:
+    group = [answered(number) for number in EXAMPLE]
     assert vote(scope="group_shared", ties=ties).score_group(problem("42"), group, NOW) == [credit] * 8
 
 
-def test_a_tied_mean_is_shared_by_everyone_who_cast_a_tied_vote(
+def test_the_mean_of_a_tied_vote_goes_to_all_completions_with_a_tied_answer(
     problem: MakeProblem, answered: MakeCompletion
 ) -> None:
-    group = [answered(number) for number in SEED_002]
+    group = [answered(number) for number in EXAMPLE]
     scores = vote(scope="group", ties="mean").score_group(problem("42"), group, NOW)
     assert scores[:4] == [1.75, 1.25, 1.75, 0.5]  # 2/2 + 1.5/2, 1/2 + 1.5/2, ..., 1/2
 
 
-def test_a_vote_without_a_tie_is_paid_whatever_ties_says(
-    problem: MakeProblem, answered: MakeCompletion
-) -> None:
+def test_ties_does_not_change_a_vote_without_a_tie(problem: MakeProblem, answered: MakeCompletion) -> None:
     group = [answered(number) for number in ("42", "42", "41")]
     for ties in ("first", "zero", "mean"):
         assert vote(scope="group_shared", ties=ties).score_group(problem("42"), group, NOW) == [2.0] * 3
 
 
-def test_a_completion_casts_its_last_answer(
+def test_a_completion_votes_with_its_last_answer(
     problem: MakeProblem, answered: MakeCompletion, completion: MakeCompletion
 ) -> None:
     group = [completion("<answer>41</answer><answer>42</answer>"), answered("42"), answered("7")]
     assert vote(scope="group").score_group(problem("42"), group, NOW) == [2.0, 2.0, 0.0]
 
 
-def test_a_vote_needs_enough_voices(problem: MakeProblem, answered: MakeCompletion) -> None:
-    group = [answered(number) for number in SEED_002]
+def test_a_vote_needs_min_votes_equal_answers(problem: MakeProblem, answered: MakeCompletion) -> None:
+    group = [answered(number) for number in EXAMPLE]
     three, four = (vote(scope="group_shared", min_votes=votes) for votes in (3, 4))
     assert three.score_group(problem("42"), group, NOW)[0] == 2.0
     assert four.score_group(problem("42"), group, NOW)[0] == 0.0
 
 
-def test_the_gate_keeps_answers_outside_the_template_from_voting(
+def test_the_format_gate_ignores_answers_outside_the_template(
     problem: MakeProblem, answered: MakeCompletion, completion: MakeCompletion
 ) -> None:
     group = [answered("42"), completion("<answer>40</answer>"), completion("<answer>40</answer>")]
@@ -138,19 +141,19 @@ def test_the_gate_keeps_answers_outside_the_template_from_voting(
     assert vote(scope="group_shared", format_gate=True).score_group(problem("42"), group, NOW) == [2.0] * 3
 
 
-def test_confidence_weighs_a_vote_by_its_probability(problem: MakeProblem, answered: MakeCompletion) -> None:
+def test_confidence_weights_a_vote_by_its_probability(problem: MakeProblem, answered: MakeCompletion) -> None:
     sure, unsure = (math.log(0.9),), (math.log(0.4), math.log(0.4))
     group = [answered("40", unsure), answered("42", sure), answered("40", unsure)]  # 0.8 against 0.9
     assert vote(scope="group_shared").score_group(problem("42"), group, NOW) == [0.0] * 3
     assert vote(scope="group_shared", confidence=True).score_group(problem("42"), group, NOW) == [2.0] * 3
 
 
-def test_confidence_does_not_shrink_with_the_length(problem: MakeProblem, answered: MakeCompletion) -> None:
+def test_confidence_does_not_depend_on_the_length(problem: MakeProblem, answered: MakeCompletion) -> None:
     group = [answered("40", (-0.3,)), answered("42", (-0.1,) * 4)]  # 0.74 against 0.90, unnormalized 0.67
     assert vote(scope="group_shared", confidence=True).score_group(problem("42"), group, NOW) == [2.0] * 2
 
 
-def test_confidence_without_log_probabilities_is_no_wrong_answer(
+def test_confidence_without_log_probabilities_abstains(
     problem: MakeProblem, answered: MakeCompletion
 ) -> None:
     reward = vote(scope="group", confidence=True)
@@ -158,7 +161,7 @@ def test_confidence_without_log_probabilities_is_no_wrong_answer(
 
 
 @pytest.mark.parametrize(("step", "expected"), [(100, 1.0), (101, 0.0)])
-def test_partial_credit_can_end_at_a_step(
+def test_partial_credit_can_end_at_an_optimizer_step(
     step: int, expected: float, problem: MakeProblem, answered: MakeCompletion
 ) -> None:
     reward = vote(partial_until_step=100)
@@ -166,7 +169,7 @@ def test_partial_credit_can_end_at_a_step(
     assert reward.score(problem("42"), answered("42"), Context(step=step)) == 2.0
 
 
-def test_no_gold_abstains(problem: MakeProblem, answered: MakeCompletion) -> None:
+def test_a_problem_without_gold_abstains(problem: MakeProblem, answered: MakeCompletion) -> None:
     assert vote().score(problem(None), answered("42"), NOW) == NO_GOLD
 
 

@@ -29,7 +29,7 @@ def pool() -> Iterator[WorkerPool]:
 
 @pytest.fixture
 def run(pool: WorkerPool, foreign: str) -> Run:
-    """Scores each text as a job of its own."""
+    """Scores each text as a separate job."""
 
     def run(*texts: str, function: str = "misbehaves", deadline: float = 0.5, **settings: Any) -> list:
         reward = Function(kind=f"{foreign}:{function}", deadline=deadline, **settings)
@@ -43,7 +43,7 @@ def run(pool: WorkerPool, foreign: str) -> Run:
     return run
 
 
-def test_a_job_that_hangs_is_cut_off_at_its_deadline_and_the_others_go_on(run: Run) -> None:
+def test_a_job_that_hangs_ends_at_its_deadline_and_the_others_continue(run: Run) -> None:
     run("warm")
     begin = time.monotonic()
     assert run("hang", "fine", "hang", "fine", "fine") == [TIMEOUT, 5.0, TIMEOUT, 5.0, 5.0]
@@ -60,13 +60,13 @@ def test_a_job_that_hangs_is_cut_off_at_its_deadline_and_the_others_go_on(run: R
         pytest.param("nan", NO_VALUE.reason, id="NaN"),
     ],
 )
-def test_trouble_in_foreign_code_has_its_reason(text: str, expected: str, run: Run) -> None:
+def test_a_failure_in_foreign_code_abstains_with_its_reason(text: str, expected: str, run: Run) -> None:
     broken, fine = run(text, "fine")
     assert broken.reason == expected
     assert fine == 5.0
 
 
-def test_a_group_has_the_time_of_all_its_completions(pool: WorkerPool, foreign: str) -> None:
+def test_the_deadline_of_a_group_is_that_of_all_its_completions(pool: WorkerPool, foreign: str) -> None:
     reward = Function(kind=f"{foreign}:misbehaves", deadline=0.5)
     job = Job(reward, Problem("a", "a", "5"), (Completion("slow", 1),) * 4, Context())  # 1.2 s of 2.0
     assert pool.run([job]) == [[5.0] * 4]
@@ -76,7 +76,7 @@ GREEDY = """
 from r1exp.records import Completion, Problem
 from r1exp.rewards.accuracy import Accuracy
 from r1exp.rewards.base import Context
-from r1exp.rewards.worker_process import Job, _answer
+from r1exp.rewards.worker_process import Job, scores_of
 class Greedy(Accuracy):
     def score(self, problem, completion, context):
         return float(len(bytearray(int(completion.text))))
@@ -84,20 +84,20 @@ class Silent:
     def send(self, message): pass
 for num_bytes in (10, 8 * 2**30, 10):
     job = Job(Greedy(style="plain"), Problem("a", "a"), (Completion(str(num_bytes), 1),), Context())
-    print(_answer(job, Silent()))
+    print(scores_of(job, Silent()))
 """
 
 
-def test_a_job_that_takes_too_much_memory_abstains() -> None:
+def test_a_job_that_needs_too_much_memory_abstains() -> None:
     run = subprocess.run([sys.executable, "-c", GREEDY], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines() == ["[10.0]", "[Abstain(reason='out of memory')]", "[10.0]"]
 
 
-def test_workers_live_on_between_batches(run: Run) -> None:
+def test_workers_are_kept_between_batches(run: Run) -> None:
     assert set(run("pid", "pid", "pid")) >= set(run("pid"))
 
 
-def test_ctrl_c_is_for_the_parent_alone(run: Run, pool: WorkerPool) -> None:
+def test_workers_are_not_interrupted_by_ctrl_c(run: Run, pool: WorkerPool) -> None:
     worker = int(run("pid")[0])
     forkserver = pool._forkserver._process
     assert forkserver is not None
@@ -115,31 +115,31 @@ def test_a_forkserver_that_was_killed_is_replaced(run: Run, pool: WorkerPool) ->
     assert run("fine", "fine", "fine") == [5.0, 5.0, 5.0]
 
 
-def test_what_does_not_start_is_said() -> None:
+def test_a_forkserver_that_does_not_start_is_reported() -> None:
     pool = WorkerPool(num_workers=1, preload=["no_such_module"])
     with pytest.raises(StepFailed, match="does not start"):
         pool.run([Job(Function(kind="json:loads"), Problem("a", "a"), (Completion("x", 1),), Context())])
 
 
-def test_functions_take_arguments_factories_coroutines_steps_and_tokens(run: Run) -> None:
+def test_functions_get_arguments_steps_and_tokens_and_may_be_factories_or_coroutines(run: Run) -> None:
     assert run("", function="at_step", arguments={"bonus": 0.5}) == [30.5]
     assert run("", function="make_constant", factory=True, arguments={"value": 2.0}) == [2.0]
     assert run("", function="later") == [1.0]
     assert run("ids") == [7.0]
 
 
-def test_a_package_that_is_not_there_is_refused_at_once() -> None:
+def test_a_package_that_is_not_installed_is_refused() -> None:
     with pytest.raises(ValueError, match="'no_such_package', which Python does not find"):
         Function(kind="no_such_package.rewards:mine")
 
 
-def test_a_killed_worker_takes_its_children_along(run: Run) -> None:
+def test_the_children_of_a_killed_worker_are_killed(run: Run) -> None:
     assert run("grandchild") == [TIMEOUT]
     assert _soon(lambda: f"sleep 4711{os.getpid()}" not in _command_lines())
 
 
-def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path, foreign: str) -> None:
-    """Even while they are stuck in C code, where no other thread of theirs gets a turn."""
+def test_workers_are_killed_when_their_parent_is_killed(tmp_path: Path, foreign: str) -> None:
+    """Also while they run C code, in which no other thread of theirs can run."""
     script = f"""
         from r1exp.rewards.function import Function
         from r1exp.rewards.base import Context
@@ -158,7 +158,7 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path, foreign: str) 
     )
     assert parent.stdout is not None
     worker = int(parent.stdout.readline())
-    time.sleep(0.3)  # it is looping now
+    time.sleep(0.3)  # until the loop has begun
     assert _is_running(worker)
     parent.send_signal(signal.SIGKILL)
     parent.wait()

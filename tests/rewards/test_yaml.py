@@ -1,4 +1,4 @@
-"""Every file in conf/rewards, found by glob."""
+"""Every file in conf/rewards makes a committee that passes its own check."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +19,12 @@ each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
 
 @each_file
-def test_it_makes_a_committee(path: Path, composed: Callable[..., dict[str, Reward]]) -> None:
+def test_the_file_makes_a_committee(path: Path, composed: Callable[..., dict[str, Reward]]) -> None:
     assert sum(Committee(composed(path, **MUST_BE_GIVEN.get(path.stem, {}))).weights) > 0.0
 
 
 @each_file
-def test_it_opens_with_its_purpose_its_source_and_a_line_to_try(path: Path) -> None:
+def test_the_file_begins_with_its_purpose_its_source_and_an_example(path: Path) -> None:
     comment = [line for line in path.read_text().splitlines() if line.startswith("#")]
     assert any(line.startswith("# Source:") for line in comment)
     assert any(line.startswith("#   r1exp ") for line in comment)
@@ -34,10 +34,10 @@ def test_it_opens_with_its_purpose_its_source_and_a_line_to_try(path: Path) -> N
 @pytest.mark.parametrize(
     "path", [path for path in FILES if path.stem not in NEEDS_A_MACHINE], ids=lambda path: path.stem
 )
-def test_gold_earns_its_maximum_and_no_cheat_does(
+def test_gold_scores_the_maximum_and_no_cheat_does(
     path: Path, style: StyleName, composed: Callable[..., dict[str, Reward]]
 ) -> None:
-    """A judge and a reward model are not there: the rest of their committee is checked."""
+    """No judge and no reward model is available here: the other members of their committees are checked."""
     problem = Problem(
         "sum", "Ann has 3 apples, buys 4 and finds 5. How many?", "12", {"solution": "3+4=7. 7+5=12"}
     )

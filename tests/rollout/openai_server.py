@@ -1,7 +1,7 @@
-"""A small server of OpenAI's protocol, as a process: `python openai_server.py [KEY]`; it prints its port.
+"""A small server with OpenAI's API: `python openai_server.py [KEY]` prints its port.
 
-Its model `counter` continues a count (one two -> three four five <end>); as token ids the words are those of
-tests/rollout/conftest.py. GET /log returns what was asked; POST /next queues statuses to answer with first.
+Its model `counter` continues a count (one two -> three four five <end>); the token ids are those of the words
+in tests/rollout/conftest.py. GET /log returns the requests; POST /next queues statuses for the next answers.
 """
 
 import json
@@ -19,7 +19,7 @@ LOCK = threading.Lock()
 
 
 def count(last: int, max_tokens: int) -> tuple[list[int], str]:
-    """Return the tokens that follow `last`, and why they end."""
+    """Return the tokens that follow `last`, and the reason why they end."""
     tokens: list[int] = []
     while len(tokens) < max_tokens:
         last = {GO: 2, 6: END}.get(last, last + 1)
@@ -74,7 +74,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(json.dumps(content).encode())
 
     def log_message(self, *args: object) -> None:
-        """Be quiet."""
+        """Log nothing."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Bubblewrap as this machine's root uses it and as everybody else does; services on loopback."""
+"""Fixtures for tests of sandboxes: bubblewrap as root and as another user, services on loopback."""
 
 import os
 import subprocess
@@ -17,21 +17,21 @@ from r1exp.sandbox.base import Case, CaseResult, Limits, Submission, Unavailable
 from r1exp.sandbox.local import Local
 from r1exp.sandbox.verdicts import run
 
-SOMEBODY = 23456  # a user id without an account
+OTHER_USER = 23456  # a user id without an account
 
 Answer = list[CaseResult] | Unavailable
 Judge = Callable[[Submission, Sequence[Case], Limits], Answer]
 
 
-def _as_somebody(submission: Submission, cases: Sequence[Case], limits: Limits) -> Answer:
-    """Run in a child that has given up being root."""
+def _as_other_user(submission: Submission, cases: Sequence[Case], limits: Limits) -> Answer:
+    """Run in a child process that has switched from root to another user."""
     reader, writer = Pipe(duplex=False)
     child = os.fork()
     if child == 0:
         try:
             os.setgroups([])
-            os.setresgid(SOMEBODY, SOMEBODY, SOMEBODY)
-            os.setresuid(SOMEBODY, SOMEBODY, SOMEBODY)
+            os.setresgid(OTHER_USER, OTHER_USER, OTHER_USER)
+            os.setresuid(OTHER_USER, OTHER_USER, OTHER_USER)
             python = None if os.access(sys.base_prefix, os.R_OK) else "/usr/bin/python3"
             writer.send(run(Local(python=python), submission, cases, limits))
         except Exception:  # noqa: BLE001 the parent reports it
@@ -51,15 +51,15 @@ def _as_root(submission: Submission, cases: Sequence[Case], limits: Limits) -> A
 
 @pytest.fixture(params=["root", "user"])
 def judge(request: pytest.FixtureRequest) -> Judge:
-    """The local sandbox, once for each way of giving a tree its name."""
+    """Runs in the local sandbox, once as root and once as another user."""
     if request.param == "root" and os.geteuid() != 0:
-        pytest.skip("what root does needs root; `user` tests what this user does")
-    return _as_somebody if request.param == "user" and os.geteuid() == 0 else _as_root
+        pytest.skip("needs root; the parameter `user` tests the other way")
+    return _as_other_user if request.param == "user" and os.geteuid() == 0 else _as_root
 
 
 @pytest.fixture
 def limits() -> Limits:
-    """Small, so that what runs into them does so soon; wall time is not, for the machine may be busy."""
+    """Small limits, which are reached soon; only wall time is long, because the machine may be busy."""
     return Limits(
         cpu_seconds=1.0, wall_seconds=20.0, memory_mib=128, num_processes=16, output_kib=1024, scratch_mib=16
     )
@@ -67,7 +67,7 @@ def limits() -> Limits:
 
 @pytest.fixture
 def impatient(limits: Limits) -> Limits:
-    """For what sleeps."""
+    """The same limits with little wall time, for programs that sleep."""
     return limits.model_copy(update={"wall_seconds": 1.0})
 
 
@@ -76,11 +76,11 @@ Reply = tuple[int, bytes]  # HTTP status, body
 
 @dataclass
 class Service:
-    """A server on loopback; it answers with `respond(method, path, body)` and keeps what it was asked."""
+    """A server on loopback that answers with `respond(method, path, body)` and records the requests."""
 
     url: str = ""
     respond: Callable[[str, str, bytes], Reply] = lambda method, path, body: (404, b"")
-    asked: list[tuple[str, str]] = field(default_factory=list)
+    requests: list[tuple[str, str]] = field(default_factory=list)  # method, path
     content_type: str = "application/json"
     num_busy: int = 0
     most_busy: int = 0  # requests at once
@@ -106,13 +106,13 @@ def service() -> Iterator[Service]:
         def _serve(self) -> None:
             body = self._body()
             with lock:
-                it.asked.append((self.command, self.path))
+                it.requests.append((self.command, self.path))
                 it.num_busy += 1
                 it.most_busy = max(it.most_busy, it.num_busy)
             status, answer = it.respond(self.command, self.path, body)
             with lock:
                 it.num_busy -= 1
-            if status == 0:  # hang up without an answer
+            if status == 0:  # close the connection without an answer
                 self.close_connection = True
                 return
             self.send_response(status)
@@ -137,10 +137,10 @@ def service() -> Iterator[Service]:
 
 @dataclass
 class ToyMachine:
-    """What stands behind a fake service: a folder, and a shell that takes it for /tmp/r1exp."""
+    """The machine of a fake service: a folder, and a shell that uses it as /tmp/r1exp."""
 
     folder: Path
-    seen: list[str] = field(default_factory=list)  # everything that was ever sent here
+    seen: list[str] = field(default_factory=list)  # everything that was sent to the machine
 
     def write(self, path: str, text: str) -> None:
         self.seen.append(text)

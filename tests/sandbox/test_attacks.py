@@ -1,6 +1,6 @@
-"""Hostile submissions: each is contained, and none is scored as right.
+"""Hostile submissions are contained and never scored as right.
 
-A program of `ATTACKS` prints `done` only when its attack worked, and `done` is what is expected of it.
+A program of `ATTACKS` prints `done` only if its attack worked, and `done` is its expected output.
 """
 
 import os
@@ -169,7 +169,9 @@ ESCAPES = {
 
 
 @pytest.mark.parametrize("source", [pytest.param(source, id=name) for name, source in ESCAPES.items()])
-def test_nothing_that_a_submission_started_outlives_it(judge: Judge, impatient: Limits, source: str) -> None:
+def test_no_process_that_a_submission_started_outlives_it(
+    judge: Judge, impatient: Limits, source: str
+) -> None:
     mark = f"r1exp-{time.time_ns()}"
     source = textwrap.dedent(source).replace("MARK", repr(mark))
     answer = judge(Submission("python", source), [Case("", "nothing of the kind")], impatient)
@@ -178,7 +180,7 @@ def test_nothing_that_a_submission_started_outlives_it(judge: Judge, impatient: 
     assert not _alive(mark)
 
 
-def test_a_tree_dies_with_the_process_that_judges_it() -> None:
+def test_a_tree_is_killed_when_the_judging_process_is_killed() -> None:
     mark = f"r1exp-{time.time_ns()}"
     judging = f"""
 from r1exp.sandbox.base import *
@@ -189,7 +191,7 @@ run(Local(), Submission("python", source), [Case("", "")], Limits(wall_seconds=6
 """
     parent = subprocess.Popen([sys.executable, "-c", judging, "no mark"], cwd=PACKAGE)
     began = time.monotonic()
-    while len(_alive(mark)) < 2 and time.monotonic() - began < 30:  # the judging process names it as well
+    while len(_alive(mark)) < 2 and time.monotonic() - began < 30:  # the judging process has the mark too
         time.sleep(0.05)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
@@ -199,7 +201,7 @@ run(Local(), Submission("python", source), [Case("", "")], Limits(wall_seconds=6
     assert not _alive(mark)
 
 
-def test_a_server_on_loopback_hears_nothing(judge: Judge, limits: Limits) -> None:
+def test_a_server_on_loopback_gets_no_connection(judge: Judge, limits: Limits) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.2)
         port = server.getsockname()[1]
@@ -211,7 +213,7 @@ def test_a_server_on_loopback_hears_nothing(judge: Judge, limits: Limits) -> Non
             server.accept()
 
 
-HUNT = """
+SEARCH = """
 import os, sys
 paths = [os.path.join(top, name) for top in ("/source", "/scratch", "/etc") for name in os.listdir(top)]
 for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -224,8 +226,8 @@ for path in paths:
 """
 
 
-def test_expected_output_is_nowhere_to_be_found(judge: Judge, limits: Limits) -> None:
-    """A submission prints all that it finds; the checker says `1` when the expected output is in it."""
+def test_a_submission_cannot_find_the_expected_output(judge: Judge, limits: Limits) -> None:
+    """The submission prints all that it finds; the checker prints 1 if the expected output is in it."""
     checker = Checker(
         Submission("python", "import sys; print(int('the ' + 'expected' in open(sys.argv[3]).read()))")
     )
@@ -234,12 +236,12 @@ def test_expected_output_is_nowhere_to_be_found(judge: Judge, limits: Limits) ->
     )
     cases = [Case("the input", "the expected", checker), Case("the input", "the input", finds_input)]
     read_all = limits.model_copy(update={"output_kib": 8192})
-    answer = judge(Submission("python", HUNT), cases, read_all)
+    answer = judge(Submission("python", SEARCH), cases, read_all)
     assert isinstance(answer, list), answer
     assert [result.outcome for result in answer] == ["wrong", "passed"]
 
 
-def test_first_process_of_a_tree_has_the_limits_and_the_filter_too(judge: Judge, limits: Limits) -> None:
+def test_the_first_process_of_a_tree_has_the_limits_and_the_filter(judge: Judge, limits: Limits) -> None:
     source = """
         limits = {line[:25].strip(): line[26:].split()[:2] for line in open("/proc/1/limits")}
         print(limits["Max address space"], limits["Max file size"], limits["Max core file size"])
@@ -252,7 +254,7 @@ def test_first_process_of_a_tree_has_the_limits_and_the_filter_too(judge: Judge,
     assert answer[0].outcome == "passed", answer[0]
 
 
-def test_no_namespace_is_the_host_s(judge: Judge, limits: Limits) -> None:
+def test_no_namespace_is_that_of_the_host(judge: Judge, limits: Limits) -> None:
     ours = {name: str(Path("/proc/self/ns", name).readlink()) for name in ("ipc", "mnt", "net", "pid", "uts")}
     source = f"import os; print([name for name in {list(ours)} if os.readlink('/proc/self/ns/' + name) in {ours}.values()])"
     answer = judge(Submission("python", source), [Case("", "[]")], limits)
@@ -273,7 +275,7 @@ def test_no_namespace_is_the_host_s(judge: Judge, limits: Limits) -> None:
         pytest.param("int main() { return 0; } char big[1 << 30] = {1};", id="a binary of one gigabyte"),
     ],
 )
-def test_a_compiler_is_contained_too(source: str, limits: Limits, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_compiler_is_contained(source: str, limits: Limits, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("R1EXP_SECRET", "secret-value")
     quick = limits.model_copy(update={"compile_seconds": 2.0})
     answer = run(Local(), Submission("cpp", source), [Case("", "")], quick)

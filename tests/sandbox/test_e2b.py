@@ -1,4 +1,4 @@
-"""E2B by its own client, against a server on loopback that speaks its protocol (REST and Connect)."""
+"""E2B with its own client, against a server on loopback that implements its protocol (REST and Connect)."""
 
 import base64
 import json
@@ -45,8 +45,8 @@ def e2b(service: Any, machine: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
             return 200, json.dumps([{"path": name.decode(), "name": "x", "type": "file"}]).encode()
         assert path == "/process.Process/Start", path
         service.content_type = "application/connect+json"
-        asked = json.loads(body[5:])["process"]
-        done = machine.shell(asked["args"][-1])
+        process = json.loads(body[5:])["process"]
+        done = machine.shell(process["args"][-1])
         return 200, _stream(
             {"start": {"pid": 1}},
             {"data": {"stdout": base64.b64encode(done.stdout.encode()).decode()}},
@@ -68,7 +68,7 @@ def e2b(service: Any, machine: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def _stream(*events: dict[str, Any]) -> bytes:
-    """Connect's streaming form: a byte of flags, four of length, JSON; the last one ends the stream."""
+    """Return a stream of Connect messages: a byte of flags, four of length, JSON; the last one ends it."""
     messages = [(0, {"event": event}) for event in events] + [(2, {})]
     parts = [(flags, json.dumps(message).encode()) for flags, message in messages]
     return b"".join(bytes([flags]) + len(text).to_bytes(4, "big") + text for flags, text in parts)
@@ -79,19 +79,18 @@ def settings(**other: Any) -> E2b:
 
 
 @pytest.mark.parametrize("submission", [pytest.param(ADD, id="python"), pytest.param(ADD_CPP, id="cpp")])
-def test_cases_are_judged_on_one_machine_that_is_given_back(
+def test_cases_are_judged_on_one_machine_that_is_stopped_afterwards(
     e2b: Any, machine: Any, submission: Submission
 ) -> None:
     answer = run(settings(), submission, CASES, Limits())
     assert isinstance(answer, list), answer
     assert [result.outcome for result in answer] == ["passed", "wrong"]
-    assert [method for method, path in e2b.asked if "sandboxes" in path] == ["POST", "DELETE"]
+    assert [method for method, path in e2b.requests if "sandboxes" in path] == ["POST", "DELETE"]
     assert e2b.created["allow_internet_access"] is False
     assert not any("the expected" in text for text in machine.seen)
 
 
-@pytest.mark.slow
-def test_what_goes_wrong_there_gets_its_own_name(e2b: Any) -> None:
+def test_each_kind_of_failure_has_its_outcome(e2b: Any) -> None:
     limits = Limits(cpu_seconds=1.0, wall_seconds=1.0, memory_mib=200, output_kib=10)
     programs = {
         "while True: pass": "timeout",
@@ -110,7 +109,7 @@ def test_what_goes_wrong_there_gets_its_own_name(e2b: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "num_asked"),
+    ("status", "num_requests"),
     [
         pytest.param(429, 2, id="too many requests"),
         pytest.param(503, 2, id="busy"),
@@ -118,15 +117,15 @@ def test_what_goes_wrong_there_gets_its_own_name(e2b: Any) -> None:
         pytest.param(404, 1, id="no such template"),
     ],
 )
-def test_a_service_that_gives_no_machine_gives_no_score(e2b: Any, status: int, num_asked: int) -> None:
+def test_a_service_that_starts_no_machine_is_unavailable(e2b: Any, status: int, num_requests: int) -> None:
     e2b.respond = lambda method, path, body: (status, json.dumps({"code": status, "message": "no"}).encode())
     answer = run(settings(), ADD, CASES, Limits())
     assert isinstance(answer, Unavailable)
-    assert len(e2b.asked) == num_asked
+    assert len(e2b.requests) == num_requests
 
 
 @pytest.mark.parametrize("broken", ["/files", "/process"])
-def test_a_machine_that_is_lost_gives_no_score(e2b: Any, broken: str) -> None:
+def test_a_machine_that_is_lost_is_unavailable(e2b: Any, broken: str) -> None:
     fine = e2b.respond
     e2b.respond = lambda method, path, body: (
         (502, b"{}") if path.startswith(broken) else fine(method, path, body)
@@ -136,8 +135,9 @@ def test_a_machine_that_is_lost_gives_no_score(e2b: Any, broken: str) -> None:
     assert "E2B could not" in answer.detail
 
 
-@pytest.mark.slow
-def test_no_service_and_no_key_give_no_score(e2b: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_service_or_the_key_the_sandbox_is_unavailable(
+    e2b: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("E2B_API_URL", "http://127.0.0.1:9")
     assert isinstance(run(settings(), ADD, CASES, Limits()), Unavailable)
     monkeypatch.delenv("E2B_API_KEY")

@@ -1,4 +1,4 @@
-"""Programs run on this machine as they would outside of the sandbox, and their limits hold."""
+"""Programs run in the local sandbox as they do outside of it, within their limits."""
 
 import shutil
 import time
@@ -41,7 +41,7 @@ def verdicts(results: list[CaseResult] | Unavailable) -> list[str]:
         ),
     ],
 )
-def test_each_case_is_judged_by_itself(judge: Judge, limits: Limits, submission: Submission) -> None:
+def test_each_case_is_judged_separately(judge: Judge, limits: Limits, submission: Submission) -> None:
     cases = [Case("1 2\n", "3\n"), Case("1 2\n", "4"), Case("20 22", "42\n\n")]
     assert verdicts(judge(submission, cases, limits)) == ["passed", "wrong", "passed"]
 
@@ -59,18 +59,18 @@ def test_each_case_is_judged_by_itself(judge: Judge, limits: Limits, submission:
         pytest.param("python", "open('big', 'wb').write(bytes(1 << 25))", "crash", id="big file"),
     ],
 )  # fmt: skip
-def test_what_goes_wrong_gets_its_own_name(
+def test_each_kind_of_failure_has_its_outcome(
     limits: Limits, language: Language, source: str, outcome: str
 ) -> None:
     assert verdicts(run(Local(), Submission(language, source), [Case("", "")], limits)) == [outcome]
 
 
-def test_what_sleeps_runs_out_of_wall_time(impatient: Limits) -> None:
+def test_a_program_that_sleeps_exceeds_the_wall_time(impatient: Limits) -> None:
     answer = run(Local(), Submission("python", "import time; time.sleep(60)"), [Case("", "")], impatient)
     assert verdicts(answer) == ["timeout"]
 
 
-def test_deep_recursion_in_cpp_has_the_memory_limit_for_its_stack(limits: Limits) -> None:
+def test_the_stack_of_a_cpp_program_may_use_the_memory_limit(limits: Limits) -> None:
     source = """
     #include <cstdio>
     int depth(int n, volatile char* above) { volatile char here[100]; here[0] = *above;
@@ -80,7 +80,7 @@ def test_deep_recursion_in_cpp_has_the_memory_limit_for_its_stack(limits: Limits
     assert verdicts(run(Local(), Submission("cpp", source), [Case("", "300000")], limits)) == ["passed"]
 
 
-def test_cpu_limit_is_finer_than_the_kernel_s_whole_seconds(limits: Limits) -> None:
+def test_the_cpu_limit_is_more_exact_than_the_whole_seconds_of_the_kernel(limits: Limits) -> None:
     tenths = limits.model_copy(update={"cpu_seconds": 0.3, "wall_seconds": 20.0})
     answer = run(Local(), Submission("python", "while True: pass"), [Case("", "")], tenths)
     assert verdicts(answer) == ["timeout"]
@@ -92,7 +92,7 @@ def test_cpu_limit_is_finer_than_the_kernel_s_whole_seconds(limits: Limits) -> N
     "bound",
     [pytest.param({"total_seconds": 0.3}, id="time"), pytest.param({"max_timeouts": 2}, id="timeouts")],
 )
-def test_cases_beyond_a_bound_on_all_are_not_run(limits: Limits, bound: dict[str, float]) -> None:
+def test_cases_beyond_a_limit_on_all_cases_are_not_run(limits: Limits, bound: dict[str, float]) -> None:
     short = limits.model_copy(update={"wall_seconds": 0.2, "total_seconds": 60.0, "max_timeouts": 50} | bound)
     results = run(Local(), Submission("python", "import time; time.sleep(9)"), [Case("", "")] * 50, short)
     assert verdicts(results) == ["timeout"] * 50
@@ -115,26 +115,26 @@ def test_cpp_is_compiled_once_for_many_cases(monkeypatch: pytest.MonkeyPatch, li
     assert len(jobs) == 6
 
 
-def test_no_case_sees_the_scratch_files_of_another(limits: Limits) -> None:
+def test_a_case_cannot_see_the_scratch_files_of_another(limits: Limits) -> None:
     source = "import os; print(os.listdir()); open('left', 'w').write('x')"
     assert (
         verdicts(run(Local(), Submission("python", source), [Case("", "[]")] * 2, limits)) == ["passed"] * 2
     )
 
 
-def test_same_program_prints_a_set_of_words_in_the_same_order(limits: Limits) -> None:
+def test_a_program_prints_a_set_of_words_in_the_same_order_every_time(limits: Limits) -> None:
     source = "import sys; print({'a', 'b', 'c', 'd', 'e', 'f', 'g'})"
     with Local().prepared(Submission("python", source), limits) as execute:
         assert len({execute(Invocation()).stdout for _ in range(4)}) == 1
 
 
-def test_after_a_failure_nothing_more_runs_if_so_asked(limits: Limits) -> None:
+def test_with_stop_at_failure_no_case_runs_after_a_failure(limits: Limits) -> None:
     cases = [Case("1 1", "2"), Case("1 1", "3"), Case("1 1", "2")]
     results = run(Local(), Submission("python", ADD), cases, limits, stop_at_failure=True)
     assert verdicts(results) == ["passed", "wrong"]
 
 
-def test_without_bubblewrap_nothing_runs_and_the_reason_says_how_to_get_it(
+def test_without_bubblewrap_nothing_runs_and_the_reason_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch, limits: Limits
 ) -> None:
     bubblewrap._tool.cache_clear()
@@ -147,7 +147,7 @@ def test_without_bubblewrap_nothing_runs_and_the_reason_says_how_to_get_it(
     assert "apt-get install bubblewrap" in answer.detail
 
 
-def test_without_leave_to_create_namespaces_nothing_runs(
+def test_without_permission_to_create_namespaces_nothing_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limits: Limits
 ) -> None:
     stub = tmp_path / "bwrap"
@@ -191,7 +191,7 @@ def test_where_no_limits_can_be_set_nothing_runs(monkeypatch: pytest.MonkeyPatch
     def refuse(*args: object) -> None:
         raise PermissionError("not yours")
 
-    monkeypatch.setattr(bubblewrap, "bound", refuse)
+    monkeypatch.setattr(bubblewrap, "set_limits", refuse)
     answer = run(Local(), Submission("python", ADD), [Case("1 2", "3")], limits)
     assert isinstance(answer, Unavailable)
     assert "not yours" in answer.detail

@@ -1,4 +1,4 @@
-"""Morph by its own client, against a server on loopback that speaks its protocol."""
+"""Morph with its own client, against a server on loopback that implements its protocol."""
 
 import json
 from typing import Any
@@ -42,7 +42,7 @@ def morph(service: Any, machine: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     service.respond = respond
     monkeypatch.setenv("MORPH_API_KEY", "key")
     monkeypatch.setenv("MORPH_BASE_URL", service.url)
-    monkeypatch.setenv("MORPH_HTTP_TRANSPORT_SHARDS", "1")  # the client builds 32, a second's work
+    monkeypatch.setenv("MORPH_HTTP_TRANSPORT_SHARDS", "1")  # the client's default of 32 takes a second
     return service
 
 
@@ -51,20 +51,20 @@ def settings(**other: Any) -> Morph:
 
 
 @pytest.mark.parametrize("submission", [pytest.param(ADD, id="python"), pytest.param(ADD_CPP, id="cpp")])
-def test_cases_are_judged_on_one_machine_that_is_given_back(
+def test_cases_are_judged_on_one_machine_that_is_stopped_afterwards(
     morph: Any, machine: Any, submission: Submission
 ) -> None:
     answer = run(settings(), submission, CASES, Limits())
     assert isinstance(answer, list), answer
     assert [result.outcome for result in answer] == ["passed", "wrong"]
-    assert [path for _, path in morph.asked if "exec" not in path] == [
+    assert [path for _, path in morph.requests if "exec" not in path] == [
         "/instance?snapshot_id=snap",
         "/instance/i1",
     ]
     assert not any("the expected" in text for text in machine.seen)
 
 
-def test_a_long_input_arrives_whole(morph: Any) -> None:
+def test_a_long_input_is_sent_completely(morph: Any) -> None:
     numbers = " ".join(str(number) for number in range(60_000))  # about 340 kB
     source = Submission("python", "numbers = input().split(); print(len(numbers), numbers[-1], 'ü')")
     answer = run(settings(), source, [Case(numbers, "60000 59999 ü")], Limits())
@@ -73,29 +73,29 @@ def test_a_long_input_arrives_whole(morph: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "num_asked"),
+    ("status", "num_requests"),
     [
         pytest.param(429, 2, id="too many requests"),
         pytest.param(503, 2, id="busy"),
         pytest.param(401, 1, id="bad key"),
     ],
 )
-def test_a_service_that_gives_no_machine_gives_no_score(morph: Any, status: int, num_asked: int) -> None:
+def test_a_service_that_starts_no_machine_is_unavailable(morph: Any, status: int, num_requests: int) -> None:
     morph.respond = lambda method, path, body: (status, b'{"detail": "no"}')
     answer = run(settings(), ADD, CASES, Limits())
     assert isinstance(answer, Unavailable)
-    assert len(morph.asked) == num_asked
+    assert len(morph.requests) == num_requests
 
 
-def test_a_machine_that_is_lost_gives_no_score(morph: Any) -> None:
+def test_a_machine_that_is_lost_is_unavailable(morph: Any) -> None:
     fine = morph.respond
     morph.respond = lambda method, path, body: (502, b"{}") if "exec" in path else fine(method, path, body)
     answer = run(settings(), ADD, CASES, Limits())
     assert isinstance(answer, Unavailable)
-    assert morph.asked[-1] == ("DELETE", "/instance/i1")
+    assert morph.requests[-1] == ("DELETE", "/instance/i1")
 
 
-def test_no_service_and_no_key_give_no_score(
+def test_without_the_service_or_the_key_the_sandbox_is_unavailable(
     morph: Any, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     monkeypatch.setenv("MORPH_BASE_URL", "http://127.0.0.1:9")

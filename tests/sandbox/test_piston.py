@@ -1,4 +1,4 @@
-"""Piston as its documentation describes it, full, down and broken servers included."""
+"""Piston as its documentation describes it, including full, unreachable and broken servers."""
 
 import base64
 import json
@@ -24,7 +24,7 @@ def stage(stdout: str = "", **other: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def piston(service: Any, tmp_path: Path) -> Any:
-    """A server that runs what it gets, the way the packages `python` and `gcc` do."""
+    """A server that runs programs as the packages `python` and `gcc` do."""
 
     def respond(method: str, path: str, body: bytes) -> tuple[int, bytes]:
         if (method, path) == ("GET", "/api/v2/runtimes"):
@@ -86,7 +86,7 @@ def test_cases_are_judged(piston: Any, submission: Submission) -> None:
     assert [result.outcome for result in answer] == ["passed", "wrong"]
 
 
-def test_a_checker_gets_its_files_and_a_cpp_one_does_not_compile_them(piston: Any) -> None:
+def test_the_files_of_a_cpp_checker_are_not_compiled(piston: Any) -> None:
     source = """
     #include <cstdio>
     int read(const char* name) { int value = 0; return fscanf(fopen(name, "r"), "%d", &value) == 1 ? value : -1; }
@@ -98,13 +98,13 @@ def test_a_checker_gets_its_files_and_a_cpp_one_does_not_compile_them(piston: An
     assert [result.outcome for result in answer] == ["passed", "wrong"]
 
 
-def test_a_program_that_does_not_compile_is_no_failure_of_the_service(piston: Any) -> None:
+def test_a_program_that_does_not_compile_is_a_compile_error(piston: Any) -> None:
     answer = run(settings(piston), Submission("cpp", "int main() {"), [Case("", "")], Limits())
     assert isinstance(answer, list)
     assert answer[0].outcome == "compile_error"
 
 
-def test_expected_output_is_not_sent_with_a_submission(service: Any) -> None:
+def test_the_expected_output_is_not_sent_with_a_submission(service: Any) -> None:
     bodies: list[bytes] = []
 
     def respond(method: str, path: str, body: bytes) -> tuple[int, bytes]:
@@ -117,14 +117,12 @@ def test_expected_output_is_not_sent_with_a_submission(service: Any) -> None:
     assert b"the expected" not in bodies[0]
 
 
-def test_limits_travel_in_the_units_of_the_service(service: Any) -> None:
-    asked: list[dict[str, Any]] = []
-
-    def respond(method: str, path: str, body: bytes) -> tuple[int, bytes]:
-        asked.append(json.loads(body))
-        return 200, json.dumps({"run": stage("3")}).encode()
-
-    service.respond = respond
+def test_limits_are_sent_in_the_units_of_the_service(service: Any) -> None:
+    sent: list[dict[str, Any]] = []
+    service.respond = lambda method, path, body: (
+        sent.append(json.loads(body)) or 200,
+        json.dumps({"run": stage("3")}).encode(),
+    )
     run(
         settings(service),
         ADD,
@@ -140,7 +138,7 @@ def test_limits_travel_in_the_units_of_the_service(service: Any) -> None:
         "version": "*",
         "stdin": "1 2",
     }
-    assert {name: asked[0][name] for name in wanted} == wanted
+    assert {name: sent[0][name] for name in wanted} == wanted
 
 
 @pytest.mark.parametrize(
@@ -156,7 +154,7 @@ def test_limits_travel_in_the_units_of_the_service(service: Any) -> None:
         pytest.param(stage("3\n", status=None, message=None, memory=9 << 20, cpu_time=20, wall_time=30), "passed", id="fine"),
     ],
 )  # fmt: skip
-def test_every_ending_has_its_name(service: Any, done: dict[str, Any], outcome: str) -> None:
+def test_each_way_to_end_has_its_outcome(service: Any, done: dict[str, Any], outcome: str) -> None:
     service.respond = lambda method, path, body: (200, json.dumps({"run": done}).encode())
     answer = run(settings(service), ADD, [Case("1 2", "3")], Limits())
     assert isinstance(answer, list)
@@ -173,10 +171,10 @@ FINE = json.dumps({"run": stage("3")}).encode()
         pytest.param((429, b'{"message": "slow down"}'), id="too many requests"),
         pytest.param((500, b"oops"), id="internal error"),
         pytest.param((200, b"<html>"), id="no JSON"),
-        pytest.param((0, b""), id="hangs up"),
+        pytest.param((0, b""), id="closes the connection"),
     ],
 )
-def test_a_busy_server_is_asked_again_and_then_gives_no_score(
+def test_a_request_to_a_busy_server_is_repeated_before_the_sandbox_is_unavailable(
     service: Any, trouble: tuple[int, bytes]
 ) -> None:
     replies = [trouble, trouble, (200, FINE), *[trouble] * 3]
@@ -190,13 +188,13 @@ def test_a_busy_server_is_asked_again_and_then_gives_no_score(
     assert not replies
 
 
-def test_a_server_that_is_not_there_gives_no_score() -> None:
+def test_a_server_that_cannot_be_reached_is_unavailable() -> None:
     answer = run(Piston(urls=("http://127.0.0.1:9/api/v2",), **QUICK), ADD, [Case("1 2", "3")], Limits())
     assert isinstance(answer, Unavailable)
     assert "refused" in answer.detail
 
 
-def test_a_slow_server_gives_no_score_within_the_patience(service: Any) -> None:
+def test_a_server_that_does_not_answer_in_time_is_unavailable(service: Any) -> None:
 
     def respond(method: str, path: str, body: bytes) -> tuple[int, bytes]:
         time.sleep(0.6)
@@ -220,21 +218,21 @@ def test_a_slow_server_gives_no_score_within_the_patience(service: Any) -> None:
         ),
     ],
 )
-def test_what_cannot_get_better_is_asked_once(service: Any, reply: tuple[int, bytes]) -> None:
+def test_a_refused_request_is_not_repeated(service: Any, reply: tuple[int, bytes]) -> None:
     service.respond = lambda method, path, body: reply
     answer = run(settings(service), ADD, [Case("1 2", "3")], Limits())
     assert isinstance(answer, Unavailable)
-    assert len(service.asked) == 1
+    assert len(service.requests) == 1
 
 
-def test_reason_of_a_refusal_is_the_server_s(service: Any) -> None:
+def test_the_message_of_the_server_is_the_detail_of_a_refusal(service: Any) -> None:
     service.respond = lambda method, path, body: (400, b'{"message": "python-9 runtime is unknown"}')
     answer = run(settings(service), ADD, [Case("1 2", "3")], Limits())
     assert isinstance(answer, Unavailable)
     assert "python-9 runtime is unknown" in answer.detail
 
 
-def test_no_more_requests_at_once_than_allowed(service: Any) -> None:
+def test_concurrency_limits_the_requests_at_once(service: Any) -> None:
 
     def respond(method: str, path: str, body: bytes) -> tuple[int, bytes]:
         time.sleep(0.05)
@@ -246,7 +244,7 @@ def test_no_more_requests_at_once_than_allowed(service: Any) -> None:
     assert service.most_busy == 2
 
 
-def test_a_server_that_is_down_is_passed_over(service: Any) -> None:
+def test_a_server_that_is_down_is_skipped(service: Any) -> None:
     service.respond = lambda method, path, body: (200, FINE)
     two = Piston(urls=("http://127.0.0.1:9/api/v2", f"{service.url}/api/v2"), **QUICK)
     answer = run(two, ADD, [Case("1 2", "3")] * 4, Limits())
@@ -254,7 +252,7 @@ def test_a_server_that_is_down_is_passed_over(service: Any) -> None:
     assert {result.outcome for result in answer} == {"passed"}
 
 
-def test_check_names_what_the_server_lacks(piston: Any, service: Any) -> None:
+def test_check_names_the_packages_that_the_server_lacks(piston: Any, service: Any) -> None:
     assert settings(piston).check() is None
     service.respond = lambda method, path, body: (200, b'[{"language": "bash", "aliases": ["sh"]}]')
     assert "['c++', 'python']" in (settings(service).check() or "")

@@ -1,4 +1,4 @@
-"""A sandbox is chosen by its kind, and what is chosen is checked before anything runs."""
+"""The settings of a sandbox are chosen by its kind and validated before anything runs."""
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -25,7 +25,7 @@ READ = TypeAdapter(SandboxSettings)
 def test_each_kind_reads_its_own_settings(text: str) -> None:
     settings = READ.validate_json(text, strict=True)
     assert f'"kind":"{settings.kind}"' in settings.model_dump_json()
-    hash(settings)  # they are keys of caches
+    hash(settings)  # settings are used as keys of caches
 
 
 @pytest.mark.parametrize(

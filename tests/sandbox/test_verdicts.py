@@ -1,4 +1,4 @@
-"""Outputs are compared whole; checkers may be right, wrong, partial or broken, and that differs."""
+"""Outputs are compared completely; checkers give full, partial or no points, or are broken."""
 
 import pytest
 
@@ -92,17 +92,17 @@ def test_a_checker_decides(produced: str, checker: Checker, outcome: str, score:
         pytest.param(
             Checker(Submission("cpp", "int main() {")), "7", "does not compile", id="does not compile"
         ),
-        pytest.param(TESTLIB, "8", "does not accept", id="says that it failed"),
+        pytest.param(TESTLIB, "8", "does not accept", id="reports that it failed"),
     ],
 )
-def test_a_broken_checker_scores_nobody(checker: Checker, stdin: str, reason: str) -> None:
+def test_a_broken_checker_gives_no_score(checker: Checker, stdin: str, reason: str) -> None:
     answer = scores("42", checker, stdin=stdin)
     assert isinstance(answer, Unavailable)
     assert answer.reason == "checker broken"
     assert reason in answer.detail
 
 
-def test_a_checker_does_not_judge_what_crashed() -> None:
+def test_a_checker_does_not_judge_a_program_that_crashed() -> None:
     always = Checker(Submission("python", "print(1)"))
     answer = run(Local(), Submission("python", "print(42); exit(1)"), [Case("", "42", always)], Limits())
     assert isinstance(answer, list)
@@ -117,7 +117,7 @@ def test_results_keep_the_order_of_the_cases(batch: int) -> None:
     assert [result.score for result in answer] == [0.0, 1.0, 0.0, 1.0, 0.0]
 
 
-def test_a_batch_with_a_failure_is_the_last() -> None:
+def test_with_stop_at_failure_a_batch_with_a_failure_is_the_last() -> None:
     cases = [Case("1", "1"), Case("2", "2"), Case("3", "-1"), Case("4", "4"), Case("5", "5")]
     answer = run(
         Local(), Submission("python", "print(input())"), cases, Limits(), batch=2, stop_at_failure=True
