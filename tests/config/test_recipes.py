@@ -35,7 +35,13 @@ ONLINE = OPTIMIZATION | {
     "top_k",
     "top_p",
 }
-GRPO = ONLINE | {"importance_sampling_level", "loss_type", "multi_objective_aggregation", "scale_rewards"}
+GRPO = ONLINE | {
+    "importance_sampling_level",
+    "loss_type",
+    "multi_objective_aggregation",
+    "scale_rewards",
+    "use_bias_correction_kl",
+}
 RLOO = ONLINE | {"normalize_advantages", "reward_clip_range"}
 DPO = OPTIMIZATION | {
     "f_divergence_type",
@@ -68,7 +74,7 @@ def test_a_recipe_states_every_daily_setting_that_its_algorithm_reads(
     assert [name for name in names if getattr(config, name) is None] == []
 
 
-def test_grpo_states_whether_its_kl_is_corrected(compose_line: Compose) -> None:
+def test_grpo_does_not_correct_its_kl(compose_line: Compose) -> None:
     config = compose_line("stage=rl", "algorithm=grpo").steps[0].config
     assert config.trainer["use_bias_correction_kl"] is False  # decides the loss, since beta is not 0
 
