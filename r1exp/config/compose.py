@@ -7,7 +7,7 @@ compositions: `compose` for the run, and `compose_steps` for all steps of its pi
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,7 @@ def session(config_dirs: Sequence[Path] = (), search_path: Sequence[str] = ()) -
         Plugins.instance().register(plugin)
     _user_paths[:] = [*(f"file://{folder.resolve()}" for folder in config_dirs), *search_path]
     _groups.clear()
+    _files.cache_clear()
     with initialize_config_dir(str(CONF), version_base="1.3", job_name="r1exp"):
         cache_sources()
         yield
@@ -153,15 +154,8 @@ class Composition:
 
     def files(self) -> list[tuple[str, str]]:
         """Return (config file, package) in the order in which they were merged. Needs the session."""
-        loader = GlobalHydra.instance().config_loader()
-        defaults = loader.compute_defaults_list(
-            self.config_name,
-            list(self.overrides),
-            run_mode=RunMode.RUN,
-        )
         found = []
-        for entry in defaults.defaults:
-            path, package = entry.config_path or "", entry.package or ""
+        for path, package in _files(self.config_name, self.overrides):
             if self.prefix:
                 if not path.startswith(f"{self.prefix}/"):
                     continue
@@ -171,12 +165,21 @@ class Composition:
         return found
 
 
+@cache
+def _files(config_name: str | None, overrides: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Return what `Composition.files` returns, for all steps of a composition together."""
+    loader = GlobalHydra.instance().config_loader()
+    defaults = loader.compute_defaults_list(config_name, list(overrides), run_mode=RunMode.RUN)
+    return tuple((entry.config_path or "", entry.package or "") for entry in defaults.defaults)
+
+
 def groups() -> dict[str, list[str]]:
     """Return every config group with its options. Needs a session."""
     if not _groups:
-        loader = GlobalHydra.instance().config_loader()
+        # Not from the loader, which copies its repository for each question.
+        repository = GlobalHydra.instance().config_loader().repository  # type: ignore[attr-defined]
         names = [path.name for path in CONF.iterdir() if path.is_dir()] + ["sweeps"]
-        _groups.update({name: sorted(loader.get_group_options(name)) for name in sorted(names)})
+        _groups.update({name: repository.get_group_options(name) for name in sorted(names)})
     return _groups
 
 

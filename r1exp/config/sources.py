@@ -8,7 +8,7 @@ folder `step/NAME`, and its values come out below the key `step.NAME`:
     defaults: [override /rewards: null]   read as  defaults: [override /step/rl/rewards: null]
 """
 
-import copy
+import pickle
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 FOLDER = "step"
 _SCHEME = "step"
 _GLOBAL = "_global_"
-_CACHED = ("file", "pkg")  # schemes; Hydra keeps structured configs in memory
+_CACHED = ("file", "pkg", _SCHEME)  # Hydra keeps structured configs in memory
 
 
 class StepSource(ConfigSource):
@@ -90,7 +90,12 @@ class CachedSource(ConfigSource):
         # The base class would check the path against the scheme, which the source has done.
         self._source = source
         self.provider, self.path = source.provider, source.path
-        self._results: dict[str, ConfigResult] = {}
+        self._results: dict[str, bytes] = {}  # pickled, which is copied several times faster than an object
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "CachedSource":
+        """Return this source: Hydra copies its sources for each composition, and would copy the cache with them."""
+        del memo
+        return self
 
     def scheme(self) -> str:  # type: ignore[override]  # static in the base class; here it is the source's own
         """Return the scheme of the source."""
@@ -103,8 +108,9 @@ class CachedSource(ConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         """Return a copy of the file, which Hydra may change."""
         if config_path not in self._results:
-            self._results[config_path] = self._source.load_config(config_path)
-        return copy.deepcopy(self._results[config_path])
+            self._results[config_path] = pickle.dumps(self._source.load_config(config_path))
+        found: ConfigResult = pickle.loads(self._results[config_path])
+        return found
 
     def is_group(self, config_path: str) -> bool:
         """Whether there is such a folder."""

@@ -9,10 +9,7 @@ because vLLM and all exporters support it.
 import json
 import math
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from safetensors.numpy import save_file
+from typing import TYPE_CHECKING, Any
 
 from r1exp.dataset.arithmetic import all_texts
 from r1exp.errors import Refused
@@ -20,6 +17,9 @@ from r1exp.files import whole_folder
 from r1exp.model.settings import ModelSettings, ModelShape
 from r1exp.model.tokenizer import END_ID, PAD_ID, build_tokenizer, save_tokenizer, vocabulary
 from r1exp.prompt.style import STYLES
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # Standard deviation of every matrix. A model this narrow learns faster with it than with the usual 0.02:
 # after 300 SFT optimizer steps on the arithmetic task, greedy accuracy was 90 % instead of 64 % (one seed each).
@@ -34,6 +34,8 @@ def build_tiny(settings: ModelSettings, folder: Path) -> Path:
     Raises:
         Refused: `model.shape.vocab_size` is smaller than the tokenizer's vocabulary.
     """
+    from safetensors.numpy import save_file
+
     shape, seed, tokens = check_tiny(settings)
     with whole_folder(folder) as unfinished:
         _write_config(shape, unfinished)
@@ -61,15 +63,17 @@ def check_tiny(settings: ModelSettings) -> tuple[ModelShape, int, list[str]]:
     return settings.shape, settings.init_seed, tokens
 
 
-def random_weights(shape: ModelShape, seed: int) -> dict[str, np.ndarray]:
+def random_weights(shape: ModelShape, seed: int) -> "dict[str, np.ndarray]":
     """Return float32 weights under the names of `LlamaForCausalLM`: uniform matrices, norms of ones.
 
     Uses `RandomState` and not `Generator`, because NumPy guarantees its stream not to change (NEP 19).
     """
+    import numpy as np  # here and below: planning a run does not need it
+
     random = np.random.RandomState(seed)
     bound = INIT_STD * math.sqrt(3.0)  # a uniform on [-b, b] has standard deviation b / sqrt(3)
 
-    def matrix(num_rows: int, num_columns: int) -> np.ndarray:
+    def matrix(num_rows: int, num_columns: int) -> "np.ndarray":
         return random.uniform(-bound, bound, (num_rows, num_columns)).astype(np.float32)
 
     hidden, inner = shape.hidden_size, shape.intermediate_size

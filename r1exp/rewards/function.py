@@ -12,7 +12,6 @@ With `factory: true` the name is called once with `arguments` and returns the fu
 `trl.rewards:get_repetition_penalty_reward` does.
 """
 
-import asyncio
 import importlib
 import importlib.util
 import inspect
@@ -77,6 +76,8 @@ class Function(SlowGroupReward):
             **({} if self.factory else self.arguments),
         )
         if inspect.isawaitable(values):
+            import asyncio  # a fiftieth of a second, which `r1exp plan` does not need
+
             values = asyncio.run(_awaited(values))
         if len(values) != num:
             raise ValueError(f"{self.kind} returned {len(values)} values for {num} completions")

@@ -16,72 +16,26 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from r1exp.config.compose import Composition, compose, expanded, parsed, search_path_of, session
-from r1exp.config.experiment import Experiment, experiment_from
-from r1exp.config.overrides import Override
+from r1exp.config.compose import search_path_of, session
 from r1exp.config.targets import flat
 from r1exp.errors import ExitCode, R1ExpError, Refused
 from r1exp.files import write_json
 from r1exp.paths import SweepPaths
-from r1exp.plan.show import plan_text
+from r1exp.plan.members import BASIC, Command, Member, command_of, member_of, members_of
 from r1exp.plan.slurm_job import job_of
-from r1exp.plan.steps import PlannedStep, planned_steps
 from r1exp.report.summary import headline
 from r1exp.report.sweep import sweep_report
 from r1exp.runner.run_directory import perform, start_run
 from r1exp.runner.slurm_submit import refuse_job
 from r1exp.terminal import show
 
-_BASIC = "basic"  # Hydra's sweeper that runs every combination
-
-
-@dataclass(frozen=True)
-class Member:
-    """One run of a sweep, composed and planned; or the only run of a command line."""
-
-    experiment: Experiment
-    steps: tuple[PlannedStep, ...]
-
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        """Its overrides, as they could be typed."""
-        return self.experiment.arguments
-
-
-@dataclass(frozen=True)
-class _Command:
-    """A command line, composed once without the overrides that list several values."""
-
-    overrides: list[Override]
-    composition: Composition
-    is_sweep: bool
-
-    @property
-    def sweeper(self) -> str:
-        """The chosen `hydra/sweeper`."""
-        return self.composition.choices.get("hydra/sweeper") or _BASIC
-
-
-def plan_members(arguments: Sequence[str], is_multirun: bool, config_dirs: Sequence[Path]) -> str:
-    """Return the plan of a command line; of a sweep, its members and the plan of the first."""
-    folders, arguments = search_path_of(arguments)
-    with session(config_dirs, folders):
-        members = _members(_command(arguments, is_multirun))
-        text = plan_text(members[0].experiment, members[0].steps)
-        if len(members) == 1:
-            return text
-        listed = "".join(
-            f"  {number}: {' '.join(member.arguments)}\n" for number, member in enumerate(members)
-        )
-        return f"{len(members)} runs\n{listed}\nThe first of them\n\n{text}"
-
 
 def run_members(arguments: Sequence[str], is_multirun: bool, config_dirs: Sequence[Path]) -> ExitCode:
     """Plan every member of a command line, then run them; return the worst exit code."""
     folders, arguments = search_path_of(arguments)
     with session(config_dirs, folders):
-        command = _command(arguments, is_multirun)
-        members = _members(command)
+        command = command_of(arguments, is_multirun)
+        members = members_of(command)
         _refuse_jobs(members, command.sweeper)
         if not command.is_sweep:
             (member,) = members
@@ -90,7 +44,7 @@ def run_members(arguments: Sequence[str], is_multirun: bool, config_dirs: Sequen
             show(_result(run.folder, summary, job))
             return code
         sweep = _Sweep(command.composition.sweep_folder())
-        if command.sweeper == _BASIC:
+        if command.sweeper == BASIC:
             for number, member in enumerate(members):
                 if not sweep.run(number, member.arguments, member):
                     break
@@ -99,42 +53,11 @@ def run_members(arguments: Sequence[str], is_multirun: bool, config_dirs: Sequen
         return sweep.finish()
 
 
-def _command(arguments: Sequence[str], is_multirun: bool) -> _Command:
-    overrides = parsed(arguments)
-    composition = compose(overrides)
-    is_sweep = is_multirun or composition.is_multirun
-    swept = [override.text for override in overrides if override.is_sweep]
-    if swept and not is_sweep:
-        raise Refused(f"{swept[0]} lists several values, so it is a sweep: put -m before the overrides")
-    return _Command(overrides, composition, is_sweep)
-
-
-def _members(command: _Command) -> list[Member]:
-    """Compose and plan every member, before anything is written.
-
-    For a sweeper that chooses values as it goes, only the command without swept values is planned.
-    """
-    typed = [override.text for override in command.overrides]
-    if not command.is_sweep:
-        return [_member(typed, command.composition)]
-    known = {override.key for override in command.overrides}
-    params = command.composition.sweep_params
-    listed = [f"{key}={value}" for key, value in params.items() if key not in known] + typed
-    if command.sweeper != _BASIC:
-        return [_member([override.text for override in parsed(listed) if not override.is_sweep])]
-    return [_member(combination) for combination in expanded(listed)]
-
-
-def _member(arguments: Sequence[str], composition: Composition | None = None) -> Member:
-    experiment = experiment_from(arguments, composition)
-    return Member(experiment, planned_steps(experiment))
-
-
 def _refuse_jobs(members: Sequence[Member], sweeper: str) -> None:
     """Ask SLURM about every kind of job among the members, before anything is written."""
     jobs = {job: member for member in members if (job := job_of(member.experiment.run, member.steps))}
     for job, member in jobs.items():
-        if not job.wait and sweeper != _BASIC:
+        if not job.wait and sweeper != BASIC:
             raise Refused(
                 f"hydra/sweeper={sweeper} chooses values by the results of earlier runs, and launcher=slurm "
                 "does not wait for them; add launcher.wait=true"
@@ -162,7 +85,7 @@ class _Sweep:
         summary: dict[str, Any] = {}
         reason, job = "", None
         try:
-            planned = member or _member(arguments)
+            planned = member or member_of(arguments)
             code, summary, job = perform(start_run(planned.experiment, planned.steps, folder))
         except R1ExpError as error:
             code, reason = error.exit_code, str(error)
@@ -193,7 +116,7 @@ class _Sweep:
         return max(self.codes, default=ExitCode.DONE)
 
 
-def _run_sweeper(command: _Command, sweep: _Sweep) -> None:
+def _run_sweeper(command: Command, sweep: _Sweep) -> None:
     """Let Hydra's sweeper plug-in choose the members' values; it receives each member's objective."""
     plain = {override.key for override in command.overrides if override.is_plain and not override.is_group}
 
@@ -209,7 +132,7 @@ def _run_sweeper(command: _Command, sweep: _Sweep) -> None:
     hydra.multirun("config", one_member, _for_sweeper(command), with_log_configuration=False)
 
 
-def _for_sweeper(command: _Command) -> list[str]:
+def _for_sweeper(command: Command) -> list[str]:
     """Return the overrides as the sweeper needs them: plain, so that a typed key replaces the sweep file's."""
     known = flat(command.composition.values)
     return [

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from r1exp.launcher.base import Device
 from r1exp.serving.settings import VllmServer
-from r1exp.serving.supervisor import Spec
 
 _TAIL = 12  # lines of the server's log that are shown
 _LONGEST = 400  # characters of its error in a message
@@ -41,6 +40,17 @@ _ADVICE = (
     ),
     ("architecture", "this vLLM does not know the model's architecture: use rollout=hf"),
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What to start; one line of JSON."""
+
+    arguments: tuple[str, ...]  # of Python, without --host and --port
+    environment: dict[str, str]  # added to the supervisor's own
+    host: str | None  # address to listen on; None: this node's own
+    port: int | None  # None: a free one
+    restarts: int  # starts after the first
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from pathlib import Path
 import psutil
 
 from r1exp.files import write_json
+from r1exp.serving.command import Spec
 from r1exp.serving.settings import is_private
 
 STATE, LOG = "server.json", "server.log"  # in the step's folder
@@ -43,17 +44,6 @@ _GRACE = 4.0  # seconds between SIGTERM and SIGKILL
 _POLL = 0.2  # seconds between looks at the server
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _SOMEWHERE = ("10.255.255.255", 1)  # nothing is sent there; it names the interface that would be used
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What to start; one line of JSON."""
-
-    arguments: tuple[str, ...]  # of Python, without --host and --port
-    environment: dict[str, str]  # added to the supervisor's own
-    host: str | None  # address to listen on; None: this node's own
-    port: int | None  # None: a free one
-    restarts: int  # starts after the first
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from r1exp.errors import ExitCode
-from r1exp.runner.sweep import plan_members
+from r1exp.plan.members import plan_members
 from r1exp.terminal import show
 from r1exp.verbs.options import parse_options
 

@@ -1,6 +1,6 @@
 """Which runs does a command line stand for?"""
 
-from r1exp.runner.sweep import plan_members
+from r1exp.plan.members import plan_members
 
 
 def test_a_value_that_a_file_leaves_open_may_be_typed_or_swept() -> None:
