@@ -5,6 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from r1exp.algorithm.menu import ALGORITHMS
+from r1exp.launcher.menu import LAUNCHERS
+from r1exp.rollout.menu import ROLLOUTS
+from r1exp.settings import Settings
+from r1exp.stage.menu import STAGES
+
 PACKAGE = Path(__file__).parents[1] / "r1exp"
 
 ORDER = [
@@ -68,3 +74,35 @@ def test_a_library_at_the_border_is_imported_in_one_file(library: str, only: set
             if any(name.split(".")[0] == library for name in names):
                 found.add(str(path.relative_to(PACKAGE)))
     assert found <= only
+
+
+ASKED_OF = {  # config group -> the rooms whose files may ask for the class of a value
+    "algorithm": {"algorithm"},
+    "stage": {"stage"},
+    "launcher": {"launcher"},
+    "rollout": {"rollout", "serving"},
+}
+
+
+def _classes(group: str) -> set[str]:
+    """Return the names of the settings classes of a config group, and of their bases."""
+    registry = {"algorithm": ALGORITHMS, "stage": STAGES, "launcher": LAUNCHERS, "rollout": ROLLOUTS}[group]
+    found = {
+        base for kind in registry.kinds() for base in registry.find(kind).__mro__ if base is not Settings
+    }
+    return {base.__name__ for base in found if issubclass(base, registry.base)}
+
+
+@pytest.mark.parametrize("group", ASKED_OF)
+def test_nobody_outside_its_room_asks_for_the_type_of_a(group: str) -> None:
+    names = _classes(group)
+    asked = []
+    for path in FILES:
+        if _room_of(path) in ASKED_OF[group]:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("isinstance", "issubclass"):
+                types = {part.id for part in ast.walk(node.args[1]) if isinstance(part, ast.Name)}
+                types |= {part.attr for part in ast.walk(node.args[1]) if isinstance(part, ast.Attribute)}
+                asked += [f"{path.relative_to(PACKAGE)}:{node.lineno}"] if types & names else []
+    assert asked == []

@@ -124,7 +124,7 @@ def test_the_same_command_again_finds_every_step_done(
 ) -> None:
     monkeypatch.chdir(run.parent)
     assert main([*FAST, "beta=0", "paths.run=second", "tracking=none"]) == 0
-    assert capsys.readouterr().err.count("done before, by first") == 5
+    assert capsys.readouterr().err.count("reused from first") == 5
     first, second = (content(run.parent / name / "summary.json") for name in ("first", "second"))
     assert second["post_grpo_accuracy"] == first["post_grpo_accuracy"]
     assert main([*FAST, "beta=0.5", "paths.run=second"]) == 2

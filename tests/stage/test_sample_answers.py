@@ -1,5 +1,6 @@
 """What stage=sample leaves for a later step: how hard each problem is, and only those within the bounds."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,10 @@ import pytest
 
 from r1exp.dataset.jsonl import Jsonl
 from r1exp.files import read_json
+from r1exp.records import Completion, Problem
 from r1exp.stage.sample import Sample
-from r1exp.stage.sample_answers import _save, pass_rate
+from r1exp.stage.sample_answers import _save, pass_rate, scored
+from r1exp.stage.step import Step
 
 
 def row(name: str, verdicts: list[bool | None]) -> dict[str, Any]:
@@ -61,3 +64,18 @@ def test_the_solution_is_the_best_right_answer() -> None:
 
 def test_without_a_gold_answer_nobody_knows_how_hard_a_problem_is() -> None:
     assert pass_rate([{"right": None}, {"right": None}]) is None
+
+
+def test_a_sampled_answer_that_cannot_be_scored_has_the_reward_that_training_gives_it(
+    frozen: Callable[..., Step], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The first answer scores 4, the second abstains: it counts as the mean of its group, not as 0.
+    (tmp_path / "mine.py").write_text(
+        "def score(completions, **kwargs):\n"
+        "    return [4.0 if 'yes' in c[0]['content'] else None for c in completions]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    step = frozen("stage=sample", "~rewards", "+rewards.mine.kind=mine:score")
+    group = [Completion("yes", 1), Completion("no", 1)]
+    (answers,) = scored(step.config, [Problem("p", "p?", "1")], [group])
+    assert [answer["reward"] for answer in answers] == [4.0, 4.0]
