@@ -3,6 +3,7 @@
 Fields that TRL knows stand under `trainer:` with TRL's names; settings classes hold only r1exp's own.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -30,7 +31,7 @@ class Rows:
     most_per_device: int  # rows of one forward pass of one rank
 
 
-class Algorithm(Settings):
+class Algorithm(Settings, ABC):
     """A way to update the policy. Subclasses are frozen settings; the trainer is imported when it is built."""
 
     kind: str
@@ -41,18 +42,23 @@ class Algorithm(Settings):
     reads_pairs: ClassVar[bool] = False  # the data set must have preference pairs
 
     @property
+    @abstractmethod
     def trainer(self) -> str:
         """Import path of the trainer class, `package.module:Class`."""
-        raise NotImplementedError(f"{type(self).__name__} must name its trainer")
 
     @property
     def online(self) -> "OnlineAlgorithm | None":
         """This algorithm if it samples from the policy that it trains, else None."""
         return None
 
+    @abstractmethod
     def rows(self, num_generations: int | None, fit: RowsPerDevice) -> Rows:
-        """Return the rows of one optimizer step."""
-        raise NotImplementedError(f"{type(self).__name__} must state its rows per optimizer step")
+        """Return the rows of one optimizer step.
+
+        Args:
+            num_generations: Completions per prompt, of an algorithm that reads it.
+            fit: How many rows of a forward pass fit on a device.
+        """
 
     def check(self, beta: float | None, trainer: Mapping[str, Any]) -> None:
         """Raise ValueError where this algorithm cannot work with `beta` or the trainer's arguments."""

@@ -6,7 +6,7 @@ Editing conf/ after a job was submitted therefore changes nothing about the job.
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, ValidationError
 
 from r1exp.config.experiment import RunConfig
 from r1exp.errors import Refused
@@ -78,5 +78,18 @@ def has_plan(run: Path) -> bool:
 
 
 def read_plan(run: Path) -> RunPlan:
-    """Return the plan of a run directory."""
-    return RunPlan.model_validate_json(RunPaths(run).plan.read_text(encoding="utf-8"), strict=True)
+    """Return the plan of a run directory.
+
+    Raises:
+        Refused: another version of r1exp wrote it.
+    """
+    path = RunPaths(run).plan
+    try:
+        return RunPlan.model_validate_json(path.read_text(encoding="utf-8"), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise Refused(
+            f"{path} was not written by this version of r1exp ({place}: {first['msg']}); start the run again with its "
+            "command, which is in manifest.json"
+        ) from error

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from r1exp.config.experiment import Experiment
 from r1exp.config.origin import Origins
 from r1exp.config.targets import flat
@@ -88,8 +90,7 @@ def _commands(step: PlannedStep, run_folder: str) -> Iterator[str]:
         yield f"  server: {served.launch(model).text()}"
     yield f"  {launch.text()}"
     for name, text in launch.files.items():
-        body = [line for line in text.splitlines() if not line.startswith("#")]
-        yield f"  {name}: {{{', '.join(body)}}}"
+        yield f"  {name}: {json.dumps(yaml.safe_load(text), ensure_ascii=False)}"
 
 
 def _differences(step: PlannedStep, run: StepConfig, origins: Origins) -> Iterator[str]:

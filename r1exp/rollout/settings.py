@@ -1,6 +1,7 @@
 """The rollouts that run in the step's own process, and the endpoint. conf/rollout/*.yaml. Torch-free."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Container, Mapping
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
@@ -45,7 +46,7 @@ class ImportanceCorrection(Settings):
     clip_min: NonNegativeFloat | None  # smallest ratio; null: none
 
 
-class VllmEngine(Rollout):
+class VllmEngine(Rollout, ABC):
     """What every vLLM engine that r1exp starts is told."""
 
     gpu_memory_utilization: Share  # share of a GPU's memory for weights and cache
@@ -77,9 +78,9 @@ class VllmEngine(Rollout):
             arguments |= _correction_arguments(self.importance_correction)
         return arguments
 
+    @abstractmethod
     def mode_arguments(self) -> dict[str, Any]:
-        """Return TRL's `vllm_mode` and what belongs to it."""
-        raise NotImplementedError(f"{type(self).__name__} must name its vllm_mode")
+        """Return TRL's `vllm_mode` and the arguments of that mode."""
 
 
 class VllmColocate(VllmEngine):

@@ -162,8 +162,9 @@ class StepConfig(Settings):
     @property
     def rows(self) -> Rows:
         """The rows, pairs or completions of one optimizer step, over all ranks."""
-        assert self.stage is not None
-        return self.stage.rows(self)
+        rows = None if self.stage is None else self.stage.rows(self)
+        assert rows is not None, "only a stage that trains has rows"
+        return rows
 
     @property
     def online(self) -> OnlineAlgorithm | None:

@@ -69,6 +69,6 @@ def test_a_plan_shows_what_is_promised(compose_line: Compose) -> None:
         "beta: 0.01", "# beta=0.01", "# algorithm/grpo.yaml", "beta=0.01: rl\n",
         "launcher=ddp: evaluate-pre-sft, sft", "32 prompts x 8 completions a step", "groups whole on their rank",
         "steps per epoch", "problems dropped per epoch", "on-policy", "memory per device", "gradients", "optimizer",
-        "reference", "sampling", "-m r1exp.worker RUN/steps/04-rl", "distributed_type: MULTI_GPU",
+        "reference", "sampling", "-m r1exp.worker RUN/steps/04-rl", '"distributed_type": "MULTI_GPU"',
     ):  # fmt: skip
         assert part in text, part
