@@ -16,7 +16,7 @@ from r1exp.plan.steps import planned_steps, run_plan
 def test_a_plan_is_read_back_as_it_was_written(
     compose_line: Callable[..., Experiment], tmp_path: Path
 ) -> None:
-    experiment = compose_line("beta=0", "launcher=slurm", "launcher.extra=[--mem=0]")
+    experiment = compose_line("beta=0", "launcher=slurm", 'launcher.extra=["--mem=0"]')
     steps = planned_steps(experiment)
     run_plan(experiment, steps).write(tmp_path)
     read = read_plan(tmp_path)
