@@ -81,8 +81,12 @@ def service() -> Iterator[Service]:
 
 
 def client(
-    url: str, slept: list[float] | None = None, retries: int = 2, kind: type[HttpClient] = HttpClient, **more
-):
+    url: str | list[str],
+    slept: list[float] | None = None,
+    retries: int = 2,
+    kind: type[HttpClient] = HttpClient,
+    **more: Any,
+) -> Any:
     settings = {"timeout": 5.0, "concurrency": 4, "explain": EXPLAIN, **more}
     sleep = (lambda seconds: None) if slept is None else slept.append
     return kind(url, pauses=lambda: growing_pauses(retries), sleep=sleep, **settings)
@@ -277,7 +281,7 @@ def test_any_attempt_can_be_retried() -> None:
 
 def test_a_failure_can_be_pickled() -> None:
     failed = pickle.loads(pickle.dumps(RequestFailed("url: busy", "down", "url", "busy", 503)))
-    assert isinstance(failed, StepFailed)
+    assert isinstance(failed, RequestFailed) and isinstance(failed, StepFailed)
     assert (str(failed), failed.cause, failed.status) == ("url: busy", "down", 503)
 
 

@@ -2,11 +2,13 @@
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from r1exp.algorithm.menu import ALGORITHMS
 from r1exp.launcher.menu import LAUNCHERS
+from r1exp.registry import Registry
 from r1exp.rollout.menu import ROLLOUTS
 from r1exp.settings import Settings
 from r1exp.stage.menu import STAGES
@@ -86,7 +88,13 @@ ASKED_OF = {  # config group -> the rooms whose files may ask for the class of a
 
 def _classes(group: str) -> set[str]:
     """Return the names of the settings classes of a config group, and of their bases."""
-    registry = {"algorithm": ALGORITHMS, "stage": STAGES, "launcher": LAUNCHERS, "rollout": ROLLOUTS}[group]
+    registries: dict[str, Registry[Any]] = {
+        "algorithm": ALGORITHMS,
+        "stage": STAGES,
+        "launcher": LAUNCHERS,
+        "rollout": ROLLOUTS,
+    }
+    registry = registries[group]
     found = {
         base for kind in registry.kinds() for base in registry.find(kind).__mro__ if base is not Settings
     }

@@ -14,7 +14,7 @@ from r1exp.rewards.vote_partial import VotePartial
         pytest.param(XmlCount(style="plain"), "no tags to count", id="tags in a style without tags"),
     ],
 )
-def test_a_member_that_is_constant_in_a_group_is_named(reward: Reward, part) -> None:
+def test_a_member_that_is_constant_in_a_group_is_named(reward: Reward, part: str) -> None:
     (warning,) = constant_in_group_warnings({"mine": reward, "right": Strict(style="plain")})
     assert "rewards.mine" in warning
     assert part in warning

@@ -45,7 +45,7 @@ class Brief(Reward):
 class Run(Settings):
     """A model with rewards, as `StepConfig` has them."""
 
-    rewards: Annotated[dict[str, RewardSettings], Field(min_length=1)] | None = None
+    rewards: Annotated[dict[str, RewardSettings], Field(min_length=1)]
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_a_class_of_ones_own_is_a_member_with_its_own_settings(write: Write) -> 
     kind = f"{write(BRIEF)}:Brief"
     member = run(short={"kind": kind, "limit": 5, "bonuses": [-1.0, 2.0]}).rewards["short"]
     assert type(member).__name__ == "Brief"
-    assert (member.kind, member.limit, member.weight) == (kind, 5, 1.0)
+    assert (member.kind, member.model_dump()["limit"], member.weight) == (kind, 5, 1.0)
     committee = Committee({"short": member})
     completions = [Completion("x", 5), Completion("x", 6)]
     scores = committee.score([Problem("p", "p")] * 2, completions, Context())

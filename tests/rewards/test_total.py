@@ -1,17 +1,13 @@
 import math
 import subprocess
 import sys
-from collections.abc import Callable
 
 import pytest
 
 from r1exp.records import Completion, Problem
-from r1exp.rewards.base import TIMEOUT, Abstain, Context, Reward
+from r1exp.rewards.base import TIMEOUT, Abstain, Context, Reward, Score
 from r1exp.rewards.committee import Committee
 from r1exp.rewards.total import impute_group_mean, weighted_totals, weighted_totals_of_rows
-
-MakeProblem = Callable[..., Problem]
-MakeCompletion = Callable[..., Completion]
 
 NAN = math.nan
 
@@ -24,7 +20,9 @@ NAN = math.nan
         pytest.param([1.0, 3.0], [(0, 1)], [1.0, 3.0], id="no abstention"),
     ],
 )
-def test_an_abstention_becomes_the_mean_of_its_group(scores, groups, expected: float) -> None:
+def test_an_abstention_becomes_the_mean_of_its_group(
+    scores: list[Score], groups: list[tuple[int, ...]], expected: list[float | None]
+) -> None:
     assert impute_group_mean(scores, groups) == expected
 
 
@@ -44,7 +42,7 @@ def test_an_abstention_becomes_the_mean_of_its_group(scores, groups, expected: f
     ],
 )
 def test_the_total_sums_weight_times_score_over_members_that_scored(
-    columns, weights, expected: float
+    columns: dict[str, list[float | None]], weights: dict[str, float], expected: list[float | None]
 ) -> None:
     assert weighted_totals(columns, weights) == expected
 
@@ -64,10 +62,10 @@ class Stated(Reward):
     kind: str = "stated"
 
     @property
-    def span(self):
+    def span(self) -> tuple[float, float]:
         return (0.0, 9.0)
 
-    def score(self, problem: MakeProblem, completion: MakeCompletion, context):
+    def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
         return float(completion.text) if completion.text.isdigit() else Abstain("no number")
 
 

@@ -119,10 +119,12 @@ def test_the_expected_output_is_not_sent_with_a_submission(service: Any) -> None
 
 def test_limits_are_sent_in_the_units_of_the_service(service: Any) -> None:
     sent: list[dict[str, Any]] = []
-    service.respond = lambda method, path, body: (
-        sent.append(json.loads(body)) or 200,
-        json.dumps({"run": stage("3")}).encode(),
-    )
+
+    def respond(method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        sent.append(json.loads(body))
+        return 200, json.dumps({"run": stage("3")}).encode()
+
+    service.respond = respond
     run(
         settings(service),
         ADD,
