@@ -1,6 +1,7 @@
 """The order of the rooms: a room imports only from the rooms before it."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +115,16 @@ def test_nobody_outside_its_room_asks_for_the_type_of_a(group: str) -> None:
                 types |= {part.attr for part in ast.walk(node.args[1]) if isinstance(part, ast.Attribute)}
                 asked += [f"{path.relative_to(PACKAGE)}:{node.lineno}"] if types & names else []
     assert asked == []
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    modules = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in FILES}
+    graph: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        found: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+                found |= names & modules.keys()
+        graph[module] = found - {module}
+    assert list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle

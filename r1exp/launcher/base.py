@@ -17,9 +17,6 @@ from pydantic import PositiveInt
 from r1exp.assets import LAUNCHERS
 from r1exp.settings import Settings
 
-if TYPE_CHECKING:
-    from r1exp.launcher.slurm import Slurm
-
 Device = Literal["cpu", "cuda"]
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 _NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")  # one folder for each device
@@ -79,8 +76,8 @@ class Launcher(Settings):
         return False
 
     @property
-    def job(self) -> "Slurm | None":
-        """This launcher if a run is a SLURM job, else None."""
+    def job(self) -> Any:
+        """This launcher (a `r1exp.launcher.slurm.Slurm`) if a run is a SLURM job, else None."""
         return None
 
     def resolved_device(self) -> Device:

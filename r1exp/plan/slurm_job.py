@@ -14,7 +14,7 @@ def job_of(run: StepConfig, steps: Sequence[PlanStep]) -> Slurm | None:
     Raises:
         Refused: a step wants more than the job has, or a node would have nothing to do.
     """
-    job = run.launcher.job
+    job: Slurm | None = run.launcher.job
     for step in steps:
         own = step.config.launcher.job
         if own is None:

@@ -12,6 +12,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from r1exp.errors import Refused
 from r1exp.launcher.base import Device, Launcher
 from r1exp.model.settings import ModelSettings
+from r1exp.registry import load
 from r1exp.rollout.base import Rollout, Share
 from r1exp.settings import Name, Settings
 
@@ -138,9 +139,11 @@ class VllmColocate(VllmEngine):
 
     def engine(self, model: ModelSettings, device: Device, seed: int) -> AbstractContextManager[None]:
         """Return the context in which TRL builds the engine as these settings say."""
-        from r1exp.rollout.vllm import colocated
-
-        return colocated(self, model, device, seed)
+        # Named by its path: the module imports vLLM.
+        context: AbstractContextManager[None] = load("r1exp.rollout.vllm:colocated")(
+            self, model, device, seed
+        )
+        return context
 
 
 class Endpoint(Rollout):

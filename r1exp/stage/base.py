@@ -4,17 +4,16 @@ A stage is frozen settings and the import path of the function that does its wor
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from r1exp.algorithm.base import Algorithm, Rows
 from r1exp.dataset.base import Split
 from r1exp.errors import Refused
 from r1exp.model.memory import Load
 from r1exp.settings import Settings
+from r1exp.stage.step_settings import StepSettings
 
-if TYPE_CHECKING:
-    from r1exp.stage.config import StepConfig
-
+Config = TypeVar("Config", bound=StepSettings)
 ArtifactKind = Literal["model", "reward_model", "dataset", "scores"]
 ARTIFACT = "artifact:"  # prefix of a setting that names the artifact of an earlier step
 TRAINING_FIELDS = frozenset({"learning_rate", "max_steps", "trainer"})
@@ -37,25 +36,25 @@ class Stage(Settings):
     split: ClassVar[Split] = "train"  # the problems it reads
     trainer_config: ClassVar[str | None] = None  # name of the TRL dataclass that receives `trainer:`
 
-    def algorithm_of(self, config: "StepConfig") -> Algorithm | None:
+    def algorithm_of(self, config: StepSettings) -> Algorithm | None:
         """Return the algorithm that this stage runs, or None."""
         return config.algorithm if self.runs_algorithm else None
 
-    def rows(self, config: "StepConfig") -> Rows | None:
+    def rows(self, config: StepSettings) -> Rows | None:
         """Return the rows of one optimizer step; None of a stage that does not train."""
         del config
         return None
 
-    def trainer_arguments(self, config: "StepConfig") -> dict[str, Any]:
+    def trainer_arguments(self, config: StepSettings) -> dict[str, Any]:
         """Return the trainer's arguments that follow from this stage's settings."""
         del config
         return {}
 
-    def longest_completion(self, config: "StepConfig") -> tuple[str, int]:
+    def longest_completion(self, config: StepSettings) -> tuple[str, int]:
         """Return the setting that bounds the completions this stage asks for, and its value in tokens."""
         return "max_completion_length", config.max_completion_length
 
-    def reading_from(self, config: "StepConfig", source: str) -> "StepConfig":
+    def reading_from(self, config: Config, source: str) -> Config:
         """Return `config` with its data taken from the artifact of the earlier step `source`.
 
         Raises:
@@ -69,16 +68,16 @@ class Stage(Settings):
         dataset = config.dataset.model_copy(update={"path": f"{ARTIFACT}{source}/data.jsonl"})
         return config.model_copy(update={"dataset": dataset})
 
-    def fingerprint(self, config: "StepConfig") -> str:
+    def fingerprint(self, config: StepSettings) -> str:
         """Return a content hash of the data that this stage reads."""
         return config.dataset.fingerprint()
 
-    def memory_load(self, load: Load, config: "StepConfig") -> Load:
+    def memory_load(self, load: Load, config: StepSettings) -> Load:
         """Return `load` with what this stage keeps in memory."""
         del config
         return load
 
-    def describe(self, config: "StepConfig", num_problems: int | None) -> str:
+    def describe(self, config: StepSettings, num_problems: int | None) -> str:
         """Return what the step does, for `plan`; not asked of a stage that trains.
 
         Args:

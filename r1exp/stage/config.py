@@ -4,27 +4,18 @@ Settings that only some stages read (`beta`, for example) must be absent where n
 where they are read. Torch-free.
 """
 
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import model_validator
 
 from r1exp.algorithm.base import OnlineAlgorithm, Rows
-from r1exp.algorithm.menu import ALGORITHMS, AlgorithmSettings
+from r1exp.algorithm.menu import ALGORITHMS
 from r1exp.algorithm.trainer_fields import complaints
-from r1exp.dataset.menu import DatasetSettings
-from r1exp.evaluation.settings import EvaluationSettings
-from r1exp.health.settings import HealthSettings
 from r1exp.launcher.base import Device
-from r1exp.launcher.menu import LauncherSettings
-from r1exp.model.settings import ModelSettings
-from r1exp.prompt.settings import PromptSettings
-from r1exp.rewards.menu import RewardSettings
-from r1exp.rollout.menu import RolloutSettings
 from r1exp.serving.step_server import ServedStep
-from r1exp.settings import Settings
 from r1exp.stage.base import STAGE_FIELDS
 from r1exp.stage.menu import STAGES, StageSettings
-from r1exp.tracking.settings import TrackingSettings
+from r1exp.stage.step_settings import StepSettings
 
 
 def fields_read_by(stage: str, algorithm: str | None) -> frozenset[str]:
@@ -42,36 +33,10 @@ def fields_read_by(stage: str, algorithm: str | None) -> frozenset[str]:
     return found.fields | ALGORITHMS.find(algorithm).fields
 
 
-class DebugSettings(Settings):
-    """Limits that shorten a run and change nothing else."""
-
-    max_steps: PositiveInt | None  # optimizer steps of any step
-    num_problems: PositiveInt | None  # problems of any evaluation
-
-
-class StepConfig(Settings):
+class StepConfig(StepSettings):
     """Every setting of one step."""
 
-    seed: NonNegativeInt
-    model: ModelSettings
-    prompt: PromptSettings
-    dataset: DatasetSettings
-    rollout: RolloutSettings
-    launcher: LauncherSettings
-    tracking: TrackingSettings
-    health: HealthSettings
-    evaluation: EvaluationSettings
-    debug: DebugSettings
-    max_completion_length: PositiveInt  # tokens
     stage: StageSettings | None = None
-    algorithm: AlgorithmSettings | None = None
-    rewards: Annotated[dict[str, RewardSettings], Field(min_length=1)] | None = None
-    learning_rate: PositiveFloat | None = None
-    max_steps: PositiveInt | None = None  # optimizer steps
-    beta: NonNegativeFloat | None = None  # weight of the KL penalty
-    num_generations: PositiveInt | None = None  # completions per prompt
-    temperature: PositiveFloat | None = None  # of sampling in training
-    trainer: dict[str, Any] = Field(default_factory=dict)  # passed on to the trainer's dataclass
 
     @model_validator(mode="after")
     def _every_field_is_read(self) -> Self:

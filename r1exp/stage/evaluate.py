@@ -1,11 +1,9 @@
 """Settings of stage=evaluate. The work is in `r1exp.stage.measure`."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from r1exp.stage.base import Stage, smallest
-
-if TYPE_CHECKING:
-    from r1exp.stage.config import StepConfig
+from r1exp.stage.step_settings import StepSettings
 
 
 class Evaluate(Stage):
@@ -18,11 +16,11 @@ class Evaluate(Stage):
     generates = True
     split = "test"
 
-    def longest_completion(self, config: "StepConfig") -> tuple[str, int]:
+    def longest_completion(self, config: StepSettings) -> tuple[str, int]:
         """Return the limit of an evaluation's completions."""
         return "evaluation.max_tokens", config.evaluation.max_tokens
 
-    def describe(self, config: "StepConfig", num_problems: int | None) -> str:
+    def describe(self, config: StepSettings, num_problems: int | None) -> str:
         """Return how many problems are measured, and how."""
         number = smallest(config.evaluation.num_problems, config.debug.num_problems, num_problems)
         problems = "all (counted after the download)" if number is None else str(number)

@@ -1,16 +1,14 @@
 """Settings of stage=preferences. The work is in `r1exp.stage.make_pairs`."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import NonNegativeFloat, PositiveInt
 
 from r1exp.dataset.rows import fingerprint_of_file
 from r1exp.paths import ArtifactPaths
 from r1exp.settings import Name
-from r1exp.stage.base import ARTIFACT, Stage, resolved_path
-
-if TYPE_CHECKING:
-    from r1exp.stage.config import StepConfig
+from r1exp.stage.base import ARTIFACT, Config, Stage, resolved_path
+from r1exp.stage.step_settings import StepSettings
 
 
 class Preferences(Stage):
@@ -24,17 +22,17 @@ class Preferences(Stage):
     work = "r1exp.stage.make_pairs:make_pairs"
     makes = "dataset"
 
-    def reading_from(self, config: "StepConfig", source: str) -> "StepConfig":
+    def reading_from(self, config: Config, source: str) -> Config:
         """Return `config` with the answers of the earlier step `source`."""
         stage = self.model_copy(update={"samples": f"{ARTIFACT}{source}"})
         return config.model_copy(update={"stage": stage})
 
-    def fingerprint(self, config: "StepConfig") -> str:
+    def fingerprint(self, config: StepSettings) -> str:
         """Return a content hash of the sampled answers, or of the data set where none are named."""
         if self.samples is None:
             return super().fingerprint(config)
         return fingerprint_of_file(ArtifactPaths(resolved_path(self.samples)).samples)
 
-    def describe(self, config: "StepConfig", num_problems: int | None) -> str:
+    def describe(self, config: StepSettings, num_problems: int | None) -> str:
         """Return where the answers come from."""
         return f"pairs from the answers in {self.samples}"

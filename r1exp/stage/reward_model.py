@@ -1,16 +1,14 @@
 """Settings of stage=reward_model. The work is in `r1exp.stage.train_reward_model`."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import PositiveInt
 
 from r1exp.algorithm.base import Rows
 from r1exp.model.memory import Load
 from r1exp.stage.base import TRAINING_FIELDS, Stage
-
-if TYPE_CHECKING:
-    from r1exp.stage.config import StepConfig
+from r1exp.stage.step_settings import StepSettings
 
 
 class RewardModel(Stage):
@@ -26,11 +24,11 @@ class RewardModel(Stage):
     reads_pairs = True
     trainer_config = "RewardConfig"
 
-    def rows(self, config: "StepConfig") -> Rows:
+    def rows(self, config: StepSettings) -> Rows:
         """Return the pairs of one optimizer step; a pair is two rows."""
         most = max(config.model.rows_per_device.sft // 2, 1)
         return Rows(self.pairs_per_step, "stage.pairs_per_step", "pairs", most)
 
-    def memory_load(self, load: Load, config: "StepConfig") -> Load:
+    def memory_load(self, load: Load, config: StepSettings) -> Load:
         """Return `load` with two rows for each pair."""
         return replace(load, rows=2 * load.rows)

@@ -1,13 +1,11 @@
 """Settings of stage=rl. The work is in `r1exp.stage.train_rl`."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from r1exp.algorithm.base import Algorithm, Rows
 from r1exp.model.memory import Load
 from r1exp.stage.base import TRAINING_FIELDS, Stage
-
-if TYPE_CHECKING:
-    from r1exp.stage.config import StepConfig
+from r1exp.stage.step_settings import StepSettings
 
 
 class Rl(Stage):
@@ -21,24 +19,24 @@ class Rl(Stage):
     trains = True
     runs_algorithm = True
 
-    def rows(self, config: "StepConfig") -> Rows:
+    def rows(self, config: StepSettings) -> Rows:
         """Return the algorithm's rows."""
         return _algorithm(config).rows(config.num_generations, config.model.rows_per_device)
 
-    def trainer_arguments(self, config: "StepConfig") -> dict[str, Any]:
+    def trainer_arguments(self, config: StepSettings) -> dict[str, Any]:
         """Return the algorithm's arguments, and the revision from which TRL loads the reference."""
         assert config.beta is not None
         revision = config.model.revision
         reference = {} if revision is None else {"model_init_kwargs": {"revision": revision}}
         return _algorithm(config).trainer_arguments(config.beta) | reference
 
-    def memory_load(self, load: Load, config: "StepConfig") -> Load:
+    def memory_load(self, load: Load, config: StepSettings) -> Load:
         """Return `load` with what the algorithm keeps."""
         return _algorithm(config).memory_load(
             load, config.model, config.beta or 0.0, config.max_completion_length
         )
 
 
-def _algorithm(config: "StepConfig") -> Algorithm:
+def _algorithm(config: StepSettings) -> Algorithm:
     assert config.algorithm is not None
     return config.algorithm

@@ -1,14 +1,12 @@
 """Settings of stage=sample. The work is in `r1exp.stage.sample_answers`."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import PositiveInt
 
 from r1exp.settings import Probability
 from r1exp.stage.base import Stage, smallest
-
-if TYPE_CHECKING:
-    from r1exp.stage.config import StepConfig
+from r1exp.stage.step_settings import StepSettings
 
 
 class Sample(Stage):
@@ -25,7 +23,7 @@ class Sample(Stage):
     fields = frozenset({"rewards", "temperature"})
     generates = True
 
-    def describe(self, config: "StepConfig", num_problems: int | None) -> str:
+    def describe(self, config: StepSettings, num_problems: int | None) -> str:
         """Return how many problems are asked, and how often."""
         number = smallest(self.num_problems, config.debug.num_problems, num_problems)
         return f"{'all' if number is None else number} training problems, {self.samples} answers each"
