@@ -137,7 +137,7 @@ def _for_sweeper(command: Command) -> list[str]:
     known = flat(command.composition.values)
     return [
         override.text
-        if override.is_group or not override.is_plain or override.key in known
+        if override.key in known or override.for_hydra() == override.text
         else f"++{override.text}"
         for override in command.overrides
     ]
