@@ -207,7 +207,7 @@ def _fixed_beta() -> Any:
 def _ppo(path: str, tokenizer: Any, arguments: dict[str, Any], given: dict[str, Any]) -> Any:
     from r1exp.algorithm.base import TRACKED_ZERO
     from r1exp.algorithm.critic import separate_critic
-    from r1exp.algorithm.ppo import Ppo, PpoConfig, PpoOptions
+    from r1exp.algorithm.ppo_trainer import Ppo, PpoConfig, PpoOptions
 
     return Ppo(
         **given, args=PpoConfig(**{**arguments, "beta": TRACKED_ZERO, "loss_type": "dapo"}), kl=_fixed_beta(),

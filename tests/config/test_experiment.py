@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from r1exp.algorithm.ppo_settings import Ppo
+from r1exp.algorithm.ppo import Ppo
 from r1exp.assets import CONF, SWEEPS
 from r1exp.config.compose import session
 from r1exp.config.experiment import Experiment, experiment_from

@@ -10,7 +10,7 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM
 
 from r1exp.algorithm.critic import Critic
-from r1exp.algorithm.ppo import CRITIC_FILE, Ppo
+from r1exp.algorithm.ppo_trainer import CRITIC_FILE, Ppo
 
 pytestmark = pytest.mark.slow
 
