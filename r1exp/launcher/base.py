@@ -1,4 +1,4 @@
-"""What every launcher states about itself, and the command that starts a step's processes.
+"""The base class of launchers, and the command that starts the processes of a step.
 
 `plan` shows the same `Launch` that a run starts.
 """
@@ -50,7 +50,7 @@ class Launcher(Settings):
     device: Literal["auto", "cpu", "cuda"]  # auto: cuda where NVIDIA's driver is loaded
     threads_per_process: PositiveInt | None  # OMP_NUM_THREADS; null: cores divided by ranks on a CPU
 
-    is_distributed: ClassVar[bool] = False  # the ranks meet at a port, even if there is only one
+    is_distributed: ClassVar[bool] = False  # the ranks meet at a port, even if there is only one rank
 
     if TYPE_CHECKING:
 
@@ -105,7 +105,7 @@ class Launcher(Settings):
         return [python]
 
     def refuse_unready(self) -> None:
-        """Raise Refused where this launcher cannot start on this machine."""
+        """Raise Refused if this launcher cannot start on this machine."""
 
     def launch(self, folder: Path) -> Launch:
         """Return how the step in `folder` is started."""
@@ -154,12 +154,12 @@ class Launcher(Settings):
 
 
 def filled(template: str, **values: Any) -> str:
-    """Return a file of launchers/ with its placeholders replaced."""
+    """Return the text of a file of launchers/ with its placeholders replaced."""
     return Template((LAUNCHERS / template).read_text(encoding="utf-8")).substitute(values)
 
 
 def available_cores() -> int:
-    """Return the cores this process may use, which a container may have limited."""
+    """Return the number of cores this process may use, which a container may limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -33,7 +33,7 @@ class Zero(Launcher):
         return self.offload
 
     def refuse_unready(self) -> None:
-        """Raise Refused where DeepSpeed is not installed, or would wait for a lock for ever."""
+        """Raise Refused if DeepSpeed is not installed, or would wait for an abandoned lock for ever."""
         refuse_without_deepspeed(self.kind)
 
     def command(self, folder: Path, accelerate: list[str], worker: list[str]) -> list[str]:
@@ -61,7 +61,7 @@ def deepspeed_files(launcher: Launcher, folder: Path, device: Device) -> dict[st
 
 
 def _zero_optimization(launcher: Launcher) -> dict[str, Any]:
-    """Return DeepSpeed's section of that name."""
+    """Return DeepSpeed's section `zero_optimization`."""
     zero: dict[str, Any] = {"stage": launcher.zero_stage}
     if launcher.is_offloaded:
         zero["offload_optimizer"] = {"device": "cpu"}

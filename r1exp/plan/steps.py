@@ -185,7 +185,7 @@ def _key_of(name: str, keys: dict[str, str], step: str) -> str:
 
 def _refuse_what_needs_logprobs(config: StepConfig) -> None:
     members = members_that_need_logprobs(config.rewards or {})
-    if members and not config.rollout.hands_logprobs:
+    if members and not config.rollout.returns_logprobs:
         raise Refused(
             f"rewards.{members[0]} weighs votes by log-probabilities, which rollout={config.rollout.kind} does not pass "
             f"to rewards; set rewards.{members[0]}.confidence=false, or use rollout=vllm_colocate"
@@ -197,7 +197,7 @@ def _refuse_beyond_context(config: StepConfig) -> None:
     if not config.generates or config.rollout.is_remote:
         return
     shape = shape_of(config.model)
-    limit, what = config.rollout.tightest(None if shape is None else shape.max_position_embeddings)
+    limit, what = config.rollout.length_limit(None if shape is None else shape.max_position_embeddings)
     setting, num_tokens = config.longest_completion
     if limit is not None and num_tokens >= limit:
         raise Refused(f"{setting}={num_tokens} leaves no room for a prompt in {what}")

@@ -1,7 +1,7 @@
-"""Completions from any OpenAI-compatible endpoint, over the chat API: it renders the prompt with its own template.
+"""Generates completions with any OpenAI-compatible endpoint, over the chat API.
 
-Every completion is one request, so that each one's number of tokens is the endpoint's own count and its seed is its
-own. Not for training: the endpoint's weights are not ours.
+The endpoint renders the prompt with its own chat template. Every completion is one request, so that each has its own
+seed and the endpoint reports its number of tokens. Not for training, because r1exp cannot update the endpoint's weights.
 """
 
 from typing import Any
@@ -13,14 +13,14 @@ from r1exp.rollout.base import GeneratorInputs, Sampling
 from r1exp.rollout.settings import Endpoint, api_key
 
 _PATH = "/chat/completions"
-_GOLDEN = 0x9E3779B1  # 2**32 divided by the golden ratio: its multiples keep apart
+_GOLDEN = 0x9E3779B1  # 2**32 divided by the golden ratio; its multiples modulo 2**32 lie far apart
 
 
 class EndpointGenerator:
-    """A foreign model, ready to answer prompts.
+    """Sends prompts to an endpoint.
 
     Raises:
-        Refused: the environment variable with its key is not set.
+        Refused: the environment variable with the key is not set.
     """
 
     def __init__(self, settings: Endpoint) -> None:
@@ -49,14 +49,14 @@ class EndpointGenerator:
         """Return `n` completions of each prompt, in the order of the prompts.
 
         Raises:
-            StepFailed: the endpoint does not answer, or not with what was asked for.
+            StepFailed: the endpoint does not answer, or its answer lacks the requested fields.
         """
         bodies = [
             self._body(prompt, sampling, stream(sampling.seed, row * n + k))
             for row, prompt in enumerate(prompts)
             for k in range(n)
         ]
-        answers = iter(self._client.map(self._ask, bodies))
+        answers = iter(self._client.map(self._request, bodies))
         return [[next(answers) for _ in range(n)] for _ in prompts]
 
     def _body(self, prompt: list[Message], sampling: Sampling, seed: int) -> dict[str, Any]:
@@ -65,21 +65,21 @@ class EndpointGenerator:
             "messages": prompt,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            "top_k": sampling.top_k or None,  # not OpenAI's own: sent where it is asked for
+            "top_k": sampling.top_k or None,  # not a parameter of OpenAI's API: sent only where it is set
             "max_tokens": sampling.max_tokens,
             "seed": seed,
             **self._settings.extra_body,
         }
         return {name: value for name, value in body.items() if value is not None}
 
-    def _ask(self, body: dict[str, Any]) -> Completion:
+    def _request(self, body: dict[str, Any]) -> Completion:
         answer = self._client.post(_PATH, body)
         choice = answer["choices"][0]
         num_tokens = (answer.get("usage") or {}).get("completion_tokens")
         if not isinstance(num_tokens, int) or not isinstance(choice.get("message"), dict):
             raise StepFailed(
-                f"{self._client.url}{_PATH}: the answer has no message or no usage.completion_tokens, which says "
-                "how long a completion is; use an endpoint that reports both"
+                f"{self._client.url}{_PATH}: the answer has no message or no usage.completion_tokens, the "
+                "length of the completion; use an endpoint that reports both"
             )
         return Completion(
             text=choice["message"].get("content") or "",
@@ -89,14 +89,14 @@ class EndpointGenerator:
 
 
 def stream(seed: int, number: int) -> int:
-    """Return the seed of one completion: no two of a step share one, and those of other seeds lie far away.
+    """Return the seed of one completion; different for each completion of a step and for different step seeds.
 
-    Of 32 bits, because a CPU's generator in torch 2.13 reads no more of them.
+    It has 32 bits, because torch 2.13's CPU generator ignores all further bits.
     """
     return (seed * _GOLDEN + number) % 2**32
 
 
 def generator(settings: Endpoint, inputs: GeneratorInputs) -> EndpointGenerator:
-    """Return a generator that requests completions; the step's own model is not loaded."""
+    """Return a generator that sends requests to the endpoint; the step's own model is not loaded."""
     del inputs
     return EndpointGenerator(settings)

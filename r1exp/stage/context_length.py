@@ -26,7 +26,7 @@ def refuse_beyond_context(problems: Sequence[Problem], step: Step) -> None:
     tokenizer = load_tokenizer(step.model_path, step.config.model)  # says what is wrong with a broken folder
     config = AutoConfig.from_pretrained(step.model_path, revision=step.config.model.revision)
     num_positions = positions_of(config.get_text_config().to_dict())
-    limit, what = step.config.rollout.tightest(num_positions)
+    limit, what = step.config.rollout.length_limit(num_positions)
     if limit is None:
         return
     prompts = [messages(problem.prompt, step.config.prompt) for problem in problems]

@@ -1,7 +1,7 @@
-"""A small server of OpenAI's protocol, as a process: `python openai_server.py [KEY]`; it prints its port.
+"""A small server with OpenAI's API, as a process: `python openai_server.py [KEY]`; it prints its port.
 
-Its model `counter` continues a count (one two -> three four five <end>); as token ids the words are those of
-tests/rollout/conftest.py. GET /log returns what was asked; POST /next queues statuses to answer with first.
+Its model `counter` continues a count (one two -> three four five <end>); the token ids are those of
+tests/rollout/conftest.py. GET /log returns the requests; POST /next queues statuses for the next responses.
 """
 
 import json
@@ -19,7 +19,7 @@ LOCK = threading.Lock()
 
 
 def count(last: int, max_tokens: int) -> tuple[list[int], str]:
-    """Return the tokens that follow `last`, and why they end."""
+    """Return the tokens that follow `last`, and the finish reason."""
     tokens: list[int] = []
     while len(tokens) < max_tokens:
         last = {GO: 2, 6: END}.get(last, last + 1)
@@ -57,14 +57,14 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, body: dict) -> None:
         if self.path == "/v1/chat/completions":
             last = WORDS.index(body["messages"][-1]["content"].split()[-1])
-            tokens, why = count(last, body["max_tokens"])
+            tokens, reason = count(last, body["max_tokens"])
             text = " ".join(WORDS[token] for token in tokens if token != END)
-            choices = [{"index": 0, "message": {"content": text}, "finish_reason": why}]
+            choices = [{"index": 0, "message": {"content": text}, "finish_reason": reason}]
             usage = {"completion_tokens": len(tokens)}
             return self.reply(200, {"choices": choices, "usage": usage})
-        tokens, why = count(body["prompt"][-1], body["max_tokens"])
+        tokens, reason = count(body["prompt"][-1], body["max_tokens"])
         choices = [
-            {"index": k, "token_ids": tokens, "finish_reason": why} for k in reversed(range(body["n"]))
+            {"index": k, "token_ids": tokens, "finish_reason": reason} for k in reversed(range(body["n"]))
         ]
         return self.reply(200, {"choices": choices})
 
@@ -74,7 +74,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(json.dumps(content).encode())
 
     def log_message(self, *args: object) -> None:
-        """Be quiet."""
+        """Log nothing."""
 
 
 if __name__ == "__main__":

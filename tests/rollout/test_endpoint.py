@@ -1,4 +1,4 @@
-"""The client of an OpenAI-compatible endpoint, and that of our own server, against a process that speaks the protocol."""
+"""The generators of an OpenAI-compatible endpoint and of our own server, against a process with that API."""
 
 import socket
 import subprocess
@@ -46,7 +46,7 @@ def shared() -> Iterator[str]:
 
 @pytest.fixture
 def server(shared: str) -> str:
-    """The server's URL, without /v1; nothing is in its log that this test did not ask."""
+    """Return the server's URL, without /v1."""
     return shared
 
 
@@ -67,11 +67,11 @@ def queue(url: str, *statuses: int) -> None:
     httpx.post(f"{url}/next", json=list(statuses))
 
 
-def asked(url: str) -> list[dict[str, Any]]:
+def requests(url: str) -> list[dict[str, Any]]:
     return list(httpx.get(f"{url}/log").json())
 
 
-def test_completions_come_in_the_order_of_the_prompts_with_their_lengths(server: str) -> None:
+def test_completions_have_the_order_of_the_prompts_and_their_lengths(server: str) -> None:
     answers = EndpointGenerator(endpoint(server)).generate(prompts("three", "five", "one"), 2, GREEDY)
     expected = [
         Completion("four five", num_tokens=3),
@@ -81,17 +81,17 @@ def test_completions_come_in_the_order_of_the_prompts_with_their_lengths(server:
     assert answers == [[completion] * 2 for completion in expected]
 
 
-def test_a_completion_that_runs_out_of_room_is_not_finished(server: str) -> None:
+def test_a_completion_cut_at_the_length_limit_is_not_finished(server: str) -> None:
     short = Sampling(temperature=0.0, max_tokens=2)
     [[completion]] = EndpointGenerator(endpoint(server)).generate(prompts("one"), 1, short)
     assert completion == Completion("two three", num_tokens=2, finished=False)
 
 
-def test_the_request_says_what_was_asked_for(server: str) -> None:
-    before = len(asked(server))
+def test_the_request_states_the_sampling_parameters(server: str) -> None:
+    before = len(requests(server))
     generator = EndpointGenerator(endpoint(server, extra_body={"min_p": 0.1, "max_tokens": 4, "top_k": None}))
     generator.generate(prompts("one"), 2, SAMPLED)
-    first, second = asked(server)[before:]
+    first, second = requests(server)[before:]
     seeds = {first.pop("seed"), second.pop("seed")}
     assert seeds == {stream(3, 0), stream(3, 1)}
     assert first == {
@@ -101,7 +101,7 @@ def test_the_request_says_what_was_asked_for(server: str) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, -1], ids=["busy", "broken", "down", "garbage"])
-def test_what_passes_is_tried_again(server: str, status: int) -> None:
+def test_transient_errors_are_retried(server: str, status: int) -> None:
     queue(server, status, status)
     [[completion]] = EndpointGenerator(endpoint(server)).generate(prompts("five"), 1, GREEDY)
     assert completion.num_tokens == 1
@@ -110,15 +110,15 @@ def test_what_passes_is_tried_again(server: str, status: int) -> None:
 @pytest.mark.parametrize(
     ("statuses", "changes", "sentence"),
     [
-        pytest.param([503] * 3, {}, "503 trouble 503; tried 3 times", id="down for good"),
-        pytest.param([400], {}, "400 trouble 400", id="a request it does not take"),
+        pytest.param([503] * 3, {}, "503 trouble 503; tried 3 times", id="permanently down"),
+        pytest.param([400], {}, "400 trouble 400", id="rejected request"),
         pytest.param(
             [], {"model": "gpt"}, "`gpt` does not exist.; check rollout.model=gpt", id="wrong model"
         ),
         pytest.param([-2], {"timeout": 0.5}, "no answer within 0.5 s; raise rollout.timeout", id="timeout"),
     ],
 )
-def test_what_does_not_pass_fails_in_plain_words(
+def test_permanent_errors_fail_with_advice(
     server: str, statuses: list[int], changes: dict[str, Any], sentence: str
 ) -> None:
     queue(server, *statuses)
@@ -127,14 +127,14 @@ def test_what_does_not_pass_fails_in_plain_words(
     assert sentence in str(raised.value)
 
 
-def test_an_endpoint_that_is_not_there_fails_in_plain_words() -> None:
+def test_an_unreachable_endpoint_fails_with_advice() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(StepFailed, match=r"cannot be reached.*check that it runs"):
         EndpointGenerator(endpoint(f"http://127.0.0.1:{port}")).generate(prompts("one"), 1, GREEDY)
 
 
-def test_the_key_comes_from_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_is_read_from_the_environment_only(monkeypatch: pytest.MonkeyPatch) -> None:
     process, url = start("secret-of-this-test")
     settings = endpoint(url, api_key_env="ENDPOINT_KEY")
     try:
@@ -179,13 +179,13 @@ def test_our_server_and_transformers_give_the_same_greedy_completions(
     )
 
 
-def test_our_server_is_asked_for_token_ids_with_every_parameter_stated(
+def test_requests_to_our_server_state_every_parameter_and_request_token_ids(
     server: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    before = len(asked(server))
+    before = len(requests(server))
     (group,) = our_server(server, tokenizer, tmp_path).generate(prompts("one two"), 3, SAMPLED)
     assert len(group) == 3
-    (body,) = asked(server)[before:]
+    (body,) = requests(server)[before:]
     assert body == {
         "model": "counter", "prompt": [2, 3], "n": 3, "seed": stream(3, 0), "temperature": 0.7, "top_p": 0.9, "top_k": 5,
         "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "max_tokens": 8,
@@ -193,15 +193,17 @@ def test_our_server_is_asked_for_token_ids_with_every_parameter_stated(
     }  # fmt: skip
 
 
-def test_seeds_of_prompts_samples_and_runs_do_not_meet() -> None:
+def test_seeds_of_prompts_samples_and_runs_are_distinct() -> None:
     seeds = [stream(seed, number) for seed in (0, 1, 2) for number in range(1000)]
     assert len(set(seeds)) == len(seeds)
-    assert all(0 <= seed < 2**32 for seed in seeds)  # a CPU's generator sees no more
+    assert all(0 <= seed < 2**32 for seed in seeds)  # a CPU generator ignores further bits
 
 
-def test_a_server_that_is_lost_ends_the_waiting(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
-    lost = our_server("http://127.0.0.1:9", tokenizer, tmp_path, why_lost=lambda: "it was shot")
-    with pytest.raises(StepFailed, match="it was shot"):
+def test_a_server_that_has_ended_stops_the_retries(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    lost = our_server("http://127.0.0.1:9", tokenizer, tmp_path, why_lost=lambda: "it was killed")
+    with pytest.raises(StepFailed, match="it was killed"):
         lost.generate(prompts("one"), 1, GREEDY)
 
 
