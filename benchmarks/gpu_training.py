@@ -35,9 +35,9 @@ def need_no_pydantic() -> None:
     def stand_in(name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return (
-            int if name[0].isupper() else lambda *args, **kwargs: lambda function: function
-        )  # type, decorator
+        if name[0].isupper():
+            return int  # instead of a type
+        return lambda *args, **kwargs: lambda function: function  # instead of a decorator
 
     module = types.ModuleType("pydantic")
     vars(module).update(

@@ -20,6 +20,7 @@ from r1exp.stage.step import Step, read_step
 from r1exp.step.failure import failure_of, redirect_output, write_failure
 from r1exp.step.status import Status, read_status, state_of
 from r1exp.step.stop_request import RequestedState, StopRequest, request_stop, withdraw_stop
+from r1exp.terminal import say
 
 _PARENT_CHECK_SECONDS = 2.0  # between checks that the parent is alive
 
@@ -42,7 +43,7 @@ def main(folder: Path) -> ExitCode:
 def _end_with(folder: Path, error: Exception) -> ExitCode:
     """Write how this rank ended, to its log and to status.json."""
     failure = failure_of(error, rank())
-    sys.stderr.write(failure.traceback or f"{type(error).__name__}: {failure.reason}\n")
+    say(failure.traceback or f"{type(error).__name__}: {failure.reason}\n", end="")
     state = state_of(error) if isinstance(error, R1ExpError) else "failed"
     if state == "failed":
         write_failure(folder, failure)

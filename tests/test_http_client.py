@@ -1,4 +1,4 @@
-"""The HTTP client against a server on loopback: what is tried again, when, and what failures say."""
+"""The HTTP client against a server on loopback: retries, pauses, and the messages of failures."""
 
 import json
 import pickle
@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from r1exp import http_client
-from r1exp.errors import StepFailed
 from r1exp.http_client import (
     HttpClient,
     OpenAiClient,
@@ -25,22 +24,22 @@ from r1exp.http_client import (
     with_retries,
 )
 
-NOBODY = "http://127.0.0.1:9"  # the port of a protocol that nobody serves
+CLOSED = "http://127.0.0.1:9"  # a port on which no server listens
 FINE = (200, '{"choices": [1]}')
 EXPLAIN = {"key": "change the key", "missing": "change the name", "slow": "wait longer", "down": "start it"}
 
 
 @dataclass
 class Service:
-    """A server that answers with `replies`, then with FINE, and keeps what it was asked."""
+    """A server that answers with `replies`, then with FINE, and records the requests."""
 
     url: str = ""
     replies: list[tuple[int, str]] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)  # of every answer
     seconds: float = 0.0  # before every answer
-    asked: list[tuple[str, str, Any, str | None]] = field(default_factory=list)  # method, path, body, key
-    num_busy: int = 0
-    most_busy: int = 0  # requests at once
+    requests: list[tuple[str, str, Any, str | None]] = field(default_factory=list)  # method, path, body, key
+    num_active: int = 0  # requests at this moment
+    most_active: int = 0  # largest number of requests at once
 
 
 @pytest.fixture
@@ -52,13 +51,13 @@ def service() -> Iterator[Service]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             with lock:
                 parsed = json.loads(body) if body else None
-                state.asked.append((self.command, self.path, parsed, self.headers.get("Authorization")))
+                state.requests.append((self.command, self.path, parsed, self.headers.get("Authorization")))
                 status, text = state.replies.pop(0) if state.replies else FINE
-                state.num_busy += 1
-                state.most_busy = max(state.most_busy, state.num_busy)
+                state.num_active += 1
+                state.most_active = max(state.most_active, state.num_active)
             time.sleep(state.seconds)
             with lock:
-                state.num_busy -= 1
+                state.num_active -= 1
             if status == 0:  # the connection is closed without an answer
                 return
             self.send_response(status)
@@ -67,10 +66,10 @@ def service() -> Iterator[Service]:
             self.end_headers()
             self.wfile.write(text.encode())
 
-        do_GET = do_POST  # noqa: N815 a name of http.server
+        do_GET = do_POST  # noqa: N815 - a name of http.server
 
         def log_message(self, *args: object) -> None:
-            """Keep the test's output quiet."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     state.url = f"http://127.0.0.1:{server.server_port}"
@@ -81,11 +80,15 @@ def service() -> Iterator[Service]:
 
 
 def client(
-    url: str, slept: list[float] | None = None, retries: int = 2, kind: type[HttpClient] = HttpClient, **more
-):
-    settings = {"timeout": 5.0, "concurrency": 4, "explain": EXPLAIN, **more}
-    sleep = (lambda seconds: None) if slept is None else slept.append
-    return kind(url, pauses=lambda: growing_pauses(retries), sleep=sleep, **settings)
+    url: str | list[str],
+    slept: list[float] | None = None,
+    retries: int = 2,
+    kind: type[HttpClient] = HttpClient,
+    **more: Any,
+) -> HttpClient:
+    settings: dict[str, Any] = {"timeout": 5.0, "concurrency": 4, "explain": EXPLAIN, **more}
+    pauses = [] if slept is None else slept
+    return kind(url, pauses=lambda: growing_pauses(retries), sleep=pauses.append, **settings)
 
 
 def failure(client: HttpClient, path: str = "/x") -> RequestFailed:
@@ -95,32 +98,32 @@ def failure(client: HttpClient, path: str = "/x") -> RequestFailed:
 
 
 def test_a_request_carries_method_path_body_and_key(service: Service) -> None:
-    asking = client(f"{service.url}/v1/", key="secret")
-    assert asking.post("/x", {"a": 1}) == {"choices": [1]}
-    assert asking.get("/y") == {"choices": [1]}
-    assert service.asked == [
+    sender = client(f"{service.url}/v1/", key="secret")
+    assert sender.post("/x", {"a": 1}) == {"choices": [1]}
+    assert sender.get("/y") == {"choices": [1]}
+    assert service.requests == [
         ("POST", "/v1/x", {"a": 1}, "Bearer secret"),
         ("GET", "/v1/y", None, "Bearer secret"),
     ]
 
 
-def test_half_a_surrogate_pair_can_be_sent(service: Service) -> None:
+def test_an_unpaired_surrogate_can_be_sent(service: Service) -> None:
     client(service.url).post("/x", {"text": "\ud800"})
-    assert service.asked[0][2] == {"text": "\ud800"}
+    assert service.requests[0][2] == {"text": "\ud800"}
 
 
 @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 503, 0])
-def test_a_failure_that_may_pass_is_tried_again_after_growing_pauses(service: Service, status: int) -> None:
+def test_a_transient_failure_is_retried_after_growing_pauses(service: Service, status: int) -> None:
     service.replies = [(status, ""), (status, "")]
     slept: list[float] = []
     assert client(service.url, slept).post("/x", {}) == {"choices": [1]}
     assert slept == [0.5, 1.0]
 
 
-def test_attempts_end_with_the_pauses_and_the_last_failure_is_raised(service: Service) -> None:
+def test_after_the_last_pause_the_last_failure_is_raised(service: Service) -> None:
     service.replies = [(500, ""), (500, ""), (503, '{"error": {"message": "full"}}')]
     failed = failure(client(service.url))
-    assert len(service.asked) == 3
+    assert len(service.requests) == 3
     assert str(failed) == f"{service.url}/x: HTTP 503 full; start it"
     assert (failed.cause, failed.status, failed.found) == ("down", 503, "HTTP 503 full")
 
@@ -129,53 +132,51 @@ def test_attempts_end_with_the_pauses_and_the_last_failure_is_raised(service: Se
     ("status", "advice"),
     [(401, "; change the key"), (403, "; change the key"), (404, "; change the name"), (400, ""), (302, "")],
 )
-def test_a_refusal_is_not_tried_again_and_says_what_to_change(
+def test_a_permanent_failure_is_not_retried_and_states_what_to_change(
     service: Service, status: int, advice: str
 ) -> None:
     service.replies = [(status, '{"message": "no"}')]
     failed = failure(client(service.url))
     assert str(failed) == f"{service.url}/x: HTTP {status} no{advice}"
-    assert (failed.cause, failed.status, len(service.asked)) == ("refused", status, 1)
+    assert (failed.cause, failed.status, len(service.requests)) == ("refused", status, 1)
 
 
-def test_which_statuses_are_tried_again_is_a_setting(service: Service) -> None:
+def test_the_retried_statuses_can_be_set(service: Service) -> None:
     service.replies = [(503, ""), (501, "")]
     failed = failure(client(service.url, retried_statuses={503}))
-    assert (failed.status, len(service.asked)) == (501, 2)
+    assert (failed.status, len(service.requests)) == (501, 2)
 
 
-def test_a_service_that_cannot_be_reached_is_tried_again() -> None:
+def test_an_unreachable_service_is_retried() -> None:
     slept: list[float] = []
-    failed = failure(client(NOBODY, slept))
+    failed = failure(client(CLOSED, slept))
     assert "it cannot be reached" in str(failed)
     assert str(failed).endswith("; start it")
     assert (failed.cause, failed.status, slept) == ("down", None, [0.5, 1.0])
 
 
-@pytest.mark.parametrize(("retried", "num_asked"), [(False, 1), (True, 3)])
-def test_a_request_without_an_answer_in_time_is_tried_again_if_asked_for(
-    service: Service, retried: bool, num_asked: int
-) -> None:
+@pytest.mark.parametrize(("retried", "num_requests"), [(False, 1), (True, 3)])
+def test_a_timeout_is_retried_only_if_that_is_set(service: Service, retried: bool, num_requests: int) -> None:
     service.seconds = 0.3
     failed = failure(client(service.url, timeout=0.1, retry_timeouts=retried))
     assert str(failed) == f"{service.url}/x: no answer within 0.1 s; wait longer"
-    assert (failed.cause, len(service.asked)) == ("slow", num_asked)
+    assert (failed.cause, len(service.requests)) == ("slow", num_requests)
 
 
-def test_one_request_can_have_a_timeout_of_its_own(service: Service) -> None:
+def test_a_request_can_have_its_own_timeout(service: Service) -> None:
     service.seconds = 0.2
-    asking = client(service.url, timeout=0.05)
-    assert asking.post("/x", {}, timeout=5.0) == {"choices": [1]}
+    sender = client(service.url, timeout=0.05)
+    assert sender.post("/x", {}, timeout=5.0) == {"choices": [1]}
 
 
-@pytest.mark.parametrize(("retried", "num_asked"), [(False, 1), (True, 3)])
-def test_an_answer_that_is_not_json_is_tried_again_if_asked_for(
-    service: Service, retried: bool, num_asked: int
+@pytest.mark.parametrize(("retried", "num_requests"), [(False, 1), (True, 3)])
+def test_an_answer_that_is_not_json_is_retried_only_if_that_is_set(
+    service: Service, retried: bool, num_requests: int
 ) -> None:
     service.replies = [(200, "<html>")] * 3
     failed = failure(client(service.url, retry_unreadable=retried))
     assert str(failed) == f"{service.url}/x: the answer is not JSON: '<html>'; change the name"
-    assert (failed.cause, len(service.asked)) == ("unreadable", num_asked)
+    assert (failed.cause, len(service.requests)) == ("unreadable", num_requests)
 
 
 @pytest.mark.parametrize("text", ["{}", '{"choices": []}', "[]"])
@@ -204,42 +205,42 @@ def test_a_retry_after_header_lengthens_the_pause(
     assert slept == [pause]
 
 
-def test_attempts_take_the_urls_in_turn(service: Service) -> None:
-    asking = client([NOBODY, service.url], retries=1)
-    assert [asking.post("/x", {}) for _ in range(3)] == [{"choices": [1]}] * 3
+def test_attempts_use_the_urls_in_turn(service: Service) -> None:
+    sender = client([CLOSED, service.url], retries=1)
+    assert [sender.post("/x", {}) for _ in range(3)] == [{"choices": [1]}] * 3
 
 
-def test_a_lost_service_ends_the_attempts_with_its_reason() -> None:
+def test_a_service_that_has_ended_stops_the_attempts_with_its_reason() -> None:
     slept: list[float] = []
-    failed = failure(client(NOBODY, slept, why_lost=lambda: "the server exited with code 1"))
-    assert str(failed) == f"{NOBODY}/x: the server exited with code 1"
+    failed = failure(client(CLOSED, slept, why_lost=lambda: "the server exited with code 1"))
+    assert str(failed) == f"{CLOSED}/x: the server exited with code 1"
     assert slept == []
 
 
-def test_no_more_requests_than_allowed_are_under_way(service: Service) -> None:
+def test_the_number_of_concurrent_requests_is_limited(service: Service) -> None:
     service.seconds = 0.05
-    asking = client(service.url, concurrency=2)
-    threads = [threading.Thread(target=asking.post, args=("/x", {})) for _ in range(6)]
+    sender = client(service.url, concurrency=2)
+    threads = [threading.Thread(target=sender.post, args=("/x", {})) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (len(service.asked), service.most_busy) == (6, 2)
+    assert (len(service.requests), service.most_active) == (6, 2)
 
 
 def test_map_keeps_the_order_and_its_first_exception_cancels_the_rest(service: Service) -> None:
-    asking = client(service.url, concurrency=1)
-    assert asking.map(lambda item: -item, [1, 2, 3]) == [-1, -2, -3]
-    begun: list[int] = []
+    sender = client(service.url, concurrency=1)
+    assert sender.map(lambda item: -item, [1, 2, 3]) == [-1, -2, -3]
+    started: list[int] = []
 
     def fail(item: int) -> None:
-        begun.append(item)
+        started.append(item)
         time.sleep(0.2)
         raise KeyError(item)
 
     with pytest.raises(KeyError):
-        asking.map(fail, list(range(9)))
-    assert len(begun) < 9
+        sender.map(fail, list(range(9)))
+    assert len(started) < 9
 
 
 def test_pauses_double_up_to_the_longest() -> None:
@@ -248,7 +249,7 @@ def test_pauses_double_up_to_the_longest() -> None:
     assert growing_pauses(0) == []
 
 
-def test_pauses_within_a_time_end_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pauses_within_a_time_limit_end_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([0.0, 0.0, 1.0, 2.0, 3.0])
     monkeypatch.setattr(http_client.time, "monotonic", lambda: next(now))
     assert list(pauses_within(2.5)) == [0.5, 1.0, 1.0]
@@ -271,9 +272,9 @@ def test_any_attempt_can_be_retried() -> None:
         with_retries(attempt, [], slept.append)
 
 
-def test_a_failure_survives_the_way_between_processes() -> None:
+def test_a_failure_can_be_pickled() -> None:
     failed = pickle.loads(pickle.dumps(RequestFailed("url: busy", "down", "url", "busy", 503)))
-    assert isinstance(failed, StepFailed)
+    assert isinstance(failed, RequestFailed)
     assert (str(failed), failed.cause, failed.status) == ("url: busy", "down", 503)
 
 

@@ -1,4 +1,4 @@
-"""The algorithms that `algorithm.kind` can name. To add one, write its file and add its line."""
+"""The algorithms that `algorithm.kind` can name. To add one, write its file and add a line here."""
 
 from typing import Annotated
 

@@ -19,15 +19,15 @@ class CriticSettings(Settings):
 
     # separate: a value model; shared: a value head on the policy's trunk; zero: every value is 0
     kind: Literal["separate", "shared", "zero"]
-    path: Name | None  # of a separate critic: hub id or folder; null: the model that the policy starts from
-    learning_rate: PositiveFloat  # of the value model, or of the value head
+    path: Name | None  # hub id or folder of a separate critic; null: the start model of the policy
+    learning_rate: PositiveFloat  # of the value model or the value head
 
     @model_validator(mode="after")
     def _only_a_separate_critic_is_loaded(self) -> Self:
         if self.path is not None and self.kind != "separate":
             raise ValueError(
-                f"path={self.path} is loaded by kind=separate only, and kind={self.kind} has no weights of its own "
-                "to load; leave algorithm.critic.path out, or use algorithm.critic.kind=separate"
+                f"path={self.path} is loaded with kind=separate only, and kind={self.kind} loads no weights; "
+                "leave algorithm.critic.path out, or use algorithm.critic.kind=separate"
             )
         return self
 
@@ -40,29 +40,29 @@ class Ppo(OnlineAlgorithm):
     gamma: Probability  # discount per token
     gae_lambda: Probability  # 1: returns only; 0: one-step estimates of the critic
     value_coefficient: NonNegativeFloat  # weight of the value loss
-    value_clip: PositiveFloat | None  # most that a value may change per generation; null: no limit
-    whiten_advantages: bool  # to mean 0 and standard deviation 1 over all ranks
+    value_clip: PositiveFloat | None  # largest change of a value per generation batch; null: no limit
+    whiten_advantages: bool  # normalize to mean 0 and standard deviation 1 over all ranks
 
     least_generations = 1
 
     @property
     def trainer(self) -> str:
-        """r1exp's own trainer."""
+        """Import path of the trainer."""
         return "r1exp.algorithm.ppo_trainer:Ppo"
 
     def trainer_arguments(self, beta: float) -> dict[str, Any]:
-        """Return a `beta` that only keeps the reference: the KL penalty is part of the reward."""
+        """Return a `beta` that only makes TRL keep the reference: the KL penalty is part of the reward."""
         is_kept = bool(beta) or self.track_kl
         return {"beta": TRACKED_ZERO if is_kept else 0.0}
 
     def other_models(self) -> dict[str, str]:
-        """Return the critic's backbone where it is not the policy's."""
+        """Return the critic's model if it is not the start model of the policy."""
         return {} if self.critic.path is None else {"critic.path": self.critic.path}
 
     def memory_load(self, load: Load, model: ModelSettings, beta: float, completion_tokens: int) -> Load:
         """Return `load` with a separate critic.
 
-        A critic that is not on this machine, or that an earlier step makes, is taken to have the policy's size.
+        A critic that is not on this machine, or that an earlier step trains, is assumed to have the policy's size.
         """
         load = super().memory_load(load, model, beta, completion_tokens)
         if self.critic.kind != "separate":

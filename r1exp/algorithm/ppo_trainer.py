@@ -36,8 +36,7 @@ from r1exp.algorithm.critic import (
 from r1exp.algorithm.gae import gae, moments, whiten
 from r1exp.algorithm.ppo_loss import explained_variance, token_rewards, value_losses
 from r1exp.algorithm.trainers import Grpo, Policy
-
-CRITIC_FILE = "critic.safetensors"  # in a checkpoint, next to the policy
+from r1exp.paths import CheckpointPaths
 
 
 @dataclass(frozen=True)
@@ -224,12 +223,13 @@ class Ppo(Grpo):
         weights = self.model.state_dict() if state_dict is None else state_dict
         super()._save(output_dir, state_dict=without_critic(weights))
         if self._critic is not None:
-            save_file(critic_alone(weights), Path(output_dir or self.args.output_dir) / CRITIC_FILE)
+            folder = Path(output_dir or self.args.output_dir)
+            save_file(critic_alone(weights), CheckpointPaths(folder).critic)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self._critic is not None:
-            self._critic.load_state_dict(load_file(Path(resume_from_checkpoint) / CRITIC_FILE))
+            self._critic.load_state_dict(load_file(CheckpointPaths(Path(resume_from_checkpoint)).critic))
 
 
 def _inner(model: Any) -> PreTrainedModel:

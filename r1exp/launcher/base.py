@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import PositiveInt
 
 from r1exp.assets import LAUNCHERS
+from r1exp.paths import StepPaths
 from r1exp.settings import Settings
 
 if TYPE_CHECKING:
@@ -110,7 +111,8 @@ class Launcher(Settings):
     def launch(self, folder: Path) -> Launch:
         """Return how the step in `folder` is started."""
         device = self.resolved_device()
-        accelerate = ["-m", "accelerate.commands.launch", "--config_file", str(folder / "accelerate.yaml")]
+        config = StepPaths(folder).accelerate_config
+        accelerate = ["-m", "accelerate.commands.launch", "--config_file", str(config)]
         arguments = self.command(folder, accelerate, ["-m", "r1exp.worker", str(folder)])
         return Launch(tuple(arguments), self._environment(device), self.files(folder, device))
 
@@ -121,8 +123,7 @@ class Launcher(Settings):
 
     def files(self, folder: Path, device: Device) -> dict[str, str]:
         """Return the files that accelerate reads: name below the step's folder -> text."""
-        del folder
-        return {"accelerate.yaml": self.accelerate_file(device)}
+        return {StepPaths(folder).accelerate_config.name: self.accelerate_file(device)}
 
     def accelerate_file(
         self, device: Device, deepspeed: str = "", precision: str = 'mixed_precision: "no"\n'

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, field_v
 
 from r1exp.launcher.base import Device, Launcher, filled
 from r1exp.launcher.zero import deepspeed_files
+from r1exp.paths import RunPaths
 from r1exp.settings import Name
 
 JOB_VARIABLE = "R1EXP_JOB"  # set only in a job that r1exp submitted
@@ -210,7 +211,7 @@ def job_text(settings: Slurm, name: str, working_directory: Path, run: Path) -> 
     return filled(
         "job.sbatch",
         mark=JOB_VARIABLE,
-        options="\n".join(f"#SBATCH {option}" for option in _options(settings, name)),
+        options="\n".join(f"#SBATCH {option}" for option in _options(settings, name, run)),
         working_directory=shlex.quote(str(working_directory)),
         setup="".join(f"{line}\n" for line in settings.setup),
         python=shlex.quote(sys.executable),
@@ -218,7 +219,7 @@ def job_text(settings: Slurm, name: str, working_directory: Path, run: Path) -> 
     )
 
 
-def _options(settings: Slurm, name: str) -> list[str]:
+def _options(settings: Slurm, name: str, run: Path) -> list[str]:
     """Return the options of sbatch, one per #SBATCH line."""
     options = [
         f"--job-name={_quoted(' '.join(name.split())[:_NAME_LENGTH])}",
@@ -227,7 +228,7 @@ def _options(settings: Slurm, name: str) -> list[str]:
         f"--time={settings.time}",
         f"--signal=B:USR1@{settings.signal_seconds}",
         "--requeue" if settings.requeue else "--no-requeue",
-        "--output=slurm.log",
+        f"--output={RunPaths(run).job_log.name}",
         "--open-mode=append",
     ]
     if settings.gpus_per_node:

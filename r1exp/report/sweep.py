@@ -85,9 +85,8 @@ def _accuracy(setting: Setting, mode: str) -> Interval | None:
     """Return the last accuracy that was measured."""
     scores = [score for run in setting.runs if (score := _last(run).get(mode)) is not None]
     found = _over_runs([(score["value"], score["low"], score["high"]) for score in scores])
-    return found and Interval(
-        found.value, found.n, max(found.low, 0.0), min(found.high, 1.0)
-    )  # it is a share
+    # An accuracy is in [0, 1].
+    return found and Interval(found.value, found.n, max(found.low, 0.0), min(found.high, 1.0))
 
 
 def _last(run: dict[str, Any]) -> dict[str, Any]:

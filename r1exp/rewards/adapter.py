@@ -24,9 +24,8 @@ from r1exp.rewards.total import impute_group_mean
 
 RewardFunc = Callable[..., list[float | None]]
 
-LOGPROBS_COLUMN = (
-    "completion_logprobs"  # one list of natural logs a completion, or null; if the rollout has it
-)
+# Column with one list of natural logs per completion, or null; present if the rollout returns log-probabilities.
+LOGPROBS_COLUMN = "completion_logprobs"
 _NOT_COLUMNS = {"prompts", "completions", "completion_ids", "environments", LOGPROBS_COLUMN}
 _NOT_COLUMNS |= {"trainer_state", "log_extra", "log_metric"}
 

@@ -35,9 +35,8 @@ class Function(SlowGroupReward):
     """A TRL-style reward function from any importable module."""
 
     kind: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]  # package.module:function
-    arguments: dict[str, Any] = Field(
-        default_factory=dict
-    )  # keyword arguments of the function, or of the factory
+    # Keyword arguments of the function, or of the factory.
+    arguments: dict[str, Any] = Field(default_factory=dict)
     factory: bool = False  # the name is called with `arguments` and returns the function
     lowest: float | None = None  # what the function can return at least; null: unbounded
     highest: float | None = None  # and at most

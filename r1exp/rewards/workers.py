@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.reduction import send_handle
 from typing import Any
 
+from r1exp.distributed import local_world_size
 from r1exp.errors import StepFailed
 from r1exp.rewards.base import TIMEOUT, Abstain, Score
 from r1exp.rewards.worker_process import FORK, STARTED, Job
@@ -33,8 +34,7 @@ MAX_WORKERS = 16  # by default; more is a matter of asking
 def default_num_workers() -> int:
     """Return the cores this process may use, shared with the other ranks of this machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, min(cores // ranks, MAX_WORKERS))
+    return max(1, min(cores // local_world_size(), MAX_WORKERS))
 
 
 class WorkerPool:

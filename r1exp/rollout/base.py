@@ -55,9 +55,8 @@ class Rollout(Settings):
     trains: ClassVar[bool] = True  # can generate for RL: it receives the policy's newest weights
     returns_logprobs: ClassVar[bool] = False  # rewards receive the sampler's log-probability of each token
     uses_vllm: ClassVar[bool] = False
-    outside_key: ClassVar[frozenset[str]] = (
-        frozenset()
-    )  # fields that do not change the completions, and so are not part of a step's key
+    # Fields that do not change the completions, and so are not part of a step's key.
+    outside_key: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def server(self) -> Any:

@@ -61,9 +61,8 @@ class Local(Sandbox):
 
         def execute(call: Invocation) -> Execution:
             inputs = {f"{bubblewrap.SCRATCH}/{name}": text.encode() for name, text in call.files.items()}
-            stack_mib = (
-                limits.memory_mib if program.language == "cpp" else None
-            )  # judges promise deep recursion
+            # Judges promise that deep recursion works in C++.
+            stack_mib = limits.memory_mib if program.language == "cpp" else None
             job = process.Job(
                 [*argv, *call.args], limits, python.prefix, call.stdin.encode(), carried | inputs, stack_mib
             )

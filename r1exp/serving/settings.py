@@ -21,9 +21,7 @@ class VllmServer(VllmEngine):
     host: Name  # loopback or private: any client that connects can use the developer endpoints
     port: PositiveInt | None  # null: a free one
     start_timeout: PositiveFloat  # seconds until it must answer
-    restarts: (
-        NonNegativeInt  # restarts after it exited; a server that a policy trains with is never restarted
-    )
+    restarts: NonNegativeInt  # restarts after it exited; always 0 for a server that a policy trains with
 
     generator = "r1exp.serving.generator:generator"
     outside_key = VllmEngine.outside_key | {"num_devices", "host", "port", "start_timeout", "restarts"}

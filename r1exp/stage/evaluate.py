@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Evaluate(Stage):
-    """Measures a model on held-out problems; how is set by `evaluation`."""
+    """Evaluates a model on held-out problems, as set by `evaluation`."""
 
     kind: Literal["evaluate"]
 
@@ -19,11 +19,11 @@ class Evaluate(Stage):
     split = "test"
 
     def longest_completion(self, config: "StepConfig") -> tuple[str, int]:
-        """Return the limit of an evaluation's completions."""
+        """Return the setting that limits the completions of an evaluation, and its value in tokens."""
         return "evaluation.max_tokens", config.evaluation.max_tokens
 
     def describe(self, config: "StepConfig", num_problems: int | None) -> str:
-        """Return how many problems are measured, and how."""
+        """Return the number of problems and of completions."""
         number = smallest(config.evaluation.num_problems, config.debug.num_problems, num_problems)
         problems = "all (counted after the download)" if number is None else str(number)
         greedy = " and 1 greedy" if config.evaluation.greedy else ""

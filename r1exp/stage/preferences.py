@@ -17,24 +17,24 @@ class Preferences(Stage):
     """Makes pairs of a better and a worse answer, from the answers of stage=sample."""
 
     kind: Literal["preferences"]
-    samples: Name | None  # folder that stage=sample left; in a pipeline null: that of `data_from`
+    samples: Name | None  # artifact folder of stage=sample; null in a pipeline: that of `data_from`
     min_margin: NonNegativeFloat  # smallest difference of reward between the best and the worst answer
-    num_pairs: PositiveInt | None  # the first ones; null: all
+    num_pairs: PositiveInt | None  # only the first pairs; null: all
 
     work = "r1exp.stage.make_pairs:make_pairs"
     makes = "dataset"
 
     def reading_from(self, config: "StepConfig", source: str) -> "StepConfig":
-        """Return `config` with the answers of the earlier step `source`."""
+        """Return `config` with the answers of the earlier step `source` as its data."""
         stage = self.model_copy(update={"samples": f"{ARTIFACT}{source}"})
         return config.model_copy(update={"stage": stage})
 
     def fingerprint(self, config: "StepConfig") -> str:
-        """Return a content hash of the sampled answers, or of the data set where none are named."""
+        """Return a content hash of the sampled answers; without `samples`, of the data set."""
         if self.samples is None:
             return super().fingerprint(config)
         return fingerprint_of_file(ArtifactPaths(resolved_path(self.samples)).samples)
 
     def describe(self, config: "StepConfig", num_problems: int | None) -> str:
-        """Return where the answers come from."""
+        """Return the folder of the answers."""
         return f"pairs from the answers in {self.samples}"

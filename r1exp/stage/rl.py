@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Rl(Stage):
-    """Reinforcement learning with the composed algorithm, which states what else it reads."""
+    """Reinforcement learning with the composed algorithm, which states the further settings it reads."""
 
     kind: Literal["rl"]
 
@@ -22,7 +22,7 @@ class Rl(Stage):
     runs_algorithm = True
 
     def rows(self, config: "StepConfig") -> Rows:
-        """Return the algorithm's rows."""
+        """Return the rows of one optimizer step of the algorithm."""
         return _algorithm(config).rows(config.num_generations, config.model.rows_per_device)
 
     def trainer_arguments(self, config: "StepConfig") -> dict[str, Any]:
@@ -33,7 +33,7 @@ class Rl(Stage):
         return _algorithm(config).trainer_arguments(config.beta) | reference
 
     def memory_load(self, load: Load, config: "StepConfig") -> Load:
-        """Return `load` with what the algorithm keeps."""
+        """Return `load` with what the algorithm keeps in memory."""
         return _algorithm(config).memory_load(
             load, config.model, config.beta or 0.0, config.max_completion_length
         )

@@ -18,7 +18,7 @@ class Sft(Stage):
 
     kind: Literal["sft"]
     rows_per_step: PositiveInt  # rows per optimizer step, over all ranks
-    completion_only: bool  # the loss counts the answer's tokens only; false: the prompt's too [sft-grpo]
+    completion_only: bool  # the loss covers the answer only; false: the prompt too [sft-grpo]
 
     work = "r1exp.stage.train_sft:train_sft"
     makes = "model"
@@ -31,10 +31,10 @@ class Sft(Stage):
         return Rows(self.rows_per_step, "stage.rows_per_step", "rows", config.model.rows_per_device.sft)
 
     def trainer_arguments(self, config: "StepConfig") -> dict[str, Any]:
-        """Return which tokens the loss counts."""
+        """Return the argument that selects the tokens of the loss."""
         return {"completion_only_loss": self.completion_only}
 
     def memory_load(self, load: Load, config: "StepConfig") -> Load:
-        """Return `load` with the logits of every token, and rows cut at `trainer.max_length`."""
+        """Return `load` with the logits of every token, and rows truncated at `trainer.max_length`."""
         longest = min(load.tokens, int(config.trainer.get("max_length") or load.tokens))
         return replace(load, tokens=longest, logit_tokens=longest)
