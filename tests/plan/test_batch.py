@@ -67,8 +67,8 @@ def test_a_plan_shows_what_is_promised(compose_line: Compose) -> None:
     text = plan_text(experiment, planned_steps(experiment))
     for part in (
         "beta: 0.01", "# beta=0.01", "# algorithm/grpo.yaml", "beta=0.01: rl\n",
-        "launcher=ddp: evaluate-pre-sft, sft", "32 prompts x 8 completions a step", "groups whole on their rank",
-        "steps per epoch", "problems dropped per epoch", "on-policy", "memory per device", "gradients", "optimizer",
+        "launcher=ddp: evaluate-pre-sft, sft", "32 prompts x 8 completions per optimizer step", "groups whole on their rank",
+        "optimizer steps per epoch", "problems dropped per epoch", "on-policy", "memory per device", "gradients", "optimizer",
         "reference", "sampling", "-m r1exp.worker RUN/steps/04-rl", "distributed_type: MULTI_GPU",
     ):  # fmt: skip
         assert part in text, part
