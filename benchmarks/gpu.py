@@ -266,9 +266,8 @@ def main() -> int:
     parser.add_argument("--compute", choices=["bfloat16", "float32"], help="dtype of the passes")
     parser.add_argument("--gradient-checkpointing", action="store_true")
     parser.add_argument("--rows", type=int, help="rows of one pass; fewer for a small GPU")
-    parser.add_argument(
-        "--device", choices=["cuda", "cpu"], default="cuda", help=argparse.SUPPRESS
-    )  # cpu: tests
+    # --device=cpu is used by the tests.
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help=argparse.SUPPRESS)
     parser.add_argument("--shape", choices=list(SHAPES), default="qwen2.5-0.5b", help=argparse.SUPPRESS)
     given = parser.parse_args()
     until = time.monotonic() + given.seconds

@@ -35,9 +35,9 @@ def need_no_pydantic() -> None:
     def stand_in(name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return (
-            int if name[0].isupper() else lambda *args, **kwargs: lambda function: function
-        )  # type, decorator
+        if name[0].isupper():
+            return int  # instead of a type
+        return lambda *args, **kwargs: lambda function: function  # instead of a decorator
 
     module = types.ModuleType("pydantic")
     vars(module).update(
@@ -207,7 +207,7 @@ def _fixed_beta() -> Any:
 def _ppo(path: str, tokenizer: Any, arguments: dict[str, Any], given: dict[str, Any]) -> Any:
     from r1exp.algorithm.base import TRACKED_ZERO
     from r1exp.algorithm.critic import separate_critic
-    from r1exp.algorithm.ppo import Ppo, PpoConfig, PpoOptions
+    from r1exp.algorithm.ppo_trainer import Ppo, PpoConfig, PpoOptions
 
     return Ppo(
         **given, args=PpoConfig(**{**arguments, "beta": TRACKED_ZERO, "loss_type": "dapo"}), kl=_fixed_beta(),

@@ -1,6 +1,6 @@
 """Entry point of the command `r1exp [verb] arguments...`. Never imports torch.
 
-Without a verb it is `run`. To add a verb, write its file in `r1exp/verbs/` and add its line to `VERBS`.
+The default verb is `run`. To add a verb, write its file in `r1exp/verbs/` and add its line to `VERBS`.
 """
 
 import os
@@ -17,14 +17,14 @@ VERBS = {  # verb: (its arguments, what it does)
         "[-m] overrides...",
         "compose, check, run; with -m one run for each combination of listed values",
     ),
-    "plan": ("[-m] overrides...", "the same without running: values and origins, batches, memory, commands"),
+    "plan": ("[-m] overrides...", "show what `run` would do: values and origins, batches, memory, commands"),
     "check": ("overrides...", "score gold and adversarial answers with the rewards before training"),
     "sweep": (
         "status|retry|report DIR",
-        "state of each run of a multirun, start failed runs again, rank the runs",
+        "show the state of each run of a multirun, restart failed runs, rank the runs",
     ),
     "new": ("KIND NAME", "write a reward, dataset, prompt, algorithm or experiment of your own"),
-    "doctor": ("", "what is installed, what is missing for which feature"),
+    "doctor": ("", "show what is installed, and what is missing for which feature"),
 }
 _EXAMPLES = """\
   r1exp                                       the quickstart: a tiny model on a CPU, minutes
@@ -67,7 +67,7 @@ def _dispatch(arguments: list[str]) -> ExitCode:
     if verb not in VERBS:
         close = nearest(verb, VERBS)
         hint = f" Did you mean {close[0]}?" if close else ""
-        raise Refused(f"{verb!r} is no verb and no override.{hint} Verbs: {', '.join(VERBS)}.")
+        raise Refused(f"{verb!r} is neither a verb nor an override.{hint} Verbs: {', '.join(VERBS)}.")
     if {"-h", "--help"} & set(rest):
         show(_help(rest), end="")
         return ExitCode.DONE

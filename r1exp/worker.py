@@ -1,6 +1,6 @@
 """Entry point of a rank: `python -m r1exp.worker STEP_FOLDER`.
 
-Reads the step, checks the number of ranks, runs the stage, and writes how it ended. Any scheduler that sets RANK,
+Reads the step, checks the number of ranks, runs the stage, and writes the status. Any scheduler that sets RANK,
 WORLD_SIZE, MASTER_ADDR and MASTER_PORT can start it.
 """
 
@@ -20,8 +20,9 @@ from r1exp.stage.step import Step, read_step
 from r1exp.step.failure import failure_of, redirect_output, write_failure
 from r1exp.step.status import Status, read_status, state_of
 from r1exp.step.stop_request import RequestedState, StopRequest, request_stop, withdraw_stop
+from r1exp.terminal import say
 
-_PARENT_CHECK_SECONDS = 2.0  # between checks that the parent is alive
+_PARENT_CHECK_SECONDS = 2.0  # seconds between checks that the parent still exists
 
 
 def main(folder: Path) -> ExitCode:
@@ -35,14 +36,14 @@ def main(folder: Path) -> ExitCode:
     try:
         _check_world(step)
         return _run(step, folder)
-    except Exception as error:  # noqa: BLE001 - the border: whatever a library raises ends in status.json
+    except Exception as error:  # noqa: BLE001 - any error of a library is written to status.json
         return _end_with(folder, error)
 
 
 def _end_with(folder: Path, error: Exception) -> ExitCode:
-    """Write how this rank ended, to its log and to status.json."""
+    """Write the error that ended this rank to its log and to status.json; return the exit code."""
     failure = failure_of(error, rank())
-    sys.stderr.write(failure.traceback or f"{type(error).__name__}: {failure.reason}\n")
+    say(failure.traceback or f"{type(error).__name__}: {failure.reason}\n", end="")
     state = state_of(error) if isinstance(error, R1ExpError) else "failed"
     if state == "failed":
         write_failure(folder, failure)
@@ -50,7 +51,7 @@ def _end_with(folder: Path, error: Exception) -> ExitCode:
     status = Status(state=state, reason=failure.reason, rank=failed_rank, checkpoint=_last_checkpoint(folder))
     _write_status(folder, status)
     if state in get_args(RequestedState) and PARENT_VARIABLE in os.environ:
-        # The parent reads status.json. torchrun would take another code for a crash, and kill ranks that are still saving.
+        # The parent reads status.json. For another exit code torchrun would kill ranks that are still saving.
         return ExitCode.DONE
     return error.exit_code if isinstance(error, R1ExpError) else ExitCode.FAILED
 
@@ -68,17 +69,17 @@ def _run(step: Step, folder: Path) -> ExitCode:
 
 
 def _check_world(step: Step) -> None:
-    """Refuse to run with another number of ranks than was planned."""
+    """Raise StepFailed if the number of ranks is not the planned one."""
     found = world_size()
     if found != step.world_size:
         raise StepFailed(
-            f"{step.world_size} ranks were planned and {found} are here; "
+            f"{step.world_size} ranks were planned, but {found} were started; "
             "start this step with the launch command that `r1exp plan` shows"
         )
 
 
 def _write_status(folder: Path, status: Status) -> None:
-    """Write how the step ended: rank 0 in any case, and another rank where it fails first."""
+    """Write the status of the step: on rank 0 always, on another rank only if it fails first."""
     earlier = read_status(folder)
     is_first = earlier is None or earlier.state == "running"
     if is_first if status.state == "failed" else is_main_process():
@@ -93,7 +94,7 @@ def _last_checkpoint(folder: Path) -> str | None:
 
 
 def _handle_scheduler_signals(folder: Path) -> None:
-    """Let SIGTERM and SIGUSR1 request that a training step saves and ends, where no r1exp parent does it."""
+    """Make SIGTERM and SIGUSR1 request that a training step saves and ends; used if there is no parent of r1exp."""
     if is_main_process():
         withdraw_stop(folder)
 
@@ -108,7 +109,7 @@ def _handle_scheduler_signals(folder: Path) -> None:
 
 
 def _end_with_parent(mark: str) -> None:
-    """Exit when the process that started the run is gone, also after `kill -9`."""
+    """Exit when the process that started the run has ended, also after `kill -9`."""
 
     def watch() -> None:
         while not parent_is_gone(mark):

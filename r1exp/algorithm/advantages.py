@@ -1,4 +1,4 @@
-"""GRPO with advantages of an algorithm's own, and the weighted totals that several trainers need.
+"""Lets an algorithm replace the advantages of TRL's GRPOTrainer, and computes weighted totals for the trainers.
 
 Shapes: N completions of all ranks, B completions of this rank, F reward functions.
 """
@@ -16,11 +16,11 @@ Advantages = Callable[[Tensor, int], Tensor]
 
 
 class OwnAdvantages(Trainer):
-    """TRL 1.16's GRPOTrainer, whose advantages `(B,)` may be replaced.
+    """Replaces the advantages `(B,)` of TRL 1.16's GRPOTrainer if the algorithm defines its own.
 
     Args:
         advantages: Called with the weighted rewards, (N,), NaN where no reward could score, and the number of
-            completions per prompt; returns the advantages, (N,). None: as TRL computes them.
+            completions per prompt; returns the advantages, (N,). None: those of TRL.
     """
 
     def __init__(self, *args: Any, advantages: Advantages | None = None, **kwargs: Any) -> None:
@@ -39,12 +39,12 @@ class OwnAdvantages(Trainer):
         return torch.tensor(totals, dtype=torch.float32, device=self._rewards_nf.device)
 
     def own_slice(self, num_rows: int) -> slice:
-        """Return the place of this rank's completions among those of all ranks."""
+        """Return the slice of this rank's completions among those of all ranks."""
         start = self.accelerator.process_index * num_rows
         return slice(start, start + num_rows)
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
-        # Replaces TRL's advantages where the algorithm has its own.
+        # Replaces TRL's advantages if the algorithm defines its own.
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if self._own_advantages is None or not self.model.training:
             return batch
@@ -53,7 +53,7 @@ class OwnAdvantages(Trainer):
         if not isinstance(advantages_n, Tensor) or advantages_n.shape != totals_n.shape:
             found = getattr(advantages_n, "shape", advantages_n)
             raise ValueError(
-                f"the algorithm's advantages must have the shape of its rewards, {tuple(totals_n.shape)}, and have {found}"
+                f"the algorithm's advantages must have the shape of its rewards, {tuple(totals_n.shape)}, but have {found}"
             )
         advantages_n = advantages_n.to(totals_n).nan_to_num(nan=0.0)
         logged = self._logs["advantages"]

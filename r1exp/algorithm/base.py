@@ -1,6 +1,6 @@
-"""What every algorithm states about itself, so that nobody has to ask for its type.
+"""The base classes of algorithms. An algorithm states what it needs, so that no other module tests its type.
 
-Fields that TRL knows stand under `trainer:` with TRL's names; settings classes hold only r1exp's own.
+Arguments of TRL are given under `trainer:` with TRL's names; the settings classes hold only r1exp's own.
 """
 
 from abc import ABC, abstractmethod
@@ -15,9 +15,9 @@ from r1exp.model.memory import Load
 from r1exp.model.settings import ModelSettings, RowsPerDevice
 from r1exp.settings import Settings
 
-# The smallest positive float64. For TRL 1.16 "the reference is not needed" is `beta == 0.0`; this number is not 0.0
-# for Python, and rounds to 0.0 as soon as it meets a float32, bfloat16 or float16 tensor: with it the reference is
-# kept and `kl` is logged, while the loss and its gradient are those of beta=0.
+# The smallest positive float64. TRL 1.16 keeps no reference if `beta == 0.0` in Python. This number is not equal to 0.0
+# in Python, but is rounded to 0.0 when it is multiplied with a float32, bfloat16 or float16 tensor. With it, TRL keeps
+# the reference and logs `kl`, while the loss and its gradient are those of beta=0.
 TRACKED_ZERO = 5e-324
 
 
@@ -26,9 +26,9 @@ class Rows:
     """The rows of one optimizer step, over all ranks."""
 
     number: int  # rows per optimizer step
-    setting: str  # the setting that decides the number, for messages
+    setting: str  # the setting that determines the number, for messages
     unit: str  # "rows", "pairs" or "completions"
-    most_per_device: int  # rows of one forward pass of one rank
+    most_per_device: int  # largest number of rows in one forward pass of one rank
 
 
 class Algorithm(Settings, ABC):
@@ -36,9 +36,11 @@ class Algorithm(Settings, ABC):
 
     kind: str
 
-    fields: ClassVar[frozenset[str]]  # top-level settings that only some algorithms read, and this one does
+    fields: ClassVar[
+        frozenset[str]
+    ]  # the settings that this algorithm reads, of those that not all algorithms read
     trainer_config: ClassVar[str]  # name of the TRL dataclass that receives `trainer:`
-    least_generations: ClassVar[int] = 2  # completions per prompt that it needs
+    least_generations: ClassVar[int] = 2  # smallest number of completions per prompt
     reads_pairs: ClassVar[bool] = False  # the data set must have preference pairs
 
     @property
@@ -61,14 +63,14 @@ class Algorithm(Settings, ABC):
         """
 
     def check(self, beta: float | None, trainer: Mapping[str, Any]) -> None:
-        """Raise ValueError where this algorithm cannot work with `beta` or the trainer's arguments."""
+        """Raise ValueError if this algorithm cannot work with `beta` or the trainer's arguments."""
 
     def trainer_arguments(self, beta: float) -> dict[str, Any]:
         """Return the arguments of `trainer_config` that follow from this algorithm's own settings."""
         return {"beta": beta}
 
     def other_models(self) -> dict[str, str]:
-        """Return the models it loads beside the policy: key below `algorithm.` -> folder or hub id."""
+        """Return the models it loads in addition to the policy: key below `algorithm.` -> folder or hub id."""
         return {}
 
     def memory_load(self, load: Load, model: ModelSettings, beta: float, completion_tokens: int) -> Load:
@@ -88,17 +90,17 @@ class OnlineAlgorithm(Algorithm):
     """
 
     prompts_per_step: PositiveInt  # prompts per optimizer step, over all ranks; batch sizes follow from it
-    minibatches: PositiveInt  # optimizer steps that one generation is split into
-    track_kl: bool  # keep a reference and log `kl` also where beta=0
+    minibatches: PositiveInt  # optimizer steps per generation batch
+    track_kl: bool  # keep a reference and log `kl` even if beta=0
     kl: KlSettings  # whether and how `beta` changes during training
 
     fields = frozenset({"rewards", "beta", "num_generations", "temperature"})
     trainer_config = "GRPOConfig"
-    advantages: ClassVar[Any] = None  # None: as TRL computes them
+    advantages: ClassVar[Any] = None  # None: those of TRL
 
     @property
     def online(self) -> "OnlineAlgorithm":
-        """This algorithm."""
+        """This algorithm, because it samples from the policy that it trains."""
         return self
 
     def rows(self, num_generations: int | None, fit: RowsPerDevice) -> Rows:
@@ -108,17 +110,17 @@ class OnlineAlgorithm(Algorithm):
         return Rows(self.prompts_per_step * num_generations, setting, "completions", fit.rl)
 
     def check(self, beta: float | None, trainer: Mapping[str, Any]) -> None:
-        """Raise ValueError where a controlled `beta` starts at 0."""
+        """Raise ValueError if a controlled `beta` starts at 0."""
         if self.kl.target is not None and beta == 0.0:
             raise ValueError(
-                f"algorithm.kl.target={self.kl.target} is reached by multiplying beta, and beta=0 stays 0; "
-                "start from beta=0.01, say, or leave algorithm.kl.target=null"
+                f"algorithm.kl.target={self.kl.target} is controlled by multiplying beta, and beta=0 would stay 0; "
+                "start from beta=0.01, for example, or set algorithm.kl.target=null"
             )
 
     def trainer_arguments(self, beta: float) -> dict[str, Any]:
-        """Return `beta`, as the smallest positive number where it is 0 and the KL is to be logged."""
+        """Return `beta`; TRACKED_ZERO if it is 0 and the KL is to be logged."""
         return {"beta": TRACKED_ZERO if beta == 0.0 and self.track_kl else beta}
 
     def memory_load(self, load: Load, model: ModelSettings, beta: float, completion_tokens: int) -> Load:
-        """Return `load` with the reference, and logits of the completion only."""
+        """Return `load` with the reference model, and with logits of the completion only."""
         return replace(load, keeps_reference=bool(beta) or self.track_kl, logit_tokens=completion_tokens)

@@ -28,7 +28,7 @@ class Dpo(Algorithm):
 
     @property
     def trainer(self) -> str:
-        """DPO's trainer."""
+        """Import path of the trainer."""
         return "r1exp.algorithm.trainers:Dpo"
 
     def rows(self, num_generations: int | None, fit: RowsPerDevice) -> Rows:
@@ -36,20 +36,20 @@ class Dpo(Algorithm):
         return Rows(self.pairs_per_step, "algorithm.pairs_per_step", "pairs", max(fit.sft // 2, 1))
 
     def check(self, beta: float | None, trainer: Mapping[str, Any]) -> None:
-        """Raise ValueError for arguments that TRL 1.16 would ignore or misread."""
+        """Raise ValueError for arguments that TRL 1.16 would ignore or misinterpret."""
         losses, weights = trainer.get("loss_type"), trainer.get("loss_weights")
         smoothing = trainer.get("label_smoothing")
         if smoothing and not set(losses or []) & _SMOOTHED:
             raise ValueError(
-                f"trainer.label_smoothing={smoothing} does nothing with trainer.loss_type={sorted(losses or [])} in "
+                f"trainer.label_smoothing={smoothing} has no effect with trainer.loss_type={sorted(losses or [])} in "
                 "TRL 1.16; use trainer.loss_type=[robust]"
             )
         if losses and weights and len(losses) != len(weights):
             raise ValueError(
-                f"trainer.loss_weights={weights} does not fit trainer.loss_type={losses}: give each loss its weight, "
-                f"trainer.loss_weights={[1.0] * len(losses)}, say"
+                f"trainer.loss_weights={weights} does not match trainer.loss_type={losses}: give each loss a weight, "
+                f"for example trainer.loss_weights={[1.0] * len(losses)}"
             )
 
     def memory_load(self, load: Load, model: ModelSettings, beta: float, completion_tokens: int) -> Load:
-        """Return `load` with the reference, and two rows for each pair."""
+        """Return `load` with the reference model, and with two rows for each pair."""
         return replace(load, keeps_reference=bool(beta), rows=2 * load.rows)

@@ -1,4 +1,4 @@
-"""Settings of GRPO and of the algorithms that are GRPO with other trainer arguments.
+"""Settings of GRPO, and of the algorithms that differ from it only in trainer arguments.
 
 Source: Group Relative Policy Optimization (arXiv:2402.03300), on TRL's GRPOTrainer.
 """
@@ -9,13 +9,14 @@ from r1exp.algorithm.base import OnlineAlgorithm
 
 
 class Grpo(OnlineAlgorithm):
-    """Group Relative Policy Optimization; `dr_grpo`, `dapo` and `gspo` differ in their recipes only."""
+    """Group Relative Policy Optimization; `dr_grpo`, `dapo` and `gspo` differ only in conf/algorithm/."""
 
-    resampling_rounds: NonNegativeInt  # how often prompts whose rewards are all equal are replaced; 0: never
+    # Rounds in which prompts whose completions all received the same reward are replaced by others; 0: none.
+    resampling_rounds: NonNegativeInt
 
     @property
     def trainer(self) -> str:
-        """The trainer that resamples, where that is wanted."""
+        """Import path of the trainer, which depends on whether prompts are resampled."""
         if self.resampling_rounds:
             return "r1exp.algorithm.dynamic_sampling:DynamicSampling"
         return "r1exp.algorithm.trainers:Grpo"

@@ -36,9 +36,8 @@ class Guards(Trainer):
         super().__init__(*args, **kwargs)
         self._last_checkpoint = last_checkpoint
         self._window: list[Any] = []  # batches since the last optimizer step
-        self._before: list[Tensor] | None = (
-            None  # samples of the weights before the step, until one has changed
-        )
+        # Samples of the weights before the step, until one of them has changed.
+        self._before: list[Tensor] | None = None
         self._has_moved = False
         self._grad_norm = 0.0
 

@@ -1,4 +1,4 @@
-"""The algorithms that `algorithm.kind` can name. To add one, write its file and add its line."""
+"""The algorithms that `algorithm.kind` can name. To add one, write its file and add a line here."""
 
 from typing import Annotated
 
@@ -14,7 +14,7 @@ ALGORITHMS: Registry[Algorithm] = Registry(
         "dr_grpo": "r1exp.algorithm.grpo:Grpo",
         "grpo": "r1exp.algorithm.grpo:Grpo",
         "gspo": "r1exp.algorithm.grpo:Grpo",
-        "ppo": "r1exp.algorithm.ppo_settings:Ppo",
+        "ppo": "r1exp.algorithm.ppo:Ppo",
         "rloo": "r1exp.algorithm.rloo:Rloo",
     },
 )

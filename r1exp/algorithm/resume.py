@@ -22,6 +22,8 @@ import torch
 from transformers import Trainer
 from trl.trainer.utils import RepeatSampler
 
+from r1exp.paths import CheckpointPaths
+
 _CPU_PRIORITY = 5  # before torch's own handler of `cpu`, which does not accept an index
 
 
@@ -72,7 +74,8 @@ class ExactResume(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
-        torch.save(self._rank_state(), self._rank_file(self._checkpoint_folder()))
+        checkpoint = CheckpointPaths.at(Path(self.args.output_dir), self.state.global_step)
+        torch.save(self._rank_state(), self._rank_file(checkpoint.folder))
         self.accelerator.wait_for_everyone()  # the mark `complete` comes next, from rank 0
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -87,19 +90,16 @@ class ExactResume(Trainer):
         self.restore_state(saved["state"])
         _multiply_beta_powers(self.optimizer)
 
-    def _checkpoint_folder(self) -> Path:
-        return Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-
     def _rank_file(self, checkpoint: Path) -> Path:
-        """Return this rank's file. Its name has the number of ranks, because another number cannot use it."""
-        return checkpoint / f"memory-{self.args.process_index}-of-{self.args.world_size}.pt"
+        """Return the file with the state of this rank."""
+        return CheckpointPaths(checkpoint).rank_state(self.args.process_index, self.args.world_size)
 
     def _load_rank_state(self, checkpoint: Path) -> dict[str, Any]:
         """Return the state that this rank saved; with another number of ranks, only the part common to all."""
         own = self._rank_file(checkpoint)
         if own.exists():
             return dict(torch.load(own, map_location=self.args.device, weights_only=True))
-        other = min(checkpoint.glob("memory-0-of-*.pt"))
+        other = CheckpointPaths(checkpoint).rank_0_states()[0]
         warnings.warn(
             f"{checkpoint} was written by {other.stem.rpartition('-')[2]} ranks and is read by "
             f"{self.args.world_size}: the run continues, but not bit for bit like an uninterrupted one",

@@ -17,5 +17,5 @@ class Rloo(OnlineAlgorithm):
 
     @property
     def trainer(self) -> str:
-        """RLOO's trainer."""
+        """Import path of the trainer."""
         return "r1exp.algorithm.trainers:Rloo"

@@ -5,7 +5,6 @@ A test compares it with the installed version, so that an outdated file is detec
 """
 
 import json
-import sys
 import types
 from enum import Enum
 from functools import cache
@@ -16,6 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from r1exp.files import write_json
 from r1exp.settings import nearest
+from r1exp.terminal import say
 
 _FILE = Path(__file__).with_suffix(".json")
 _CLASSES = ("SFTConfig", "GRPOConfig", "RLOOConfig", "DPOConfig", "RewardConfig")
@@ -164,4 +164,4 @@ def generate() -> dict[str, dict[str, list[str]]]:
 
 if __name__ == "__main__":
     write_json(_FILE, generate())
-    sys.stderr.write(f"wrote {_FILE}\n")
+    say(f"wrote {_FILE}")

@@ -1,7 +1,6 @@
-"""TRL's trainers with what every trainer of r1exp has: guards, exact resume, a controlled KL, and logged sampler
-log-probabilities.
+"""Subclasses of TRL's trainers with guards, exact resume, KL control, and logged sampler log-probabilities.
 
-With the same arguments and a fixed `beta` the weights are bit for bit those of the bare trainer
+With the same arguments and a fixed `beta` the trained weights equal those of TRL's trainer bit for bit
 (tests/algorithm/test_parity.py).
 """
 
@@ -51,7 +50,7 @@ class Dpo(ExactResume, Guards, DPOTrainer):
 
     @classmethod
     def own_arguments(cls, algorithm: Any, policy: Policy) -> dict[str, Any]:
-        """Return the arguments of this trainer that follow from the algorithm's settings."""
+        """Return the trainer's arguments that follow from the settings of the algorithm."""
         del algorithm, policy
         return {}
 
@@ -63,7 +62,7 @@ class Rloo(KlControl, SamplerLogprobs, RepeatedPrompts, Guards, RLOOTrainer):
 
     @classmethod
     def own_arguments(cls, algorithm: Any, policy: Policy) -> dict[str, Any]:
-        """Return the arguments of this trainer that follow from the algorithm's settings."""
+        """Return the trainer's arguments that follow from the settings of the algorithm."""
         del algorithm, policy
         return {}
 
@@ -75,6 +74,6 @@ class Grpo(OwnAdvantages, KlControl, SamplerLogprobs, RepeatedPrompts, Guards, G
 
     @classmethod
     def own_arguments(cls, algorithm: Any, policy: Policy) -> dict[str, Any]:
-        """Return the arguments of this trainer that follow from the algorithm's settings."""
+        """Return the trainer's arguments that follow from the settings of the algorithm."""
         del policy
         return {"advantages": algorithm.advantages}

@@ -1,1 +1,1 @@
-"""How a command line becomes one checked, frozen `Experiment`."""
+"""Composes a command line into one checked, frozen `Experiment`."""

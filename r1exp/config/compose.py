@@ -32,7 +32,9 @@ from r1exp.settings import nearest
 
 _SEARCHPATH = "hydra.searchpath"
 _user_paths: list[str] = []  # addresses of the user's folders; read by the plug-in below when Hydra starts
-_groups: dict[str, list[str]] = {}  # of the session; listing folders takes longer than composing
+_groups: dict[
+    str, list[str]
+] = {}  # cache of the session, because listing folders takes longer than composing
 
 
 class _SearchPath(SearchPathPlugin):
@@ -110,19 +112,19 @@ def search_path_of(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 class Composition:
     """A composed configuration."""
 
-    config: DictConfig  # unresolved, without Hydra's own node
+    config: DictConfig  # unresolved, without the node `hydra`
     config_name: str | None
     overrides: tuple[str, ...]  # what was passed to Hydra
     prefix: str = ""  # `step/NAME` for one step of a composition of several
-    hydra: DictConfig | None = None  # the whole configuration, with Hydra's own node
-    place: str = ""  # put before messages
+    hydra: DictConfig | None = None  # the whole configuration, with the node `hydra`
+    place: str = ""  # prefix of messages
 
     @cached_property
     def values(self) -> dict[str, Any]:
         """Plain, resolved values.
 
         Raises:
-            Refused: a value is missing, or an interpolation points nowhere.
+            Refused: a value is missing, or an interpolation names a key that does not exist.
         """
         try:
             plain = OmegaConf.to_container(self.config, resolve=True, throw_on_missing=True)
@@ -138,7 +140,7 @@ class Composition:
 
     @property
     def is_multirun(self) -> bool:
-        """Whether a composed file asks for a multirun."""
+        """Whether a composed file sets Hydra's mode to MULTIRUN."""
         return self.hydra is not None and self.hydra.hydra.mode == RunMode.MULTIRUN
 
     @property
@@ -214,10 +216,10 @@ def compose_steps(steps: Mapping[str, Sequence[Override]]) -> dict[str, Composit
     """Compose all steps of a pipeline in one composition. Needs a session.
 
     Args:
-        steps: The name of each step, and the overrides it is composed from, weakest first.
+        steps: The name of each step and its overrides, in order of increasing precedence.
 
     Raises:
-        Refused: as `compose`.
+        Refused: for the same reasons as `compose`.
     """
     texts: list[str] = []
     for name, overrides in steps.items():
@@ -237,7 +239,7 @@ def compose_steps(steps: Mapping[str, Sequence[Override]]) -> dict[str, Composit
 def _of_step(whole: DictConfig, name: str, texts: tuple[str, ...]) -> Composition:
     content = OmegaConf.to_container(whole[FOLDER][name], resolve=False)
     assert isinstance(content, dict)
-    content.pop("hydra", None)  # Hydra's own settings belong to the run
+    content.pop("hydra", None)  # Hydra's settings belong to the run
     config = OmegaConf.create(content)
     return Composition(config, None, texts, prefix=f"{FOLDER}/{name}", place=f"step {name}: ")
 
@@ -262,7 +264,7 @@ def _check_option(override: Override, options: list[str], place: str) -> None:
         return
     if value == "null":
         raise Refused(
-            f"{place}{override.text}: a group takes the name of an option, one of: {', '.join(options)}"
+            f"{place}{override.text}: the value of a group is the name of an option, one of: {', '.join(options)}"
         )
     close = nearest(value, options)
     hint = f" Did you mean {override.key}={close[0]}?" if close else ""
@@ -274,14 +276,14 @@ def _check_option(override: Override, options: list[str], place: str) -> None:
 def _message(error: Exception) -> str:
     if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
         place = error.problem_mark
-        return f"{place.name}, line {place.line + 1}, column {place.column + 1}: no YAML ({error.problem})"
+        return f"{place.name}, line {place.line + 1}, column {place.column + 1}: not valid YAML ({error.problem})"
     first = str(error).splitlines()[0]
     key = getattr(error, "full_key", None)
     if isinstance(error, MissingMandatoryValue) and key:
         return f"{key} has no value yet; give one: {key}=..."
     if isinstance(error, InterpolationKeyError) and key:
         return f"{key} points to a key that does not exist: {first}"
-    return f"the configuration does not compose: {first}"
+    return f"the configuration cannot be composed: {first}"
 
 
 def as_override(key: str, value: Any) -> str:

@@ -28,7 +28,7 @@ class PathSettings(Settings):
 
 
 class RunConfig(StepConfig):
-    """The composed configuration of a run: settings of one step, and what belongs to the run as a whole."""
+    """The composed configuration of a run: settings of one step, and settings of the run as a whole."""
 
     name: Name
     paths: PathSettings
@@ -44,8 +44,8 @@ class ComposedStep:
     model_from: str | None  # `base`, a step, or None: the last step that made a model
     data_from: str | None  # a step, or None: the step's own data set
     typed: tuple[Override, ...]  # the typed overrides that apply to it
-    composition: Composition  # where its values come from
-    overrides: tuple[Override, ...]  # what it was composed from
+    composition: Composition  # names the files its values come from
+    overrides: tuple[Override, ...]  # all overrides it was composed from
 
     @property
     def stage(self) -> Stage:
@@ -56,11 +56,11 @@ class ComposedStep:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What will be run. Nothing after it sees a DictConfig."""
+    """A validated run. No later code uses a DictConfig."""
 
     run: RunConfig
     composition: Composition  # of the run
-    overrides: tuple[Override, ...]  # what the run was composed from
+    overrides: tuple[Override, ...]  # all overrides the run was composed from
     arguments: tuple[str, ...]  # as typed
     focus: str
     steps: tuple[ComposedStep, ...]
@@ -76,10 +76,10 @@ def experiment_from(arguments: Sequence[str], composition: Composition | None = 
 
     Args:
         arguments: Overrides.
-        composition: Of the same overrides, where they have been composed already.
+        composition: Composition of the same overrides, if they have been composed already.
 
     Raises:
-        Refused: anything that cannot work as typed.
+        Refused: the overrides cannot work as typed.
     """
     overrides = parsed(arguments)
     composition = composition or compose(overrides)
@@ -107,16 +107,16 @@ def _refuse_stage_and_pipeline(typed: Sequence[Override], from_files: Sequence[O
     groups = {override.key: override for override in [*from_files, *typed] if override.is_group}
     stage, pipeline = groups.get("stage"), groups.get("pipeline")
     if stage is None or pipeline is None or pipeline.value in ("", "none") or pipeline.file:
-        return  # a stage that is typed beside an experiment's pipeline runs alone
+        return  # a stage that is typed with an experiment replaces the experiment's pipeline
     where = f" in {stage.file}" if stage.file else ""
     raise Refused(
         f"{stage.text}{where} runs one step and {pipeline.text} runs a pipeline: give one of the two; "
-        f"a value for one step of a pipeline is typed as pipeline.steps.NAME.set.KEY=..."
+        f"to set a value of one step of a pipeline, type pipeline.steps.NAME.set.KEY=..."
     )
 
 
 def _read_by(stage: str, typed: Sequence[Override], from_files: Sequence[Override]) -> list[Override]:
-    """Return the overrides of a stage that is typed beside an experiment: of the experiment's, those it reads."""
+    """Return the overrides of a stage that is typed with an experiment; of the experiment's, only those it reads."""
     fields = fields_read_by(stage, None)
     chosen = {override.key for override in typed if override.is_group}
     read = [
@@ -147,7 +147,7 @@ def _single_step(
 
 
 def step_name(kind: str) -> str:
-    """Return the name of a step after a kind; of an import path, after its class."""
+    """Return the name of a step for a kind; for an import path, the name of the class."""
     return kind.rpartition(":")[2]
 
 
@@ -163,7 +163,7 @@ def _steps_of(
     for name, spec in pipeline.steps.items():
         composition, overrides = compositions[name], chosen[name].all
         if spec.data_from is not None and all(given.key != _LENGTH for given in overrides):
-            # Answers to the same problems are as long. Set before interpolations are resolved.
+            # Its completions answer the same problems. Set before interpolations are resolved.
             composition.config[_LENGTH] = steps[spec.data_from].config.max_completion_length
         steps[name] = ComposedStep(
             name=name,

@@ -1,7 +1,7 @@
 """Finds where each value of a composed configuration comes from: a file, or an override.
 
-An experiment file contains what could have been typed: `experiment_overrides` returns it as overrides, for the
-steps of a pipeline that they apply to.
+The keys of an experiment file could also have been typed: `experiment_overrides` returns them as overrides, so that
+they can be applied to the steps of a pipeline.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from r1exp.config.targets import NAMED, flat
 
 
 def _contents(composition: Composition) -> Iterator[tuple[str, list[InputDefault], dict[str, Any]]]:
-    """Yield each file in the order in which they were merged: its path, its defaults, its dotted keys."""
+    """Yield the path, the defaults and the dotted keys of each file, in the order in which they were merged."""
     repository = GlobalHydra.instance().config_loader().repository  # type: ignore[attr-defined]
     for path, package in composition.files():
         if path.startswith("hydra"):
@@ -35,7 +35,7 @@ def _contents(composition: Composition) -> Iterator[tuple[str, list[InputDefault
 
 
 def experiment_overrides(composition: Composition) -> list[Override]:
-    """Return what experiment and sweep files contain, as overrides; a later one wins. Needs a session."""
+    """Return the keys of experiment and sweep files as overrides; later files take precedence. Needs a session."""
     if not any(composition.choices.get(group) for group in NAMED):
         return []
     found: dict[str, Override] = {}
@@ -54,12 +54,12 @@ def experiment_overrides(composition: Composition) -> list[Override]:
 
 
 class Origins:
-    """The origin of each value of a composition. Needs a session when it is made.
+    """The origin of each value of a composition. Needs a session when it is created.
 
     Args:
         composition: The composition.
-        overrides: What it was composed from.
-        run: The origins of the run's composition, for the values that its pipeline sets; None: this is it.
+        overrides: The overrides it was composed from.
+        run: Origins of the run's composition, for values that the pipeline sets; None if this is the run's.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Origins:
         self._found = {key: origin for key, origin in found.items() if not key.startswith("hydra.")}
 
     def of(self, key: str) -> str:
-        """Return the origin of `key`, or of the nearest key above it; `default` where only the schema sets it."""
+        """Return the origin of `key`, or of the nearest key above it; `default` if only the schema sets it."""
         while key:
             if key in self._found:
                 return self._found[key]

@@ -1,8 +1,8 @@
 """Parses overrides of a command line as Hydra understands them, without composing anything.
 
-`rewards=graded` chooses an option where `rewards` is a config group, and sets a value where it is a key. Plain
-values are passed to Hydra as `++key=value`, so that one check that knows the whole schema
-(`r1exp.config.validation`) refuses every unknown key, however it was written.
+`rewards=graded` chooses an option if `rewards` is a config group, and sets a value if it is a key. Plain values are
+passed to Hydra as `++key=value`, so that `r1exp.config.validation`, which knows the whole schema, refuses every
+unknown key, with or without a sign.
 """
 
 from collections.abc import Iterable, Sequence
@@ -38,12 +38,12 @@ class Override:
 
     @property
     def head(self) -> str:
-        """The first part of the key, which decides the steps that the override applies to."""
+        """The first part of the key, which determines the steps that the override applies to."""
         return self.key.split(".")[0]
 
     @property
     def value(self) -> str:
-        """The text behind the equals sign; empty for a deletion."""
+        """The text after the equals sign; empty for a deletion."""
         return self.text.partition("=")[2]
 
     @property
@@ -56,7 +56,7 @@ class Override:
         return f"{self._hydra_sign()}{self._body()}"
 
     def for_step(self, prefix: str) -> str:
-        """Return the text that is passed to Hydra where a step's configuration lies below `prefix`.
+        """Return the text that is passed to Hydra for a step whose configuration is below `prefix`.
 
         Args:
             prefix: A folder of config groups, for example `step/sft`.
@@ -80,7 +80,7 @@ def parse(arguments: Sequence[str], groups: Iterable[str]) -> list[Override]:
         groups: The names of the config groups.
 
     Raises:
-        Refused: an argument is no override in Hydra's grammar.
+        Refused: an argument is not an override in Hydra's grammar.
     """
     known_groups = set(groups)
     overrides = []
@@ -109,7 +109,7 @@ def expand(arguments: Sequence[str], loader: ConfigLoader) -> list[tuple[str, ..
         loader: Lists the options of a config group, for `glob(...)`.
 
     Raises:
-        Refused: an interval, which only an optimizing sweeper can draw from.
+        Refused: an interval, which needs a sweeper that optimizes.
     """
     combinations: list[tuple[str, ...]] = [()]
     for text in arguments:
@@ -118,7 +118,7 @@ def expand(arguments: Sequence[str], loader: ConfigLoader) -> list[tuple[str, ..
             values = [text]
         elif parsed.is_interval_sweep():
             raise Refused(
-                f"{text} is an interval, which a sweeper that optimizes draws values from; list values ({text.partition('=')[0]}"
+                f"{text} is an interval, which only a sweeper that optimizes can sample; list values ({text.partition('=')[0]}"
                 "=1,2,3), or choose such a sweeper: hydra/sweeper=..."
             )
         else:
@@ -130,7 +130,7 @@ def expand(arguments: Sequence[str], loader: ConfigLoader) -> list[tuple[str, ..
 def _grammar_message(text: str, error: HydraException) -> str:
     if "=" not in text:
         return (
-            f"{text!r} is no verb and no override. Overrides look like key=value or group=option; "
+            f"{text!r} is neither a verb nor an override. Overrides look like key=value or group=option; "
             "`r1exp --help` lists the verbs and groups."
         )
     reason = str(error).splitlines()[0]
@@ -141,7 +141,7 @@ def _grammar_message(text: str, error: HydraException) -> str:
 
 
 def quote(value: Any) -> str:
-    """Return `value` in Hydra's override grammar, such that parsing gives the same value back."""
+    """Return `value` in Hydra's override grammar; parsing the text returns the same value."""
     if value is None:
         return "null"
     if isinstance(value, bool):

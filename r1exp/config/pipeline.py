@@ -5,7 +5,7 @@
       sft:  {use: {stage: sft}, set: {max_steps: 300}}
       rl:   {use: {stage: rl, algorithm: grpo}}
 
-Each step is a command line that could have been typed: `use` holds its group choices and `set` its values.
+Each step is equivalent to a command line: `use` contains its group choices and `set` its values.
 """
 
 from typing import Annotated, Any, Self
@@ -44,6 +44,6 @@ class PipelineSettings(Settings):
         for name, spec in self.steps.items():
             for source, allowed in ((spec.model_from, ["base", *seen]), (spec.data_from, seen)):
                 if source is not None and source not in allowed:
-                    raise ValueError(f"step {name!r} takes from {source!r}, which is none of {allowed}")
+                    raise ValueError(f"step {name!r} reads from {source!r}, which is none of {allowed}")
             seen.append(name)
         return self

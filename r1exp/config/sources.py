@@ -1,7 +1,7 @@
-"""Config sources for Hydra: conf/ once more for each step, and a cache of the files that were read.
+"""Config sources for Hydra: the files of conf/ under a separate folder for each step, and a cache of parsed files.
 
-A pipeline's steps are composed together in one composition. There, the step NAME finds the whole of conf/ below the
-folder `step/NAME`, and its values come out below the key `step.NAME`:
+The steps of a pipeline are composed together in one composition. In it, the files of conf/ exist for the step NAME
+below the folder `step/NAME`, and its values are composed below the key `step.NAME`:
 
     conf/algorithm/ppo.yaml               seen as  step/rl/algorithm/ppo
     # @package _global_                   read as  # @package _global_.step.rl
@@ -23,7 +23,7 @@ _CACHED = ("file", "pkg", _SCHEME)  # Hydra keeps structured configs in memory
 
 
 class StepSource(ConfigSource):
-    """The files of every other source, below `step/NAME/`."""
+    """Serves the files of every other source below `step/NAME/`."""
 
     @staticmethod
     def scheme() -> str:
@@ -31,14 +31,14 @@ class StepSource(ConfigSource):
         return _SCHEME
 
     def available(self) -> bool:
-        """Return True: the other sources are asked when a file is read."""
+        """Return True; the other sources are searched when a file is read."""
         return True
 
     def load_config(self, config_path: str) -> ConfigResult:
         """Return the file for the step that its path names.
 
         Raises:
-            ConfigLoadError: no other source has it.
+            ConfigLoadError: no other source has the file.
         """
         step, path = _split(config_path)
         source = next((source for source in _others() if path and source.is_config(path)), None)
@@ -80,14 +80,14 @@ class StepSource(ConfigSource):
 
 
 class CachedSource(ConfigSource):
-    """A source whose files are parsed once: Hydra reads each of them several times.
+    """Caches the parsed files of a source, because Hydra reads each of them several times.
 
     Args:
-        source: The source.
+        source: The source whose files are cached.
     """
 
     def __init__(self, source: ConfigSource) -> None:
-        # The base class would check the path against the scheme, which the source has done.
+        # The base class would check the path against the scheme again.
         self._source = source
         self.provider, self.path = source.provider, source.path
         self._results: dict[str, bytes] = {}  # pickled, which is copied several times faster than an object
@@ -97,7 +97,7 @@ class CachedSource(ConfigSource):
         del memo
         return self
 
-    def scheme(self) -> str:  # type: ignore[override]  # static in the base class; here it is the source's own
+    def scheme(self) -> str:  # type: ignore[override]  # static in the base class
         """Return the scheme of the source."""
         return str(self._source.scheme())
 
@@ -106,7 +106,7 @@ class CachedSource(ConfigSource):
         return bool(self._source.available())
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Return a copy of the file, which Hydra may change."""
+        """Return a copy of the parsed file, because Hydra may change it."""
         if config_path not in self._results:
             self._results[config_path] = pickle.dumps(self._source.load_config(config_path))
         found: ConfigResult = pickle.loads(self._results[config_path])
@@ -126,7 +126,7 @@ class CachedSource(ConfigSource):
 
 
 def cache_sources() -> None:
-    """Let the sources of the current session parse each file once."""
+    """Make the sources of the current session parse each file once."""
     repository = _repository()
     repository.sources = [
         CachedSource(source) if source.scheme() in _CACHED else source for source in repository.sources
@@ -142,14 +142,14 @@ def _others() -> list[ConfigSource]:
 
 
 def _split(config_path: str) -> tuple[str | None, str]:
-    """Return the step and the path below it; None where the path is not below a step's folder."""
+    """Return the step and the path below its folder; None if the path is not below a step's folder."""
     folder, _, rest = config_path.partition("/")
     step, _, path = rest.partition("/")
     return (step, path) if folder == FOLDER and step else (None, "")
 
 
 def _moved(entry: Any, step: str, package: str | None) -> Any:
-    """Return an entry of a defaults list for a step; None: it is Hydra's own, which a step has none of.
+    """Return an entry of a defaults list for a step; None for an entry of Hydra's own groups, which is dropped.
 
     Args:
         entry: `_self_`, a file, or {group: option} with `override` or `optional` before the group.
@@ -158,8 +158,8 @@ def _moved(entry: Any, step: str, package: str | None) -> Any:
     """
     if not isinstance(entry, dict):
         return f"/{FOLDER}/{step}{entry}" if str(entry).startswith("/") else entry
-    ((words, option),) = entry.items()
-    *keywords, group = str(words).split(" ")
+    ((key, option),) = entry.items()
+    *keywords, group = str(key).split(" ")
     if group.lstrip("/").startswith("hydra/"):
         return None
     group, at, own_package = group.partition("@")
@@ -167,7 +167,7 @@ def _moved(entry: Any, step: str, package: str | None) -> Any:
         inner = own_package.removeprefix(_GLOBAL).lstrip(".")
         own_package = ".".join(part for part in (_GLOBAL, FOLDER, step, inner) if part)
     elif not at and group.startswith("/") and package == _GLOBAL:
-        # In a global file the package of an absolute group counts from the root, and so does this one.
+        # In a global file the package of an absolute group starts at the root, so that it is stated here.
         at, own_package = "@", f"{_GLOBAL}.{FOLDER}.{step}{group.replace('/', '.')}"
     if group.startswith("/"):
         group = f"/{FOLDER}/{step}{group}"

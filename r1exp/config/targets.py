@@ -1,9 +1,9 @@
 """Decides which overrides apply to which step of a pipeline.
 
-Overrides of training settings apply to the pipeline's focus step only, so that a sweep compares what it says it
-compares; overrides of the run apply to every step, except where a step's own `use` names that group. Precedence,
-lowest first: group defaults, `use`, the experiment's, `set`, typed, typed for one step; but a training group that
-the experiment or the user chooses replaces the one in `use`.
+Overrides of training settings apply only to the pipeline's focus step, so that a sweep changes one step. Overrides of
+the run apply to every step, unless the step's own `use` names that group. Precedence, lowest first: group defaults,
+`use`, the experiment's overrides, `set`, typed overrides, overrides typed for one step. A training group that the
+experiment or the user chooses replaces the one in `use`.
 """
 
 from collections.abc import Sequence
@@ -34,12 +34,12 @@ NAMED = frozenset({"experiment", "sweeps"})  # groups whose files contain overri
 class StepOverrides:
     """The overrides that one step is composed from."""
 
-    all: tuple[Override, ...]  # weakest first
-    typed: tuple[Override, ...]  # those among them that the user typed
+    all: tuple[Override, ...]  # in order of increasing precedence
+    typed: tuple[Override, ...]  # those that the user typed
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as dotted keys; empty mappings stay values."""
+    """Return nested mappings as one mapping with dotted keys; empty mappings stay values."""
     result: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict) and value:
@@ -59,8 +59,8 @@ def overrides_for_step(
     """Return the overrides that step `name` is composed from.
 
     Args:
-        name: Of the step.
-        spec: Of the step.
+        name: Name of the step.
+        spec: Settings of the step.
         pipeline: The pipeline.
         typed: Overrides of the command line.
         from_files: Overrides in the experiment's file.
@@ -75,7 +75,7 @@ def overrides_for_step(
         for override in from_files
         if _applies(override, name, spec, pipeline) and override.key not in chosen
     ]
-    # Only training groups are ever replaced: an override of a run group that `use` names does not apply.
+    # Only training groups can be replaced: an override of a run group that `use` names does not apply.
     replaced = {override.key for override in [*common, *named] if override.is_group}
     use = [
         _group(group, option, f"pipeline.steps.{name}.use.{group}")

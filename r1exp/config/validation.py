@@ -1,7 +1,6 @@
 """Validates a composed configuration with pydantic, and turns its errors into messages for the user.
 
-However a key was given (plain, `+`, `++`, YAML), it is refused here if the schema does not know it, with the
-nearest known name.
+An unknown key is refused in every form (plain, `+`, `++`, YAML), with the nearest known key.
 """
 
 import json
@@ -30,8 +29,8 @@ def validated(
     Args:
         schema: The settings class.
         values: Resolved, plain values as Hydra composed them.
-        overrides: What the values were composed from, so that a message can repeat it.
-        where: Put before every key in messages, e.g. `step sft: `.
+        overrides: The overrides that the values were composed from, so that messages can repeat them.
+        where: Prefix of every key in messages, for example `step sft: `.
 
     Raises:
         Refused: one line for each key that is unknown, missing or ill-typed.
@@ -52,7 +51,7 @@ def _line(
         typed = _typed_key(path, overrides) or _first_leaf(path, values)
         head = path.split(".")[0]
         if head in NAMED:
-            return f"{typed}: that file's keys lie below `{head}`; give it `# @package _global_` as its first line"
+            return f"{typed}: the keys of that file are below `{head}`; give it `# @package _global_` as its first line"
         close = nearest_key(typed, sorted(known_keys(schema, values, skip=path)))
         hint = f" Did you mean {close}?" if close else ""
         return f"{typed}: there is no such key.{hint}"
@@ -66,7 +65,7 @@ def _line(
 
 
 def _path(location: tuple[int | str, ...], values: Any) -> str:
-    """Return a location as a dotted key, without the parts that pydantic adds for the members of a union."""
+    """Return a location as a dotted key, without the parts that pydantic adds for members of a union."""
     parts: list[str] = []
     here = values
     for part in location:
@@ -83,7 +82,7 @@ def _path(location: tuple[int | str, ...], values: Any) -> str:
 
 
 def _lacks_its_kind(detail: ErrorDetails, path: str, values: dict[str, Any]) -> bool:
-    """Whether a misspelt name made a new entry of a mapping, which has no `kind`, `use` or `metric`."""
+    """Whether a misspelt name created a new entry of a mapping, which has no `kind`, `use` or `metric`."""
     return detail["type"] in (NO_KIND, "union_tag_not_found", "missing") and path.split(".")[0] in (
         "rewards",
         "pipeline",
@@ -92,7 +91,7 @@ def _lacks_its_kind(detail: ErrorDetails, path: str, values: dict[str, Any]) -> 
 
 
 def _typed_key(path: str, overrides: Sequence[Override]) -> str | None:
-    """Return the key as it was typed; of an override whose value is a mapping, the key inside it."""
+    """Return the key as it was typed; for an override whose value is a mapping, the key inside it."""
     for override in overrides:
         if override.is_group:
             continue
@@ -114,7 +113,7 @@ def _first_leaf(path: str, values: Any) -> str:
 
 
 def nearest_key(typed: str, known: Sequence[str]) -> str | None:
-    """Return the known key most like `typed`; keys that differ in one segment only come first."""
+    """Return the known key most similar to `typed`; keys that differ in only one segment are preferred."""
     parts = typed.split(".")
     siblings = [
         key
@@ -131,8 +130,8 @@ def known_keys(schema: type[Settings], values: dict[str, Any], skip: str = "") -
 
     Args:
         schema: The settings class.
-        values: Decides the classes where there are several, and the names in mappings.
-        skip: A key of `values` that is itself in question.
+        values: Values that determine the class if there are several, and the names in mappings.
+        skip: A key of `values` to leave out, because it is the unknown key.
     """
     keys = {key for key, _ in _walk(schema, values, "")}
     keys |= {f"trainer.{name}" for name in every_field() - OWNED.keys()}
@@ -156,7 +155,7 @@ def _walk(annotation: Any, values: Any, prefix: str) -> Iterator[tuple[str, Any]
 
 
 def _members(annotation: Any) -> list[Any]:
-    """Return the members of a union, however it is wrapped."""
+    """Return the members of a union, including nested and annotated ones."""
     if get_origin(annotation) is Annotated:
         return _members(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
@@ -173,7 +172,7 @@ def _model_of(annotation: Any, values: Any) -> type[BaseModel] | None:
             return models[0]
         try:
             return registry.find(kind) if isinstance(kind, str) else None
-        except ValueError:  # an unknown kind, which has a message of its own
+        except ValueError:  # an unknown kind, which is reported separately
             return None
     for model in models:
         field = model.model_fields.get("kind")

@@ -1,8 +1,6 @@
 """Trainer callback that applies the rules of `health` to logged rows and takes their actions. Runs in workers."""
 
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +8,12 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
+from r1exp.distributed import is_main_process
 from r1exp.health.monitor import Monitor, Violation
 from r1exp.health.settings import HealthSettings
+from r1exp.paths import CheckpointPaths, StepPaths
+from r1exp.terminal import say
 from r1exp.tracking.metrics import MetricsFile
-
-_STATE = "health.json"  # in a checkpoint
-_REPORTS = "health.jsonl"  # in the folder of the step
 
 
 class HealthCallback(TrainerCallback):
@@ -27,7 +25,7 @@ class HealthCallback(TrainerCallback):
 
     def __init__(self, settings: HealthSettings, step_folder: Path) -> None:
         self._settings = settings
-        self._folder = step_folder
+        self._reports = MetricsFile(StepPaths(step_folder).health_log)
         self._monitor = Monitor(settings)
         self.stopped: Violation | None = None  # the rule that ended the step
 
@@ -55,18 +53,19 @@ class HealthCallback(TrainerCallback):
     ) -> None:
         """Save the state of the monitor in the checkpoint."""
         if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            (folder / _STATE).write_text(json.dumps(self._monitor.state()), encoding="utf-8")
+            paths = CheckpointPaths.at(Path(args.output_dir), state.global_step)
+            paths.health.write_text(json.dumps(self._monitor.state()), encoding="utf-8")
 
     def resume(self, checkpoint: Path) -> None:
         """Restore the state of the monitor from a checkpoint; call it on every rank.
 
         Reports written after the checkpoint are removed, because the resumed step writes them again.
         """
-        if int(os.environ.get("RANK", "0")) == 0:
-            MetricsFile(self._folder / _REPORTS).forget_after(int(checkpoint.name.rpartition("-")[2]))
-        if (checkpoint / _STATE).exists():
-            self._monitor.load(json.loads((checkpoint / _STATE).read_text(encoding="utf-8")))
+        paths = CheckpointPaths(checkpoint)
+        if is_main_process():
+            self._reports.forget_after(paths.global_step)
+        if paths.health.exists():
+            self._monitor.load(json.loads(paths.health.read_text(encoding="utf-8")))
 
     def text(self, violation: Violation) -> str:
         """Return the message about a broken rule that is shown to the user."""
@@ -74,7 +73,7 @@ class HealthCallback(TrainerCallback):
 
     def _report(self, violation: Violation) -> None:
         sentence = self.text(violation)
-        sys.stderr.write(f"health: {sentence}\n")
+        say(f"health: {sentence}")
         row = {
             "step": violation.step,
             "rule": violation.rule,
@@ -82,7 +81,7 @@ class HealthCallback(TrainerCallback):
             "bound": violation.bound,
         }
         report = {**row, "action": violation.action, "sentence": sentence}
-        MetricsFile(self._folder / _REPORTS).append(report)
+        self._reports.append(report)
 
 
 def _of_rank_0(found: list[Violation]) -> list[Violation]:

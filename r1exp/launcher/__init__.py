@@ -1,1 +1,1 @@
-"""Where the processes of a step run, and the exact command that starts them."""
+"""Launchers: where the processes of a step run, and the exact command that starts them."""

@@ -1,4 +1,4 @@
-"""What every launcher states about itself, and the command that starts a step's processes.
+"""The base class of launchers, and the command that starts the processes of a step.
 
 `plan` shows the same `Launch` that a run starts.
 """
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import PositiveInt
 
 from r1exp.assets import LAUNCHERS
+from r1exp.paths import StepPaths
 from r1exp.settings import Settings
 
 Device = Literal["cpu", "cuda"]
@@ -47,7 +48,7 @@ class Launcher(Settings):
     device: Literal["auto", "cpu", "cuda"]  # auto: cuda where NVIDIA's driver is loaded
     threads_per_process: PositiveInt | None  # OMP_NUM_THREADS; null: cores divided by ranks on a CPU
 
-    is_distributed: ClassVar[bool] = False  # the ranks meet at a port, even if there is only one
+    is_distributed: ClassVar[bool] = False  # the ranks meet at a port, even if there is only one rank
 
     if TYPE_CHECKING:
 
@@ -102,12 +103,13 @@ class Launcher(Settings):
         return [python]
 
     def refuse_unready(self) -> None:
-        """Raise Refused where this launcher cannot start on this machine."""
+        """Raise Refused if this launcher cannot start on this machine."""
 
     def launch(self, folder: Path) -> Launch:
         """Return how the step in `folder` is started."""
         device = self.resolved_device()
-        accelerate = ["-m", "accelerate.commands.launch", "--config_file", str(folder / "accelerate.yaml")]
+        config = StepPaths(folder).accelerate_config
+        accelerate = ["-m", "accelerate.commands.launch", "--config_file", str(config)]
         arguments = self.command(folder, accelerate, ["-m", "r1exp.worker", str(folder)])
         return Launch(tuple(arguments), self._environment(device), self.files(folder, device))
 
@@ -118,8 +120,7 @@ class Launcher(Settings):
 
     def files(self, folder: Path, device: Device) -> dict[str, str]:
         """Return the files that accelerate reads: name below the step's folder -> text."""
-        del folder
-        return {"accelerate.yaml": self.accelerate_file(device)}
+        return {StepPaths(folder).accelerate_config.name: self.accelerate_file(device)}
 
     def accelerate_file(
         self, device: Device, deepspeed: str = "", precision: str = 'mixed_precision: "no"\n'
@@ -151,12 +152,12 @@ class Launcher(Settings):
 
 
 def filled(template: str, **values: Any) -> str:
-    """Return a file of launchers/ with its placeholders replaced."""
+    """Return the text of a file of launchers/ with its placeholders replaced."""
     return Template((LAUNCHERS / template).read_text(encoding="utf-8")).substitute(values)
 
 
 def available_cores() -> int:
-    """Return the cores this process may use, which a container may have limited."""
+    """Return the number of cores this process may use, which a container may limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

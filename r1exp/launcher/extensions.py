@@ -1,8 +1,8 @@
-"""Will DeepSpeed's compiled parts be there in time? Where they lie, and a lock that would make it wait for ever.
+"""Checks DeepSpeed's compiled extensions, and refuses to start where an abandoned lock would block them for ever.
 
-DeepSpeed 0.19 compiles what it needs at its first start (on a CPU `deepspeed_shm_comm`, a minute; with
-offload `cpu_adam` too) into the torch extensions folder, under a lock file. A compile that is killed leaves
-the lock, and torch 2.13 then waits for it for ever, without a word. Torch-free but for `compile_now`.
+DeepSpeed 0.19 compiles its extensions at its first start (on a CPU `deepspeed_shm_comm`, which takes a minute; with
+offload also `cpu_adam`) into the torch extensions folder, under a lock file. A compilation that is killed leaves the
+lock, and torch 2.13 then waits for it for ever without a message. Torch-free except for `compile_now`.
 """
 
 import os
@@ -14,32 +14,32 @@ import psutil
 
 from r1exp.errors import Refused
 
-COMPILED = "deepspeed_shm_comm"  # what ranks on a CPU talk through
+COMPILED = "deepspeed_shm_comm"  # communication between CPU ranks
 _LOCK = "lock"
 
 
 def extensions_folder() -> Path:
     """Return the folder in which torch looks for compiled extensions."""
-    given = os.environ.get("TORCH_EXTENSIONS_DIR")
-    if given:
-        return Path(given)
+    configured = os.environ.get("TORCH_EXTENSIONS_DIR")
+    if configured:
+        return Path(configured)
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "torch_extensions"
 
 
 def is_compiled() -> bool:
-    """Whether the part that CPU ranks talk through has been compiled here."""
+    """Whether the extension through which CPU ranks communicate has been compiled on this machine."""
     return any(extensions_folder().glob(f"**/{COMPILED}/{COMPILED}.so"))
 
 
 def abandoned_locks() -> list[Path]:
-    """Return the locks that no process on this machine holds: a compile was killed, and others would wait."""
+    """Return the locks that no process on this machine holds, which killed compilations have left."""
     locks = [path for path in extensions_folder().glob(f"**/{_LOCK}") if path.is_file()]
     return [] if not locks else [path for path in locks if not _is_held(path)]
 
 
 def refuse_without_deepspeed(kind: str) -> None:
-    """Raise Refused where DeepSpeed is not installed, or would wait for a lock for ever.
+    """Raise Refused if DeepSpeed is not installed, or would wait for an abandoned lock for ever.
 
     Args:
         kind: The launcher, for the message.
@@ -52,21 +52,21 @@ def refuse_without_deepspeed(kind: str) -> None:
     found = abandoned_locks()
     if found:
         raise Refused(
-            f"{found[0]} was left by a compile of DeepSpeed's that was killed, and DeepSpeed would wait for it for "
+            f"{found[0]} was left by a compilation of DeepSpeed that was killed, and DeepSpeed would wait for it for "
             f"ever; type: rm -r {found[0].parent}"
         )
 
 
 def compile_now() -> None:
-    """Compile what CPU ranks talk through, so that no step has to: `python -m r1exp.launcher.extensions`."""
-    from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder  # an extra, and it imports torch
+    """Compile the communication of CPU ranks ahead of the first step: `python -m r1exp.launcher.extensions`."""
+    from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder  # an optional extra, which imports torch
 
     find_ninja()
     ShareMemCommBuilder().load(verbose=False)
 
 
 def find_ninja() -> None:
-    """Let torch find the ninja that was installed beside Python, whether or not that folder is on PATH."""
+    """Add the folder of Python to PATH, so that torch finds the ninja that is installed there."""
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 

@@ -1,4 +1,4 @@
-"""The launchers that `launcher.kind` can name. To add one, write its file and add its line."""
+"""The launchers that `launcher.kind` can name. To add one, write its file and add a line here."""
 
 from typing import Annotated
 

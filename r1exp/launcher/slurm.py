@@ -1,7 +1,7 @@
-"""One SLURM job for each run: its settings, the script that sbatch reads, and the prefix of what runs on other nodes.
+"""Runs each run as one SLURM job: its settings, the script that sbatch reads, and the srun commands.
 
 The job's own process, `python -m r1exp.runner.slurm_entry RUN`, runs on the first node of the ranks and starts every
-step with one task of srun on each node. A vLLM server's node comes after those of the ranks.
+step with one task of srun per node. The node of a vLLM server comes after those of the ranks.
 """
 
 import os
@@ -15,11 +15,12 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, field_v
 
 from r1exp.launcher.base import Device, Launcher, filled
 from r1exp.launcher.zero import deepspeed_files
+from r1exp.paths import RunPaths
 from r1exp.settings import Name
 
-JOB_VARIABLE = "R1EXP_JOB"  # set in a job of ours, and nowhere else
-_PORTS = 20_000, 10_000  # the first and the number of rendezvous ports, below what Linux hands out by itself
-_NAME_LENGTH = 60  # letters of a job's name
+JOB_VARIABLE = "R1EXP_JOB"  # set only in a job that r1exp submitted
+_PORTS = 20_000, 10_000  # the first and the number of rendezvous ports, below the ephemeral ports of Linux
+_NAME_LENGTH = 60  # characters of a job's name
 
 
 def _one_line(text: str) -> str:
@@ -29,12 +30,10 @@ def _one_line(text: str) -> str:
 
 
 OneLine = Annotated[str, AfterValidator(_one_line)]
-
-
 Strategy = Literal["ddp", "zero1", "zero2", "zero3"]
 
-# Options of sbatch that follow from a key of launcher=slurm, or that r1exp needs for itself -> what to type instead.
-_OWNED = {
+# Options of sbatch that a key of launcher=slurm or r1exp itself sets -> what to type instead.
+_RESERVED = {
     "--nodes": "launcher.nodes",
     "-N": "launcher.nodes",
     "--ntasks-per-node": "launcher.processes_per_node",
@@ -58,12 +57,12 @@ _OWNED = {
     "-J": "name",
     "--wait": "launcher.wait",
     "-W": "launcher.wait",
-    "--output": "nothing: the log lies in the run directory",
-    "-o": "nothing: the log lies in the run directory",
-    "--error": "nothing: the log lies in the run directory",
-    "-e": "nothing: the log lies in the run directory",
-    "--array": "-m: every member of a sweep is a job",
-    "-a": "-m: every member of a sweep is a job",
+    "--output": "nothing: the log is in the run directory",
+    "-o": "nothing: the log is in the run directory",
+    "--error": "nothing: the log is in the run directory",
+    "-e": "nothing: the log is in the run directory",
+    "--array": "-m: each member of a sweep is a job",
+    "-a": "-m: each member of a sweep is a job",
     "--ntasks": "launcher.nodes and launcher.processes_per_node",
     "-n": "launcher.nodes and launcher.processes_per_node",
     "--chdir": "the command in that folder",
@@ -73,16 +72,16 @@ _TIME = re.compile(r"(\d+-)?\d+(:\d{1,2}){0,2}")
 
 
 class Slurm(Launcher):
-    """One job a run; on each node one task of srun, which starts that node's ranks."""
+    """One job per run; on each node one task of srun, which starts the ranks of that node."""
 
     kind: Literal["slurm"]
-    nodes: PositiveInt  # for the ranks
-    processes_per_node: PositiveInt | None  # ranks; null: one a GPU, or one without GPUs
+    nodes: PositiveInt  # number of nodes for the ranks
+    processes_per_node: PositiveInt | None  # ranks; null: one per GPU, or one without GPUs
     gpus_per_node: NonNegativeInt  # GPUs
-    cpus_per_node: PositiveInt | None  # CPUs; null: what the cluster gives
+    cpus_per_node: PositiveInt | None  # CPUs; null: the default of the cluster
     strategy: Strategy
-    offload: bool  # with ZeRO: what is shared out rests in the host's memory
-    server_nodes: Annotated[int, Field(ge=0, le=1)]  # nodes for the vLLM server alone
+    offload: bool  # with ZeRO: partitioned states are kept in the host's memory
+    server_nodes: Annotated[int, Field(ge=0, le=1)]  # number of nodes for the vLLM server alone
     time: PositiveInt | Name  # limit: minutes, H:M:S or D-H:M:S
     partition: OneLine | None
     account: OneLine | None
@@ -91,10 +90,10 @@ class Slurm(Launcher):
     extra: tuple[OneLine, ...]  # options of sbatch
     srun: tuple[OneLine, ...]  # options of srun
     setup: tuple[Name, ...]  # shell lines
-    python: OneLine | None  # words that start Python for the ranks
-    wait: bool  # for the job's end
+    python: OneLine | None  # command that starts Python for the ranks; null: this Python
+    wait: bool  # whether the command waits for the end of the job
     requeue: bool
-    signal_seconds: PositiveInt  # before the limit
+    signal_seconds: PositiveInt  # seconds before the time limit at which SLURM signals the job
 
     @property
     def ranks_per_node(self) -> int:
@@ -128,11 +127,11 @@ class Slurm(Launcher):
 
     @property
     def job(self) -> "Slurm":
-        """This launcher: a run is one job."""
+        """This launcher, because a run is a job."""
         return self
 
     def resolved_device(self) -> Device:
-        """Return what the ranks compute on; the node that submits may have no GPU, so `auto` asks the settings."""
+        """Return what the ranks compute on; `auto` follows `gpus_per_node`, as the login node may have no GPU."""
         if self.device == "auto":
             return "cuda" if self.gpus_per_node else "cpu"
         return self.device
@@ -163,7 +162,7 @@ class Slurm(Launcher):
         return deepspeed_files(self, folder, device) if self.zero_stage else super().files(folder, device)
 
     def _rendezvous(self) -> list[str]:
-        """Return the address at which the ranks meet; a single rank needs none."""
+        """Return accelerate's options for the address at which the ranks meet; a single rank needs none."""
         if self.num_processes == 1 and not self.zero_stage:
             return []
         host, port = rendezvous()
@@ -174,28 +173,28 @@ class Slurm(Launcher):
     def _is_a_limit(cls, value: int | str) -> int | str:
         if not _TIME.fullmatch(str(value)):
             raise ValueError(
-                f"{value!r} is no limit that SLURM knows: minutes (90), H:M:S (2:30:00) or D-H:M:S (3-0)"
+                f"{value!r} is not a time limit of SLURM: minutes (90), H:M:S (2:30:00) or D-H:M:S (3-0)"
             )
         return value
 
     @field_validator("extra")
     @classmethod
-    def _options_are_nobody_elses(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+    def _refuse_reserved_options(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         for value in values:
             option = re.split(r"[= ]", value, maxsplit=1)[0]
             if not option.startswith("-"):
                 raise ValueError(
-                    f"{value!r} is no option of sbatch; write it as on its command line: --mem=0"
+                    f"{value!r} is not an option of sbatch; write it as on its command line: --mem=0"
                 )
-            if option in _OWNED:
-                raise ValueError(f"{value!r} is decided elsewhere; use {_OWNED[option]}")
+            if option in _RESERVED:
+                raise ValueError(f"{value!r} is set by another key; use {_RESERVED[option]}")
         return values
 
     @model_validator(mode="after")
     def _offload_needs_zero(self) -> Self:
         if self.offload and self.strategy == "ddp":
             raise ValueError(
-                "offload=true shares nothing out under strategy=ddp; use launcher.strategy=zero2 or zero3"
+                "offload=true has no effect with strategy=ddp, which partitions nothing; use launcher.strategy=zero2 or zero3"
             )
         return self
 
@@ -205,14 +204,14 @@ def job_text(settings: Slurm, name: str, working_directory: Path, run: Path) -> 
 
     Args:
         settings: The launcher.
-        name: Of the run.
-        working_directory: The folder the command was typed in; relative paths count from there.
+        name: Name of the run.
+        working_directory: Folder in which the command was typed; relative paths start there.
         run: The run directory.
     """
     return filled(
         "job.sbatch",
         mark=JOB_VARIABLE,
-        options="\n".join(f"#SBATCH {option}" for option in _options(settings, name)),
+        options="\n".join(f"#SBATCH {option}" for option in _options(settings, name, run)),
         working_directory=shlex.quote(str(working_directory)),
         setup="".join(f"{line}\n" for line in settings.setup),
         python=shlex.quote(sys.executable),
@@ -220,8 +219,8 @@ def job_text(settings: Slurm, name: str, working_directory: Path, run: Path) -> 
     )
 
 
-def _options(settings: Slurm, name: str) -> list[str]:
-    """Return sbatch's options, one a line."""
+def _options(settings: Slurm, name: str, run: Path) -> list[str]:
+    """Return the options of sbatch, one per #SBATCH line."""
     options = [
         f"--job-name={_quoted(' '.join(name.split())[:_NAME_LENGTH])}",
         f"--nodes={settings.nodes + settings.server_nodes}",
@@ -229,7 +228,7 @@ def _options(settings: Slurm, name: str) -> list[str]:
         f"--time={settings.time}",
         f"--signal=B:USR1@{settings.signal_seconds}",
         "--requeue" if settings.requeue else "--no-requeue",
-        "--output=slurm.log",
+        f"--output={RunPaths(run).job_log.name}",
         "--open-mode=append",
     ]
     if settings.gpus_per_node:
@@ -247,42 +246,49 @@ def _options(settings: Slurm, name: str) -> list[str]:
 
 
 def _quoted(value: str) -> str:
-    """Return a value of a #SBATCH line; Slurm 22.05 reads quotes as a shell does, and a backslash inside them too."""
+    """Return a value quoted for a #SBATCH line; Slurm 22.05 reads quotes like a shell, and backslashes inside them too."""
     return shlex.quote(value.replace("\\", "\\\\"))
 
 
 def on_ranks_nodes(settings: Slurm) -> list[str]:
-    """Return the words that start one task on each node of the ranks."""
+    """Return the srun command that starts one task on each node of the ranks."""
     first = ["--relative=0"] if settings.server_nodes else []
     return _srun(settings, settings.nodes, [*first, "--kill-on-bad-exit=1"])
 
 
 def on_server_node(settings: Slurm) -> list[str]:
-    """Return the words that start one task on the node of the vLLM server."""
+    """Return the srun command that starts one task on the node of the vLLM server."""
     return _srun(settings, settings.server_nodes, [f"--relative={settings.nodes}"])
 
 
 def _srun(settings: Slurm, nodes: int, options: list[str]) -> list[str]:
-    words = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--mpi=none", "--wait=0"]
+    command = [
+        "srun",
+        f"--nodes={nodes}",
+        f"--ntasks={nodes}",
+        "--ntasks-per-node=1",
+        "--mpi=none",
+        "--wait=0",
+    ]
     if settings.gpus_per_node:
-        words.append(f"--gpus-per-node={settings.gpus_per_node}")
+        command.append(f"--gpus-per-node={settings.gpus_per_node}")
     if settings.cpus_per_node is not None:
-        words.append(f"--cpus-per-task={settings.cpus_per_node}")
-    return [*words, *options, *settings.srun]
+        command.append(f"--cpus-per-task={settings.cpus_per_node}")
+    return [*command, *options, *settings.srun]
 
 
 def python_of(settings: Slurm) -> list[str]:
-    """Return the words that start Python for the ranks."""
+    """Return the command that starts Python for the ranks."""
     return [sys.executable] if settings.python is None else shlex.split(settings.python)
 
 
 def rendezvous() -> tuple[str, str]:
-    """Return host and port at which the ranks of this job meet; outside a job, their description.
+    """Return host and port at which the ranks of this job meet; outside a job, placeholders.
 
-    The job's own process runs on the first node. The port follows from the job's id, so that two jobs on one
-    node do not meet.
+    The job's own process runs on the first node. The port is computed from the job's id, so that two jobs on one
+    node use different ports.
     """
-    if JOB_VARIABLE not in os.environ:  # SLURM's own are also set in an interactive allocation
+    if JOB_VARIABLE not in os.environ:  # SLURM's own variables are also set in an interactive allocation
         return "FIRST_NODE", "PORT_OF_JOB"
     first, number = _PORTS
     return os.environ["SLURMD_NODENAME"], str(first + int(os.environ["SLURM_JOB_ID"]) % number)

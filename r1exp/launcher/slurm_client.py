@@ -1,4 +1,4 @@
-"""Talking to SLURM: submit, ask, requeue. The only file that calls sbatch, squeue and scontrol."""
+"""Submits, queries and requeues SLURM jobs. The only file that calls sbatch, squeue and scontrol."""
 
 import shutil
 import subprocess
@@ -9,8 +9,8 @@ from pathlib import Path
 from r1exp.errors import Refused, StepFailed
 
 _COMMANDS = ("sbatch", "srun", "squeue", "scontrol")
-_PATIENCE = 60.0  # seconds for an answer of the controller
-# What sbatch says -> what a person types next.
+_TIMEOUT = 60.0  # seconds for a response of the controller
+# Part of an error of sbatch, in lower case -> what to type next.
 _ADVICE = (
     ("partition", "launcher.partition=... takes one that `sinfo -s` lists"),
     ("account", "launcher.account=... takes one that `sacctmgr show assoc user=$USER` lists"),
@@ -24,7 +24,7 @@ _ADVICE = (
     ),
     ("contact slurm controller", "the controller does not answer: `scontrol ping`"),
 )
-# States of a job that is not over. Slurm 22.05, man squeue.
+# States of a job that has not ended. Slurm 22.05, man squeue.
 ALIVE = frozenset(
     {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "STOPPED",
      "RESIZING", "SIGNALING", "STAGE_OUT", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
@@ -33,24 +33,24 @@ ALIVE = frozenset(
 
 @dataclass(frozen=True)
 class Job:
-    """What SLURM says about a job."""
+    """State of a job as SLURM reports it."""
 
     state: str  # PENDING, RUNNING, COMPLETED, ...
-    reason: str  # why it waits or ended
+    reason: str  # why it is pending or ended
 
     @property
     def is_alive(self) -> bool:
-        """Whether it runs or will run."""
+        """Whether the job runs or will run."""
         return self.state in ALIVE
 
 
 def missing_commands() -> list[str]:
-    """Return which of SLURM's commands are not installed here."""
+    """Return which of SLURM's commands are not installed on this machine."""
     return [name for name in _COMMANDS if shutil.which(name) is None]
 
 
 def refuse_without_slurm() -> None:
-    """Raise Refused where there is no SLURM to submit to."""
+    """Raise Refused if SLURM's commands are not installed on this machine."""
     missing = missing_commands()
     if missing:
         raise Refused(
@@ -60,41 +60,41 @@ def refuse_without_slurm() -> None:
 
 
 def check_job(script: str) -> None:
-    """Ask SLURM whether it would take a job, without submitting it.
+    """Check with SLURM that it would accept a job, without submitting it.
 
     Raises:
-        Refused: it would not; nothing was submitted.
+        Refused: SLURM would reject the job; nothing was submitted.
     """
-    answer = _ask(["sbatch", "--test-only"], text=script)
-    if answer.returncode != 0:
-        raise Refused(f"SLURM does not take the job: {_reason(answer)}")
+    result = _run(["sbatch", "--test-only"], text=script)
+    if result.returncode != 0:
+        raise Refused(f"SLURM rejects the job: {_reason(result)}")
 
 
 def submit(script: Path) -> int:
     """Submit a job script in its own folder and return the job's id.
 
     Raises:
-        StepFailed: SLURM does not take it.
+        StepFailed: SLURM rejects the job.
     """
-    answer = _ask(["sbatch", "--parsable", script.name], folder=script.parent)
-    if answer.returncode != 0:
-        raise StepFailed(f"SLURM did not take {script}: {_reason(answer)}")
-    return int(answer.stdout.strip().partition(";")[0])
+    result = _run(["sbatch", "--parsable", script.name], folder=script.parent)
+    if result.returncode != 0:
+        raise StepFailed(f"SLURM rejected {script}: {_reason(result)}")
+    return int(result.stdout.strip().partition(";")[0])
 
 
 def jobs(ids: Iterable[int]) -> dict[int, Job]:
-    """Return what SLURM still knows about jobs; it forgets those that ended some minutes ago.
+    """Return the state of each job that SLURM still lists; it drops jobs some minutes after their end.
 
     Raises:
         StepFailed: SLURM does not answer.
     """
-    asked = ",".join(str(number) for number in ids)
-    if not asked:
+    listed = ",".join(str(number) for number in ids)
+    if not listed:
         return {}
-    answer = _ask(["squeue", "--noheader", "--states=all", "--format=%i|%T|%r", f"--jobs={asked}"])
-    if answer.returncode != 0 and "Invalid job id" not in answer.stderr:
-        raise StepFailed(f"squeue does not answer: {_reason(answer)}")
-    rows = [line.split("|", 2) for line in answer.stdout.splitlines() if line.count("|") >= 2]
+    result = _run(["squeue", "--noheader", "--states=all", "--format=%i|%T|%r", f"--jobs={listed}"])
+    if result.returncode != 0 and "Invalid job id" not in result.stderr:
+        raise StepFailed(f"squeue does not answer: {_reason(result)}")
+    rows = [line.split("|", 2) for line in result.stdout.splitlines() if line.count("|") >= 2]
     return {int(number): Job(state, reason) for number, state, reason in rows}
 
 
@@ -102,35 +102,36 @@ def requeue(job: int) -> None:
     """Put a running job back into the queue, which ends its processes.
 
     Raises:
-        StepFailed: SLURM does not let it.
+        StepFailed: SLURM refuses to.
     """
-    answer = _ask(["scontrol", "requeue", str(job)])
-    if answer.returncode != 0:
+    result = _run(["scontrol", "requeue", str(job)])
+    if result.returncode != 0:
         raise StepFailed(
-            f"job {job} cannot be requeued: {_reason(answer)}; `r1exp sweep retry` submits it again"
+            f"job {job} cannot be requeued: {_reason(result)}; `r1exp sweep retry` submits it again"
         )
 
 
-def _ask(
-    words: Sequence[str], text: str | None = None, folder: Path | None = None
+def _run(
+    command: Sequence[str], text: str | None = None, folder: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            words, input=text, cwd=folder, capture_output=True, text=True, timeout=_PATIENCE, check=False
+            command, input=text, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT, check=False
         )
     except FileNotFoundError as error:
         raise Refused(
-            f"{words[0]} is not installed here; type this on a login node of your cluster"
+            f"{command[0]} is not installed here; type this on a login node of your cluster"
         ) from error
     except subprocess.TimeoutExpired as error:
         raise StepFailed(
-            f"`{words[0]}` did not answer within {_PATIENCE:g} s; see `scontrol ping`"
+            f"`{command[0]}` did not answer within {_TIMEOUT:g} s; see `scontrol ping`"
         ) from error
 
 
-def _reason(answer: subprocess.CompletedProcess[str]) -> str:
-    said = [line.partition("error: ")[2] or line for line in answer.stderr.splitlines() if line.strip()]
-    text = "; ".join(dict.fromkeys(said)) or f"exit status {answer.returncode}"
+def _reason(result: subprocess.CompletedProcess[str]) -> str:
+    """Return the error that a command of SLURM reports, and what to type next."""
+    lines = [line.partition("error: ")[2] or line for line in result.stderr.splitlines() if line.strip()]
+    text = "; ".join(dict.fromkeys(lines)) or f"exit status {result.returncode}"
     lowered = text.lower()
-    advice = next((advice for words, advice in _ADVICE if words in lowered), None)
+    advice = next((advice for part, advice in _ADVICE if part in lowered), None)
     return f"{text}{f'. {advice}' if advice else ''}"

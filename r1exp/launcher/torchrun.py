@@ -1,7 +1,8 @@
-"""Which process does torchrun say was the first to fail? Read from the report it prints last.
+"""Reads which process failed first from the report that torchrun prints last.
 
-torch 2.13, `torch.distributed.elastic.multiprocessing.errors`: "Root Cause (first observed failure)". It sees
-what no rank can tell by itself: a `kill -9`, the kernel's out-of-memory killer, a crash in compiled code.
+torch 2.13, `torch.distributed.elastic.multiprocessing.errors`: "Root Cause (first observed failure)". The report
+includes failures that a rank cannot report itself: a `kill -9`, the kernel's out-of-memory killer, a crash in compiled
+code.
 """
 
 import re
@@ -22,18 +23,19 @@ class RootCause:
     exit_code: int  # negative: minus the signal that ended it
 
     def text(self) -> str:
-        """Return what happened to it."""
+        """Return how the process ended."""
         if self.exit_code >= 0:
-            return f"it ended with exit status {self.exit_code} and no word"
+            return f"it ended with exit status {self.exit_code} and no message"
         name = signal.Signals(-self.exit_code).name
-        hint = "; the machine may have run out of memory (dmesg tells)" if name == "SIGKILL" else ""
+        hint = "; the machine may have run out of memory (see dmesg)" if name == "SIGKILL" else ""
         return f"it was ended by {name}{hint}"
 
 
 def root_cause(log: str) -> RootCause | None:
-    """Return the first failure that torchrun names in `log`; None where it names none.
+    """Return the first failure that torchrun names in `log`; None if it names none.
 
-    On several machines each has its own torchrun, and those that only followed name a SIGTERM.
+    Each machine has its own torchrun. One that only ended its processes because of another machine's failure names
+    SIGTERM, so that other signals and exit statuses take precedence.
     """
     found = [RootCause(int(rank), int(code)) for rank, code in _ROOT.findall(log)]
     own = [cause for cause in found if cause.exit_code != -signal.SIGTERM]
@@ -41,6 +43,6 @@ def root_cause(log: str) -> RootCause | None:
 
 
 def before_report(log: str) -> str:
-    """Return what the processes printed before torchrun began to report."""
+    """Return what the processes printed before the report of torchrun."""
     found = _OWN_LINE.search(log)
     return log if found is None else log[: found.start()]

@@ -12,6 +12,7 @@ from pydantic import PositiveInt
 
 from r1exp.launcher.base import Device, Launcher, filled, free_port
 from r1exp.launcher.extensions import refuse_without_deepspeed
+from r1exp.paths import StepPaths
 
 
 class Zero(Launcher):
@@ -33,7 +34,7 @@ class Zero(Launcher):
         return self.offload
 
     def refuse_unready(self) -> None:
-        """Raise Refused where DeepSpeed is not installed, or would wait for a lock for ever."""
+        """Raise Refused if DeepSpeed is not installed, or would wait for an abandoned lock for ever."""
         refuse_without_deepspeed(self.kind)
 
     def command(self, folder: Path, accelerate: list[str], worker: list[str]) -> list[str]:
@@ -47,21 +48,22 @@ class Zero(Launcher):
 
 def deepspeed_files(launcher: Launcher, folder: Path, device: Device) -> dict[str, str]:
     """Return the files of a launcher with a ZeRO stage: name below the step's folder -> text."""
+    paths = StepPaths(folder)
     section = (
         "deepspeed_config:\n"
-        f"  deepspeed_config_file: {json.dumps(str(folder / 'deepspeed.json'))}\n"
+        f"  deepspeed_config_file: {json.dumps(str(paths.deepspeed_config))}\n"
         "  zero3_init_flag: false\n"
         "  deepspeed_multinode_launcher: standard\n"  # accelerate's default is pdsh, which needs a host file
     )
     return {
-        "deepspeed.json": filled("deepspeed.json", zero=json.dumps(_zero_optimization(launcher))),
-        # deepspeed.json states the precision; accelerate 1.15 refuses to have it in both files.
-        "accelerate.yaml": launcher.accelerate_file(device, deepspeed=section, precision=""),
+        paths.deepspeed_config.name: filled("deepspeed.json", zero=json.dumps(_zero_optimization(launcher))),
+        # The precision is in deepspeed.json; accelerate 1.15 refuses it in both files.
+        paths.accelerate_config.name: launcher.accelerate_file(device, deepspeed=section, precision=""),
     }
 
 
 def _zero_optimization(launcher: Launcher) -> dict[str, Any]:
-    """Return DeepSpeed's section of that name."""
+    """Return DeepSpeed's section `zero_optimization`."""
     zero: dict[str, Any] = {"stage": launcher.zero_stage}
     if launcher.is_offloaded:
         zero["offload_optimizer"] = {"device": "cpu"}

@@ -11,6 +11,7 @@ from r1exp.errors import Refused
 from r1exp.files import read_json
 from r1exp.model.settings import ModelSettings
 from r1exp.model.tiny import check_tiny
+from r1exp.paths import RunPaths, StepPaths
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
 _HUB_TIMEOUT = 10.0  # seconds
@@ -112,9 +113,9 @@ def _model_in(folder: Path, typed: str) -> Path:
     """Return the folder of the model itself."""
     if (folder / "config.json").is_file():
         return folder
-    if (folder / "manifest.json").is_file():
+    if RunPaths(folder).manifest.is_file():
         return _model_of_run(folder)
-    if (folder / "step.json").is_file():
+    if StepPaths(folder).step.is_file():
         return _model_of_step(folder)
     if (folder / "adapter_config.json").is_file():
         raise Refused(
@@ -133,23 +134,25 @@ def _model_in(folder: Path, typed: str) -> Path:
 
 
 def _model_of_run(run: Path) -> Path:
-    for status in sorted(run.glob("steps/*/status.json"), reverse=True):
-        if _has_model(status):
-            return status.parent / "artifact"
+    for step in reversed(RunPaths(run).all_steps()):
+        if _has_model(step):
+            return step.artifact
     raise Refused(
-        f"model.path={run}: no step of that run has finished with a model; see {run / 'summary.json'}"
+        f"model.path={run}: no step of that run has finished with a model; see {RunPaths(run).summary}"
     )
 
 
 def _model_of_step(step: Path) -> Path:
-    status = step / "status.json"
-    if status.is_file() and _has_model(status):
-        return step / "artifact"
-    raise Refused(f"model.path={step}: that step has not finished with a model; see {status}")
+    paths = StepPaths(step)
+    if _has_model(paths):
+        return paths.artifact
+    raise Refused(f"model.path={step}: that step has not finished with a model; see {paths.status}")
 
 
-def _has_model(status: Path) -> bool:
-    content = read_json(status)
+def _has_model(step: StepPaths) -> bool:
+    if not step.status.is_file():
+        return False
+    content = read_json(step.status)
     return content["state"] == "done" and (content.get("artifact") or {}).get("kind") == "model"
 
 

@@ -85,9 +85,8 @@ class ModelSettings(Settings):
     path: Name | None = None  # hub id, folder of a model, or run directory of r1exp
     revision: Name | None = None  # branch, tag or commit of a hub id; null: its main branch
     dtype: Dtype = "float32"  # of the weights while training
-    compute_dtype: Dtype = (
-        "float32"  # of forward and backward; bfloat16 or float16: mixed precision (autocast)
-    )
+    # Dtype of forward and backward; bfloat16 or float16: mixed precision (autocast).
+    compute_dtype: Dtype = "float32"
     learning_rate: LearningRates
     rows_per_device: RowsPerDevice
     gradient_checkpointing: bool = False  # recompute activations in the backward pass: less memory, slower

@@ -1,1 +1,1 @@
-"""What will happen, worked out before anything does: steps, batches, memory, commands."""
+"""Plans a run before it starts: steps, batches, memory, commands."""

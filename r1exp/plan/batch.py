@@ -1,8 +1,8 @@
 """Computes how the rows of one optimizer step are split over ranks, and how many rows an epoch drops.
 
 A recipe states the rows of an optimizer step over all ranks (`algorithm.prompts_per_step`,
-`stage.rows_per_step`) and the model how many fit on a device at once (`model.rows_per_device`), so
-that a command makes the same update on any number of processes.
+`stage.rows_per_step`), and the model states how many rows fit on a device at once (`model.rows_per_device`), so
+that the same command makes the same optimizer steps on any number of processes.
 
     rows_per_step = world_size * rows_per_device * accumulation
 """
@@ -28,7 +28,7 @@ class Batch:
 
     @property
     def completions_per_rank(self) -> int:
-        """Completions that a rank samples at once; 0: it samples none."""
+        """Completions that a rank samples at once; 0 if it samples none."""
         return 0
 
 
@@ -38,8 +38,8 @@ class RlBatch(Batch):
 
     num_generations: int  # completions per prompt
     steps_per_generation: int  # forward passes of one rank per generation batch
-    completions_per_generation: int  # sampled at once, over all ranks
-    updates_per_batch: int  # optimizer steps on the same completions
+    completions_per_generation: int  # completions sampled at once, over all ranks
+    updates_per_batch: int  # optimizer steps per generation batch
 
     @property
     def completions_per_rank(self) -> int:
@@ -71,11 +71,11 @@ def batch_of(config: StepConfig, num_rows: int | None) -> Batch:
     """Compute the batch of a training step.
 
     Args:
-        config: Of a stage that trains.
-        num_rows: Problems in its training split; None where they are not on this machine yet.
+        config: Settings of a step that trains.
+        num_rows: Problems in its training split; None if they are not on this machine yet.
 
     Raises:
-        Refused: rows that do not divide, or a data set smaller than one batch.
+        Refused: the rows do not divide, or the data set is smaller than one batch.
     """
     world = config.launcher.num_processes
     rows = config.rows
@@ -105,7 +105,7 @@ def _rl_batch(config: StepConfig, num_rows: int | None, per_device: int, accumul
     completions = per_device * world * per_generation
     if group == 1 and completions % 2:
         raise Refused(
-            f"one completion a prompt and {completions} prompts at once: TRL wants an even number of completions; "
+            f"one completion per prompt and {completions} prompts at once: TRL requires an even number of completions; "
             "use an even algorithm.prompts_per_step, or num_generations=2"
         )
     prompts = completions // group

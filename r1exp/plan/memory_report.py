@@ -1,7 +1,7 @@
 """Estimates the memory that a planned step needs on each device.
 
-Lengths are estimated from characters, since a tokenizer may not be on this machine: three characters per token, which
-overestimates the tokens of English text.
+Lengths are estimated from characters, because the tokenizer may not be on this machine: three characters per token,
+which overestimates the number of tokens of English text.
 """
 
 from r1exp.model.memory import Load, memory_per_device, shape_of
@@ -9,11 +9,11 @@ from r1exp.plan.steps import PlannedStep
 from r1exp.prompt.chat import messages
 
 _CHARACTERS_PER_TOKEN = 3
-_NUM_PROBLEMS = 500  # whose prompts are measured
+_NUM_PROBLEMS = 500  # problems whose prompts are measured
 
 
 def memory_lines(step: PlannedStep) -> list[str]:
-    """Return the estimate as lines of a plan."""
+    """Return the estimate as lines of `plan`."""
     config = step.config
     shape = shape_of(config.model)
     if shape is None:
@@ -64,7 +64,7 @@ def _load(step: PlannedStep, prompt_tokens: int) -> Load:
 
 
 def _longest_prompt(step: PlannedStep) -> int | None:
-    """Return the tokens of the longest prompt among the first problems."""
+    """Return the estimated tokens of the longest prompt among the first problems."""
     if step.num_problems is None:
         return None
     assert step.config.stage is not None

@@ -1,4 +1,4 @@
-"""Checks and hashes the models that a step loads beside the one it starts from. Torch-free."""
+"""Checks and hashes the models that a step loads in addition to its start model. Torch-free."""
 
 from pathlib import Path
 
@@ -9,18 +9,18 @@ from r1exp.stage.config import StepConfig
 
 
 def other_models(config: StepConfig) -> dict[str, str]:
-    """Return dotted key -> folder or hub id, without what an earlier step will make."""
+    """Return dotted key -> folder or hub id, without models that an earlier step makes."""
     return {key: path for key, path in config.other_models().items() if not path.startswith(PREFIX)}
 
 
 def refuse_missing_models(config: StepConfig) -> None:
-    """Raise Refused for a model that is in no folder, in no cache, and that the hub does not provide."""
+    """Raise Refused for a model that is neither in a folder, nor in the cache, nor on the hub."""
     for key, path in other_models(config).items():
         check_model(key, path)
 
 
 def hashes_of_models(config: StepConfig) -> dict[str, str]:
-    """Return dotted key -> hash of the files, for models in folders: they are part of the step's key."""
+    """Return dotted key -> hash of the files, for models in folders; the hashes are part of the step's key."""
     return {
         key: hash_of_folder(Path(path)) for key, path in other_models(config).items() if Path(path).is_dir()
     }

@@ -1,9 +1,9 @@
-"""Resolves references to the artifacts of earlier steps: `artifact:NAME`, anywhere among a step's settings.
+"""Resolves references to the artifacts of earlier steps, `artifact:NAME`, in any setting of a step.
 
     set: {rewards.preference.model: "artifact:reward_model"}
 
-In a step's key a reference counts as the key of the step it names; when the step starts, it is replaced by the
-folder of that step's artifact. `artifact:NAME/file` names a file in it.
+For the step's key, a reference is replaced by the key of the step it names; when the step starts, it is replaced by
+the folder of that step's artifact. `artifact:NAME/file` names a file in that folder.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ PREFIX = ARTIFACT
 
 
 def resolved(value: Any, find: Callable[[str], str]) -> Any:
-    """Return plain, nested `value` with `find(NAME)` in the place of every `artifact:NAME`."""
+    """Return the nested `value` with every `artifact:NAME` replaced by `find(NAME)`."""
     if isinstance(value, dict):
         return {key: resolved(below, find) for key, below in value.items()}
     if isinstance(value, list):
@@ -27,12 +27,12 @@ def resolved(value: Any, find: Callable[[str], str]) -> Any:
 
 
 def names_in(value: Any) -> frozenset[str]:
-    """Return the steps whose artifacts plain, nested `value` names."""
+    """Return the names of the steps whose artifacts the nested `value` refers to."""
     names: list[str] = []
 
-    def note(name: str) -> str:
+    def collect(name: str) -> str:
         names.append(name)
         return name
 
-    resolved(value, note)
+    resolved(value, collect)
     return frozenset(names)

@@ -1,6 +1,6 @@
-"""The composed plan of a run, in `<run>/plan.json`, from which a run is started or continued.
+"""Reads and writes `<run>/plan.json`, the composed plan from which a run is started or continued.
 
-Editing conf/ after a job was submitted therefore changes nothing about the job.
+Changes of conf/ after a job was submitted therefore do not affect the job.
 """
 
 from pathlib import Path
@@ -20,27 +20,29 @@ from r1exp.stage.config import StepConfig
 
 
 class PlanStep(Settings):
-    """One step as it will be run."""
+    """One step of a plan."""
 
     index: PositiveInt
     name: Name
-    label: Name  # in the names of metrics: pre_sft, grpo, ...
+    label: Name  # part of metric names: pre_sft, grpo, ...
     config: StepConfig
     model_from: Name  # `base` or the name of an earlier step
-    key: Name  # hash of what decides the result
-    data: Name  # content hash of its data, or the key of the step that makes it
+    key: Name  # hash of what determines the result
+    data: Name  # content hash of its data, or key of the step that makes them
     device: Device
-    num_problems: int | None  # of the split it reads; None: not known before the download
-    # Of a step that trains. The subclass comes first: its base class would accept the values and drop some.
+    num_problems: int | None  # problems of the split it reads; None: not known before the download
+    # None for a step that does not train. The subclass comes first: the base class would drop some of its values.
     batch: Annotated[RlBatch | Batch | None, Field(union_mode="left_to_right")]
-    trainer_args: dict[str, Any]  # exactly what the trainer's dataclass receives, but for paths and addresses
+    trainer_args: dict[
+        str, Any
+    ]  # exactly what the trainer's dataclass receives, except for paths and addresses
 
     def paths(self, run: Path) -> StepPaths:
         """Return the paths of the step in a run directory."""
         return RunPaths(run).step(self.index, self.name)
 
     def served(self) -> ServedStep | None:
-        """Return the step as its vLLM server sees it; None where it needs no server."""
+        """Return what the step's vLLM server needs to know; None if the step needs no server."""
         return self.config.served(self.device, self.key)
 
     @property
@@ -51,13 +53,13 @@ class PlanStep(Settings):
 
 
 class RunPlan(Settings):
-    """One run as it will be run."""
+    """The plan of one run."""
 
     name: Name
     overrides: tuple[str, ...]  # as typed
     focus: Name
-    config: RunConfig  # what belongs to the run as a whole: tracking, launcher, paths
-    working_directory: Name  # in which the command was typed; relative paths count from there
+    config: RunConfig  # settings of the run as a whole: tracking, launcher, paths
+    working_directory: Name  # folder in which the command was typed; relative paths start there
     steps: tuple[PlanStep, ...]
 
     def write(self, run: Path) -> None:

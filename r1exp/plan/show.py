@@ -24,9 +24,9 @@ def plan_text(experiment: Experiment, steps: tuple[PlannedStep, ...], run_folder
     """Return the whole plan. Needs a `compose.session`.
 
     Args:
-        experiment: What was composed.
+        experiment: The composed experiment.
         steps: Its planned steps.
-        run_folder: Stands in the launch commands for the run directory, which does not exist yet.
+        run_folder: Placeholder for the run directory in the launch commands, because it does not exist yet.
     """
     origins = Origins(experiment.composition, experiment.overrides)
     lines = [f"Run {experiment.name!r}, focus {experiment.focus}, {len(steps)} steps", ""]
@@ -114,23 +114,25 @@ def _batch(batch: Batch) -> Iterator[str]:
     unit = "completions" if isinstance(batch, RlBatch) else "rows"
     yield (
         f"{batch.num_steps} optimizer steps of {batch.rows_per_step} {unit} = {batch.world_size} ranks "
-        f"x {batch.rows_per_device} a forward pass x {batch.accumulation} accumulated"
+        f"x {batch.rows_per_device} per forward pass x {batch.accumulation} accumulated"
     )
     if isinstance(batch, RlBatch):
         yield (
-            f"{batch.prompts_per_step} prompts x {batch.num_generations} completions a step; "
+            f"{batch.prompts_per_step} prompts x {batch.num_generations} completions per optimizer step; "
             f"{batch.completions_per_rank} completions sampled per rank at once; "
             f"groups {'split across ranks (gathered before scoring)' if batch.is_split else 'whole on their rank'}"
         )
         policy = (
-            "on-policy" if batch.is_on_policy else f"off-policy: {batch.updates_per_batch} updates per batch"
+            "on-policy"
+            if batch.is_on_policy
+            else f"off-policy: {batch.updates_per_batch} optimizer steps per generation batch"
         )
         yield f"{policy}"
     if batch.num_rows is None:
-        yield "problems: counted when they are there"
+        yield "problems: counted when the data are on this machine"
     else:
         epochs = batch.num_steps / batch.steps_per_epoch if batch.steps_per_epoch else 0.0
         yield (
-            f"{batch.num_rows} problems, {batch.steps_per_epoch} steps per epoch, "
+            f"{batch.num_rows} problems, {batch.steps_per_epoch} optimizer steps per epoch, "
             f"{batch.rows_dropped} problems dropped per epoch, {epochs:.2f} epochs"
         )

@@ -1,6 +1,6 @@
 """Plans the steps of a run, in order, with the evaluations between them; nothing is run.
 
-The measured accuracies are named after the steps: `pre_sft_accuracy` before the first training step,
+The accuracies are named after the steps: `pre_sft_accuracy` before the first training step,
 `post_sft_accuracy` and `post_grpo_accuracy` after each [sft-grpo].
 """
 
@@ -27,11 +27,11 @@ from r1exp.stage.base import STAGE_FIELDS
 from r1exp.stage.config import StepConfig
 from r1exp.stage.evaluate import Evaluate
 
-BASE = "base"  # the model a run starts from, as a source
+BASE = "base"  # names the start model of a run as the source of a step's model
 
 
 class PlannedStep(PlanStep):
-    """A step, and how it was composed, which the run itself does not need."""
+    """A planned step with its composition, which the run itself does not need."""
 
     composed: InstanceOf[ComposedStep]
 
@@ -52,7 +52,7 @@ def planned_steps(experiment: Experiment) -> tuple[PlannedStep, ...]:
     """Plan every step of a run.
 
     Raises:
-        Refused: what cannot work: batches that do not divide, too little data, no such model or data.
+        Refused: a batch does not divide, there are too few data, or a model or data set does not exist.
     """
     keys: dict[str, str] = {}
     steps: list[PlannedStep] = []
@@ -73,7 +73,7 @@ class _SourcedStep:
 
 
 def _with_evaluations(experiment: Experiment) -> list[_SourcedStep]:
-    """Return the steps with their sources, and evaluations where `evaluation` asks for them."""
+    """Return the steps with their sources, and the evaluations that `evaluation` requests."""
     found: list[_SourcedStep] = []
     model = BASE
     labels = _labels(experiment.steps)
@@ -94,7 +94,7 @@ def _with_evaluations(experiment: Experiment) -> list[_SourcedStep]:
 
 
 def _measured_on(step: ComposedStep, run: StepConfig) -> StepConfig | None:
-    """Return what a step's policy is measured with: its own data or, where an earlier step made them, the run's."""
+    """Return the settings for evaluating a step's policy: its own data, or the run's if an earlier step makes them."""
     config = step.config
     if config.dataset.has_answers and step.data_from is None:
         return config
@@ -105,12 +105,12 @@ def _measured_on(step: ComposedStep, run: StepConfig) -> StepConfig | None:
 
 
 def _measured_next(later: tuple[ComposedStep, ...], name: str) -> bool:
-    """Whether the pipeline itself measures step `name` right away."""
+    """Whether the next step of the pipeline evaluates step `name`."""
     return bool(later) and later[0].stage.makes == "scores" and later[0].model_from in (None, name)
 
 
 def _labels(steps: tuple[ComposedStep, ...]) -> dict[str, str]:
-    """Return step name -> the algorithm's or the stage's name, or its own where two would share one."""
+    """Return step name -> name of its algorithm or stage, or its own name if two steps would share a label."""
     short = {step.name: _short(step) for step in steps}
     values = list(short.values())
     return {name: label if values.count(label) == 1 else name for name, label in short.items()}
@@ -123,7 +123,7 @@ def _short(step: ComposedStep) -> str:
 
 
 def _evaluation(trained: ComposedStep, measured: StepConfig, source: str, label: str) -> _SourcedStep:
-    """Return the measurement of what `trained` starts from or made, with its model, prompt and seed."""
+    """Return the evaluation of a model before or after the step `trained`, with its prompt and seed."""
     unread = dict.fromkeys(STAGE_FIELDS)
     config = measured.model_copy(update={**unread, "trainer": {}, "stage": Evaluate(kind="evaluate")})
     composed = ComposedStep(
@@ -185,26 +185,26 @@ def _key_of(name: str, keys: dict[str, str], step: str) -> str:
 
 def _refuse_what_needs_logprobs(config: StepConfig) -> None:
     members = members_that_need_logprobs(config.rewards or {})
-    if members and not config.rollout.hands_logprobs:
+    if members and not config.rollout.returns_logprobs:
         raise Refused(
-            f"rewards.{members[0]} weighs votes by log-probabilities, which rollout={config.rollout.kind} does not pass "
+            f"rewards.{members[0]} weights votes by log-probabilities, which rollout={config.rollout.kind} does not pass "
             f"to rewards; set rewards.{members[0]}.confidence=false, or use rollout=vllm_colocate"
         )
 
 
 def _refuse_beyond_context(config: StepConfig) -> None:
-    """Refuse completions that leave no room for a prompt; the prompts themselves are measured by the step."""
+    """Raise Refused if completions leave no room for a prompt; the step itself checks the length of each prompt."""
     if not config.generates or config.rollout.is_remote:
         return
     shape = shape_of(config.model)
-    limit, what = config.rollout.tightest(None if shape is None else shape.max_position_embeddings)
+    limit, what = config.rollout.length_limit(None if shape is None else shape.max_position_embeddings)
     setting, num_tokens = config.longest_completion
     if limit is not None and num_tokens >= limit:
         raise Refused(f"{setting}={num_tokens} leaves no room for a prompt in {what}")
 
 
 def _base_key(model: ModelSettings) -> str:
-    """Return what identifies the weights a run starts from."""
+    """Return an identifier of the weights that a run starts from."""
     place = locate(model)
     if place is None:
         return "built"  # model.shape and model.init_seed are among the settings

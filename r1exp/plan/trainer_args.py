@@ -1,8 +1,8 @@
 """Computes the arguments of a trainer's dataclass from a step's settings.
 
-`trainer:` is passed on unchanged; the other arguments come from the one key that decides each of them
-(`r1exp.algorithm.trainer_fields.OWNED`). The result is final: the worker adds the folder of its checkpoints and, with
-a vLLM server, its address, and nothing else.
+`trainer:` is passed on unchanged; each other argument comes from the one key that sets it
+(`r1exp.algorithm.trainer_fields.OWNED`). The worker adds only the folder of its checkpoints and, with a vLLM server,
+the address of the server.
 """
 
 from typing import Any
@@ -17,9 +17,9 @@ def trainer_args(config: StepConfig, batch: Batch, device: Device) -> dict[str, 
     """Return the arguments of the trainer's dataclass.
 
     Args:
-        config: Of a step that trains.
-        batch: Of the same step.
-        device: On which it trains.
+        config: Settings of a step that trains.
+        batch: Batch of the same step.
+        device: Device on which it trains.
     """
     assert config.stage is not None
     arguments: dict[str, Any] = {
@@ -34,7 +34,7 @@ def trainer_args(config: StepConfig, batch: Batch, device: Device) -> dict[str, 
         "fp16": config.model.compute_dtype == "float16",
         "report_to": "none",  # r1exp.tracking writes the rows
         "disable_tqdm": True,  # the parent process draws the progress bar
-        "logging_nan_inf_filter": False,  # r1exp's guards must see what is not finite
+        "logging_nan_inf_filter": False,  # r1exp's guards must see values that are not finite
         "dataloader_pin_memory": device == "cuda",
         **config.stage.trainer_arguments(config),
     }

@@ -1,1 +1,1 @@
-"""What came of a run: summary.json for programs, report.md for people."""
+"""Reports the results of runs and sweeps: summary.json for programs, report.md for readers."""

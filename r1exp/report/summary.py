@@ -1,6 +1,6 @@
 """Writes summary.json and report.md: the results of each step with intervals, and the differences between steps.
 
-`objective` is the sampled accuracy after the last training step that was measured, which a sweeper maximizes.
+`objective` is the sampled accuracy of the last evaluation, which a sweeper maximizes.
 """
 
 import itertools
@@ -22,9 +22,9 @@ def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict
     """Collect the results of a run's steps; steps that did not run are `planned`.
 
     Args:
-        plan: Of the run.
+        plan: Plan of the run.
         folder: The run directory.
-        elapsed: Seconds that the command has taken; None: the sum of the steps' seconds.
+        elapsed: Seconds that the command has run; None: the sum of the steps' seconds.
     """
     summary: dict[str, Any] = {
         "run_id": folder.resolve().name,
@@ -70,20 +70,20 @@ def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict
 
 
 def _signal(step: PlanStep, paths: StepPaths) -> dict[str, int] | None:
-    """Return how many groups an RL step sampled, and in how many the rewards were not all equal."""
+    """Return the number of groups that an RL step sampled, and of those whose rewards were not all equal."""
     if not isinstance(step.batch, RlBatch):
         return None
     rows = MetricsFile(paths.metrics).rows()
     shares = [row["groups_with_signal"] for row in rows if row.get("groups_with_signal") is not None]
     if not shares:
         return None
-    num_steps = max(int(row["step"]) for row in rows)  # fewer than planned where the run ended early
+    num_steps = max(int(row["step"]) for row in rows)  # fewer than planned if the run ended early
     total = num_steps * step.batch.prompts_per_step
     return {"total": total, "with_signal": round(total * sum(shares) / len(shares))}
 
 
 def _compared(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Return the paired differences of two measurements of the same problems."""
+    """Return the paired differences of two evaluations on the same problems; empty if the problems differ."""
     if before["problem_ids"] != after["problem_ids"]:
         return {}
     shared = [mode for mode in _MODES if mode in before["outcomes"] and mode in after["outcomes"]]
@@ -122,7 +122,7 @@ def _signal_line(name: str, groups: dict[str, int]) -> str:
 
 
 def accuracies(summary: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return the measured accuracies of a summary, in the order in which they were measured."""
+    """Return the accuracies of a summary, in the order in which they were measured."""
     return {key: value for key, value in summary.items() if key.endswith("_accuracy")}
 
 

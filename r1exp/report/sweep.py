@@ -1,8 +1,8 @@
-"""Ranks the settings of a sweep: one row for each setting, best first; its runs are the seeds.
+"""Ranks the settings of a sweep in a table: one row for each setting, best first; the runs of a setting are its seeds.
 
-With several runs of a setting an interval is Student's t over their values: it covers the variation of training
-as well as that of the problems. With one run it is the run's own, over problems alone. `p at most` is the
-largest p of the runs' paired tests on the same problems. Torch-free.
+With several runs of a setting, an interval is Student's t over their values, which covers the variation of training
+as well as that of the problems. With one run it is the interval of that run, over problems only. `p at most` is the
+largest p-value of the runs' paired tests on the same problems. Torch-free.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ _SEED = "seed="
 
 @dataclass(frozen=True)
 class Setting:
-    """The runs that differ in nothing but the seed."""
+    """The runs that differ only in the seed."""
 
-    overrides: tuple[str, ...]  # those that not every run has
+    overrides: tuple[str, ...]  # overrides that not every run has
     runs: tuple[dict[str, Any], ...]  # summaries
 
     @property
     def objective(self) -> float:
-        """The mean objective; -1 where nothing was measured."""
+        """The mean objective; -1 if nothing was measured."""
         values = [run["objective"] for run in self.runs if run["objective"] is not None]
         return sum(values) / len(values) if values else -1.0
 
@@ -62,7 +62,7 @@ def _settings(runs: Sequence[dict[str, Any]], common: set[str]) -> list[Setting]
     for run in runs:
         own = [text for text in run["overrides"] if text not in common and not text.startswith(_SEED)]
         grouped.setdefault(tuple(own), []).append(run)
-    return [Setting(words, tuple(members)) for words, members in grouped.items()]
+    return [Setting(overrides, tuple(members)) for overrides, members in grouped.items()]
 
 
 def _table(settings: Sequence[Setting]) -> list[str]:
@@ -82,12 +82,11 @@ def _row(setting: Setting, best: Setting) -> list[str]:
 
 
 def _accuracy(setting: Setting, mode: str) -> Interval | None:
-    """Return the last accuracy that was measured."""
+    """Return the last accuracy that was measured, over the runs."""
     scores = [score for run in setting.runs if (score := _last(run).get(mode)) is not None]
     found = _over_runs([(score["value"], score["low"], score["high"]) for score in scores])
-    return found and Interval(
-        found.value, found.n, max(found.low, 0.0), min(found.high, 1.0)
-    )  # it is a share
+    # An accuracy is in [0, 1].
+    return found and Interval(found.value, found.n, max(found.low, 0.0), min(found.high, 1.0))
 
 
 def _last(run: dict[str, Any]) -> dict[str, Any]:
@@ -96,7 +95,7 @@ def _last(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def _gain(setting: Setting, mode: str) -> tuple[str, str]:
-    """Return the difference that the last measured step made, and the largest p of the runs' tests."""
+    """Return the change in accuracy by the last training step, and the largest p-value of the runs' tests."""
     last = [list(run["comparisons"].values())[-1] for run in setting.runs if run["comparisons"]]
     tests = [comparison[mode] for comparison in last if mode in comparison]
     gain = _over_runs([(test["difference"], test["low"], test["high"]) for test in tests])
@@ -104,7 +103,7 @@ def _gain(setting: Setting, mode: str) -> tuple[str, str]:
 
 
 def _against(setting: Setting, best: Setting) -> Interval | None:
-    """Return the difference of the objectives of runs with the same seed."""
+    """Return the differences in objective between runs with the same seed."""
     theirs = {_seed(run): run["objective"] for run in best.runs}
     differences = [
         run["objective"] - theirs[_seed(run)]
@@ -119,7 +118,7 @@ def _seed(run: dict[str, Any]) -> str:
 
 
 def _over_runs(figures: Sequence[tuple[float, float, float]]) -> Interval | None:
-    """Return the mean of (value, low, high) over runs; of a single run, its own interval."""
+    """Return the mean of (value, low, high) over runs; for a single run, its own interval."""
     if not figures:
         return None
     if len(figures) == 1:
@@ -137,5 +136,5 @@ def _points(interval: Interval | None, is_signed: bool = False) -> str:
 
 def _note(settings: Sequence[Setting]) -> str:
     several = all(len(setting.runs) > 1 for setting in settings)
-    over = "runs (Student's t)" if several else "runs (Student's t), or over problems where there is one run"
-    return f"Intervals of 95 % over {over}. Gain: the last training step against what it started from."
+    over = "runs (Student's t)" if several else "runs (Student's t), or over problems if there is one run"
+    return f"95 % intervals over {over}. Gain: change by the last training step."

@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.reduction import send_handle
 from typing import Any
 
+from r1exp.distributed import local_world_size
 from r1exp.errors import StepFailed
 from r1exp.rewards.base import TIMEOUT, Abstain, Score
 from r1exp.rewards.worker_process import FORK, STARTED, Job
@@ -34,8 +35,7 @@ MAX_WORKERS = 16  # of the default; `num_workers` may be larger
 def default_num_workers() -> int:
     """Return the cores that this process may use, divided by the ranks on this machine, at most 16."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, min(cores // ranks, MAX_WORKERS))
+    return max(1, min(cores // local_world_size(), MAX_WORKERS))
 
 
 class WorkerPool:

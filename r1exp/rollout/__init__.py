@@ -1,1 +1,1 @@
-"""Who generates, and how: one interface for evaluation, sampling and labelling."""
+"""Rollouts: what generates completions, behind one interface for evaluation, sampling and labelling."""

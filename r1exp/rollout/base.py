@@ -1,4 +1,4 @@
-"""What every rollout states about itself, and how completions are drawn. Torch-free."""
+"""The base class of rollouts, and how completions are sampled. Torch-free."""
 
 from collections.abc import Container, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +17,7 @@ Share = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class Sampling(Settings):
-    """How completions are drawn. Overrides the model's own generation config."""
+    """How completions are sampled. Overrides the model's own generation config."""
 
     temperature: NonNegativeFloat  # 0: greedy decoding
     top_p: Share = 1.0  # nucleus sampling; 1: off
@@ -36,7 +36,7 @@ class Generator(Protocol):
 
 @dataclass(frozen=True)
 class GeneratorInputs:
-    """What a step gives a rollout to build its generator from."""
+    """What a rollout needs from a step to build its generator."""
 
     model_path: str  # folder or hub id
     model: ModelSettings
@@ -47,15 +47,16 @@ class GeneratorInputs:
 
 
 class Rollout(Settings):
-    """A way to generate completions. Subclasses are frozen settings; engines are imported when they are built."""
+    """Generates completions. Subclasses are frozen settings; engines are imported when they are built."""
 
     kind: str
 
     generator: ClassVar[str]  # import path of a function (settings, GeneratorInputs) -> Generator
     trains: ClassVar[bool] = True  # can generate for RL: it receives the policy's newest weights
-    hands_logprobs: ClassVar[bool] = False  # rewards see the sampler's log-probability of each token
+    returns_logprobs: ClassVar[bool] = False  # rewards receive the sampler's log-probability of each token
     uses_vllm: ClassVar[bool] = False
-    outside_key: ClassVar[frozenset[str]] = frozenset()  # settings that do not decide which completions come
+    # Fields that do not change the completions, and so are not part of a step's key.
+    outside_key: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def server(self) -> Any:
@@ -72,28 +73,28 @@ class Rollout(Settings):
         """Completions generated at once in the process that holds the model; 0: none."""
         return 0
 
-    def tightest(self, num_positions: int | None) -> tuple[int | None, str]:
-        """Return the most tokens that prompt and completion may have together, and what sets that limit.
+    def length_limit(self, num_positions: int | None) -> tuple[int | None, str]:
+        """Return the largest number of tokens of prompt and completion together, and what sets that limit.
 
         Args:
-            num_positions: Positions of the model; None: its config names none.
+            num_positions: Positions of the model; None: its config does not state them.
         """
         return num_positions, f"the model's {num_positions} positions"
 
     def check(self, launcher: Launcher, device: Device, trainer: Mapping[str, Any] | None) -> None:
-        """Raise Refused where this rollout cannot work.
+        """Raise Refused if this rollout cannot work in a step.
 
         Args:
-            launcher: Of the step.
-            device: Of the step.
-            trainer: Arguments of the trainer, where the step trains on what is generated; else None.
+            launcher: Launcher of the step.
+            device: Device of the step.
+            trainer: Arguments of the trainer, if the step trains on what it generates; else None.
         """
 
     def refuse_unready(self, launcher: Launcher) -> None:
-        """Raise Refused where this machine lacks what the rollout needs."""
+        """Raise Refused if this machine lacks what the rollout needs."""
 
     def trainer_arguments(self, accepted: Container[str]) -> dict[str, Any]:
-        """Return the arguments of the trainer's dataclass that the rollout decides.
+        """Return the arguments of the trainer's dataclass that the rollout sets.
 
         Args:
             accepted: The fields of that dataclass.
@@ -102,7 +103,7 @@ class Rollout(Settings):
         return {}
 
     def memory_note(self, device: Device) -> str | None:
-        """Return a line for `plan` about memory beside the trainer's; None: there is none."""
+        """Return a line for `plan` about memory that the rollout needs in addition; None: no such memory."""
         del device
         return None
 

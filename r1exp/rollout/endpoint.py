@@ -57,7 +57,7 @@ class EndpointGenerator:
             for row, prompt in enumerate(prompts)
             for k in range(n)
         ]
-        answers = iter(self._client.map(self._ask, bodies))
+        answers = iter(self._client.map(self._request, bodies))
         return [[next(answers) for _ in range(n)] for _ in prompts]
 
     def _body(self, prompt: list[Message], sampling: Sampling, seed: int) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class EndpointGenerator:
         }
         return {name: value for name, value in body.items() if value is not None}
 
-    def _ask(self, body: dict[str, Any]) -> Completion:
+    def _request(self, body: dict[str, Any]) -> Completion:
         answer = self._client.post(_PATH, body)
         choice = answer["choices"][0]
         num_tokens = (answer.get("usage") or {}).get("completion_tokens")
@@ -103,6 +103,6 @@ def stream(seed: int, number: int) -> int:
 
 
 def generator(settings: Endpoint, inputs: GeneratorInputs) -> EndpointGenerator:
-    """Return a generator that requests completions; the step's own model is not loaded."""
+    """Return a generator that sends requests to the endpoint; the step's own model is not loaded."""
     del inputs
     return EndpointGenerator(settings)

@@ -1,8 +1,7 @@
-"""Completions from a transformers model in this process.
+"""Generates completions with a transformers model in this process.
 
-Prompts are put in batches of similar length and padded on the left, so that every completion starts
-in the same column. The sampler draws from a stream of its own: the seed decides it, and the global
-random state is afterwards what it was before.
+Prompts of similar length are batched and padded on the left, so that all completions of a batch start in the same
+column. Sampling uses its own seed and leaves the global random state unchanged.
 
 Shapes: B completions of a batch, S tokens of the longest prompt, T tokens of the longest completion.
 """
@@ -22,7 +21,7 @@ from r1exp.rollout.settings import HfRollout
 
 
 class HfGenerator:
-    """A causal language model and its tokenizer, ready to answer prompts."""
+    """Generates completions with a causal language model and its tokenizer."""
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: HfRollout
@@ -41,7 +40,7 @@ class HfGenerator:
         rows = [tokens for tokens in self._tokenized(prompts) for _ in range(n)]
         by_length = sorted(range(len(rows)), key=lambda row: len(rows[row]))
         completions: dict[int, Completion] = {}
-        with self._ready_to_sample(sampling.seed):
+        with self._sampling_mode(sampling.seed):
             for start in range(0, len(rows), self.settings.batch_size):
                 batch = by_length[start : start + self.settings.batch_size]
                 answers = self._complete([rows[row] for row in batch], sampling)
@@ -52,12 +51,13 @@ class HfGenerator:
         if not prompts:
             return []
         texts = self.tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=False)
-        # The template has written the special tokens already.
+        # The chat template has already added the special tokens.
         ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         return ids
 
     @contextmanager
-    def _ready_to_sample(self, seed: int) -> Iterator[None]:
+    def _sampling_mode(self, seed: int) -> Iterator[None]:
+        """Seed the generators and switch to evaluation mode; restore both when the block ends."""
         was_training = self.model.training
         devices = [self.model.device] if self.model.device.type == "cuda" else []
         self.model.eval()
@@ -88,12 +88,12 @@ class HfGenerator:
         ]
 
     def _generation_config(self, sampling: Sampling) -> GenerationConfig:
-        # What is not stated here a model's own generation config would decide (Qwen's says top_p=0.8).
+        # All fields are stated, because the model's generation config applies to the others (Qwen's has top_p=0.8).
         greedy = sampling.temperature == 0.0
-        drawn: dict[str, Any] = {
+        sampled: dict[str, Any] = {
             "temperature": 1.0 if greedy else sampling.temperature,
             "top_p": 1.0 if greedy else sampling.top_p,
-            "top_k": 50 if greedy else sampling.top_k,  # 50 is the library's "not set" in greedy search
+            "top_k": 50 if greedy else sampling.top_k,  # 50 means "not set" in greedy search
             "min_p": None if greedy else 0.0,
             "typical_p": 1.0,
             "repetition_penalty": 1.0,
@@ -104,12 +104,12 @@ class HfGenerator:
             eos_token_id=sorted(self.end_ids),
             pad_token_id=self.pad_id,
             disable_compile=True,
-            **drawn,
+            **sampled,
         )
 
 
 def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Return every token that ends a completion: the tokenizer's and those the model's config names."""
+    """Return every token that ends a completion: the tokenizer's, and those of the model's generation config."""
     named = model.generation_config.eos_token_id
     from_model = set() if named is None else {named} if isinstance(named, int) else set(named)
     return from_model | {tokenizer.eos_token_id}

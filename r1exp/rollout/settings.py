@@ -1,4 +1,4 @@
-"""The rollouts that run in the step's own process, and the endpoint. conf/rollout/*.yaml. Torch-free."""
+"""Settings of the rollouts in the step's own process, and of the endpoint (conf/rollout/*.yaml). Torch-free."""
 
 import os
 from abc import ABC, abstractmethod
@@ -16,8 +16,8 @@ from r1exp.registry import load
 from r1exp.rollout.base import Rollout, Share
 from r1exp.settings import Name, Settings
 
-# What bends the sampler's distribution, and the value that does not.
-_BENDS = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0}
+# Sampling parameters that change the sampled distribution -> the value that leaves it unchanged.
+_NEUTRAL = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0}
 
 
 class HfRollout(Rollout):
@@ -30,18 +30,18 @@ class HfRollout(Rollout):
 
     @property
     def rows_in_process(self) -> int:
-        """Completions generated at once."""
+        """Completions generated at once in the process that holds the model."""
         return self.batch_size
 
 
 class ImportanceCorrection(Settings):
-    """The ratio of the trainer's to the sampler's probability, which the loss is weighted with.
+    """Weights the loss with the ratio of the trainer's to the sampler's probability.
 
     Source: https://fengyao.notion.site/off-policy-rl (truncated importance sampling); TRL 1.16,
-    `vllm_importance_sampling_*`. RLOO has none in TRL 1.16 and ignores it.
+    `vllm_importance_sampling_*`. TRL 1.16's RLOO has no correction and ignores these fields.
     """
 
-    # per token or per completion; a ratio out of bounds is cut to the bound, or its item left out
+    # per token or per completion; a ratio out of bounds is truncated to the bound, or its token or completion masked
     mode: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
     clip_max: PositiveFloat | None  # largest ratio; null: none
     clip_min: NonNegativeFloat | None  # smallest ratio; null: none
@@ -51,29 +51,29 @@ class VllmEngine(Rollout, ABC):
     """What every vLLM engine that r1exp starts is told."""
 
     gpu_memory_utilization: Share  # share of a GPU's memory for weights and cache
-    max_model_length: PositiveInt | None  # tokens of prompt and completion; null: what the model can
+    max_model_length: PositiveInt | None  # tokens of prompt and completion; null: the limit of the model
     tensor_parallel_size: PositiveInt  # devices that share one copy of the model
-    enforce_eager: bool  # no CUDA graphs and no compilation: slower, starts sooner
-    cpu_kvcache_gib: PositiveInt  # GiB of the cache of keys and values, without a GPU
+    enforce_eager: bool  # no CUDA graphs and no compilation: slower, but starts sooner
+    cpu_kvcache_gib: PositiveInt  # GiB of the KV cache, without a GPU
     importance_correction: ImportanceCorrection | None  # null: none
 
     uses_vllm = True
     outside_key = frozenset({"gpu_memory_utilization", "enforce_eager", "cpu_kvcache_gib"})
 
-    def tightest(self, num_positions: int | None) -> tuple[int | None, str]:
-        """Return the model's limit, or the engine's where that is tighter."""
+    def length_limit(self, num_positions: int | None) -> tuple[int | None, str]:
+        """Return the smaller of the model's limit and the engine's."""
         own = self.max_model_length
         if own is None or (num_positions is not None and num_positions <= own):
-            return super().tightest(num_positions)
+            return super().length_limit(num_positions)
         return own, f"rollout.max_model_length={own}"
 
     def check(self, launcher: Launcher, device: Device, trainer: Mapping[str, Any] | None) -> None:
-        """Raise Refused for sampling that makes the importance ratio wrong."""
+        """Raise Refused if the sampling parameters make the importance ratio wrong."""
         if trainer is not None and self.importance_correction is not None:
             _refuse_truncated_sampling(trainer)
 
     def trainer_arguments(self, accepted: Container[str]) -> dict[str, Any]:
-        """Return TRL's arguments of vLLM; TRL 1.16's RLOO has no importance correction."""
+        """Return TRL's arguments for vLLM; TRL 1.16's RLOO has no importance correction."""
         arguments: dict[str, Any] = {"use_vllm": True, **self.mode_arguments()}
         if "vllm_importance_sampling_mode" in accepted:
             arguments |= _correction_arguments(self.importance_correction)
@@ -85,17 +85,17 @@ class VllmEngine(Rollout, ABC):
 
 
 class VllmColocate(VllmEngine):
-    """vLLM in the process that trains: it shares the device, and its weights are written in place."""
+    """vLLM in the training process: it shares the device, and its weights are updated in place."""
 
     kind: Literal["vllm_colocate"]
-    sleep: bool  # the engine gives its memory back while the trainer updates; CUDA only
+    sleep: bool  # the engine frees its memory during optimizer steps; CUDA only
 
     generator = "r1exp.rollout.vllm:generator"
-    hands_logprobs = True
+    returns_logprobs = True
     outside_key = VllmEngine.outside_key | {"sleep"}
 
     def check(self, launcher: Launcher, device: Device, trainer: Mapping[str, Any] | None) -> None:
-        """Raise Refused for what vLLM cannot do on a CPU, and ranks that copies of the model do not divide."""
+        """Raise Refused for what vLLM cannot do on a CPU, and if the ranks do not divide into copies of the model."""
         super().check(launcher, device, trainer)
         if device == "cpu" and self.sleep:
             raise Refused(
@@ -114,12 +114,12 @@ class VllmColocate(VllmEngine):
             )
 
     def refuse_unready(self, launcher: Launcher) -> None:
-        """Raise Refused where vLLM is not installed; the nodes of a job may have it although this one does not."""
+        """Raise Refused if vLLM is not installed; not checked for a job, whose nodes may have it."""
         if launcher.job is None:
             refuse_without_vllm(self.kind)
 
     def mode_arguments(self) -> dict[str, Any]:
-        """Return TRL's arguments of a colocated engine."""
+        """Return TRL's arguments for a colocated engine."""
         return {
             "vllm_mode": "colocate",
             "vllm_gpu_memory_utilization": self.gpu_memory_utilization,
@@ -129,13 +129,11 @@ class VllmColocate(VllmEngine):
         }
 
     def memory_note(self, device: Device) -> str:
-        """Return what the engine takes."""
+        """Return a line for `plan` about the memory of the engine."""
         if device == "cpu":
-            return (
-                f"and vLLM beside it: its own copy of the weights and a cache of {self.cpu_kvcache_gib} GiB"
-            )
+            return f"plus vLLM: its own copy of the weights and a KV cache of {self.cpu_kvcache_gib} GiB"
         share = f"{100 * self.gpu_memory_utilization:.0f} % of the device"
-        return f"and vLLM beside it: {share} (rollout.gpu_memory_utilization){', while it generates' if self.sleep else ''}"
+        return f"plus vLLM: {share} (rollout.gpu_memory_utilization){', while it generates' if self.sleep else ''}"
 
     def engine(self, model: ModelSettings, device: Device, seed: int) -> AbstractContextManager[None]:
         """Return the context in which TRL builds the engine as these settings say."""
@@ -147,15 +145,15 @@ class VllmColocate(VllmEngine):
 
 
 class Endpoint(Rollout):
-    """Any OpenAI-compatible endpoint: for evaluation and sampling. Nobody can give it new weights."""
+    """Any OpenAI-compatible endpoint, for evaluation and sampling. Its weights cannot be updated."""
 
     kind: Literal["endpoint"]
     url: Annotated[str, Field(pattern=r"^https?://[^\s@]+$")]  # up to /v1: http://127.0.0.1:8000/v1
-    model: Name  # its name there
+    model: Name  # name of the model at the endpoint
     api_key_env: Name | None  # NAME of the environment variable with the key, never the key; null: none
     timeout: PositiveFloat  # seconds for one request
-    concurrency: PositiveInt  # requests under way at once
-    retries: NonNegativeInt  # of a request that failed for a passing reason
+    concurrency: PositiveInt  # requests at once
+    retries: NonNegativeInt  # of a request that failed for a transient reason
     extra_body: dict[str, Any]  # further fields of every request, e.g. {top_k: -1, min_p: 0.0}
 
     generator = "r1exp.rollout.endpoint:generator"
@@ -164,16 +162,16 @@ class Endpoint(Rollout):
 
     @property
     def is_remote(self) -> bool:
-        """The endpoint serves its own model."""
+        """Whether an endpoint serves a model of its own: always true."""
         return True
 
     def refuse_unready(self, launcher: Launcher) -> None:
-        """Raise Refused where the environment variable with the key is not set."""
+        """Raise Refused if the environment variable with the key is not set."""
         api_key(self)
 
 
 def api_key(settings: Endpoint) -> str | None:
-    """Return the key of an endpoint, from the environment alone; None where it needs none.
+    """Return the key of an endpoint, read from the environment; None if it needs none.
 
     Raises:
         Refused: the variable is not set.
@@ -190,26 +188,26 @@ def api_key(settings: Endpoint) -> str | None:
 
 
 def refuse_without_vllm(kind: str) -> None:
-    """Raise Refused where vLLM is not installed.
+    """Raise Refused if vLLM is not installed.
 
     Args:
         kind: The rollout, for the message.
     """
     if find_spec("vllm") is None:
         raise Refused(
-            f"rollout={kind} needs vLLM, which is not installed here: `r1exp doctor` says how to get it; "
+            f"rollout={kind} needs vLLM, which is not installed here: `r1exp doctor` says how to install it; "
             "or use rollout=hf"
         )
 
 
 def _refuse_truncated_sampling(trainer: Mapping[str, Any]) -> None:
-    for name, straight in _BENDS.items():
-        value = trainer.get(name, straight)
-        if value != straight and not (name == "min_p" and value == 0.0):
+    for name, neutral in _NEUTRAL.items():
+        value = trainer.get(name, neutral)
+        if value != neutral and not (name == "min_p" and value == 0.0):
             raise Refused(
-                f"trainer.{name}={value} with rollout.importance_correction: vLLM tells the probabilities of the bent "
-                "distribution and the trainer those of the whole one, so that every ratio is off (trl#6789); set "
-                f"trainer.{name}={'null' if straight is None else straight}, or rollout.importance_correction=null"
+                f"trainer.{name}={value} with rollout.importance_correction: vLLM returns the probabilities of the "
+                "truncated distribution and the trainer those of the full one, so that every ratio is wrong (trl#6789); set "
+                f"trainer.{name}={'null' if neutral is None else neutral}, or rollout.importance_correction=null"
             )
 
 

@@ -1,11 +1,11 @@
-"""vLLM inside this process: for the trainer, whose weights it is given, and for evaluation and sampling.
+"""Runs vLLM inside this process: for the trainer, which updates its weights, and for evaluation and sampling.
 
-The only file that imports vLLM. What vLLM 0.31 and TRL 1.16 leave open is decided here:
+The only file that imports vLLM. It sets what vLLM 0.31 and TRL 1.16 leave to their defaults:
 
-* the numbers' type is the one the policy computes in (`auto` would make float32 weights bfloat16);
-* the seed is the run's (TRL passes the rank alone);
-* on a CPU weights stay live. vLLM repacks the weights of a linear layer when it loads them and
-  computes with the packed copy, so that weights written later would change nothing.
+* It uses the policy's compute dtype; `auto` would convert float32 weights to bfloat16.
+* It uses the seed of the run; TRL passes only the rank.
+* On a CPU it disables weight packing. vLLM packs the weights of a linear layer when it loads them and computes with
+  the packed copy, so that later updates of the weights would have no effect.
 """
 
 import os
@@ -35,12 +35,12 @@ from r1exp.rollout.base import GeneratorInputs, Sampling
 from r1exp.rollout.settings import VllmColocate
 
 Device = Literal["cpu", "cuda"]
-Asked = tuple[list[int], int]  # the tokens of a prompt, and the seed of its completions
+Request = tuple[list[int], int]  # token ids of a prompt, and the seed of its completions
 
 
 @contextmanager
 def colocated(settings: VllmColocate, model: ModelSettings, device: Device, seed: int) -> Iterator[None]:
-    """Return a context in which TRL builds its engine as the settings say."""
+    """Return a context in which TRL builds its engine with these settings."""
     from trl.generation import vllm_generation
 
     vllm_generation.LLM = partial(_engine, settings, model, device, seed)
@@ -63,17 +63,17 @@ def _engine(
     """Return an engine in this process.
 
     Args:
-        settings: Of the rollout.
-        policy: Which model, and the type of number that it computes in.
-        device: What the policy computes on.
-        first_seed: The run's.
-        seed: Added to it: the number of this engine among those of other ranks.
-        arguments: What TRL, or the generator below, decides.
+        settings: The rollout.
+        policy: The model; states the compute dtype and the revision.
+        device: Device of the policy.
+        first_seed: Seed of the run.
+        seed: Added to `first_seed`: the index of this engine among those of all ranks.
+        arguments: Further arguments of `LLM`, set by TRL or by the generator below.
     """
-    _say_who_this_rank_is()
+    _set_rank_variables()
     if device == "cpu":
-        _keep_weights_live()
-        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # the threads are the trainer's too
+        _disable_weight_packing()
+        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # the trainer uses the same threads
         arguments["kv_cache_memory_bytes"] = settings.cpu_kvcache_gib << 30
     return LLM(
         **arguments,
@@ -86,8 +86,8 @@ def _engine(
     )
 
 
-def _keep_weights_live() -> None:
-    """Let linear layers compute with the weights they have, not with a packed copy. vLLM 0.31."""
+def _disable_weight_packing() -> None:
+    """Make linear layers compute with their current weights instead of a packed copy (vLLM 0.31)."""
     utils.dispatch_cpu_unquantized_gemm = _plain_linear
 
 
@@ -97,10 +97,9 @@ def _plain_linear(layer: torch.nn.Module, remove_weight: bool) -> None:
 
 
 class VllmGenerator:
-    """A model in vLLM and its tokenizer, ready to answer prompts.
+    """Generates completions with a model in vLLM and its tokenizer.
 
-    Each completion draws from a stream of its own, so that neither the size of a batch nor the other
-    prompts decide what it says.
+    Each completion has its own random stream, so that it depends neither on the batch size nor on the other prompts.
     """
 
     def __init__(
@@ -119,54 +118,54 @@ class VllmGenerator:
             model,
             device,
             0,
-            seed=0,  # every completion has its own
+            seed=0,  # every request has its own seed
             model=path,
             tensor_parallel_size=settings.tensor_parallel_size,
             gpu_memory_utilization=settings.gpu_memory_utilization,
             max_model_len=settings.max_model_length,
             distributed_executor_backend="external_launcher",
             logprobs_mode="processed_logprobs",
-            # On a CPU vLLM 0.31 cannot take back a draw from a completion's own stream, as chunks demand.
+            # Chunked prefill rewinds the random stream of a completion, which vLLM 0.31 cannot do on a CPU.
             enable_chunked_prefill=device != "cpu",
         )
 
     def generate(self, prompts: list[list[Message]], n: int, sampling: Sampling) -> list[list[Completion]]:
         """Return `n` completions of each prompt, in the order of the prompts.
 
-        Ranks that share a copy of the model must all call it, each with its own prompts.
+        All ranks that share a copy of the model must call this method, each with its own prompts.
         """
         rows = self._tokenized(prompts) if prompts else []
         is_greedy = sampling.temperature == 0.0
-        num_drawn = 1 if is_greedy else n  # vLLM refuses to search greedily for several
+        num_drawn = 1 if is_greedy else n  # vLLM refuses n > 1 with greedy decoding
         streams = random.Random(sampling.seed)
-        asked = [(row, streams.getrandbits(31)) for row in rows]
-        before, everybody = self._with_sharing_ranks(asked)
+        requests = [(row, streams.getrandbits(31)) for row in rows]
+        offset, gathered = self._with_sharing_ranks(requests)
         answers = self._engine.generate(
-            [{"prompt_token_ids": row} for row, _ in everybody],
-            [self._parameters(num_drawn, sampling, seed) for _, seed in everybody],
+            [{"prompt_token_ids": row} for row, _ in gathered],
+            [self._parameters(num_drawn, sampling, seed) for _, seed in gathered],
             use_tqdm=False,
         )
-        own = answers[before : before + len(asked)]
+        own = answers[offset : offset + len(requests)]
         groups = [[self._completion(output) for output in answer.outputs] for answer in own]
         return [group * n if is_greedy else group for group in groups]
 
     def _tokenized(self, prompts: list[list[Message]]) -> list[list[int]]:
         texts = self.tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=False)
-        # The template has written the special tokens already.
+        # The chat template has already added the special tokens.
         ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         return ids
 
-    def _with_sharing_ranks(self, asked: list[Asked]) -> tuple[int, list[Asked]]:
-        """Return how many rows come before this rank's, and the rows of all ranks that share its copy."""
+    def _with_sharing_ranks(self, requests: list[Request]) -> tuple[int, list[Request]]:
+        """Return the requests of all ranks that share a copy of the model, and the offset of this rank's."""
         if self._sharing is None:
-            return 0, asked
-        gathered: list[list[Asked]] = [[] for _ in range(torch.distributed.get_world_size(self._sharing))]
-        torch.distributed.all_gather_object(gathered, asked, group=self._sharing)
-        place = torch.distributed.get_rank(self._sharing)
-        return sum(map(len, gathered[:place])), [row for rows in gathered for row in rows]
+            return 0, requests
+        gathered: list[list[Request]] = [[] for _ in range(torch.distributed.get_world_size(self._sharing))]
+        torch.distributed.all_gather_object(gathered, requests, group=self._sharing)
+        index = torch.distributed.get_rank(self._sharing)
+        return sum(map(len, gathered[:index])), [request for shard in gathered for request in shard]
 
     def _parameters(self, n: int, sampling: Sampling, seed: int) -> SamplingParams:
-        # Everything is stated: what is not, the model's own generation config would decide.
+        # All fields are stated, because the model's generation config applies to the others.
         return SamplingParams(
             n=n,
             temperature=sampling.temperature,
@@ -188,17 +187,17 @@ class VllmGenerator:
         return Completion(text, len(ids), finished=ids[-1] in self._end_ids, logprobs=logprobs)
 
 
-def _say_who_this_rank_is() -> None:
-    """Set what vLLM's executor for outside launchers reads, where accelerate started one process without it."""
+def _set_rank_variables() -> None:
+    """Set the variables that vLLM's external launcher reads, if accelerate started one process without them."""
     for name, alone in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1")):
         os.environ.setdefault(name, alone)
     if not torch.distributed.is_initialized():
-        # accelerate 1.15 says 29500 to every single process, and two on one machine would fight for it.
+        # accelerate 1.15 gives every single process port 29500, so that two on one machine would collide.
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(get_open_port())}
 
 
 def _sharing_ranks(size: int) -> torch.distributed.ProcessGroup | None:
-    """Return the group of this rank and those it shares a copy of the model with; None: it has its own."""
+    """Return the process group of the ranks that share a copy with this one; None: this rank has its own copy."""
     if size == 1:
         return None
     group, _ = torch.distributed.new_subgroups(size)
@@ -206,10 +205,10 @@ def _sharing_ranks(size: int) -> torch.distributed.ProcessGroup | None:
 
 
 def _end_ids(path: str, revision: str | None, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return every token that ends a completion: the tokenizer's and those the model's config names."""
+    """Return every token that ends a completion: the tokenizer's, and those of the model's generation config."""
     try:
         named = GenerationConfig.from_pretrained(path, revision=revision).eos_token_id
-    except OSError:  # a model need not have one
+    except OSError:  # the model has no generation config
         named = None
     from_model = set() if named is None else {named} if isinstance(named, int) else set(named)
     return sorted(from_model | {tokenizer.eos_token_id})

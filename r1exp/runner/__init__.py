@@ -1,1 +1,1 @@
-"""Carrying out a plan: the run directory, the step store, the processes, and what they leave."""
+"""Executes plans: run directories, the step store, processes, sweeps and SLURM jobs."""

@@ -1,4 +1,4 @@
-"""Explains why one start of a step's processes failed: which rank died first, and its traceback."""
+"""Explains why one start of a step's processes failed: which rank failed first, and its traceback."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from r1exp.terminal import say
 
 
 class Attempt:
-    """One start; log.txt also holds the output of earlier ones."""
+    """One start of a step; log.txt also contains the output of earlier starts."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -22,7 +22,7 @@ class Attempt:
         """Show the end of the output of the rank that failed first; return the status with its rank and reason.
 
         Args:
-            status: As the ranks wrote it.
+            status: The status that the ranks wrote.
             code: Exit status of the launcher.
         """
         log = self._log()
@@ -34,11 +34,8 @@ class Attempt:
         )
         output = last_output(self._folder, failure, log)
         file = StepPaths(self._folder).log(failure.rank)
-        where = (
-            ""
-            if output is None
-            else f"; its whole output is in {file if file.exists() else StepPaths(self._folder).log()}"
-        )
+        whole = file if file.exists() else StepPaths(self._folder).log()
+        where = "" if output is None else f"; its whole output is in {whole}"
         reason = f"rank {failure.rank} failed first: {failure.reason}{where}"
         if output is not None:
             say(f"{self._folder.name}: the last output of rank {failure.rank}:\n{output}", end="")

@@ -1,4 +1,4 @@
-"""The content of manifest.json: settings, code, versions, hardware. No secrets: the environment is not read."""
+"""Collects the content of manifest.json: settings, code, versions, hardware. It reads no environment variables."""
 
 import os
 import platform
@@ -50,7 +50,7 @@ def _choices(experiment: Experiment) -> dict[str, str | None]:
 
 
 def versions() -> dict[str, str | None]:
-    """Return package -> installed version, None where it is not installed."""
+    """Return package -> installed version, or None if it is not installed."""
     found: dict[str, str | None] = {"python": platform.python_version(), "r1exp": __version__}
     for name in PACKAGES:
         try:
@@ -61,7 +61,7 @@ def versions() -> dict[str, str | None]:
 
 
 def _git() -> dict[str, str] | None:
-    """Return commit and uncommitted changes of the checkout this runs from; None outside one."""
+    """Return commit and uncommitted changes of the checkout of r1exp; None outside a checkout."""
     if not (ROOT / ".git").exists():
         return None
 

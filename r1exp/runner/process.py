@@ -1,4 +1,4 @@
-"""Runs a step's processes: their output goes to log.txt, and they end when the parent ends."""
+"""Runs the processes of a step: their output goes to log.txt, and they end when the parent ends."""
 
 import os
 import signal
@@ -14,22 +14,22 @@ from r1exp.files import write_text
 from r1exp.launcher.base import Launch
 from r1exp.paths import StepPaths
 
-PARENT_VARIABLE = "R1EXP_PARENT"  # "pid:start time"; workers end when that process is gone
-# What an outer torchrun, or a notebook, may have left in the environment; the launcher sets them anew.
+PARENT_VARIABLE = "R1EXP_PARENT"  # "pid:start time" of the parent; workers end when that process has ended
+# An outer torchrun or a notebook may have set these variables; the launcher sets them again.
 _RENDEZVOUS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _GRACE = 20.0  # seconds between SIGTERM and SIGKILL
-_POLL = 0.2  # seconds between looks at the process
+_POLL = 0.2  # seconds between two checks of the process
 
 
 def run_process(launch: Launch, folder: Path, follow: Callable[[], None]) -> int:
     """Run a step's processes to their end and return the exit status.
 
-    Args:
-        launch: What to start.
-        folder: The step's folder; takes the generated files and log.txt.
-        follow: Called several times a second meanwhile, to draw progress.
-
     An exception in the parent (Ctrl-C, SIGTERM) ends the whole process group.
+
+    Args:
+        launch: The command, its environment and its files.
+        folder: The step's folder; the files and log.txt are written to it.
+        follow: Called several times per second while the processes run, to show progress.
     """
     for name, text in launch.files.items():
         write_text(folder / name, text)
@@ -42,7 +42,7 @@ def run_process(launch: Launch, folder: Path, follow: Callable[[], None]) -> int
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches only the parent, which ends the group
+            start_new_session=True,  # Ctrl-C signals only the parent, which ends the group
         )
         try:
             while process.poll() is None:

@@ -1,6 +1,6 @@
-"""Shows the progress of a step: a bar on a terminal, a line now and then in a log.
+"""Shows the progress of a step: as a bar on a terminal, as a line every few seconds elsewhere.
 
-The parent reads the step's metrics.jsonl, so that it is the same wherever the workers run.
+The parent reads the step's metrics.jsonl, so that it works wherever the workers run.
 """
 
 import json
@@ -13,33 +13,31 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 _SHOWN = {"reward": "reward", "kl": "kl", "loss": "loss", "mean_token_accuracy": "token acc"}
-_LINE_EVERY = 15.0  # seconds between lines where there is no terminal
+_LINE_EVERY = 15.0  # seconds between lines if there is no terminal
 
 
 class Progress:
-    """Follows one step."""
+    """Shows the progress of one step."""
 
     def __init__(
         self, title: str, metrics: Path, num_steps: int | None, stream: TextIO | None = None
     ) -> None:
-        """Begin.
+        """Start to show progress.
 
         Args:
-            title: What to call the step.
-            metrics: Its metrics.jsonl; need not exist yet.
-            num_steps: Optimizer steps; None for work that has none.
-            stream: A terminal gets a bar, anything else lines; None: standard error.
+            title: Title of the step.
+            metrics: metrics.jsonl of the step; need not exist yet.
+            num_steps: Optimizer steps; None for a step without them.
+            stream: Where to write; a terminal gets a bar, other streams get lines. None: standard error.
         """
         self._title, self._metrics, self._num_steps = title, metrics, num_steps
         self._stream = sys.stderr if stream is None else stream
-        self._file, self._offset = 0, 0  # inode, and how far it has been read
+        self._file, self._offset = 0, 0  # inode of the file, and bytes of it that have been read
         self._row: dict[str, Any] = {}
         self._last_line = self._begun = time.monotonic()
-        self._bar = (
-            tqdm(total=num_steps, desc=title, file=self._stream, leave=False)
-            if self._stream.isatty()
-            else None
-        )
+        self._bar = None
+        if self._stream.isatty():
+            self._bar = tqdm(total=num_steps, desc=title, file=self._stream, leave=False)
 
     def follow(self) -> None:
         """Read new rows and show them."""
@@ -65,9 +63,9 @@ class Progress:
         if not self._metrics.exists():
             return []
         with self._metrics.open("rb") as file:
-            written = os.fstat(file.fileno()).st_ino
-            if written != self._file:  # the file was replaced: a resumed step has dropped rows
-                self._file, self._offset = written, 0
+            inode = os.fstat(file.fileno()).st_ino
+            if inode != self._file:  # the file was replaced, because a resumed step dropped rows
+                self._file, self._offset = inode, 0
             file.seek(self._offset)
             text = file.read()
         whole = text[: text.rfind(b"\n") + 1]

@@ -12,15 +12,15 @@ from r1exp.plan.steps import planned_steps
 from r1exp.rewards.check import Report, check
 from r1exp.stage.config import StepConfig
 
-_NUM_PROBLEMS = 8  # of the verb
-_NUM_PROBLEMS_BEFORE_STEP = 2
+_NUM_PROBLEMS = 8  # problems that the verb checks
+_NUM_PROBLEMS_BEFORE_STEP = 2  # problems that are checked before a step
 
 
 def check_rewards(arguments: Sequence[str], config_dirs: Sequence[Path]) -> tuple[str, ExitCode]:
     """Check the rewards of every step of a command line; return the tables and the exit code.
 
     Raises:
-        Refused: the command line does not compose, or has no rewards.
+        Refused: the command line cannot be composed, or has no rewards.
     """
     folders, arguments = search_path_of(arguments)
     with session(config_dirs, folders):

@@ -54,7 +54,7 @@ class Run:
         with listening() as self._listener:
             for step in self.plan.steps:
                 try:
-                    if self._listener.request is not None:  # it came as the step before was done
+                    if self._listener.request is not None:  # received when the step before was already done
                         raise self._listener.request.error()
                     status = self._step(step)
                 except R1ExpError as error:
@@ -72,11 +72,11 @@ class Run:
         return code, summary
 
     def _track(self, summary: dict[str, Any], code: ExitCode) -> None:
-        """Write the run's accuracies to a W&B run of its own, in the group of its steps."""
+        """Write the run's accuracies to a separate W&B run, in the group of its steps."""
         settings = self.plan.config.tracking
         if not isinstance(settings, WandbTracking):
             return
-        from r1exp.tracking.wandb import WandbRun  # wandb takes a second to import: only here
+        from r1exp.tracking.wandb import WandbRun  # takes a second to import
 
         run = WandbRun(
             settings,
@@ -115,7 +115,7 @@ class Run:
         original = read_status(folder)
         assert original is not None
         origin = original.reused_from or self._origin(stored)
-        # The seconds are those of this run, which spent none on the step.
+        # `seconds` counts the time of this run, which spent none on the step.
         reused = original.model_copy(
             update={
                 "reused_from": origin,
@@ -135,7 +135,7 @@ class Run:
         return f"[{step.index}/{len(self.plan.steps)}] {step.name}"
 
     def _execute(self, step: PlanStep, folder: Path) -> Status:
-        """Execute a step and write how it ended, whatever ends it."""
+        """Execute a step and write its final status, also after an error."""
         folder.mkdir(parents=True, exist_ok=True)
         self.store.take_checkpoints(step.key, folder)
         self.store.write_working_directory(step.key, folder)
@@ -167,7 +167,7 @@ class Run:
         return status
 
     def _run_processes(self, step: PlanStep, frozen: Step, folder: Path) -> int:
-        """Run the step's processes, and its server beside them; return the launcher's exit status."""
+        """Run the step's processes and its server; return the exit status of the launcher."""
         progress = Progress(
             self._title(step), StepPaths(folder).metrics, step.batch.num_steps if step.batch else None
         )
@@ -183,7 +183,7 @@ class Run:
             progress.close()
 
     def _savable(self, step: PlanStep, folder: Path) -> AbstractContextManager[None]:
-        """Return a context in which a signal lets a training step save a checkpoint first."""
+        """Return a context in which a training step saves a checkpoint when the run receives a signal."""
         return nullcontext() if step.batch is None else self._listener.training(folder)
 
     def _follower(self, progress: Progress, server: Server | None) -> Callable[[], None]:
@@ -196,7 +196,7 @@ class Run:
         return follow
 
     def _reward_check_failure(self, step: PlanStep, folder: Path) -> Status | None:
-        """Check the rewards of a step on a few problems; return its status if they fail."""
+        """Check the rewards of a step on a few problems; return the failed status if the check fails."""
         if step.config.rewards is None:
             return None
         report = report_of(self._config_of(step), step.batch)
@@ -231,7 +231,7 @@ class Run:
         return StepConfig.model_validate_json(json.dumps(values), strict=True)
 
     def _model_of(self, step: PlanStep) -> Path | str:
-        """Return where the step's model is loaded from; a tiny one is built where it does not exist yet."""
+        """Return where the step's model is loaded from; builds a tiny model that does not exist yet."""
         if step.model_from != BASE:
             return self.paths_of(self.plan.step_named(step.model_from)).artifact.resolve()
         model = step.config.model

@@ -1,4 +1,4 @@
-"""Creates or reopens the directory of a run, with its manifest and its plan; then runs it here or submits it."""
+"""Creates or reopens the directory of a run, writes its manifest and plan, and runs or submits it."""
 
 from datetime import datetime
 from pathlib import Path
@@ -22,12 +22,12 @@ def start_run(experiment: Experiment, steps: tuple[PlannedStep, ...], folder: Pa
     """Create or reopen the run directory and write its manifest and plan.
 
     Args:
-        experiment: What is run.
-        steps: Its plan.
-        folder: The run directory; None: as `paths` says.
+        experiment: The composed experiment.
+        steps: Its planned steps.
+        folder: The run directory; None: the one that `paths` sets.
 
     Raises:
-        Refused: a folder that cannot be written, or one that holds another experiment.
+        Refused: the folder cannot be written, or contains another experiment.
     """
     _refuse_unreachable(experiment, steps)
     chosen = folder or _run_folder(experiment)
@@ -37,8 +37,8 @@ def start_run(experiment: Experiment, steps: tuple[PlannedStep, ...], folder: Pa
         if old.exists():
             if read_json(old)["step_keys"] != identity:
                 raise Refused(
-                    f"{chosen} holds another experiment than the one typed; "
-                    "give another paths.run, or type what its manifest.json says"
+                    f"{chosen} contains another experiment than the one typed; "
+                    f"give another paths.run, or type the overrides in its {old.name}"
                 )
         else:
             chosen.mkdir(parents=True, exist_ok=True)
@@ -53,13 +53,13 @@ def start_run(experiment: Experiment, steps: tuple[PlannedStep, ...], folder: Pa
 
 
 def perform(run: Run) -> tuple[ExitCode, dict[str, Any], int | None]:
-    """Execute a run here, or submit it to SLURM and, with launcher.wait, wait for its end.
+    """Execute a run on this machine, or submit it to SLURM and, with launcher.wait, wait for its end.
 
     Returns:
-        The exit code, the summary (empty for a run that SLURM has not started yet), and the job's id.
+        The exit code, the summary (empty for a submitted run), and the id of the job (None without a job).
 
     Raises:
-        StepFailed: SLURM does not accept the job.
+        StepFailed: SLURM rejects the job.
     """
     job = job_of(run.plan.config, run.plan.steps)
     if job is None:
@@ -71,7 +71,7 @@ def perform(run: Run) -> tuple[ExitCode, dict[str, Any], int | None]:
 
 
 def _refuse_unreachable(experiment: Experiment, steps: tuple[PlannedStep, ...]) -> None:
-    """Refuse what only this machine or the network can decide, before anything is written."""
+    """Raise Refused for what this machine or the network lacks, before anything is written."""
     if isinstance(experiment.run.tracking, WandbTracking):
         resolved_mode(experiment.run.tracking)
     for step in steps:

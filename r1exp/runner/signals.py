@@ -1,8 +1,8 @@
 """Handles the signals that end a run.
 
-A training step saves a checkpoint first: the first signal requests that (`r1exp.step.stop_request`), and a second
-one, or `_PATIENCE` seconds, ends its ranks at once. Any other step ends at once. Inside a SLURM job the scheduler
-sends several signals and sets the limit itself, so only the first one counts.
+A training step saves a checkpoint first: the first signal requests it (`r1exp.step.stop_request`), and a second
+signal, or the end of `_PATIENCE` seconds, ends the ranks at once. Any other step ends at once. Inside a SLURM job
+the scheduler sends several signals and sets the time limit itself, so that further signals are ignored.
 
     Ctrl-C, SIGTERM      interrupted: the same command continues from the checkpoint
     SIGUSR1, and SIGTERM in a job      preempted: exit code 75; the job is requeued
@@ -24,7 +24,7 @@ _PATIENCE = 60.0  # seconds for the current optimizer step and the checkpoint
 
 
 def in_job() -> bool:
-    """Whether this process runs in a SLURM job of ours."""
+    """Whether this process runs in a SLURM job that r1exp submitted."""
     return JOB_VARIABLE in os.environ
 
 
@@ -33,15 +33,15 @@ class Listener:
 
     def __init__(self) -> None:
         self.request: StopRequest | None = None  # the first request
-        self._since = 0.0
+        self._requested_at = 0.0  # seconds of the monotonic clock
         self._training: Path | None = None  # folder of the training step that is running
 
     def receive(self, number: int, frame: FrameType | None = None) -> None:
-        """Handle a signal: request that the ranks save, or raise what ends the run."""
+        """Handle a signal: request that the ranks save a checkpoint, or raise the error that ends the run."""
         first = self.request is None
         if self.request is None:
             self.request = _request(signal.Signals(number))
-            self._since = time.monotonic()
+            self._requested_at = time.monotonic()
         if self._training is None:
             raise self.request.error()
         if first:
@@ -50,13 +50,13 @@ class Listener:
             raise self.request.error()
 
     def check(self) -> None:
-        """Raise what ends the run if the ranks had enough time to save."""
-        if self.request is not None and not in_job() and time.monotonic() - self._since > _PATIENCE:
+        """Raise the error that ends the run if the ranks have not saved a checkpoint in time."""
+        if self.request is not None and not in_job() and time.monotonic() - self._requested_at > _PATIENCE:
             raise self.request.error()
 
     @contextmanager
     def training(self, folder: Path) -> Iterator[None]:
-        """Within the block, a signal requests that the training step in `folder` saves."""
+        """Within the block, a signal requests that the training step in `folder` saves a checkpoint."""
         withdraw_stop(folder)
         self._training = folder
         try:

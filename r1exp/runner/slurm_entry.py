@@ -1,7 +1,7 @@
-"""Entry point of a SLURM job: `python -m r1exp.runner.slurm_entry RUN`, the one process of a job not started by srun.
+"""Entry point of a SLURM job: `python -m r1exp.runner.slurm_entry RUN`, the only process of a job not started by srun.
 
-Reads the plan and runs it as on any machine. A job that was preempted, or that neared its
-limit, has saved a checkpoint by then: it goes back into the queue and continues from there.
+Reads the plan and runs it as on any machine. A job that was preempted, or that is near its time limit, has saved a
+checkpoint: it is requeued and continues from there.
 """
 
 import os
@@ -31,7 +31,7 @@ def main(run: Path) -> ExitCode:
 
 
 def _requeue(job: int) -> None:
-    """Requeue this job, unless SLURM does so itself, or a user has cancelled it."""
+    """Requeue this job, unless SLURM requeues it itself or a user has cancelled it."""
     known = slurm_client.jobs([job]).get(job)
     if known is not None and known.state == "RUNNING":
         say(f"job {job}: requeued")

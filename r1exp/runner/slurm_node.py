@@ -1,9 +1,9 @@
 """Starts the ranks of one node: `python -m r1exp.runner.slurm_node STEP_FOLDER COMMAND...`, which srun runs on each.
 
-It passes the number of the node to accelerate, and turns SLURM's signals, which would end the ranks, into a request
-to save a checkpoint first. SLURM sends SIGTERM to every process of a step, so all but this one block it: a child
-inherits that, whatever handlers it installs (torchrun's would kill the ranks). SIGKILL follows for processes that do
-not end in time, and the ranks end with this process.
+It passes the index of the node to accelerate. It converts SLURM's signals, which would end the ranks, into a request to
+save a checkpoint first. SLURM sends SIGTERM to every process of a step, so that all processes except this one block
+it: children inherit the signal mask even if they install handlers (torchrun's would kill the ranks). SLURM sends
+SIGKILL to processes that do not end in time, and the ranks end with this process.
 """
 
 import os
@@ -39,10 +39,10 @@ def main(folder: Path, command: Sequence[str]) -> int:
 
 
 def numbered(command: Sequence[str]) -> list[str]:
-    """Return accelerate's command with this node's number, which only the node knows."""
+    """Return accelerate's command with the index of this node, which is known only on the node."""
     place = command.index("--main_process_port") if "--main_process_port" in command else None
     if place is None:
-        return list(command)  # one process in all
+        return list(command)  # a single process
     return [*command[:place], "--machine_rank", os.environ["SLURM_PROCID"], *command[place:]]
 
 

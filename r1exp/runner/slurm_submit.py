@@ -1,6 +1,6 @@
 """Submits a run as a SLURM job and, if requested, waits for its end.
 
-<run>/job.sbatch  what SLURM reads        <run>/job.json   the ids of its jobs, newest last
+<run>/job.sbatch  the script that SLURM reads    <run>/job.json   the ids of its jobs, newest last
 <run>/slurm.log   output of the job
 """
 
@@ -23,11 +23,11 @@ from r1exp.step.status import EXIT_CODES, State
 from r1exp.terminal import say
 
 _POLL = 3.0  # seconds between requests to the controller
-_SUMMARY_PATIENCE = 10.0  # seconds a shared file system may take to show what the job wrote
+_SUMMARY_PATIENCE = 10.0  # seconds that a shared file system may take to show the summary
 
 
 class JobNote(Settings):
-    """The jobs a run has had."""
+    """The jobs that a run was submitted as."""
 
     ids: tuple[PositiveInt, ...]  # newest last; a requeued job keeps its id
 
@@ -44,8 +44,8 @@ def submit_run(plan: RunPlan, run: Path) -> int:
     """Submit a run as a job and return its id.
 
     Raises:
-        Refused: the newest job of this run is still there.
-        StepFailed: SLURM does not take it.
+        Refused: the newest job of this run has not ended.
+        StepFailed: SLURM rejects the job.
     """
     earlier = job_ids(run)
     if earlier:
@@ -66,17 +66,17 @@ def submit_run(plan: RunPlan, run: Path) -> int:
 
 
 def refuse_job(settings: Slurm, name: str) -> None:
-    """Ask SLURM whether it takes such a job, before anything is written.
+    """Check with SLURM that it would accept such a job, before anything is written.
 
     Raises:
-        Refused: it does not, or there is no SLURM here.
+        Refused: SLURM would reject it, or is not installed on this machine.
     """
     slurm_client.refuse_without_slurm()
     slurm_client.check_job(job_text(settings, name, Path.cwd(), Path.cwd()))
 
 
 def await_run(plan: RunPlan, run: Path) -> tuple[ExitCode, dict[str, Any]]:
-    """Wait until a run's newest job is over, however often it is requeued; return exit code and summary."""
+    """Wait until the newest job of a run has ended, including requeues; return exit code and summary."""
     number = job_ids(run)[-1]
     shown = ""
     while True:

@@ -4,7 +4,7 @@
     <store>/leases/<key>.lock   held by the process that executes the step
     <store>/leases/<key>.where  the folder in which it is executed: a later run takes its checkpoints from there
 
-The lock is the kernel's (flock): `kill -9` frees it.
+The lock is a kernel lock (flock), which is released when its process is killed.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from r1exp.step.status import read_status
 
 
 def is_leased(store: Path, key: str) -> bool:
-    """Whether a process executes the step `key`."""
+    """Whether a process is executing the step `key`."""
     path = StorePaths(store).lock(key)
     if not path.exists():
         return False
@@ -34,7 +34,7 @@ def is_leased(store: Path, key: str) -> bool:
 
 
 class StepStore:
-    """A folder of finished steps under their keys."""
+    """A folder with finished steps, each under its key."""
 
     def __init__(self, folder: Path) -> None:
         self.paths = StorePaths(folder)
@@ -58,11 +58,11 @@ class StepStore:
 
     @contextmanager
     def lease(self, key: str, on_wait: Callable[[], None]) -> Iterator[None]:
-        """Hold the step while it is executed; wait while another process holds it.
+        """Lock the step while it is executed; wait while another process has locked it.
 
         Args:
-            key: The step.
-            on_wait: Called once if another process holds the step.
+            key: Key of the step.
+            on_wait: Called once if another process has locked the step.
         """
         lock = FileLock(self.paths.lock(key))
         try:
@@ -76,11 +76,11 @@ class StepStore:
             lock.release()
 
     def write_working_directory(self, key: str, folder: Path) -> None:
-        """Write in which folder the step is executed, for a run that finds it unfinished."""
+        """Write the folder in which the step is executed, for a later run that continues it."""
         write_text(self.paths.working_directory(key), str(folder.resolve()))
 
     def take_checkpoints(self, key: str, folder: Path) -> bool:
-        """Link the checkpoints of an unfinished attempt at the step into `folder`; False if there are none."""
+        """Link the checkpoints of an unfinished execution of the step into `folder`; return whether there were any."""
         note = self.paths.working_directory(key)
         if not note.exists():
             return False

@@ -54,7 +54,7 @@ def run_members(arguments: Sequence[str], is_multirun: bool, config_dirs: Sequen
 
 
 def _refuse_jobs(members: Sequence[Member], sweeper: str) -> None:
-    """Ask SLURM about every kind of job among the members, before anything is written."""
+    """Check every kind of job among the members with SLURM, before anything is written."""
     jobs = {job: member for member in members if (job := job_of(member.experiment.run, member.steps))}
     for job, member in jobs.items():
         if not job.wait and sweeper != BASIC:
@@ -67,7 +67,7 @@ def _refuse_jobs(members: Sequence[Member], sweeper: str) -> None:
 
 @dataclass
 class _Sweep:
-    """The members that have ended or were submitted, in `sweep.json`."""
+    """The members that have ended or were submitted, recorded in `sweep.json`."""
 
     folder: Path
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -124,7 +124,7 @@ def _run_sweeper(command: Command, sweep: _Sweep) -> None:
         hydra = HydraConfig.get()
         arguments = [_as_typed(text, plain) for text in hydra.overrides.task]
         if not sweep.run(int(hydra.job.num), arguments):
-            raise KeyboardInterrupt  # Hydra takes every other exception for the failure of one member
+            raise KeyboardInterrupt  # Hydra treats every other exception as the failure of one member
         return sweep.objective()
 
     hydra = GlobalHydra.instance().hydra

@@ -1,7 +1,8 @@
-"""Shows the state of each run of a sweep, and starts some of them again: `r1exp sweep status|retry DIR`.
+"""Shows the state of each run of a sweep, and restarts unfinished runs: `r1exp sweep status|retry DIR`.
 
-A member's own files show its progress, SLURM whether its job still exists, and the lease of its current step whether
-a process on this machine executes it. `vanished` is a run whose processes ended without writing a status.
+The progress is read from the member's files; SLURM reports whether its job still exists; the lease of its current step
+shows whether a process on this machine executes it. The state `vanished` means that the processes of a run ended
+without writing a status.
 """
 
 import os
@@ -25,19 +26,19 @@ from r1exp.terminal import show
 from r1exp.tracking.metrics import MetricsFile
 
 RETRIED = ("failed", "interrupted", "preempted", "vanished")
-_SHOWN = 5  # sweeps, where none was named
+_SHOWN = 5  # sweeps that a message lists if none was named
 
 
 @dataclass(frozen=True)
 class MemberState:
-    """One run of a sweep."""
+    """State of one run of a sweep."""
 
     folder: Path
     overrides: tuple[str, ...]
     state: str  # done, running, pending, failed, stopped, preempted, interrupted, vanished, refused
     job: int | None
-    step: str  # the current one, or the last
-    progress: str  # optimizer steps done and in all
+    step: str  # the current step, or the last one
+    progress: str  # optimizer steps: done/total
     reason: str
 
 
@@ -45,7 +46,7 @@ def sweep_status(folder: Path) -> str:
     """Return a table with the state of every run of a sweep, or of a single run.
 
     Raises:
-        Refused: `folder` is neither.
+        Refused: `folder` is neither a sweep nor a run.
     """
     states = states_of(folder)
     planned = [set(state.overrides) for state in states if state.state != "refused"]
@@ -64,20 +65,20 @@ def sweep_status(folder: Path) -> str:
             lines[number] += f"\n    {state.reason}"
     counts = Counter(state.state for state in states)
     total = f"{len(states)} runs: " + ", ".join(f"{count} {name}" for name, count in counts.items())
-    again = sum(counts[name] for name in RETRIED)
-    hint = f"\n`r1exp sweep retry {folder}` starts {again} of them again" if again else ""
+    num_retried = sum(counts[name] for name in RETRIED)
+    hint = f"\n`r1exp sweep retry {folder}` restarts {num_retried} of them" if num_retried else ""
     return "\n".join([*lines, total]) + hint + "\n"
 
 
 def sweep_retry(folder: Path) -> ExitCode:
-    """Start again every run of a sweep that has not finished, each in its own directory.
+    """Restart every run of a sweep that has not finished, each in its own directory.
 
     Finished steps are kept, and a training step continues from its last checkpoint. Runs that a health rule
-    stopped, or that were refused, would end the same way and are not started.
+    stopped, or that were refused, are not restarted, because they would end the same way.
     """
     states = states_of(folder)
     chosen = [state for state in states if state.state in RETRIED and has_plan(state.folder)]
-    show(f"{len(chosen)} of {len(states)} runs start again")
+    show(f"{len(chosen)} of {len(states)} runs are restarted")
     worst = ExitCode.DONE
     for state in chosen:
         code = _retry(state, read_plan(state.folder))
@@ -96,12 +97,12 @@ def _retry(state: MemberState, plan: RunPlan) -> ExitCode:
             show(f"{state.folder}: job {number}")
             _update_row(run, {"job_id": number, "exit_code": 0, "reason": ""})
             return ExitCode.DONE
-        os.chdir(plan.working_directory)  # relative paths of the plan count from there
+        os.chdir(plan.working_directory)  # relative paths of the plan start there
         code, summary = Run(plan, run).execute()
         _update_row(run, {"exit_code": int(code), "reason": "", **summary})
         show(f"{state.folder}: {summary['state']}")
         return code
-    except R1ExpError as error:  # the others go on
+    except R1ExpError as error:  # the other runs continue
         show(f"{state.folder}: {error}")
         return error.exit_code
     finally:
@@ -109,7 +110,7 @@ def _retry(state: MemberState, plan: RunPlan) -> ExitCode:
 
 
 def _update_row(run: Path, values: dict[str, object]) -> None:
-    """Update the row of a run in its sweep's file."""
+    """Update the row of a run in sweep.json."""
     path = SweepPaths(run.parent).table
     if path.exists():
         rows = read_json(path)
@@ -117,17 +118,17 @@ def _update_row(run: Path, values: dict[str, object]) -> None:
 
 
 def states_of(folder: Path) -> list[MemberState]:
-    """Return the state of every run of a sweep, in order; of a single run, its own.
+    """Return the state of every run of a sweep, in order; for a single run, its state.
 
     Raises:
-        Refused: `folder` holds no runs.
+        Refused: `folder` contains no runs.
     """
     if not folder.is_dir():
         raise Refused(f"{folder}: there is no such folder.{_sweeps_below(Path('runs'))}")
     members = [folder] if has_plan(folder) else [path for path in folder.iterdir() if has_plan(path)]
     refused = _refused(folder, {member.name for member in members})
     if not members and not refused:
-        raise Refused(f"{folder} is no sweep, and no run.{_sweeps_below(folder)}")
+        raise Refused(f"{folder} is neither a sweep nor a run.{_sweeps_below(folder)}")
     newest = {member: job_ids(member)[-1:] for member in members}
     jobs = slurm_client.jobs(number for numbers in newest.values() for number in numbers)
     states = [_state(member, newest[member], jobs) for member in members] + refused
@@ -170,14 +171,20 @@ def _state_and_reason(
         return "done", ""
     if job is not None and job.is_alive:
         if job.state == "PENDING":
-            again = f"will continue: {reason}" if reason else ""
-            return "pending", "; ".join(part for part in (job.reason, again) if part and part != "None")
+            earlier = f"will continue: {reason}" if reason else ""
+            return "pending", "; ".join(part for part in (job.reason, earlier) if part and part != "None")
         return "running", ""
     if not is_job and is_leased(Path(plan.working_directory) / plan.config.paths.store, step.key):
         return "running", ""
     if status is not None and status.state != "running":
         return status.state, reason
-    ended = f"its job ended as {job.state}" if job else "its job is gone" if is_job else "its process is gone"
+    ended = (
+        f"its job ended as {job.state}"
+        if job
+        else "its job no longer exists"
+        if is_job
+        else "its process no longer exists"
+    )
     return "vanished", ended
 
 
@@ -202,12 +209,11 @@ def _refused(folder: Path, known: set[str]) -> list[MemberState]:
 
 def _sweeps_below(folder: Path) -> str:
     """Return a sentence that names the newest sweeps below a folder."""
-    found = sorted(folder.glob(f"**/{SweepPaths(folder).table.name}"), key=lambda path: path.stat().st_mtime)[
-        -_SHOWN:
-    ]
+    tables = folder.glob(f"**/{SweepPaths(folder).table.name}")
+    found = sorted(tables, key=lambda path: path.stat().st_mtime)[-_SHOWN:]
     return f" The newest sweeps: {', '.join(str(path.parent) for path in found)}" if found else ""
 
 
 def newest_sweeps() -> str:
-    """Return a sentence that names the newest sweeps here."""
+    """Return a sentence that names the newest sweeps below `runs`."""
     return _sweeps_below(Path("runs"))

@@ -1,8 +1,8 @@
-"""The command that starts a vLLM server for a step, and which devices it has for itself.
+"""Builds the command that starts a vLLM server for a step, and explains why a server failed from its log.
 
-One source of truth: what `plan` shows is what the supervisor runs, with an address behind it. The flags are those that
-TRL 1.16 asks of a server it trains with (trl.generation.vllm_client): the developer endpoints and the NCCL engine
-carry new weights, the log-probabilities are those of the distribution that was sampled from.
+`plan` shows the command that the supervisor runs; the supervisor appends the address. The flags are those that TRL 1.16
+requires of a server it trains with (trl.generation.vllm_client): developer endpoints and NCCL transfer new weights, and
+log-probabilities are those of the distribution that was sampled from.
 """
 
 import re
@@ -15,30 +15,30 @@ from r1exp.launcher.base import Device
 from r1exp.serving.settings import VllmServer
 
 _TAIL = 12  # lines of the server's log that are shown
-_LONGEST = 400  # characters of its error in a message
-# The end of a traceback, whichever process of the server it is from; pydantic says why on the line after it.
+_MAX_ERROR_LENGTH = 400  # characters of its error in a message
+# The last line of a traceback of any process of the server; pydantic states the reason on the line after it.
 _ERROR = re.compile(
     r"^(?:\(.*?pid=\d+\) )?(?:ERROR .*?\] )?((?:\w+\.)*\w*(?:Error|Exception): .+(?:\n\s+Value error, .+)?)",
     re.MULTILINE,
 )
 _NOT_INSTALLED = re.compile(r"No module named '?vllm'?$", re.MULTILINE)
-_UNHELPFUL = ("Engine core initialization failed", "EngineDeadError")  # they follow from another one
-# What vLLM 0.31 says, in small letters -> what a person can do about it.
+_CONSEQUENCES = ("Engine core initialization failed", "EngineDeadError")  # follow from an earlier error
+# Part of an error of vLLM 0.31, in lower case -> what the user can do about it.
 _ADVICE = (
-    ("address already in use", "the port was taken meanwhile: set rollout.port=null for a free one"),
+    ("address already in use", "another program took the port: set rollout.port=null for a free one"),
     (
         "out of memory",
         "its device has too little memory: lower rollout.gpu_memory_utilization or rollout.max_model_length, "
-        "or share the model out with rollout.tensor_parallel_size",
+        "or split the model over devices with rollout.tensor_parallel_size",
     ),
-    ("desired gpu memory utilization", "others use its device: lower rollout.gpu_memory_utilization"),
+    ("desired gpu memory utilization", "other processes use its device: lower rollout.gpu_memory_utilization"),
     ("available memory on node", "this machine has too little memory: lower rollout.cpu_kvcache_gib"),
     (
         "kv cache",
         "the cache is too small or too large: change rollout.gpu_memory_utilization (rollout.cpu_kvcache_gib without a "
         "GPU), or lower rollout.max_model_length",
     ),
-    ("architecture", "this vLLM does not know the model's architecture: use rollout=hf"),
+    ("architecture", "this version of vLLM does not support the model's architecture: use rollout=hf"),
 )  # fmt: skip
 
 
@@ -55,7 +55,7 @@ class Spec:
 
 @dataclass(frozen=True)
 class ServerLaunch:
-    """One server of one step."""
+    """How the server of one step is started."""
 
     arguments: tuple[str, ...]  # of Python, without --host and --port
     environment: dict[str, str]  # added to the supervisor's own
@@ -64,25 +64,25 @@ class ServerLaunch:
     restarts: int  # starts after the first
 
     def text(self) -> str:
-        """Return the command as a person would type it."""
+        """Return the command as it would be typed in a shell."""
         settings = " ".join(f"{key}={shlex.quote(value)}" for key, value in self.environment.items())
         port = "FREE_PORT" if self.port is None else str(self.port)
         address = f"--host {self.host or 'NODE_ADDRESS'} --port {port}"
         return f"{settings} {shlex.join([sys.executable, *self.arguments])} {address}"
 
     def spec(self) -> Spec:
-        """Return what the supervisor is told."""
+        """Return what the supervisor receives."""
         return Spec(self.arguments, self.environment, self.host, self.port, self.restarts)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What a server serves."""
+    """The model that a server serves."""
 
     model: str  # folder or hub id
     revision: str | None  # of a hub id; None: its main branch
-    dtype: str  # what it computes in
-    name: str  # what to call it: a client that finds another name talks to another server
+    dtype: str  # compute dtype
+    name: str  # of the served model: a client that finds another name is connected to another server
 
 
 def server_launch(
@@ -93,80 +93,80 @@ def server_launch(
     trains: bool,
     threads: int | None = None,
     devices: Sequence[str] = (),
-    asked_from_afar: bool = False,
+    serves_other_nodes: bool = False,
 ) -> ServerLaunch:
     """Return how the server of a step is started.
 
     Args:
         settings: The rollout.
-        weights: What it serves.
+        weights: The model it serves.
         device: cpu or cuda.
-        trains: The policy is trained, so that the server takes new weights over NCCL.
-        threads: OpenMP's on a CPU; None: as many as cores.
-        devices: CUDA devices for it alone; empty: what the machine it runs on shows it.
-        asked_from_afar: Other nodes ask it, so that it listens on whichever address its node has.
+        trains: The policy is trained, so that the server receives new weights over NCCL.
+        threads: OpenMP threads on a CPU; None: as many as cores.
+        devices: CUDA devices for the server alone; empty: all that are visible on its machine.
+        serves_other_nodes: Other nodes send requests, so that it listens on its node's private address.
     """
     environment = {"HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_NO_USAGE_STATS": "1"}
     if device == "cpu":
         environment["VLLM_CPU_KVCACHE_SPACE"] = str(settings.cpu_kvcache_gib)
-        environment["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # other processes have their places on the cores
+        environment["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # other processes use the same cores
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
     if devices:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
     if trains:
         environment["VLLM_SERVER_DEV_MODE"] = "1"
-    # A server that died while the policy trains has lost its weights and its place in the NCCL group.
+    # A server that exited during training cannot be restarted: its weights and its place in the NCCL group are lost.
     return ServerLaunch(
         arguments=tuple(_arguments(settings, weights, device, trains)),
         environment=environment,
-        host=None if asked_from_afar else settings.host,
+        host=None if serves_other_nodes else settings.host,
         port=settings.port,
         restarts=0 if trains else settings.restarts,
     )
 
 
 def _arguments(settings: VllmServer, weights: Weights, device: Device, trains: bool) -> list[str]:
-    """Return the words behind `python`."""
-    words = [
+    """Return the arguments of `python`."""
+    arguments = [
         "-m", "vllm.entrypoints.openai.api_server",
         "--model", weights.model, "--served-model-name", weights.name, "--dtype", weights.dtype,
-        "--generation-config", "vllm",  # not the model's own: every request states all it wants
+        "--generation-config", "vllm",  # not the model's own: every request states all sampling parameters
         "--logprobs-mode", "processed_logprobs",
         "--tensor-parallel-size", str(settings.tensor_parallel_size),
         "--data-parallel-size", str(settings.num_copies),
         "--disable-uvicorn-access-log",
     ]  # fmt: skip
     if weights.revision is not None:
-        words += ["--revision", weights.revision, "--tokenizer-revision", weights.revision]
+        arguments += ["--revision", weights.revision, "--tokenizer-revision", weights.revision]
     if settings.max_model_length is not None:
-        words += ["--max-model-len", str(settings.max_model_length)]
+        arguments += ["--max-model-len", str(settings.max_model_length)]
     if settings.enforce_eager or device == "cpu":
-        words.append("--enforce-eager")
+        arguments.append("--enforce-eager")
     if device == "cuda":
-        words += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
+        arguments += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
     if trains:
-        words += ["--weight-transfer-config", '{"backend": "nccl"}', "--max-logprobs", "-1"]
-        words.append("--enable-scale-out")
-    return words
+        arguments += ["--weight-transfer-config", '{"backend": "nccl"}', "--max-logprobs", "-1"]
+        arguments.append("--enable-scale-out")
+    return arguments
 
 
 def served_name(key: str) -> str:
-    """Return what the server of the step with this key calls its model."""
+    """Return the name under which the server of the step with this key serves its model."""
     return f"r1exp-{key}"
 
 
-def why_it_died(log: str) -> str:
-    """Return the error in a server's log, and what can be done about it, on one line."""
+def failure_cause(log: str) -> str:
+    """Return the error in a server's log and what the user can do about it, on one line."""
     if _NOT_INSTALLED.search(log):
-        return "vLLM is not installed there: `r1exp doctor` says how to get it"
+        return "vLLM is not installed there: `r1exp doctor` says how to install it"
     errors = [" ".join(match.group(1).split()) for match in _ERROR.finditer(log)]
-    causes = [error for error in errors if not any(words in error for words in _UNHELPFUL)]
-    found = causes[-1] if causes else "it said nothing of an error"
-    advice = next((text for words, text in _ADVICE if words in found.lower()), None)
-    return f"{found[:_LONGEST]}{f'; {advice}' if advice else ''}"
+    causes = [error for error in errors if not any(part in error for part in _CONSEQUENCES)]
+    found = causes[-1] if causes else "its log names no error"
+    advice = next((text for part, text in _ADVICE if part in found.lower()), None)
+    return f"{found[:_MAX_ERROR_LENGTH]}{f'; {advice}' if advice else ''}"
 
 
 def last_lines(log: str) -> str:
-    """Return the end of a log, set in."""
+    """Return the last lines of a log, indented."""
     return "".join(f"    {line[:200]}\n" for line in log.strip().splitlines()[-_TAIL:])

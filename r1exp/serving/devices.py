@@ -10,10 +10,11 @@ def split_devices(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the devices of the ranks and those of the server on one machine.
 
-    Ranks that train have devices of their own; ranks that only ask questions compute nothing, and share.
+    Ranks that train get devices of their own. Ranks that only send requests compute nothing, so that they share the
+    devices of the server.
 
     Raises:
-        Refused: there are not enough.
+        Refused: the machine has too few devices.
     """
     if len(visible) < num_server + (num_ranks if trains else 0):
         ranks = (
@@ -21,7 +22,7 @@ def split_devices(
         )
         raise Refused(
             f"rollout.num_devices={num_server} for the server{ranks}, and this machine shows {len(visible)} "
-            "CUDA device(s); lower one of them, or use rollout=vllm_colocate, which shares the ranks' devices"
+            "CUDA device(s); lower one of them, or use rollout=vllm_colocate, which shares the devices of the ranks"
         )
     if not trains:
         return tuple(visible[:num_ranks]), tuple(visible[-num_server:])

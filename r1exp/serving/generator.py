@@ -1,8 +1,8 @@
-"""Completions from the vLLM server that r1exp started for a step.
+"""Generates completions with the vLLM server that r1exp started for a step.
 
-The prompt is rendered and tokenized here, with the policy's own template and tokenizer, and the answer comes back
-as token ids: `rollout=hf` and the server see the same tokens and read the same text. Every sampling parameter is
-stated, so that nothing the server believes to know about the model decides.
+The prompt is rendered and tokenized here, with the policy's own template and tokenizer, and the server returns token
+ids: `rollout=hf` and the server see the same tokens and decode the same text. Every request states all sampling
+parameters, so that no default of the server applies.
 """
 
 from collections.abc import Callable
@@ -15,28 +15,28 @@ from r1exp.errors import StepFailed
 from r1exp.files import read_json
 from r1exp.http_client import OpenAiClient, pauses_within
 from r1exp.model.load import load_tokenizer
+from r1exp.paths import StepPaths
 from r1exp.records import Completion, Message
 from r1exp.rollout.base import GeneratorInputs, Sampling
 from r1exp.rollout.endpoint import stream
 from r1exp.serving.command import served_name
 from r1exp.serving.settings import VllmServer
-from r1exp.serving.supervisor import STATE
 
-_CONCURRENCY = 64  # requests under way at once; the server itself makes batches of them
-_TIMEOUT = 3600.0  # seconds for one request: it waits its turn behind the others
+_CONCURRENCY = 64  # requests at once; the server batches them
+_TIMEOUT = 3600.0  # seconds for one request, including the time it waits for others
 
 
 class ServerGenerator:
-    """A server with the policy's weights, ready to answer prompts.
+    """Sends prompts to a server that holds the policy's weights.
 
     Args:
         url: Base URL, without /v1.
-        model: What the server calls the model.
-        tokenizer: The policy's, with a chat template.
-        model_path: Folder or hub id of the weights: its generation config may name further end tokens.
-        revision: Of a hub id; None: its main branch.
+        model: The name under which the server serves the model.
+        tokenizer: Tokenizer of the policy, with a chat template.
+        model_path: Folder or hub id of the weights; its generation config may name further end tokens.
+        revision: Revision of a hub id; None: its main branch.
         settings: The rollout.
-        why_lost: Returns why the server will not come back, or None while there is hope.
+        why_lost: Returns why the server has ended for good; None while it may still answer.
     """
 
     def __init__(
@@ -57,10 +57,8 @@ class ServerGenerator:
             key=None,
             timeout=_TIMEOUT,
             concurrency=_CONCURRENCY,
-            pauses=lambda: pauses_within(settings.start_timeout),  # as long as a new start may take
-            explain=dict.fromkeys(
-                ("key", "missing", "slow", "down"), "server.log in the step's folder says what became of it"
-            ),
+            pauses=lambda: pauses_within(settings.start_timeout),  # a restart may take that long
+            explain=dict.fromkeys(("key", "missing", "slow", "down"), "see server.log in the step's folder"),
             why_lost=why_lost,
         )
 
@@ -68,26 +66,26 @@ class ServerGenerator:
         """Return `n` completions of each prompt, in the order of the prompts.
 
         Raises:
-            StepFailed: the server is gone and will not come back, or refuses a request (a prompt too long).
+            StepFailed: the server has ended and is not restarted, or it refuses a request (a prompt too long).
         """
         if not prompts:
             return []
         texts = self._tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=False)
         rows: list[list[int]] = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
         is_greedy = sampling.temperature == 0.0
-        num_drawn = 1 if is_greedy else n  # vLLM refuses to search greedily for several
+        num_drawn = 1 if is_greedy else n  # vLLM refuses n > 1 with greedy decoding
         bodies = [
             self._body(ids, num_drawn, sampling, stream(sampling.seed, row * n))
             for row, ids in enumerate(rows)
         ]
-        groups = self._connection.map(self._ask, bodies)
+        groups = self._connection.map(self._request, bodies)
         return [group * n if is_greedy else group for group in groups]
 
     def _body(self, ids: list[int], n: int, sampling: Sampling, seed: int) -> dict[str, Any]:
         return {
             "model": self._model,
             "prompt": ids,
-            "n": n,  # the k-th draws with seed + k
+            "n": n,  # the k-th completion draws with seed + k
             "seed": seed,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -101,7 +99,7 @@ class ServerGenerator:
             "return_token_ids": True,
         }
 
-    def _ask(self, body: dict[str, Any]) -> list[Completion]:
+    def _request(self, body: dict[str, Any]) -> list[Completion]:
         choices = sorted(
             self._connection.post("/completions", body)["choices"], key=lambda each: each["index"]
         )
@@ -114,11 +112,11 @@ class ServerGenerator:
 
 
 def _end_ids(tokenizer: PreTrainedTokenizerBase, model_path: str, revision: str | None) -> list[int]:
-    """Return every token that ends a completion: the tokenizer's and those the model's folder names."""
+    """Return every token that ends a completion: the tokenizer's, and those of the model's generation config."""
     ends = {tokenizer.eos_token_id}
     try:
         named = GenerationConfig.from_pretrained(model_path, revision=revision).eos_token_id
-    except OSError:  # there is none
+    except OSError:  # the model has no generation config
         named = None
     return sorted(ends | (set() if named is None else {named} if isinstance(named, int) else set(named)))
 
@@ -131,7 +129,7 @@ def generator(settings: VllmServer, inputs: GeneratorInputs) -> ServerGenerator:
     """
     if inputs.server is None:
         raise StepFailed(
-            f"{inputs.folder / 'step.json'} names no server, and rollout=vllm_server has none unless `r1exp` starts it; "
+            f"{StepPaths(inputs.folder).step} names no server, and rollout=vllm_server has one only if `r1exp` starts it; "
             "start the step with r1exp, or use rollout=vllm_colocate"
         )
     return ServerGenerator(
@@ -146,10 +144,10 @@ def generator(settings: VllmServer, inputs: GeneratorInputs) -> ServerGenerator:
 
 
 def _why_lost(folder: Path) -> Callable[[], str | None]:
-    """Return a function that says why the step's server will not come back; None while it may."""
+    """Return a function that returns why the step's server has ended for good; None while it may still answer."""
 
-    def look() -> str | None:
-        state = read_json(folder / STATE)
+    def reason() -> str | None:
+        state = read_json(StepPaths(folder).server_state)
         return state["reason"] or "it was ended" if state["state"] in ("failed", "ended") else None
 
-    return look
+    return reason

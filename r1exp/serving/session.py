@@ -1,6 +1,6 @@
-"""The run's side of a vLLM server: started for one step, awaited, checked, watched, and ended on every way out.
+"""Starts a vLLM server for one step, waits until it is ready, checks it, watches it, and ends it in every case.
 
-How it ends even when this process is killed is said in r1exp/serving/supervisor.py.
+r1exp/serving/supervisor.py ends the server if this process is killed.
 """
 
 import json
@@ -17,43 +17,45 @@ import psutil
 
 from r1exp.errors import StepFailed
 from r1exp.files import read_json
-from r1exp.serving.command import ServerLaunch, last_lines, served_name, why_it_died
+from r1exp.paths import StepPaths
+from r1exp.serving.command import ServerLaunch, failure_cause, last_lines, served_name
 from r1exp.serving.step_server import ServedStep
-from r1exp.serving.supervisor import LOG, STATE
+from r1exp.terminal import say
 
-_POLL = 0.5  # seconds between looks
-_LINE_EVERY = 10.0  # seconds between lines of progress where there is no terminal
+_POLL = 0.5  # seconds between two checks
+_PROGRESS_EVERY = 10.0  # seconds between lines of progress where there is no terminal
 _END_WITHIN = 10.0  # seconds the supervisor has to end its server
-_HASTE = 10.0  # seconds for an answer to a look or a probe
-_TOP = 2  # log-probabilities a position in the probe
+_TIMEOUT = 10.0  # seconds for the response to a health check or a probe
+_NUM_LOGPROBS = 2  # log-probabilities per position in the probe
 
 
 class Server:
-    """A server and its supervisor, as the run sees them."""
+    """A running server and its supervisor, seen from the process of the run."""
 
     def __init__(self, launch: ServerLaunch, folder: Path, step: ServedStep) -> None:
-        self._folder = folder
+        self._paths = StepPaths(folder)
         self._launch = launch
         self._name = served_name(step.key)
         self._is_here = not step.launcher.has_server_node
         self._start_timeout = step.settings.start_timeout
-        self._starts = 1  # as far as has been told
-        self._since = time.monotonic()  # of the start that is under way
+        self._starts = 1  # starts that have been reported
+        self._started_at = time.monotonic()  # of the latest start
         self._is_ready = False
-        self._next_look = 0.0
-        self._family: list[psutil.Process] = []  # below the supervisor
-        (folder / STATE).unlink(missing_ok=True)
-        self._log_begins = (folder / LOG).stat().st_size if (folder / LOG).exists() else 0
+        self._next_check = 0.0
+        self._descendants: list[psutil.Process] = []  # of the supervisor
+        log_path = self._paths.server_log
+        self._paths.server_state.unlink(missing_ok=True)
+        self._log_offset = log_path.stat().st_size if log_path.exists() else 0  # bytes of earlier runs
         command = step.launcher.server_command(sys.executable)
-        with (folder / LOG).open("ab") as log:
+        with log_path.open("ab") as log:
             self._supervisor = subprocess.Popen(
                 [*command, "-m", "r1exp.serving.supervisor", str(folder.resolve())],
-                stdin=subprocess.PIPE,  # its other end is closed when this process is gone
+                stdin=subprocess.PIPE,  # closed by the kernel when this process ends
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches the run alone
+                start_new_session=True,  # Ctrl-C signals the run alone
             )
-        self._tell(json.dumps(asdict(launch.spec())))
+        self._send(json.dumps(asdict(launch.spec())))
 
     @property
     def url(self) -> str:
@@ -63,58 +65,59 @@ class Server:
         return f"http://{host}:{state['port']}"
 
     def await_ready(self, dtype: str) -> None:
-        """Return when the server answers as it should.
+        """Wait until the server answers, then check it.
+
+        Args:
+            dtype: Compute dtype of the policy.
 
         Raises:
-            StepFailed: it died, it took too long, or it is another server than the one that was started.
+            StepFailed: the server exited, took too long, or is not the one that was started.
         """
         last_line = time.monotonic()
         is_terminal = sys.stderr.isatty()
         while not self._is_ready:
             self.watch()
-            spent = time.monotonic() - self._since
+            spent = time.monotonic() - self._started_at
             if is_terminal:
-                _say(f"\rvLLM server: starting, {spent:.0f} s ")
-            elif time.monotonic() - last_line >= _LINE_EVERY:
+                say(f"\rvLLM server: starting, {spent:.0f} s ", end="")
+            elif time.monotonic() - last_line >= _PROGRESS_EVERY:
                 last_line = time.monotonic()
-                _say(f"vLLM server: starting, {spent:.0f} s\n")
+                say(f"vLLM server: starting, {spent:.0f} s")
             time.sleep(_POLL)
         check_server(self.url, self._name, dtype, self._log())
-        ready = f"vLLM server: ready on {self.url} after {time.monotonic() - self._since:.0f} s\n"
-        _say(f"\r{ready}" if is_terminal else ready)
+        ready = f"vLLM server: ready on {self.url} after {time.monotonic() - self._started_at:.0f} s"
+        say(f"\r{ready}" if is_terminal else ready)
 
     def watch(self) -> None:
-        """Look at the server; cheap enough to be called several times a second.
+        """Check the server; cheap enough to be called several times a second.
 
         Raises:
-            StepFailed: it died and will not be started again, or a start takes too long.
+            StepFailed: the server exited and is not restarted, or a start takes too long.
         """
         now = time.monotonic()
-        if now < self._next_look:
+        if now < self._next_check:
             return
-        self._next_look = now + _POLL
-        self._remember_family()
+        self._next_check = now + _POLL
+        self._record_descendants()
         state = self._state()
         if state.get("state") == "failed" or self._supervisor.poll() is not None:
-            raise StepFailed(self._why(state))
+            raise StepFailed(self._failure(state))
         if state.get("starts", 1) > self._starts:
-            self._starts, self._since, self._is_ready = state["starts"], now, False
-            _say(
-                f"vLLM server: it died and is started again ({self._starts - 1} of {self._launch.restarts})\n"
-            )
+            self._starts, self._started_at, self._is_ready = state["starts"], now, False
+            say(f"vLLM server: it exited and is restarted ({self._starts - 1} of {self._launch.restarts})")
         if self._is_ready or not state:
             return
         if _answers(self.url):
             self._is_ready = True
-            self._tell("ready")
-        elif now - self._since > self._start_timeout:
+            self._send("ready")
+        elif now - self._started_at > self._start_timeout:
             raise StepFailed(
                 f"the vLLM server did not answer within {self._start_timeout:g} s; raise rollout.start_timeout, or see "
-                f"{self._folder / LOG} for what takes so long"
+                f"{self._paths.server_log} for what takes so long"
             )
 
     def end(self) -> None:
-        """End the server; returns when nothing of it is left."""
+        """End the server; return when all of its processes have ended."""
         assert self._supervisor.stdin is not None
         with suppress(BrokenPipeError):
             self._supervisor.stdin.close()
@@ -125,38 +128,41 @@ class Server:
             self._supervisor.wait()
         state = self._state()
         if self._is_here and state.get("state") in ("starting", "running"):  # the supervisor was killed
-            for process in self._family:
-                with suppress(psutil.NoSuchProcess):  # nor another one that was given its number
+            for process in self._descendants:
+                # psutil compares start times, so that a process that reuses the id is not killed.
+                with suppress(psutil.NoSuchProcess):
                     process.kill()
 
-    def _remember_family(self) -> None:
-        """Note what runs below the supervisor: who is to be ended should it be killed."""
+    def _record_descendants(self) -> None:
+        """Record the descendants of the supervisor, which `end` kills if the supervisor was killed."""
         with suppress(psutil.NoSuchProcess):
-            self._family = psutil.Process(self._supervisor.pid).children(recursive=True) or self._family
+            children = psutil.Process(self._supervisor.pid).children(recursive=True)
+            self._descendants = children or self._descendants
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._supervisor.stdin is not None
-        with suppress(BrokenPipeError):  # it is dead: the next look says so
+        with suppress(BrokenPipeError):  # the supervisor has exited, which the next check reports
             self._supervisor.stdin.write(f"{line}\n".encode())
             self._supervisor.stdin.flush()
 
     def _state(self) -> dict[str, Any]:
-        path = self._folder / STATE
+        path = self._paths.server_state
         return read_json(path) if path.exists() else {}
 
     def _log(self) -> str:
-        """Return what the server said since this start of the step."""
-        with (self._folder / LOG).open("rb") as file:
-            file.seek(self._log_begins)
+        """Return what the server has written since this start of the step."""
+        with self._paths.server_log.open("rb") as file:
+            file.seek(self._log_offset)
             return file.read().decode(errors="replace")
 
-    def _why(self, state: dict[str, Any]) -> str:
+    def _failure(self, state: dict[str, Any]) -> str:
+        """Return why the server failed; prints the last lines of its log."""
         reason = state.get("reason") or f"the supervisor ended with exit status {self._supervisor.poll()}"
         if not state.get("starts") and state.get("reason"):
-            return str(reason)  # nothing was started, and no log says more
+            return str(reason)  # nothing was started, so that there is no log
         log = self._log()
-        _say(f"vLLM server: its last words\n{last_lines(log)}")
-        return f"{reason}: {why_it_died(log)}; all that it printed is in {self._folder / LOG}"
+        say(f"vLLM server: last lines of its log\n{last_lines(log)}", end="")
+        return f"{reason}: {failure_cause(log)}; its whole log is {self._paths.server_log}"
 
 
 class Servable(Protocol):
@@ -164,22 +170,24 @@ class Servable(Protocol):
 
     @property
     def model_path(self) -> str:
-        """Where its model is loaded from."""
+        """Where the step's model is loaded from."""
 
     def served(self) -> ServedStep | None:
-        """Return the step as its server sees it; None: it needs no server."""
+        """Return what the server needs to know about the step; None: the step needs no server."""
 
 
 @contextmanager
 def serving(step: Servable, folder: Path) -> Iterator[Server | None]:
-    """Start a vLLM server for a step, and end it with the block.
+    """Start a vLLM server for a step, and end it when the block ends.
+
+    Yields the server, or None if the step needs none.
 
     Args:
-        step: The step as its ranks will read it.
+        step: The step as its ranks read it.
         folder: The step's folder, which exists; server.json and server.log are written to it.
 
     Raises:
-        StepFailed: the server cannot be started, or does not serve what it should.
+        StepFailed: the server cannot be started, or serves something else.
     """
     served = step.served()
     if served is None:
@@ -194,28 +202,34 @@ def serving(step: Servable, folder: Path) -> Iterator[Server | None]:
 
 
 def _answers(url: str) -> bool:
-    import httpx  # a tenth of a second; only where there is a server
+    import httpx  # takes 0.1 s, so that it is imported only where there is a server
 
     try:
-        return httpx.get(f"{url}/health", timeout=_HASTE).status_code == 200
+        return httpx.get(f"{url}/health", timeout=_TIMEOUT).status_code == 200
     except httpx.HTTPError:
         return False
 
 
 def check_server(url: str, name: str, dtype: str, log: str) -> None:
-    """Make sure that the server is ours, computes in `dtype`, and gives log-probabilities of what it samples from.
+    """Check that the server is ours, computes in `dtype`, and reports log-probabilities of the sampled distribution.
+
+    Args:
+        url: Base URL, without /v1.
+        name: Of the served model.
+        dtype: Compute dtype of the policy.
+        log: Output of the server.
 
     Raises:
-        StepFailed: it is another one, or of another mind.
+        StepFailed: another server answers, or the server was started with other options.
     """
     import httpx
 
     try:
-        served = [model["id"] for model in httpx.get(f"{url}/v1/models", timeout=_HASTE).json()["data"]]
+        served = [model["id"] for model in httpx.get(f"{url}/v1/models", timeout=_TIMEOUT).json()["data"]]
         gaps = [_gap(url, name, temperature) for temperature in (1.0, 0.5)] if name in served else []
     except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
         raise StepFailed(
-            f"{url} does not answer as a vLLM server does ({type(error).__name__}: {error})"
+            f"{url} does not answer like a vLLM server ({type(error).__name__}: {error})"
         ) from error
     if name not in served:
         raise StepFailed(
@@ -223,7 +237,9 @@ def check_server(url: str, name: str, dtype: str, log: str) -> None:
             "set rollout.port=null for a free port"
         )
     if "dtype=torch." in log and f"dtype=torch.{dtype}," not in log:
-        raise StepFailed(f"{url} computes in another dtype than {dtype}, as its log says; restart the step")
+        raise StepFailed(
+            f"{url} computes in another dtype than {dtype}, according to its log; restart the step"
+        )
     if abs(gaps[1] - 2 * gaps[0]) > 0.05 * max(1.0, gaps[1]):
         raise StepFailed(
             f"{url} reports log-probabilities before the temperature is applied (a gap of {gaps[0]:.3f} became "
@@ -232,18 +248,13 @@ def check_server(url: str, name: str, dtype: str, log: str) -> None:
 
 
 def _gap(url: str, name: str, temperature: float) -> float:
-    """Return by how much the likeliest first token leads the second; doubles when the temperature is halved."""
+    """Return the gap in log-probability between the two likeliest first tokens; it doubles at half the temperature."""
     import httpx
 
     body = {
         "model": name, "prompt": [1, 2, 3], "max_tokens": 1, "temperature": temperature, "top_p": 1.0, "seed": 0,
-        "logprobs": _TOP, "return_tokens_as_token_ids": True,
+        "logprobs": _NUM_LOGPROBS, "return_tokens_as_token_ids": True,
     }  # fmt: skip
-    answer = httpx.post(f"{url}/v1/completions", json=body, timeout=6 * _HASTE).json()
+    answer = httpx.post(f"{url}/v1/completions", json=body, timeout=6 * _TIMEOUT).json()
     top = sorted(answer["choices"][0]["logprobs"]["top_logprobs"][0].values())
     return top[-1] - top[-2]
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Settings of a vLLM server that r1exp starts for a step. conf/rollout/vllm_server.yaml. Torch-free."""
+"""Settings of a vLLM server that r1exp starts for a step (conf/rollout/vllm_server.yaml). Torch-free."""
 
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -17,15 +17,11 @@ class VllmServer(VllmEngine):
     """A vLLM server that the launcher starts, watches and ends."""
 
     kind: Literal["vllm_server"]
-    num_devices: (
-        PositiveInt  # GPUs that the server has for itself, a copy for every tensor_parallel_size of them
-    )
-    host: (
-        Name  # loopback or a private address: the server's developer endpoints are open to whoever reaches it
-    )
+    num_devices: PositiveInt  # GPUs for the server alone; one copy of the model per tensor_parallel_size GPUs
+    host: Name  # loopback or private: any client that connects can use the developer endpoints
     port: PositiveInt | None  # null: a free one
     start_timeout: PositiveFloat  # seconds until it must answer
-    restarts: NonNegativeInt  # how often it is started again after it died; never while a policy trains
+    restarts: NonNegativeInt  # restarts after it exited; always 0 for a server that a policy trains with
 
     generator = "r1exp.serving.generator:generator"
     outside_key = VllmEngine.outside_key | {"num_devices", "host", "port", "start_timeout", "restarts"}
@@ -34,7 +30,7 @@ class VllmServer(VllmEngine):
     def _stays_private(self) -> Self:
         if self.host != "localhost" and not is_private(self.host):
             raise ValueError(
-                f"host={self.host}: the server would be open to whoever reaches that address, and it obeys everybody; "
+                f"host={self.host}: any client that can connect to that address could control the server; "
                 "use host=127.0.0.1, or a private address of this machine (10.x, 192.168.x, 172.16.x)"
             )
         return self
@@ -50,21 +46,21 @@ class VllmServer(VllmEngine):
 
     @property
     def num_copies(self) -> int:
-        """Copies of the model that answer side by side."""
+        """Copies of the model, which serve requests in parallel."""
         return self.num_devices // self.tensor_parallel_size
 
     @property
     def server(self) -> "VllmServer":
-        """This rollout: a server is started for it."""
+        """This rollout, because a server is started for it."""
         return self
 
     def check(self, launcher: Launcher, device: Device, trainer: Mapping[str, Any] | None) -> None:
-        """Raise Refused for a server that new weights cannot reach, or that has no device."""
+        """Raise Refused if new weights cannot be sent to the server, or if there is no device for it."""
         super().check(launcher, device, trainer)
         if device == "cpu":
             if trainer is not None:
                 raise Refused(
-                    "rollout=vllm_server gets the policy's new weights over NCCL, which needs GPUs, and this step "
+                    "rollout=vllm_server receives the policy's new weights over NCCL, which needs GPUs, and this step "
                     "trains on a CPU; use rollout=vllm_colocate (with the CPU build of vLLM) or rollout=hf"
                 )
             if self.num_devices > 1:
@@ -85,12 +81,12 @@ class VllmServer(VllmEngine):
             refuse_without_vllm(self.kind)
 
     def mode_arguments(self) -> dict[str, Any]:
-        """Return TRL's arguments of a server; its address is known when the step runs."""
+        """Return TRL's arguments for a server; its address is added when the step runs."""
         return {"vllm_mode": "server", "vllm_server_timeout": self.start_timeout}
 
 
 def is_private(host: str) -> bool:
-    """Whether `host` is an address that only this machine or its private network reaches."""
+    """Whether `host` is an address that only this machine or its private network can connect to."""
     try:
         address = ip_address(host)
     except ValueError:

@@ -1,6 +1,6 @@
-"""Works out the vLLM server of a step: its command, and which devices the server and the ranks get.
+"""Determines the command of a step's vLLM server, and which devices the server and the ranks get.
 
-`plan` shows what a run starts.
+`plan` shows the same command that a run starts.
 """
 
 import dataclasses
@@ -15,14 +15,14 @@ from r1exp.serving.settings import VllmServer
 
 @dataclass(frozen=True)
 class ServedStep:
-    """A step for which a server is started, as far as the server is concerned."""
+    """What the vLLM server of a step needs to know about the step."""
 
     settings: VllmServer
     launcher: Launcher
     model: ModelSettings
     device: Device
     trains: bool  # the step trains the policy, so that the server receives new weights over NCCL
-    key: str  # of the step; names the served model, so that another run's server is recognized
+    key: str  # of the step; part of the served name, so that the server of another run is recognized
 
     def launch(self, model_path: str) -> ServerLaunch:
         """Return how the server is started.
@@ -30,7 +30,7 @@ class ServedStep:
         Args:
             model_path: Where the model is loaded from.
         """
-        devices: tuple[str, ...] = ()  # on a node of its own: all that it sees there
+        devices: tuple[str, ...] = ()  # empty on a node of its own: all GPUs of that node
         if self.device == "cuda" and not self.launcher.has_server_node:
             _, devices = self._devices()
         weights = Weights(
@@ -46,11 +46,11 @@ class ServedStep:
             trains=self.trains,
             threads=self.launcher.threads_per_process,
             devices=devices,
-            asked_from_afar=self.launcher.has_server_node or self.launcher.num_nodes > 1,
+            serves_other_nodes=self.launcher.has_server_node or self.launcher.num_nodes > 1,
         )
 
     def beside(self, launch: Launch) -> Launch:
-        """Return the start of the ranks with the devices that a server on the same machine leaves them."""
+        """Return `launch` restricted to the devices that a server on the same machine does not use."""
         launcher = self.launcher
         if self.device == "cpu" or launcher.has_server_node or launcher.num_nodes > 1:
             return launch
@@ -60,7 +60,7 @@ class ServedStep:
         )
 
     def _devices(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the devices of the ranks, and of the server."""
+        """Return the devices of the ranks and those of the server."""
         launcher = self.launcher
         return split_devices(
             launcher.devices(), launcher.num_processes, self.settings.num_devices, self.trains

@@ -1,22 +1,23 @@
-"""The small process between a run and the vLLM server it started: whoever dies, the server ends within seconds.
+"""Runs between a run and its vLLM server, and ends the server within seconds if either of them or itself exits.
 
     r1exp --pipe--> supervisor ----> vLLM's API server ----> engine, workers
          [through srun, where the server has a node of its own]
 
-How nothing is ever left behind, all of it here:
+No process of the server outlives the run:
 
-* The run holds the writing end of the supervisor's stdin, and nobody else does. However the run ends, `kill -9`
-  included, the kernel closes the pipe; the supervisor reads the end of the file and ends the server. srun hands
-  the end of its stdin on, so another node makes no difference.
-* The supervisor adopts what the server leaves behind (a subreaper), so that an engine whose API server was killed is
-  found and ended too: SIGTERM to the server, and SIGKILL to every descendant that is left `_GRACE` later.
-* The kernel sends the server SIGTERM when the supervisor itself dies (PR_SET_PDEATHSIG), and the run, which watches
-  the supervisor, kills whatever it last saw below it (r1exp/serving/session.py).
+* Only the run holds the writing end of the supervisor's stdin. However the run ends, `kill -9` included, the kernel
+  closes the pipe; the supervisor reads the end of the file and ends the server. srun forwards the end of its stdin,
+  so that this also works on another node.
+* The supervisor is a subreaper: orphaned descendants of the server become its children, so that an engine whose API
+  server was killed is found and ended too. The server gets SIGTERM, and every descendant that is left `_GRACE`
+  seconds later gets SIGKILL.
+* The kernel sends the server SIGTERM when the supervisor exits (PR_SET_PDEATHSIG). The run watches the supervisor and
+  kills the descendants it recorded last (r1exp/serving/session.py).
 
-The port is bound, never listened on, from before the first start to the end: two servers cannot be given
-the same, and a server that died finds its own again. stdin carries one line of JSON (`Spec`), then `ready` whenever
-the server has begun to answer: from the first one on it is started again when it dies, at most `restarts` times.
-What happens is written to `server.json` in the step's folder; the server's output goes to `server.log`.
+The supervisor binds the port, without listening, before the first start and until the end, so that two servers never
+get the same port and a restarted server gets its own port again. stdin receives one line of JSON (`Spec`), then
+`ready` each time the server has begun to answer. After the first `ready`, a server that exits is restarted, at most
+`restarts` times. The state is written to `server.json` in the step's folder, the server's output to `server.log`.
 """
 
 import ctypes
@@ -36,60 +37,60 @@ from pathlib import Path
 import psutil
 
 from r1exp.files import write_json
+from r1exp.paths import StepPaths
 from r1exp.serving.command import Spec
 from r1exp.serving.settings import is_private
 
-STATE, LOG = "server.json", "server.log"  # in the step's folder
 _GRACE = 4.0  # seconds between SIGTERM and SIGKILL
-_POLL = 0.2  # seconds between looks at the server
+_POLL = 0.2  # seconds between two checks of the server
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
-_SOMEWHERE = ("10.255.255.255", 1)  # nothing is sent there; it names the interface that would be used
+_PRIVATE_DESTINATION = ("10.255.255.255", 1)  # nothing is sent; connecting selects the interface
 
 
 @dataclass
 class State:
-    """What the run and its workers may know about the server."""
+    """What the run and its workers read about the server."""
 
     state: str = "starting"  # starting, running, failed, ended
     reason: str | None = None  # of `failed`
     host: str = ""
     port: int = 0
-    pid: int = 0  # of the server, which leads a process group
+    pid: int = 0  # of the server, the leader of a process group
     node: str = ""
     starts: int = 0
 
     def write(self, folder: Path) -> None:
         """Replace server.json."""
-        write_json(folder / STATE, asdict(self))
+        write_json(StepPaths(folder).server_state, asdict(self))
 
 
 class _LeaveError(Exception):
-    """The run is gone, or somebody said to end."""
+    """The run has ended, or a signal requested the end."""
 
 
 class _GiveUpError(Exception):
-    """It cannot be started, or not again; the text says why."""
+    """The server cannot be started or restarted; the text states the reason."""
 
 
 class Supervisor:
-    """One server, from its first start to the end of everything it started."""
+    """Starts one server, restarts it where allowed, and ends all processes it started."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._state = State(node=socket.gethostname())
         self._server: subprocess.Popen[bytes] | None = None
-        self._said = b""  # what came in over stdin and makes no whole line yet
-        self._is_told_to_end = False
+        self._received = b""  # bytes from stdin that are not a whole line yet
+        self._must_end = False  # a signal requested the end
 
     def run(self) -> int:
-        """Start the server, watch it, end it; return the exit status."""
+        """Start the server, watch it and end it; return the exit status."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._end_soon)
+            signal.signal(number, self._request_end)
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
         code = 0
         try:
-            spec = Spec(**json.loads(self._line()))
+            spec = Spec(**json.loads(self._next_line()))
             with _reserved(spec, self._state):
                 self._watch(spec)
         except _LeaveError:
@@ -103,11 +104,11 @@ class Supervisor:
         return code
 
     def _watch(self, spec: Spec) -> None:
-        """Start the server, and again while that is allowed. Ends with one of the two exceptions."""
+        """Start the server and restart it while that is allowed; always raises _LeaveError or _GiveUpError."""
         self._start(spec)
         has_been_ready = False
         while True:
-            if self._line(_POLL) == b"ready":
+            if self._next_line(_POLL) == b"ready":
                 has_been_ready = True
                 self._state.state = "running"
                 self._state.write(self._folder)
@@ -115,7 +116,7 @@ class Supervisor:
             ended = self._server.poll()
             if ended is None:
                 continue
-            self._end_server()  # an engine may have outlived it
+            self._end_server()  # its engine may still run
             how = f"killed by {signal.Signals(-ended).name}" if ended < 0 else f"exit status {ended}"
             if not has_been_ready:
                 raise _GiveUpError(f"the vLLM server ended before it was ready ({how})")
@@ -125,7 +126,7 @@ class Supervisor:
 
     def _start(self, spec: Spec) -> None:
         address = ["--host", self._state.host, "--port", str(self._state.port)]
-        with (self._folder / LOG).open("ab") as log:
+        with StepPaths(self._folder).server_log.open("ab") as log:
             self._server = subprocess.Popen(
                 [sys.executable, *spec.arguments, *address],
                 env={**os.environ, **spec.environment},
@@ -133,20 +134,20 @@ class Supervisor:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # safe: this process has one thread
+                preexec_fn=_end_with_parent,  # safe, because this process has one thread
             )
         self._state.state = "starting"
         self._state.starts += 1
         self._state.pid = self._server.pid
         self._state.write(self._folder)
 
-    def _line(self, timeout: float | None = None) -> bytes:
-        """Return the next line from the run; b"" when none came in `timeout` seconds (None: wait for it).
+    def _next_line(self, timeout: float | None = None) -> bytes:
+        """Return the next line from the run; b"" if none came within `timeout` seconds (None: wait for it).
 
-        Raises _LeaveError when there will be none, or a signal said to end.
+        Raises _LeaveError when the run has closed the pipe or a signal requested the end.
         """
-        while b"\n" not in self._said:
-            if self._is_told_to_end:
+        while b"\n" not in self._received:
+            if self._must_end:
                 raise _LeaveError
             if not select.select([0], [], [], _POLL)[0]:
                 if timeout is not None:
@@ -155,15 +156,15 @@ class Supervisor:
             data = os.read(0, 1 << 16)
             if not data:
                 raise _LeaveError
-            self._said += data
-        line, _, self._said = self._said.partition(b"\n")
+            self._received += data
+        line, _, self._received = self._received.partition(b"\n")
         return line
 
-    def _end_soon(self, number: int, frame: object) -> None:
-        self._is_told_to_end = True
+    def _request_end(self, number: int, frame: object) -> None:
+        self._must_end = True
 
     def _end_server(self) -> None:
-        """End the server and everything below this process; returns when nothing is left."""
+        """End the server and all descendants of this process; return when all have ended."""
         if self._server is None:
             return
         with suppress(ProcessLookupError):
@@ -172,7 +173,7 @@ class Supervisor:
         while (left := self._alive()) and time.monotonic() < end:
             time.sleep(0.05)
             if self._server.poll() is not None:
-                break  # the rest has lost whom it worked for
+                break  # the other processes are of no use without the server
         while left := self._alive():
             for process in left:
                 with suppress(psutil.NoSuchProcess):
@@ -181,7 +182,7 @@ class Supervisor:
         self._server.wait()
 
     def _alive(self) -> list[psutil.Process]:
-        """Return every descendant that runs; the dead among the adopted are buried."""
+        """Return every descendant that runs, and reap those that have ended."""
         alive = []
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
@@ -195,25 +196,25 @@ class Supervisor:
         return alive
 
 
-def _die_with_parent() -> None:
-    """In the server, before it becomes one: ask for SIGTERM when the supervisor dies."""
+def _end_with_parent() -> None:
+    """Request SIGTERM for when the supervisor exits; runs in the child process before it becomes the server."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _reserved(spec: Spec, state: State) -> socket.socket:
-    """Return a socket that keeps the port, and put the address into `state`.
+    """Return a socket that reserves the port, and set the address in `state`.
 
-    Whoever sets SO_REUSEADDR, as vLLM does, may bind and listen beside a socket that does not listen itself.
+    A process that sets SO_REUSEADDR, as vLLM does, may bind and listen on a port whose other socket does not listen.
     """
     state.host = own_address() if spec.host is None else spec.host
-    place = socket.socket(socket.AF_INET6 if ":" in state.host else socket.AF_INET)
+    reserved = socket.socket(socket.AF_INET6 if ":" in state.host else socket.AF_INET)
     if spec.port is not None:
-        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        place.bind((state.host, spec.port or 0))
+        reserved.bind((state.host, spec.port or 0))
     except OSError as error:
-        place.close()
+        reserved.close()
         if error.errno == errno.EADDRINUSE:
             raise _GiveUpError(
                 f"port {spec.port} of {state.host} is taken by another program; choose another rollout.port, "
@@ -222,24 +223,24 @@ def _reserved(spec: Spec, state: State) -> socket.socket:
         raise _GiveUpError(
             f"{state.node} cannot listen on {state.host} ({error.strerror}); set rollout.host to an address of its own"
         ) from error
-    # Only now: a free port is looked for among those that nobody holds.
-    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    state.port = place.getsockname()[1]
-    return place
+    # Set after binding: the kernel chooses a free port only among those without any socket.
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    state.port = reserved.getsockname()[1]
+    return reserved
 
 
 def own_address() -> str:
-    """Return the private address that other nodes reach this one by."""
+    """Return the private address at which other nodes can connect to this one."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(_SOMEWHERE)
+            probe.connect(_PRIVATE_DESTINATION)
             found = str(probe.getsockname()[0])
-        except OSError:  # no network at all
+        except OSError:  # there is no network
             found = "127.0.0.1"
     if not is_private(found):
         raise _GiveUpError(
-            f"{socket.gethostname()} is reached by the public address {found}, and a server there would be open to "
-            "everybody; use rollout=vllm_colocate, or a cluster whose nodes have private addresses"
+            f"{socket.gethostname()} has the public address {found}, and a server there would be open to "
+            "anyone; use rollout=vllm_colocate, or a cluster whose nodes have private addresses"
         )
     return found
 

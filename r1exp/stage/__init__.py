@@ -1,1 +1,1 @@
-"""One file a kind of step: what the workers do."""
+"""Stages, the kinds of step: settings of each, and the work that the workers do."""

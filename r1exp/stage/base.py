@@ -1,6 +1,6 @@
-"""What every stage (kind of step) states about itself, so that nobody has to ask for its type.
+"""The base class of stages (kinds of step). A stage states what it needs, so that no other module tests its type.
 
-A stage is frozen settings and the import path of the function that does its work. Torch-free.
+A stage consists of frozen settings and the import path of the function that does its work. Torch-free.
 """
 
 from pathlib import Path
@@ -10,6 +10,7 @@ from r1exp.algorithm.base import Algorithm, Rows
 from r1exp.dataset.base import Split
 from r1exp.errors import Refused
 from r1exp.model.memory import Load
+from r1exp.paths import ArtifactPaths
 from r1exp.settings import Settings
 from r1exp.stage.step_settings import StepSettings
 
@@ -22,18 +23,19 @@ STAGE_FIELDS = ("algorithm", "rewards", *sorted(TRAINING_FIELDS), "beta", "num_g
 
 
 class Stage(Settings):
-    """A kind of step. To add one: a subclass, the function that does its work, a YAML, and a line in the menu."""
+    """A kind of step. To add one, write a subclass, the function that does its work and a YAML file, and add a line to
+    the menu."""
 
     kind: str
 
     work: ClassVar[str]  # import path of a function (Step, folder) -> id of the tracked run, or None
-    makes: ClassVar[ArtifactKind]  # what the artifact is
-    fields: ClassVar[frozenset[str]] = frozenset()  # of STAGE_FIELDS: those that this stage reads
-    trains: ClassVar[bool] = False  # it takes optimizer steps
-    generates: ClassVar[bool] = False  # it needs completions of the step's rollout
-    runs_algorithm: ClassVar[bool] = False  # what else it reads, the algorithm states
+    makes: ClassVar[ArtifactKind]  # kind of its artifact
+    fields: ClassVar[frozenset[str]] = frozenset()  # the STAGE_FIELDS that this stage reads
+    trains: ClassVar[bool] = False  # runs optimizer steps
+    generates: ClassVar[bool] = False  # needs completions of the step's rollout
+    runs_algorithm: ClassVar[bool] = False  # also reads the fields of its algorithm
     reads_pairs: ClassVar[bool] = False  # the data set must have preference pairs
-    split: ClassVar[Split] = "train"  # the problems it reads
+    split: ClassVar[Split] = "train"  # split of the data set that it reads
     trainer_config: ClassVar[str | None] = None  # name of the TRL dataclass that receives `trainer:`
 
     def algorithm_of(self, config: StepSettings) -> Algorithm | None:
@@ -58,14 +60,16 @@ class Stage(Settings):
         """Return `config` with its data taken from the artifact of the earlier step `source`.
 
         Raises:
-            Refused: its data set reads no file.
+            Refused: the data set reads no file.
         """
         if "path" not in type(config.dataset).model_fields:
             raise Refused(
-                f"data_from={source} is a file, and dataset={config.dataset.kind} reads none; give the step "
+                f"data_from={source} is a file, and dataset={config.dataset.kind} reads no file; give the step "
                 "`use: {dataset: jsonl}` or `use: {dataset: preference}`"
             )
-        dataset = config.dataset.model_copy(update={"path": f"{ARTIFACT}{source}/data.jsonl"})
+        dataset = config.dataset.model_copy(
+            update={"path": str(ArtifactPaths(Path(f"{ARTIFACT}{source}")).data)}
+        )
         return config.model_copy(update={"dataset": dataset})
 
     def fingerprint(self, config: StepSettings) -> str:
@@ -81,18 +85,18 @@ class Stage(Settings):
         """Return what the step does, for `plan`; not asked of a stage that trains.
 
         Args:
-            config: Of the step.
-            num_problems: Of the split it reads; None: not known yet.
+            config: Settings of the step.
+            num_problems: Problems of the split it reads; None: not known yet.
         """
         del config
         return "problems: counted when they are there" if num_problems is None else f"{num_problems} problems"
 
 
 def smallest(*limits: int | None) -> int | None:
-    """Return the smallest limit there is, or None."""
+    """Return the smallest limit that is not None, or None."""
     return min((limit for limit in limits if limit is not None), default=None)
 
 
 def resolved_path(text: str) -> Path:
-    """Return a path as it was typed, with `~` expanded."""
+    """Return a path with `~` expanded."""
     return Path(text).expanduser()

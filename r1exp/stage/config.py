@@ -1,7 +1,7 @@
-"""The settings of one step, from every config group, validated together.
+"""Validates the settings of one step, from every config group, together.
 
-Settings that only some stages read (`beta`, for example) must be absent where nothing reads them, and present
-where they are read. Torch-free.
+Settings that only some stages read (`beta`, for example) must be given where they are read, and must be absent where
+they would have no effect. Torch-free.
 """
 
 from typing import Any, Self
@@ -50,7 +50,9 @@ class StepConfig(StepSettings):
             if name in fields and given is None:
                 raise ValueError(f"{reader} needs {name}: give {name}=...")
             if name not in fields and given not in (None, {}):
-                raise ValueError(f"{reader} does not read {name}, so {name} would do nothing: leave it out")
+                raise ValueError(
+                    f"{reader} does not read {name}, so {name} would have no effect: leave it out"
+                )
         return self
 
     @model_validator(mode="after")
@@ -73,12 +75,12 @@ class StepConfig(StepSettings):
 
     @model_validator(mode="after")
     def _the_rollout_can_train(self) -> Self:
-        # Also without a stage: at the top of a pipeline, whose focus step will run the algorithm.
+        # Also checked without a stage, at the top of a pipeline, because its focus step runs the algorithm.
         runs = self.stage is None or self.stage.runs_algorithm
         if self.algorithm is None or self.algorithm.online is None or not runs or self.rollout.trains:
             return self
         raise ValueError(
-            f"rollout={self.rollout.kind} answers with weights that r1exp cannot update, so algorithm="
+            f"rollout={self.rollout.kind} generates with weights that r1exp cannot update, so algorithm="
             f"{self.algorithm.kind} would learn from another model's completions; use rollout=hf, "
             "rollout=vllm_colocate or rollout=vllm_server, and keep rollout=endpoint for stage=evaluate and "
             "stage=sample"
@@ -95,7 +97,7 @@ class StepConfig(StepSettings):
         return self
 
     @model_validator(mode="after")
-    def _pairs_are_there(self) -> Self:
+    def _the_data_set_has_pairs(self) -> Self:
         if self.stage is None:
             return self
         algorithm = self.stage.algorithm_of(self)
@@ -114,13 +116,13 @@ class StepConfig(StepSettings):
 
     @property
     def longest_completion(self) -> tuple[str, int]:
-        """The setting that bounds the completions this step asks for, and its value in tokens."""
+        """The setting that limits the completions of this step, and its value in tokens."""
         assert self.stage is not None
         return self.stage.longest_completion(self)
 
     @property
     def capped_steps(self) -> int:
-        """The optimizer steps of a training step, after the limit of `debug`."""
+        """The number of optimizer steps of a training step, after the limit of `debug`."""
         assert self.max_steps is not None
         return min(self.max_steps, self.debug.max_steps or self.max_steps)
 
@@ -143,11 +145,11 @@ class StepConfig(StepSettings):
         return self.online is not None or (self.stage is not None and self.stage.generates)
 
     def served(self, device: Device, key: str) -> ServedStep | None:
-        """Return the step as its vLLM server sees it; None where it needs no server.
+        """Return what the step's vLLM server needs to know; None if the step needs no server.
 
         Args:
-            device: Of the step.
-            key: Of the step.
+            device: Device of the step.
+            key: Key of the step.
         """
         settings = self.rollout.server if self.generates else None
         if settings is None:
@@ -155,7 +157,7 @@ class StepConfig(StepSettings):
         return ServedStep(settings, self.launcher, self.model, device, self.online is not None, key)
 
     def other_models(self) -> dict[str, str]:
-        """Return the models that the step loads beside its own: dotted key -> folder or hub id."""
+        """Return the models that the step loads in addition to its own: dotted key -> folder or hub id."""
         found = {
             f"rewards.{name}.{key}": path
             for name, member in (self.rewards or {}).items()
@@ -166,10 +168,10 @@ class StepConfig(StepSettings):
         return found
 
     def deciding_settings(self) -> dict[str, Any]:
-        """Return the settings that decide the step's result, which its key is a hash of.
+        """Return the settings that determine the step's result; the step's key is a hash of them.
 
-        Left out: where it runs and where metrics are written (launcher, tracking, health), settings of the
-        rollout that do not decide which completions come, and, unless the step measures, `evaluation`.
+        Left out are where it runs and where metrics are written (launcher, tracking, health), settings of the
+        rollout that do not change the completions, and, unless the step evaluates, `evaluation`.
         """
         left_out: dict[str, Any] = dict.fromkeys(("launcher", "tracking", "health"), True)
         values = self.model_dump(mode="json", exclude=left_out | {"rollout": set(self.rollout.outside_key)})

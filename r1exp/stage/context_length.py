@@ -1,4 +1,4 @@
-"""Refuses prompts that, with their completion, are longer than the model's context."""
+"""Refuses prompts that are longer than the model's context, together with their completion."""
 
 from collections.abc import Sequence
 
@@ -13,29 +13,31 @@ from r1exp.stage.step import Step
 
 
 def refuse_beyond_context(problems: Sequence[Problem], step: Step) -> None:
-    """Refuse prompts that leave no room for a completion: past its last position a model generates noise.
+    """Raise Refused if a prompt leaves no room for a completion: beyond its last position a model generates noise.
 
-    Nothing is refused where the model names no number of positions, or an endpoint serves it.
+    Nothing is checked if the model's config states no number of positions, or if an endpoint serves it.
 
     Args:
-        problems: Those whose prompts will be generated from.
+        problems: The problems for which completions will be generated.
         step: The step that generates.
     """
     if step.config.rollout.is_remote or not problems:
         return
-    tokenizer = load_tokenizer(step.model_path, step.config.model)  # says what is wrong with a broken folder
+    tokenizer = load_tokenizer(
+        step.model_path, step.config.model
+    )  # raises a helpful error for a broken folder
     config = AutoConfig.from_pretrained(step.model_path, revision=step.config.model.revision)
     num_positions = positions_of(config.get_text_config().to_dict())
-    limit, what = step.config.rollout.tightest(num_positions)
+    limit, what = step.config.rollout.length_limit(num_positions)
     if limit is None:
         return
     prompts = [messages(problem.prompt, step.config.prompt) for problem in problems]
-    # A token is at least a byte, so that most data need not be tokenized to know that they fit.
-    around = len(_text(prompts[0], tokenizer).encode()) - _size(prompts[0])
+    # A token has at least one byte, so that a prompt with few enough bytes fits without being tokenized.
+    overhead = len(_text(prompts[0], tokenizer).encode()) - _size(prompts[0])
     setting, num_tokens = step.config.longest_completion
     room = limit - num_tokens
     for problem, prompt in zip(problems, prompts, strict=True):
-        if around + _size(prompt) <= room:
+        if overhead + _size(prompt) <= room:
             continue
         length = len(tokenizer(_text(prompt, tokenizer), add_special_tokens=False)["input_ids"])
         if length > room:

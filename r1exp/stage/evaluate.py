@@ -7,7 +7,7 @@ from r1exp.stage.step_settings import StepSettings
 
 
 class Evaluate(Stage):
-    """Measures a model on held-out problems; how is set by `evaluation`."""
+    """Evaluates a model on held-out problems, as set by `evaluation`."""
 
     kind: Literal["evaluate"]
 

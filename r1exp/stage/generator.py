@@ -8,11 +8,11 @@ from r1exp.stage.step import Step
 
 
 def generator_for(step: Step, folder: Path) -> Generator:
-    """Return the generator of a step's rollout on this rank; it loads what it needs.
+    """Return the generator of a step's rollout on this rank; loads the model if the rollout needs it.
 
     Args:
         step: A step that generates and does not train.
-        folder: Its folder.
+        folder: Folder of the step.
     """
     rollout = step.config.rollout
     inputs = GeneratorInputs(

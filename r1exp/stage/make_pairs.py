@@ -1,9 +1,9 @@
 """Makes preference pairs of the best and the worst answer to each problem, from the answers of stage=sample.
 
-    artifact/data.jsonl  {"prompt", "chosen", "rejected", "chosen_reward", "rejected_reward"} a line
+    artifact/data.jsonl  one {"prompt", "chosen", "rejected", "chosen_reward", "rejected_reward"} per line
 
-A problem whose answers all have the same reward makes no pair. Of answers with equal rewards the first one is
-taken. A blank answer has no token to learn from and is left out. Torch-free.
+A problem whose answers all have the same reward gives no pair. Of answers with equal rewards the first one is
+used. A blank answer has no token to learn from and is left out. Torch-free.
 """
 
 import json
@@ -28,15 +28,15 @@ def make_pairs(step: Step, folder: Path) -> str | None:
         return None
     if stage.samples is None:
         raise Refused(
-            "stage=preferences compares the answers of stage=sample: give stage.samples=FOLDER, the artifact/ that "
-            "such a step left, or use pipeline=dpo_from_rewards"
+            "stage=preferences compares the answers of stage=sample: give stage.samples=FOLDER, the artifact/ of "
+            "such a step, or use pipeline=dpo_from_rewards"
         )
     rows = [row for _, row in read_json_lines(ArtifactPaths(resolved_path(stage.samples)).samples)]
     found = [pair for row in rows if (pair := pair_of(row, stage.min_margin)) is not None]
     pairs = found[: stage.num_pairs]
     if not pairs:
         raise StepFailed(
-            f"none of the {len(rows)} problems has an answer that leads another by stage.min_margin={stage.min_margin}; "
+            f"none of the {len(rows)} problems has two answers whose rewards differ by stage.min_margin={stage.min_margin}; "
             "sample more answers (stage.samples of the step before), or choose rewards that differ"
         )
     with whole_folder(StepPaths(folder).artifact) as unfinished:
@@ -47,12 +47,12 @@ def make_pairs(step: Step, folder: Path) -> str | None:
 
 
 def pair_of(row: dict[str, Any], min_margin: float) -> dict[str, Any] | None:
-    """Return the best and the worst answer of a problem as a pair, or None where they do not differ enough."""
-    known = [answer for answer in row["answers"] if answer["reward"] is not None and answer["text"].strip()]
-    if len(known) < 2:
+    """Return the best and the worst answer of a problem as a pair, or None if they do not differ enough."""
+    scored = [answer for answer in row["answers"] if answer["reward"] is not None and answer["text"].strip()]
+    if len(scored) < 2:
         return None
-    best = max(known, key=lambda answer: answer["reward"])
-    worst = min(known, key=lambda answer: answer["reward"])
+    best = max(scored, key=lambda answer: answer["reward"])
+    worst = min(scored, key=lambda answer: answer["reward"])
     margin = best["reward"] - worst["reward"]
     if margin <= 0.0 or margin < min_margin or best["text"] == worst["text"]:
         return None

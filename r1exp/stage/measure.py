@@ -1,4 +1,4 @@
-"""Measures a model on held-out problems, sampled and greedy; ranks share the problems."""
+"""Evaluates a model on held-out problems, sampled and greedy; the problems are divided among the ranks."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ from r1exp.stage.tracking import close_run, open_run
 def measure(step: Step, folder: Path) -> str | None:
     """Write `artifact/scores.json` and `artifact/answers.jsonl`, and return the W&B id.
 
-    Rank r of W measures every W-th problem from the r-th on, and samples with a seed of its own.
+    Rank r of W evaluates every W-th problem from the r-th on, and samples with its own seed.
     """
     config = step.config
     state = PartialState(cpu=step.device == "cpu")

@@ -1,4 +1,4 @@
-"""The stages that `stage.kind` can name. To add one, write its files and add its line."""
+"""The stages that `stage.kind` can name. To add one, write its files and add a line here."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""A preference pair in the form that TRL's trainers read: conversational, the prompt apart from its two answers."""
+"""Converts a preference pair to the form that TRL's trainers read: conversational, with an explicit prompt."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ def pair_row(problem: Problem, prompt: PromptSettings | None) -> dict[str, list[
     """Return the row of a problem of dataset=preference.
 
     Args:
-        problem: With the columns `chosen` and `rejected`.
-        prompt: How the policy is asked; None: the question alone, as a reward model reads it.
+        problem: A problem with the columns `chosen` and `rejected`.
+        prompt: Prompt settings of the policy; None: the question alone, as a reward model reads it.
     """
     question = (
         [{"role": "user", "content": problem.prompt}] if prompt is None else messages(problem.prompt, prompt)

@@ -15,9 +15,9 @@ class Preferences(Stage):
     """Makes pairs of a better and a worse answer, from the answers of stage=sample."""
 
     kind: Literal["preferences"]
-    samples: Name | None  # folder that stage=sample left; in a pipeline null: that of `data_from`
+    samples: Name | None  # artifact folder of stage=sample; null in a pipeline: that of `data_from`
     min_margin: NonNegativeFloat  # smallest difference of reward between the best and the worst answer
-    num_pairs: PositiveInt | None  # the first ones; null: all
+    num_pairs: PositiveInt | None  # only the first pairs; null: all
 
     work = "r1exp.stage.make_pairs:make_pairs"
     makes = "dataset"

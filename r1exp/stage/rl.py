@@ -9,7 +9,7 @@ from r1exp.stage.step_settings import StepSettings
 
 
 class Rl(Stage):
-    """Reinforcement learning with the composed algorithm, which states what else it reads."""
+    """Reinforcement learning with the composed algorithm, which states the further settings it reads."""
 
     kind: Literal["rl"]
 

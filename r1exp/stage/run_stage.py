@@ -1,4 +1,4 @@
-"""Runs a step on this rank, whichever its stage is, and returns how it ended."""
+"""Runs the work of a step's stage on this rank, and returns the status of the step."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def run_stage(step: Step, folder: Path) -> Status:
         The status `done`; on rank 0 with the hash of the artifact.
 
     Raises:
-        R1ExpError: the step failed for a reason that has a message.
+        R1ExpError: the step failed with a message for the user.
     """
     stage = step.config.stage
     assert stage is not None
@@ -37,7 +37,7 @@ def join_ranks(step: Step) -> None:
     PartialState(cpu=step.device == "cpu")
     if step.device == "cpu" and uses_deepspeed():
         find_ninja()
-        import deepspeed  # an extra
+        import deepspeed  # an optional extra
 
-        # accelerate 1.15 does this on devices only; without it ZeRO-3 would load models for a world of one rank.
+        # accelerate 1.15 does this for GPUs only; without it ZeRO-3 would load models for a world size of 1.
         deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False, verbose=False)

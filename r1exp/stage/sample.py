@@ -14,9 +14,9 @@ class Sample(Stage):
 
     kind: Literal["sample"]
     samples: PositiveInt  # answers per problem
-    num_problems: PositiveInt | None  # the first ones; null: all
-    min_pass_rate: Probability  # problems answered correctly less often are left out of data.jsonl
-    max_pass_rate: Probability  # and those answered correctly more often
+    num_problems: PositiveInt | None  # only the first problems; null: all
+    min_pass_rate: Probability  # problems with a lower share of correct answers are left out of data.jsonl
+    max_pass_rate: Probability  # problems with a higher share of correct answers are left out of data.jsonl
 
     work = "r1exp.stage.sample_answers:sample_answers"
     makes = "dataset"

@@ -1,8 +1,9 @@
-"""Samples several answers to each training problem and scores them with the committee: the material for preference
-pairs and for rejection sampling, and a measure of how hard each problem is.
+"""Samples several answers to each training problem and scores them with the committee.
 
-    artifact/samples.jsonl  a problem a line, with every answer, its reward and whether it is correct
-    artifact/data.jsonl     a problem a line in the form of dataset=jsonl, with the column `pass_rate` (the
+The answers are used for preference pairs and for rejection sampling, and to measure how hard each problem is.
+
+    artifact/samples.jsonl  one problem per line, with every answer, its reward and whether it is correct
+    artifact/data.jsonl     one problem per line in the form of dataset=jsonl, with the column `pass_rate` (the
                             share of correct answers) and the best correct answer as its solution; problems
                             outside [min_pass_rate, max_pass_rate] are left out
 """
@@ -36,7 +37,7 @@ from r1exp.stage.step import Step
 
 
 def sample_answers(step: Step, folder: Path) -> str | None:
-    """Write the artifact; ranks share the problems. Opens no W&B run."""
+    """Write the artifact; the problems are divided among the ranks. Opens no W&B run."""
     config = step.config
     stage = config.stage
     assert isinstance(stage, Sample) and config.temperature is not None and config.rewards is not None
@@ -57,7 +58,7 @@ def sample_answers(step: Step, folder: Path) -> str | None:
         row["pass_rate"] = pass_rate(answers)
     whole = interleave(gather_object([rows]))
     if config.debug.num_problems is not None:
-        # A policy after two optimizer steps solves nothing; the pipeline shall still reach its end.
+        # A policy after two optimizer steps solves no problem, but a debug run must still execute every step.
         stage = stage.model_copy(update={"min_pass_rate": 0.0, "max_pass_rate": 1.0})
     if state.is_main_process:
         _save(whole, stage, StepPaths(folder).artifact)
@@ -66,7 +67,7 @@ def sample_answers(step: Step, folder: Path) -> str | None:
 
 
 def debug_limit(config: StepConfig) -> int | None:
-    """Return the limit of `debug` on problems: enough pairs must be left for a batch of the training that follows."""
+    """Return the limit of `debug` on problems; large enough to leave pairs for a batch of the next training step."""
     return None if config.debug.num_problems is None else 8 * config.debug.num_problems
 
 
@@ -75,8 +76,8 @@ def scored(
 ) -> list[list[dict[str, Any]]]:
     """Return the answers to each problem with their rewards.
 
-    The reward is the committee's weighted total after group-mean imputation, as in training; None where no member
-    could score the answer or another one of its group.
+    The reward is the committee's weighted total after group-mean imputation, as in training; None if no member could
+    score the answer or another answer of its group.
     """
     assert config.rewards is not None
     committee = Committee(config.rewards, openers={"reward_model": open_reward_model})
@@ -101,7 +102,7 @@ def scored(
 
 
 def pass_rate(answers: Iterable[dict[str, Any]]) -> float | None:
-    """Return the share of correct answers; None where the problem has no gold answer."""
+    """Return the share of correct answers; None if the problem has no gold answer."""
     verdicts = [answer["right"] for answer in answers]
     return None if None in verdicts else sum(verdicts) / len(verdicts)
 
@@ -127,7 +128,7 @@ def _save(rows: list[dict[str, Any]], stage: Sample, artifact: Path) -> None:
 
 
 def _problem_row(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of dataset=jsonl; its solution is the correct answer with the highest reward, if there is one."""
+    """Return a row of dataset=jsonl; its solution is the correct answer with the highest reward, if any is correct."""
     correct = [answer for answer in row["answers"] if answer["right"]]
     columns = {name: value for name, value in row["columns"].items() if name != "solution"}
     if correct:

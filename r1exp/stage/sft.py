@@ -16,7 +16,7 @@ class Sft(Stage):
 
     kind: Literal["sft"]
     rows_per_step: PositiveInt  # rows per optimizer step, over all ranks
-    completion_only: bool  # the loss counts the answer's tokens only; false: the prompt's too [sft-grpo]
+    completion_only: bool  # the loss covers the answer only; false: the prompt too [sft-grpo]
 
     work = "r1exp.stage.train_sft:train_sft"
     makes = "model"

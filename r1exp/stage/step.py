@@ -1,4 +1,4 @@
-"""The settings of a step as the ranks read them, from `step.json`. Ranks never compose."""
+"""Reads and writes `step.json`, the settings of a step. Ranks read it instead of composing the configuration."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -16,24 +16,24 @@ class Step(Settings):
     """One step of one run, with every value resolved."""
 
     name: Name
-    index: PositiveInt  # place in the run, from 1
+    index: PositiveInt  # position in the run, from 1
     run_id: Name  # shared by all steps of a run; the W&B group
     run_name: Name
-    key: Name  # hash of what decides the result
-    data: Name  # fingerprint of its data, or the key of the step that makes it
+    key: Name  # hash of what determines the result
+    data: Name  # fingerprint of its data, or key of the step that makes them
     config: StepConfig
     device: Literal["cpu", "cuda"]
-    world_size: PositiveInt  # ranks that must be there
-    trainer_args: dict[str, Any]  # for the trainer's dataclass, complete but for output_dir
-    model_path: Name  # hub id or folder the model is loaded from
-    server: Name | None = None  # base URL of the vLLM server that was started for it
+    world_size: PositiveInt  # number of ranks
+    trainer_args: dict[str, Any]  # for the trainer's dataclass, complete except for output_dir
+    model_path: Name  # hub id or folder from which the model is loaded
+    server: Name | None = None  # base URL of the vLLM server that was started for the step
 
     def deciding_settings(self) -> dict[str, Any]:
-        """Return the settings that decide the result."""
+        """Return the settings that determine the result."""
         return self.config.deciding_settings()
 
     def served(self) -> ServedStep | None:
-        """Return the step as its vLLM server sees it; None where it needs no server."""
+        """Return what the step's vLLM server needs to know; None if the step needs no server."""
         return self.config.served(self.device, self.key)
 
     def write(self, folder: Path) -> None:
@@ -42,5 +42,5 @@ class Step(Settings):
 
 
 def read_step(folder: Path) -> Step:
-    """Return the step of a folder."""
+    """Return the step whose folder is `folder`."""
     return Step.model_validate_json(StepPaths(folder).step.read_text(encoding="utf-8"), strict=True)

@@ -1,9 +1,8 @@
 """Saves a checkpoint at the same optimizer step on all ranks when the step is requested to end.
 
-Rank 0 looks for the request (`r1exp.step.stop_request`) after each optimizer step and broadcasts what it found, so
-that all ranks agree, whatever the launcher is. transformers' own `enable_jit_checkpoint` lets each rank decide by
-the time at which a signal reached it; two ranks can then save at different optimizer steps, or one can wait for the
-other for ever.
+Rank 0 checks for the request (`r1exp.step.stop_request`) after each optimizer step and broadcasts the result, so that
+all ranks agree with any launcher. With transformers' own `enable_jit_checkpoint` each rank decides when it receives a
+signal; two ranks can then save at different optimizer steps, or one can wait for the other for ever.
 """
 
 from pathlib import Path
@@ -25,12 +24,14 @@ class StopCallback(TrainerCallback):
 
     def __init__(self, step_folder: Path) -> None:
         self._folder = step_folder
-        self.request: StopRequest | None = None  # what ended the step; its state is the same on every rank
+        self.request: StopRequest | None = (
+            None  # the request that ended the step; its state is the same on every rank
+        )
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Look for a request after each optimizer step but the last, which finishes the step anyway."""
+        """Check for a request after each optimizer step except the last, which ends training anyway."""
         if state.global_step >= state.max_steps:
             return
         self.request = _agreed(
@@ -46,7 +47,7 @@ class StopCallback(TrainerCallback):
 
 
 def _agreed(request: StopRequest | None, device: torch.device) -> StopRequest | None:
-    """Return rank 0's request on every rank; all of them must call it."""
+    """Return rank 0's request on every rank. A collective operation: every rank must call it."""
     if not torch.distributed.is_initialized():
         return request
     state = torch.tensor(_CONTINUE if request is None else _STATES.index(request.state), device=device)

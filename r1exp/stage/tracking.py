@@ -1,4 +1,4 @@
-"""The W&B run of a step, on rank 0, if tracking is wanted."""
+"""Opens and closes the W&B run of a step, on rank 0, if tracking is enabled."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from r1exp.tracking.wandb import WandbRun
 
 
 def open_run(step: Step, folder: Path, known: str | None = None) -> WandbRun | None:
-    """Open the step's W&B run, or continue the one whose id is `known`, from a checkpoint."""
+    """Open the step's W&B run, or continue the one with the id `known` of a checkpoint."""
     if not isinstance(step.config.tracking, WandbTracking) or not is_main_process():
         return None
     assert step.config.stage is not None

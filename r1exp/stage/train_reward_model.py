@@ -1,11 +1,11 @@
-"""Trains a reward model on preference pairs: one number for each answer, larger for the better one.
+"""Trains a reward model on preference pairs; it returns one number for each answer, larger for a better one.
 
     L = -log sigmoid(r(chosen) - r(rejected))
 
 Source: InstructGPT, eq. 1 (arXiv:2203.02155); TRL 1.16 RewardTrainer.
 
-It reads the question without system text, as `r1exp.model.scorer` passes it the policy's answers. On the pairs
-of held-out prompts the share that it ranks correctly is measured: artifact/facts.json.
+It is trained on the question without system text, in the form in which `r1exp.model.scorer` gives it the policy's
+answers. artifact/facts.json states the share of held-out pairs that it ranks correctly.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ def train_reward_model(step: Step, folder: Path) -> str | None:
     config = step.config
     if config.model.lora.r:
         raise Refused(
-            f"stage=reward_model trains every weight and model.lora.r={config.model.lora.r} asks for adapters; "
+            f"stage=reward_model trains all weights, and model.lora.r={config.model.lora.r} would train adapters; "
             "type model.lora.r=0 for this step"
         )
     tokenizer = load_tokenizer(step.model_path, config.model)
@@ -65,7 +65,7 @@ def train_reward_model(step: Step, folder: Path) -> str | None:
     tracking_id = train(step, folder, tokenizer, make_trainer)
     held_out = config.dataset.load("test")
     if is_main_process() and held_out:
-        unset_hf_deepspeed_config()  # or the artifact would be loaded in slices
+        unset_hf_deepspeed_config()  # otherwise ZeRO-3 would partition the artifact when it is loaded
         artifact = StepPaths(folder).artifact
         write_json(ArtifactPaths(artifact).facts, {"ranked_right": ranking(artifact, held_out)})
     return tracking_id

@@ -1,7 +1,7 @@
-"""Reinforcement learning with the composed algorithm, rewards and rollout.
+"""Trains with the composed algorithm, rewards and rollout (stage=rl).
 
-The algorithm names its trainer; what the trainer takes depends only on whether it samples from the policy or
-learns from preference pairs.
+The algorithm names its trainer. The inputs of the trainer depend only on whether it samples from the policy or learns
+from preference pairs.
 """
 
 import math
@@ -56,9 +56,9 @@ def trainer_of(
 
     Args:
         step: A step of stage=rl.
-        output: Folder of its checkpoints.
-        tokenizer: Of the policy.
-        callbacks: For the trainer.
+        output: Folder of the checkpoints.
+        tokenizer: Tokenizer of the policy.
+        callbacks: Callbacks of the trainer.
         last: Returns the last complete checkpoint, or None.
     """
     config = step.config
@@ -102,14 +102,14 @@ def _pairs(step: Step) -> dict[str, Any]:
 
 
 def _server_address(step: Step) -> dict[str, Any]:
-    """Return where the vLLM server listens, and the port at which rank 0 sends it new weights over NCCL."""
+    """Return TRL's arguments for the address of the vLLM server and the port for sending weights over NCCL."""
     if step.server is None:
         return {}
     return {"vllm_server_base_url": step.server, "vllm_group_port": free_port()}
 
 
 def _refuse_too_few(num_problems: int, step: Step) -> None:
-    """Refuse what the plan could not count, because an earlier step was still to make it."""
+    """Raise Refused if the data are smaller than a generation batch; the plan cannot count data of an earlier step."""
     sizes = (step.trainer_args[name] for name in ("per_device_train_batch_size", "steps_per_generation"))
     needed = step.world_size * math.prod(sizes) // step.trainer_args["num_generations"]
     if num_problems < needed:
@@ -120,7 +120,7 @@ def _refuse_too_few(num_problems: int, step: Step) -> None:
 
 
 def _ranks(step: Step) -> Ranks:
-    """Return this rank among the others, for the rewards.
+    """Return the ranks, through which the rewards gather groups.
 
     Raises:
         StepFailed: the ranks are not connected; each would use the rewards of rank 0's rows.

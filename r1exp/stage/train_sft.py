@@ -1,4 +1,4 @@
-"""Fine-tunes on worked solutions, written in the prompt's own style [sft-grpo]."""
+"""Fine-tunes on worked solutions, written in the style of the prompt (stage=sft) [sft-grpo]."""
 
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def train_sft(step: Step, folder: Path) -> str | None:
 
 
 def demonstration(problem: Problem, config: StepConfig) -> dict[str, Any]:
-    """Return a conversational prompt-completion row: the worked solution and the gold answer in style.
+    """Return a conversational prompt-completion row with the worked solution and the gold answer in the prompt's style.
 
     Raises:
         Refused: a problem has no solution or no answer.

@@ -15,7 +15,7 @@ from r1exp.algorithm.critic import detach, without_critic
 from r1exp.errors import ExitCode, StepFailed, StoppedByHealth
 from r1exp.health.callback import HealthCallback
 from r1exp.model.load import save_artifact
-from r1exp.paths import StepPaths
+from r1exp.paths import CheckpointPaths, StepPaths
 from r1exp.stage.step import Step
 from r1exp.stage.stopping import StopCallback
 from r1exp.stage.tracking import close_run, open_run
@@ -35,7 +35,7 @@ def train(
     Returns the W&B id of the step, or None without W&B.
     """
     paths = StepPaths(folder)
-    set_seed(step.config.seed)  # LoRA weights are drawn before the trainer sets its seed
+    set_seed(step.config.seed)  # LoRA weights are sampled before the trainer sets the seed
     metrics = MetricsFile(paths.metrics)
     resume = last_checkpoint(folder)
     known = None if resume is None else mark_of(resume, step).tracking_id
@@ -50,12 +50,12 @@ def train(
     if trainer.accelerator.num_processes != step.world_size:
         raise StepFailed(
             f"{step.world_size} ranks were planned, but the trainer sees {trainer.accelerator.num_processes}: "
-            "each would have trained alone"
+            "each rank would have trained alone"
         )
     if resume is not None:
         health.resume(resume)
         if trainer.is_world_process_zero():
-            metrics.forget_after(int(resume.name.rpartition("-")[2]))
+            metrics.forget_after(CheckpointPaths(resume).global_step)
     elif trainer.is_world_process_zero():
         metrics.forget_after(-1)
     trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
@@ -72,7 +72,7 @@ def train(
 
 
 def _export(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Save the policy without a critic, gathered where ranks hold partitions of it."""
+    """Save the policy without a critic, gathered if the ranks hold partitions of it."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     if isinstance(model, PeftModel):
         with _gathered(model):
@@ -90,7 +90,7 @@ def _gathered(model: PeftModel) -> AbstractContextManager[None]:
     """Return a context in which this rank holds every weight in full."""
     if not is_deepspeed_zero3_enabled():
         return nullcontext()
-    import deepspeed  # an extra
+    import deepspeed  # an optional extra
 
     return deepspeed.zero.GatheredParameters(list(model.parameters()))
 
@@ -107,5 +107,7 @@ class _MarkCheckpoint(TrainerCallback):
     ) -> None:
         """Write the mark last, so that a checkpoint that a crash left incomplete is not loaded."""
         if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            mark_complete(folder, self._step, state.global_step, None if self._run is None else self._run.id)
+            paths = CheckpointPaths.at(Path(args.output_dir), state.global_step)
+            mark_complete(
+                paths.folder, self._step, state.global_step, None if self._run is None else self._run.id
+            )

@@ -1,8 +1,8 @@
-"""Keeps installed libraries that a step does not use from being imported.
+"""Prevents the import of installed libraries that a step does not use.
 
-TRL 1.16 imports vLLM wherever it is installed, and accelerate 1.15 imports DeepSpeed when it unwraps a model:
-seconds for every worker. Both call a function to learn whether the library is installed; it is replaced here.
-tests/stage/test_unused_libraries.py fails where a later version finds out in another way.
+TRL 1.16 imports vLLM if it is installed, and accelerate 1.15 imports DeepSpeed when it unwraps a model, which takes
+seconds in every worker. Both call a function that checks whether the library is installed; this module replaces it.
+tests/stage/test_unused_libraries.py fails if a later version checks in another way.
 """
 
 import accelerate.utils.other

@@ -1,1 +1,1 @@
-"""The frozen step: what the parent decided and the workers carry out."""
+"""State of a running step: status, checkpoints, failures and stop requests."""

@@ -1,6 +1,6 @@
 """Finds the complete checkpoints of a step, and refuses those of another experiment.
 
-A complete checkpoint has a mark, which is written after everything else:
+A complete checkpoint has a mark, which is written last:
 
     <step>/checkpoints/checkpoint-50/complete.json
     {"key": ..., "global_step": 50, "data": ..., "tracking_id": ..., "settings": {...}}
@@ -18,15 +18,14 @@ from pydantic import PositiveInt, ValidationError
 
 from r1exp.errors import Refused
 from r1exp.files import write_text
-from r1exp.paths import StepPaths
+from r1exp.paths import CheckpointPaths, StepPaths
 from r1exp.settings import Name, Settings
 
-_MARK = "complete.json"
 _NUM_LISTED = 3  # differing settings that a refusal lists
 
 
 class Owner(Protocol):
-    """A step, as far as its checkpoints are concerned."""
+    """What a checkpoint needs to know about its step."""
 
     @property
     def key(self) -> str: ...
@@ -51,13 +50,12 @@ def mark_complete(checkpoint: Path, step: Owner, num_steps: int, tracking_id: st
     mark = Mark(
         key=step.key, global_step=num_steps, data=step.data, tracking_id=tracking_id, settings=settings
     )
-    write_text(checkpoint / _MARK, mark.model_dump_json(indent=2) + "\n")
+    write_text(CheckpointPaths(checkpoint).mark, mark.model_dump_json(indent=2) + "\n")
 
 
 def checkpoints(step_folder: Path) -> list[Path]:
     """Return the complete checkpoints of a step, oldest first."""
-    found = [path.parent for path in StepPaths(step_folder).checkpoints.glob(f"checkpoint-*/{_MARK}")]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+    return [paths.folder for paths in StepPaths(step_folder).all_checkpoints() if paths.mark.exists()]
 
 
 def last_checkpoint(step_folder: Path) -> Path | None:
@@ -68,36 +66,35 @@ def last_checkpoint(step_folder: Path) -> Path | None:
 
 def remove_incomplete(step_folder: Path) -> None:
     """Delete checkpoints that a crash left incomplete."""
-    for path in StepPaths(step_folder).checkpoints.glob("checkpoint-*"):
-        if not (path / _MARK).exists():
-            shutil.rmtree(path)
+    for paths in StepPaths(step_folder).all_checkpoints():
+        if not paths.mark.exists():
+            shutil.rmtree(paths.folder)
 
 
 def mark_of(checkpoint: Path, step: Owner) -> Mark:
     """Return the mark of a checkpoint that `step` may continue from.
 
     Raises:
-        Refused: it belongs to another experiment; the message says what differs.
+        Refused: it belongs to another experiment; the message states the differences.
     """
+    path = CheckpointPaths(checkpoint).mark
     try:
-        mark = Mark.model_validate_json((checkpoint / _MARK).read_text(encoding="utf-8"), strict=True)
+        mark = Mark.model_validate_json(path.read_text(encoding="utf-8"), strict=True)
     except ValidationError as error:
-        raise Refused(
-            f"{checkpoint / _MARK} was not written by this version of r1exp; {_way_out(checkpoint)}"
-        ) from error
+        raise Refused(f"{path} was not written by this version of r1exp; {_advice(checkpoint)}") from error
     if (mark.key, mark.data) == (step.key, step.data):
         return mark
     raise Refused(
-        f"{checkpoint} belongs to another experiment: {_difference(mark, step)}; {_way_out(checkpoint)}"
+        f"{checkpoint} belongs to another experiment: {_difference(mark, step)}; {_advice(checkpoint)}"
     )
 
 
-def _way_out(checkpoint: Path) -> str:
-    return f"to begin anew, type: rm -r '{checkpoint.parent}'; to go on with it, type its own command again"
+def _advice(checkpoint: Path) -> str:
+    return f"to start again, type: rm -r '{checkpoint.parent}'; to continue it, type its own command again"
 
 
 def _difference(mark: Mark, step: Owner) -> str:
-    """Return the first things that differ; where all settings are the same, it is data or the start model."""
+    """Return the first differences in data and settings; without any, the start model differs."""
     ours = step.deciding_settings()
     settings = [
         f"{key} is {there!r} there and {here!r} here" for key, there, here in _differing(mark.settings, ours)

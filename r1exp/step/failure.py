@@ -1,10 +1,10 @@
-"""Finds which rank failed first, and why. Each failing rank writes a file, from which the parent picks the cause.
+"""Finds which rank failed first, and why. Each failing rank writes a file; the parent selects the cause from them.
 
-    <step>/failed-rank-1.json   the error, its traceback and when it came, from rank 1
-    <step>/log-rank-1.txt       the output of rank 1; rank 0 and the launcher write to log.txt
+    <step>/failed-rank-1.json   error, traceback and time of the failure of rank 1
+    <step>/log-rank-1.txt       output of rank 1; rank 0 and the launcher write to log.txt
 
-When a rank dies, the others lose their connection to it and fail some milliseconds later. Such an error is a
-consequence; it counts as the cause only where no rank reports another error.
+When a rank exits, the others lose their connection to it and fail some milliseconds later. Such an error is a
+consequence; it is reported as the cause only if no rank reports another error.
 """
 
 import os
@@ -34,13 +34,13 @@ class Failure(Settings):
     reason: str
     # None: the reason is a message for the user, or the rank could not write a traceback
     traceback: str | None = None
-    was_reported: bool = True  # false: the rank was killed, or died before it could write a reason
+    was_reported: bool = True  # false: the rank was killed, or exited before it could write a reason
     at: NonNegativeFloat = 0.0  # seconds since 1970
     is_consequence: bool = False  # it lost the connection to another rank
 
 
 def failure_of(error: Exception, rank: int) -> Failure:
-    """Return the failure of a rank, from the error that ends it."""
+    """Return the failure of a rank that ends with `error`."""
     if isinstance(error, R1ExpError):
         return Failure(rank=rank, reason=str(error), at=time.time())
     reason = f"{type(error).__name__}: {error}"
@@ -61,38 +61,38 @@ def write_failure(folder: Path, failure: Failure) -> None:
 def redirect_output(folder: Path, rank: int) -> None:
     """Redirect the output of this process, compiled code included, to the log of its rank."""
     if rank == 0:
-        return  # its output goes to log.txt already, with the launcher's
+        return  # its output is written to log.txt, with that of the launcher
     with StepPaths(folder).log(rank).open("ab") as log:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
 
 
 def first_failure(folder: Path, log: str) -> Failure | None:
-    """Return the failure that caused the others, or None where no rank and no launcher reports one.
+    """Return the failure that caused the others, or None if neither a rank nor the launcher reports one.
 
     Args:
-        folder: The step's.
+        folder: Folder of the step.
         log: Output of the launcher during this attempt.
     """
-    noted = [
+    reported = [
         Failure.model_validate_json(path.read_text(encoding="utf-8"), strict=True)
         for path in StepPaths(folder).failures()
     ]
-    noted.sort(key=lambda failure: failure.at)
-    causes = [failure for failure in noted if not failure.is_consequence]
+    reported.sort(key=lambda failure: failure.at)
+    causes = [failure for failure in reported if not failure.is_consequence]
     if causes:
         return causes[0]
     seen = root_cause(log)
     if seen is None:
-        return next(iter(noted), None)
-    reported = [failure for failure in noted if failure.rank == seen.rank]
-    return reported[0] if reported else Failure(rank=seen.rank, reason=seen.text(), was_reported=False)
+        return next(iter(reported), None)
+    own = [failure for failure in reported if failure.rank == seen.rank]
+    return own[0] if own else Failure(rank=seen.rank, reason=seen.text(), was_reported=False)
 
 
 def last_output(folder: Path, failure: Failure, log: str) -> str | None:
-    """Return the traceback of a rank, or the end of its output where it could not write one.
+    """Return the traceback of a rank, or the end of its output if it could not write one.
 
-    None where the reason is a message of r1exp, which needs neither.
+    None if the reason is a message of r1exp, which needs neither.
     """
     if failure.was_reported:
         return failure.traceback

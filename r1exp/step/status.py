@@ -1,4 +1,4 @@
-"""How a step ended, in `status.json` of its folder."""
+"""Reads and writes `status.json`, the state of a step."""
 
 from pathlib import Path
 from typing import Literal
@@ -14,23 +14,23 @@ State = Literal["running", "done", "failed", "stopped", "preempted", "interrupte
 
 
 class ArtifactInfo(Settings):
-    """What a finished step leaves in `artifact/`."""
+    """The content of `artifact/` of a finished step."""
 
     kind: Literal["model", "reward_model", "dataset", "scores"]
-    hash: str  # of every file's name and bytes
+    hash: str  # of the names and contents of all files
 
 
 class Status(Settings):
     """The state of a step, with what a user needs to continue from there."""
 
     state: State
-    reason: str | None = None  # why it did not end in `done`
-    rank: NonNegativeInt | None = None  # that failed first
-    checkpoint: str | None = None  # last complete one, relative to the step's folder
-    seconds: NonNegativeFloat = 0.0  # wall clock that this run spent on it; 0 where it was reused
-    original_seconds: NonNegativeFloat | None = None  # of a reused step: of the run that executed it
+    reason: str | None = None  # why the state is not `done`
+    rank: NonNegativeInt | None = None  # the rank that failed first
+    checkpoint: str | None = None  # last complete checkpoint, relative to the step's folder
+    seconds: NonNegativeFloat = 0.0  # wall-clock seconds that this run spent on the step; 0 if it was reused
+    original_seconds: NonNegativeFloat | None = None  # of a reused step: seconds in the run that executed it
     artifact: ArtifactInfo | None = None
-    reused_from: str | None = None  # the run that executed the step, where it was found in the step store
+    reused_from: str | None = None  # the run that executed the step, if it was found in the step store
     tracking_id: str | None = None  # W&B id of the step
 
     def write(self, folder: Path) -> None:
@@ -39,7 +39,7 @@ class Status(Settings):
 
 
 def read_status(folder: Path) -> Status | None:
-    """Return the status of the step in `folder`; None where it has none yet."""
+    """Return the status of the step in `folder`; None if it has not started."""
     path = StepPaths(folder).status
     if not path.exists():
         return None
@@ -47,7 +47,7 @@ def read_status(folder: Path) -> Status | None:
 
 
 def state_of(error: R1ExpError) -> State:
-    """Return the state a step ends in when `error` ends it."""
+    """Return the state of a step that ended with `error`."""
     if isinstance(error, StoppedByHealth):
         return "stopped"
     if isinstance(error, Preempted):
@@ -63,5 +63,5 @@ EXIT_CODES: dict[State, ExitCode] = {
     "stopped": ExitCode.STOPPED,
     "preempted": ExitCode.PREEMPTED,
     "interrupted": ExitCode.INTERRUPTED,
-    "running": ExitCode.FAILED,  # a process that ended without saying how
+    "running": ExitCode.FAILED,  # a process that ended without writing its status
 }

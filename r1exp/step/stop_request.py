@@ -1,7 +1,7 @@
 """Requests, through a file in the step's folder, that the ranks of a step save a checkpoint and end.
 
-A file works through accelerate, torch's elastic agent and srun, on one machine or many; a signal to any of
-them would end the ranks before they could save. Rank 0 looks for the file after every optimizer step
+A file works with accelerate, torch's elastic agent and srun, on one machine or many; a signal to any of
+them would end the ranks before they could save. Rank 0 checks for the file after every optimizer step
 (`r1exp.stage.stopping`).
 """
 
@@ -17,18 +17,18 @@ RequestedState = Literal["interrupted", "preempted"]
 
 
 class StopRequest(Settings):
-    """A request to end a step before its work is done."""
+    """A request to end a step before it is done."""
 
     state: RequestedState
     reason: Name
 
     def error(self) -> R1ExpError:
-        """Return the error that ends a step, or a run, for this reason."""
+        """Return the error with which a step or a run ends because of this request."""
         return Preempted(self.reason) if self.state == "preempted" else Interrupted(self.reason)
 
 
 def request_stop(folder: Path, request: StopRequest) -> None:
-    """Request that the step in `folder` saves and ends after its current optimizer step."""
+    """Request that the step in `folder` saves a checkpoint and ends after its current optimizer step."""
     write_text(StepPaths(folder).stop_request, request.model_dump_json() + "\n")
 
 
@@ -43,5 +43,5 @@ def requested_stop(folder: Path) -> StopRequest | None:
 
 
 def withdraw_stop(folder: Path) -> None:
-    """Delete a request to an earlier start of the step."""
+    """Delete a request that was made to an earlier start of the step."""
     StepPaths(folder).stop_request.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 Offline runs are written to the given folder; `wandb sync` uploads them later.
 """
 
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import wandb
 from wandb.errors import CommError
 
 from r1exp.errors import StepFailed
+from r1exp.terminal import say
 from r1exp.tracking.settings import WandbTracking, resolved_mode
 
 INIT_TIMEOUT = 30.0  # seconds to wait for the server
@@ -79,7 +79,7 @@ class WandbRun:
                     f"W&B cannot be reached or rejects the key ({reason}); type tracking.mode=offline and upload "
                     "the files later with `wandb sync`, or tracking.mode=auto to go offline whenever this happens"
                 ) from error
-            sys.stderr.write(f"W&B: {reason}; its files stay in {folder / 'wandb'} until `wandb sync`\n")
+            say(f"W&B: {reason}; its files stay in {folder / 'wandb'} until `wandb sync`")
             self._run = wandb.init(mode="offline", **options)
 
     @property
@@ -114,7 +114,5 @@ class WandbRun:
             yield
         except ConnectionError as error:
             if not self._has_exited:
-                sys.stderr.write(
-                    f"W&B: its service process has exited ({error}); metrics.jsonl has every row\n"
-                )
+                say(f"W&B: its service process has exited ({error}); metrics.jsonl has every row")
             self._has_exited = True

@@ -8,9 +8,9 @@ from r1exp.terminal import show
 
 
 def main(arguments: Sequence[str]) -> ExitCode:
-    """Show the report; refuse an installation that is known not to work."""
+    """Show the report; return REFUSED for an installation that is known not to work."""
     if arguments:
-        raise Refused(f"`r1exp doctor` takes no arguments, and found {arguments[0]}")
+        raise Refused(f"`r1exp doctor` takes no arguments, but found {arguments[0]}")
     report = doctor_report()
     show(report.text(), end="")
     return ExitCode.DONE if report.is_healthy else ExitCode.REFUSED

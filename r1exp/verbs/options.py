@@ -21,7 +21,7 @@ def parse_options(arguments: Sequence[str]) -> Options:
     """Return the options and overrides among `arguments`.
 
     Raises:
-        Refused: there is no such option.
+        Refused: an unknown option, or --config-dir without a folder.
     """
     options = Options()
     rest = iter(arguments)
@@ -33,7 +33,7 @@ def parse_options(arguments: Sequence[str]) -> Options:
         elif argument in ("-cd", "--config-dir"):
             folder = next(rest, None)
             if folder is None:
-                raise Refused("--config-dir needs a folder behind it")
+                raise Refused("--config-dir needs a folder: --config-dir DIR")
             options.config_dirs.append(Path(folder))
         elif argument.startswith("--config-dir="):
             options.config_dirs.append(Path(argument.partition("=")[2]))

@@ -9,7 +9,7 @@ from r1exp.verbs.options import parse_options
 
 
 def main(arguments: Sequence[str]) -> ExitCode:
-    """Show the plan of a command line; of a sweep, its members and the plan of the first."""
+    """Show the plan of a command line; for a sweep, its members and the plan of the first."""
     options = parse_options(arguments)
     show(plan_members(options.overrides, options.is_multirun, options.config_dirs), end="")
     return ExitCode.DONE

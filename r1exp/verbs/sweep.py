@@ -1,4 +1,4 @@
-"""`r1exp sweep status|retry|report DIR`: shows a multirun, starts its failed runs again, or ranks its runs."""
+"""`r1exp sweep status|retry|report DIR`: shows a multirun, restarts its failed runs, or ranks its runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,20 +13,20 @@ _ACTIONS = ("status", "retry", "report")
 
 
 def main(arguments: Sequence[str]) -> ExitCode:
-    """Carry out one of the three actions on a folder.
+    """Perform one of the three actions on a folder.
 
     Raises:
-        Refused: another action, or not exactly one folder.
+        Refused: an unknown action, or not exactly one folder.
     """
     if not arguments or arguments[0] not in _ACTIONS:
         found = arguments[0] if arguments else "nothing"
         close = nearest(found, _ACTIONS)
         hint = f" Did you mean `r1exp sweep {close[0]}`?" if close else ""
         hint = " To start a sweep, type: r1exp -m overrides..." if "=" in found else hint
-        raise Refused(f"`r1exp sweep` takes status DIR, retry DIR or report DIR, and found {found}.{hint}")
+        raise Refused(f"`r1exp sweep` takes status DIR, retry DIR or report DIR, but found {found}.{hint}")
     action, folders = arguments[0], arguments[1:]
     if len(folders) != 1:
-        raise Refused(f"`r1exp sweep {action}` takes one folder, and found {len(folders)}.{newest_sweeps()}")
+        raise Refused(f"`r1exp sweep {action}` takes one folder, but found {len(folders)}.{newest_sweeps()}")
     folder = Path(folders[0])
     if action == "retry":
         return sweep_retry(folder)

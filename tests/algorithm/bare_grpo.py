@@ -8,7 +8,7 @@ job.json: {model, arguments, reward, rows: [{prompt, answer}], output}. Writes T
 import json
 import sys
 
-import bare_rewards  # in the same folder
+import bare_rewards  # type: ignore[import-not-found]  # in the same folder
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer

@@ -16,7 +16,7 @@ from trl import GRPOConfig
 from r1exp.algorithm.base import TRACKED_ZERO
 from r1exp.algorithm.critic import separate_critic, shared_critic
 from r1exp.algorithm.kl_controller import KlController, KlSettings
-from r1exp.algorithm.ppo import Ppo, PpoConfig, PpoOptions
+from r1exp.algorithm.ppo_trainer import Ppo, PpoConfig, PpoOptions
 from r1exp.algorithm.trainers import Grpo
 from r1exp.model.settings import ModelSettings
 from r1exp.model.tiny import build_tiny

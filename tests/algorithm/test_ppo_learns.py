@@ -10,7 +10,7 @@ import pytest
 
 from r1exp.__main__ import main
 from r1exp.algorithm.kl_controller import KlController, KlSettings
-from r1exp.algorithm.ppo import Ppo
+from r1exp.algorithm.ppo_trainer import Ppo
 
 pytestmark = pytest.mark.slow
 

@@ -31,7 +31,8 @@ def test_the_penalties_of_a_completion_add_up_to_its_log_ratio() -> None:
 def test_value_loss_computed_by_hand(
     value: float, old: float, target: float, expected: float, clipped: float
 ) -> None:
-    loss, was_clipped = value_losses(*(torch.tensor([[x]]) for x in (value, old, target)), clip=0.2)
+    values, olds, targets = (torch.tensor([[number]]) for number in (value, old, target))
+    loss, was_clipped = value_losses(values, olds, targets, clip=0.2)
     assert loss.item() == pytest.approx(expected)
     assert was_clipped.item() == clipped
 

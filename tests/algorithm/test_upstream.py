@@ -15,11 +15,11 @@ from trl import GRPOTrainer, RLOOTrainer
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer.utils import RepeatSampler, add_fused_lm_head
 
-from r1exp.algorithm import dynamic_sampling, ppo, resume, trainers
+from r1exp.algorithm import dynamic_sampling, ppo_trainer, resume, trainers
 
 OURS = [
     trainers.Sft, trainers.Dpo, trainers.RewardModelling, trainers.Grpo, trainers.Rloo,
-    dynamic_sampling.DynamicSampling, ppo.Ppo, ppo.PpoConfig, resume.EpochRepeatSampler,
+    dynamic_sampling.DynamicSampling, ppo_trainer.Ppo, ppo_trainer.PpoConfig, resume.EpochRepeatSampler,
 ]  # fmt: skip
 
 # Not overridden, but an override relies on how they work.

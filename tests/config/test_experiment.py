@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from r1exp.algorithm.ppo_settings import Ppo
+from r1exp.algorithm.ppo import Ppo
 from r1exp.assets import CONF, SWEEPS
 from r1exp.config.compose import session
 from r1exp.config.experiment import Experiment, experiment_from
@@ -125,7 +125,7 @@ def test_an_experiment_chooses_the_algorithm_of_the_focus_step(tmp_path: Path) -
     ("text", "message"),
     [
         pytest.param("beta: 0.1\n", r"experiment.beta: .* `# @package _global_` as its first line", id="no package"),
-        pytest.param("# @package _global_\nbeta: [0.1\n", r"mine.yaml, line 3, column 1: no YAML", id="no YAML"),
+        pytest.param("# @package _global_\nbeta: [0.1\n", r"mine.yaml, line 3, column 1: not valid YAML", id="not YAML"),
         pytest.param("# @package _global_\nbetta: 0.1\n", r"betta: .* Did you mean beta\?", id="misspelt"),
         pytest.param("# @package _global_\ndefaults: [override /algorithm: pppo]\n", "algorithm/pppo", id="no option"),
     ],

@@ -24,6 +24,7 @@ from r1exp.config.compose import session
 from r1exp.config.experiment import experiment_from
 from r1exp.files import read_json
 from r1exp.model.load import load_policy, load_tokenizer
+from r1exp.paths import StepPaths
 from r1exp.prompt.chat import messages
 from r1exp.records import Message
 from r1exp.rollout.base import Sampling
@@ -33,7 +34,6 @@ from r1exp.rollout.settings import Endpoint, HfRollout
 from r1exp.serving.command import served_name
 from r1exp.serving.generator import ServerGenerator
 from r1exp.serving.settings import VllmServer
-from r1exp.serving.supervisor import STATE
 from r1exp.stage.config import StepConfig
 from r1exp.stage.step import Step
 from r1exp.step.status import read_status
@@ -95,7 +95,7 @@ class Held:
 
     @property
     def state(self) -> dict[str, Any]:
-        return read_json(self.folder / STATE)
+        return read_json(StepPaths(self.folder).server_state)
 
     def family(self) -> list[psutil.Process]:
         """Return the run and every process below it."""
@@ -246,7 +246,7 @@ def test_nothing_is_left_when_the_command_itself_is_ended_while_the_server_start
     number: signal.Signals, trained: Path, tmp_path: Path
 ) -> None:
     run = subprocess.Popen(command("vllm_server", trained), cwd=tmp_path, stderr=subprocess.DEVNULL)
-    wait_for((tmp_path / "vllm_server" / "steps" / "01-evaluate" / STATE).exists)
+    wait_for(StepPaths(tmp_path / "vllm_server" / "steps" / "01-evaluate").server_state.exists)
     time.sleep(3.0)  # vLLM is being imported
     family = psutil.Process(run.pid).children(recursive=True)
     assert len(family) >= 2

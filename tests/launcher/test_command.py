@@ -1,4 +1,4 @@
-"""The command that starts a step, to the letter."""
+"""The exact command that starts a step."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ def zero(kind: str, offload: bool = False) -> Zero:
 
 
 @pytest.mark.parametrize("folder", ["runs/steps/01-sft", "a b/it's $HOME/ü中", 'x"y'])
-def test_the_command_of_one_process_names_the_folder_whatever_it_is_called(folder: str) -> None:
+def test_the_command_of_one_process_accepts_any_folder_name(folder: str) -> None:
     launch = local().launch(Path(folder))
     assert launch.arguments == (
         sys.executable, "-m", "accelerate.commands.launch",
@@ -46,7 +46,7 @@ def test_the_command_of_one_process_names_the_folder_whatever_it_is_called(folde
         pytest.param(zero("zero2"), {"distributed_type": "DEEPSPEED", "num_processes": 2}, id="zero2"),
     ],
 )
-def test_accelerates_file_follows_from_the_launcher(
+def test_the_accelerate_file_states_the_settings_of_the_launcher(
     launcher: LauncherSettings, expected: dict[str, object]
 ) -> None:
     content = yaml.safe_load(launcher.launch(Path("step")).files["accelerate.yaml"])
@@ -65,7 +65,9 @@ def test_accelerates_file_follows_from_the_launcher(
         ),
     ],
 )
-def test_deepspeeds_file_follows_from_the_launcher(launcher: Zero, expected: dict[str, object]) -> None:
+def test_the_deepspeed_file_states_the_settings_of_the_launcher(
+    launcher: Zero, expected: dict[str, object]
+) -> None:
     launch = launcher.launch(Path('a "b"'))
     assert json.loads(launch.files["deepspeed.json"])["zero_optimization"] == expected
     accelerate = yaml.safe_load(launch.files["accelerate.yaml"])
@@ -73,6 +75,6 @@ def test_deepspeeds_file_follows_from_the_launcher(launcher: Zero, expected: dic
     assert "29999" in launch.arguments
 
 
-def test_what_is_shown_can_be_typed() -> None:
+def test_the_shown_command_is_quoted_for_the_shell() -> None:
     shown = local().launch(Path("it's here")).text()
     assert shown.endswith("""-m r1exp.worker 'it'"'"'s here'""")

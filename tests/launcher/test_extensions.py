@@ -1,4 +1,4 @@
-"""A compile of DeepSpeed's that was killed leaves a lock, and torch would wait for it for ever."""
+"""Locks that killed compilations of DeepSpeed leave, for which torch would wait for ever."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ DDP = Ddp(kind="ddp", num_processes=2, device="cpu", threads_per_process=1, port
 
 @pytest.fixture
 def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file that torch makes where it compiles; the folder has a name of its own for each Python, or none."""
+    """Return the lock file of torch; the name of the folder above it depends on the version of Python."""
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
     monkeypatch.setattr(extensions, "find_spec", lambda name: name)  # as if DeepSpeed were installed
     folder = tmp_path / "py311_cpu" / "deepspeed_shm_comm"
@@ -26,7 +26,7 @@ def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder / "lock"
 
 
-def test_a_lock_that_nobody_holds_is_refused_with_what_to_type(lock: Path) -> None:
+def test_an_abandoned_lock_is_refused_with_the_command_that_removes_it(lock: Path) -> None:
     ZERO.refuse_unready()
     lock.touch()
     with pytest.raises(Refused, match=f"rm -r {lock.parent}$"):
@@ -34,7 +34,7 @@ def test_a_lock_that_nobody_holds_is_refused_with_what_to_type(lock: Path) -> No
     DDP.refuse_unready()
 
 
-def test_a_compile_that_is_under_way_is_waited_for(lock: Path) -> None:
+def test_the_lock_of_a_running_compilation_is_not_abandoned(lock: Path) -> None:
     handle = os.open(lock, os.O_CREAT | os.O_EXCL)  # as torch.utils.file_baton does
     assert abandoned_locks() == []
     os.close(handle)
@@ -49,8 +49,8 @@ def test_zero_without_deepspeed_is_refused_before_anything_runs(monkeypatch: pyt
 
 
 @pytest.mark.integration
-def test_doctor_names_the_lock_and_what_is_compiled(lock: Path) -> None:
-    pytest.importorskip("deepspeed", reason="the doctor looks at the installed one")
+def test_doctor_names_the_lock_and_the_compiled_extension(lock: Path) -> None:
+    pytest.importorskip("deepspeed", reason="the doctor checks the installed DeepSpeed")
     assert not is_compiled()
     (lock.parent / "deepspeed_shm_comm.so").touch()
     lock.touch()

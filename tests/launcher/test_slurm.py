@@ -1,4 +1,4 @@
-"""What SLURM gets to read, to the letter, whatever a run, a folder or an option is called."""
+"""The exact text of job scripts and srun commands, for any name of a run, a folder or an option."""
 
 import os
 import subprocess
@@ -49,7 +49,7 @@ exec PYTHON -m r1exp.runner.slurm_entry /home/me/runs/1
 """
 
 
-def test_the_script_of_a_job_has_every_option_that_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_script_of_a_job_states_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "PYTHON")
     settings = slurm(
         nodes=2, server_nodes=1, gpus_per_node=8, cpus_per_node=64, time="2-0:0:0", partition="gpu", account="lab",
@@ -75,14 +75,14 @@ NASTY = [
 ]
 
 
-@pytest.mark.parametrize("word", NASTY, ids=ascii)
-def test_the_shell_hands_nasty_names_on_as_they_are(
-    word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", NASTY, ids=ascii)
+def test_the_shell_passes_special_characters_on_unchanged(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The script is parsed and really run, with a program in Python's place that writes down what it gets."""
-    place = tmp_path / f"in {word}"
-    place.mkdir()
-    python = place / "python"
+    """The script is run with a program instead of Python that records its arguments and environment."""
+    folder = tmp_path / f"in {name}"
+    folder.mkdir()
+    python = folder / "python"
     python.write_text(
         '#!/bin/sh\nprintf "%s\\0" "$PWD" "$R1EXP_JOB" "$SET" "$@" > "$OUT"\n', encoding="utf-8"
     )
@@ -90,32 +90,32 @@ def test_the_shell_hands_nasty_names_on_as_they_are(
     monkeypatch.setattr(sys, "executable", str(python))
     script = tmp_path / "job.sbatch"
     settings = slurm(setup=('export SET="$HOME and more"', "# a comment"), constraint="a b")
-    script.write_text(job_text(settings, word, place, place / "run" / word), encoding="utf-8")
+    script.write_text(job_text(settings, name, folder, folder / "run" / name), encoding="utf-8")
     subprocess.run(["bash", "-n", str(script)], check=True)
     out = tmp_path / "out"
     subprocess.run(["bash", str(script)], check=True, env={**os.environ, "OUT": str(out), "HOME": "/h"})
     arguments = out.read_text(encoding="utf-8").split("\0")[:-1]
     assert arguments == [
-        str(place),
+        str(folder),
         "1",
         "/h and more",
         "-m",
         "r1exp.runner.slurm_entry",
-        str(place / "run" / word),
+        str(folder / "run" / name),
     ]
     directives = [
         line for line in script.read_text(encoding="utf-8").splitlines() if line.startswith("#SBATCH")
     ]
-    assert len(directives) == 9  # a line break in a name made no line of its own
+    assert len(directives) == 9  # a line break in a name adds no directive
 
 
-def test_a_job_that_cannot_enter_its_folder_ends_before_it_writes_anywhere(tmp_path: Path) -> None:
+def test_a_job_whose_working_directory_is_missing_ends_before_it_writes_anything(tmp_path: Path) -> None:
     script = tmp_path / "job.sbatch"
     script.write_text(job_text(slurm(), "x", tmp_path / "gone", tmp_path), encoding="utf-8")
     assert subprocess.run(["bash", str(script)], capture_output=True, check=False).returncode == 3
 
 
-def test_one_task_a_node_starts_the_ranks_of_that_node(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_task_per_node_starts_the_ranks_of_that_node(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "PYTHON")
     monkeypatch.setenv("R1EXP_JOB", "1")
     monkeypatch.setenv("SLURM_JOB_ID", "70123")
@@ -134,7 +134,7 @@ def test_one_task_a_node_starts_the_ranks_of_that_node(monkeypatch: pytest.Monke
     assert (content["distributed_type"], launch.environment["OMP_NUM_THREADS"]) == ("MULTI_GPU", "3")
 
 
-def test_every_node_tells_accelerate_which_one_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_node_passes_its_index_to_accelerate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_PROCID", "1")
     command = [
         "python",
@@ -149,12 +149,12 @@ def test_every_node_tells_accelerate_which_one_it_is(monkeypatch: pytest.MonkeyP
     assert numbered(["python", "launch", "-m", "r1exp.worker"]) == ["python", "launch", "-m", "r1exp.worker"]
 
 
-def test_ranks_may_run_in_a_container_and_the_server_on_a_node_behind_theirs() -> None:
+def test_ranks_may_run_in_a_container_and_the_server_on_the_node_after_theirs() -> None:
     settings = slurm(
         nodes=2, gpus_per_node=8, server_nodes=1, python="apptainer exec --nv 'my image.sif' python3"
     )
-    words = settings.launch(Path("s")).arguments
-    assert words[words.index("--relative=0") + 2 :][:8] == (
+    arguments = settings.launch(Path("s")).arguments
+    assert arguments[arguments.index("--relative=0") + 2 :][:8] == (
         "apptainer", "exec", "--nv", "my image.sif", "python3", "-m", "r1exp.runner.slurm_node", "s",
     )  # fmt: skip
     assert on_server_node(settings) == [
@@ -167,12 +167,16 @@ def test_ranks_may_run_in_a_container_and_the_server_on_a_node_behind_theirs() -
     ("values", "expected"),
     [
         pytest.param({}, ("NO", 1, "cpu"), id="one rank"),
-        pytest.param({"gpus_per_node": 8}, ("MULTI_GPU", 8, "cuda"), id="one rank a GPU"),
+        pytest.param({"gpus_per_node": 8}, ("MULTI_GPU", 8, "cuda"), id="one rank per GPU"),
         pytest.param({"processes_per_node": 2}, ("MULTI_GPU", 2, "cpu"), id="ranks on CPUs"),
-        pytest.param({"nodes": 2, "strategy": "zero3"}, ("DEEPSPEED", 2, "cpu"), id="ZeRO over nodes"),
+        pytest.param(
+            {"nodes": 2, "strategy": "zero3"}, ("DEEPSPEED", 2, "cpu"), id="ZeRO over several nodes"
+        ),
     ],
 )
-def test_ranks_follow_from_nodes_and_gpus(values: dict[str, Any], expected: tuple[str, int, str]) -> None:
+def test_the_number_of_ranks_follows_from_nodes_and_gpus(
+    values: dict[str, Any], expected: tuple[str, int, str]
+) -> None:
     settings = slurm(**values)
     files = settings.launch(Path("s")).files
     content = yaml.safe_load(files["accelerate.yaml"])
@@ -184,14 +188,14 @@ def test_ranks_follow_from_nodes_and_gpus(values: dict[str, Any], expected: tupl
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        pytest.param({"time": "two hours"}, "is no limit that SLURM knows", id="time"),
-        pytest.param({"extra": ("mem=0",)}, "is no option of sbatch", id="a word that is no option"),
-        pytest.param({"extra": ("--nodes=4",)}, "use launcher.nodes", id="an option with a key of its own"),
+        pytest.param({"time": "two hours"}, "is not a time limit of SLURM", id="time"),
+        pytest.param({"extra": ("mem=0",)}, "is not an option of sbatch", id="not an option"),
+        pytest.param({"extra": ("--nodes=4",)}, "use launcher.nodes", id="an option that has a key"),
         pytest.param({"extra": ("--mem=0\n#SBATCH --nodes=9",)}, "one line", id="two lines"),
         pytest.param({"partition": "gpu\nrm -rf /"}, "one line", id="a line break in a name"),
         pytest.param({"offload": True}, "launcher.strategy=zero2", id="offload without ZeRO"),
     ],
 )
-def test_what_slurm_would_misread_is_refused(values: dict[str, Any], message: str) -> None:
+def test_values_that_slurm_would_misread_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         slurm(**values)

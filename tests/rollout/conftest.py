@@ -1,4 +1,4 @@
-"""Two toy models over eight words: one counts, the other has random weights."""
+"""Two toy models with a vocabulary of eight words: one counts, the other has random weights."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ END = WORDS.index("<end>")
 
 @pytest.fixture
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Word-level, in memory, with a template that writes the words and then `go`."""
+    """Return a word-level tokenizer whose chat template writes the messages and, after several of them, `go`."""
     core = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, "<pad>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
@@ -43,7 +43,7 @@ def random_model() -> LlamaForCausalLM:
 
 @pytest.fixture
 def counting_model() -> LlamaForCausalLM:
-    """After a word comes the next one of the count; after `five` the end; after `go`, one."""
+    """Return a model that continues the count: after `five` it generates the end token, after `go` the word `one`."""
     model = _llama(seed=0)
     next_word = {"one": "two", "two": "three", "three": "four", "four": "five", "five": "<end>", "go": "one"}
     with torch.no_grad():

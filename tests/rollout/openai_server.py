@@ -57,14 +57,14 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, body: dict) -> None:
         if self.path == "/v1/chat/completions":
             last = WORDS.index(body["messages"][-1]["content"].split()[-1])
-            tokens, why = count(last, body["max_tokens"])
+            tokens, reason = count(last, body["max_tokens"])
             text = " ".join(WORDS[token] for token in tokens if token != END)
-            choices = [{"index": 0, "message": {"content": text}, "finish_reason": why}]
+            choices = [{"index": 0, "message": {"content": text}, "finish_reason": reason}]
             usage = {"completion_tokens": len(tokens)}
             return self.reply(200, {"choices": choices, "usage": usage})
-        tokens, why = count(body["prompt"][-1], body["max_tokens"])
+        tokens, reason = count(body["prompt"][-1], body["max_tokens"])
         choices = [
-            {"index": k, "token_ids": tokens, "finish_reason": why} for k in reversed(range(body["n"]))
+            {"index": k, "token_ids": tokens, "finish_reason": reason} for k in reversed(range(body["n"]))
         ]
         return self.reply(200, {"choices": choices})
 

@@ -1,3 +1,5 @@
+"""Generation with transformers in the process that holds the model."""
+
 from typing import Any
 
 import pytest
@@ -24,14 +26,14 @@ def generator(
     return HfGenerator(model, tokenizer, HfRollout(kind="hf", batch_size=batch_size))
 
 
-def test_a_completion_runs_to_the_end_token_which_counts(
+def test_a_completion_ends_with_the_end_token_which_is_counted(
     counting_model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     [[completion]] = generator(counting_model, tokenizer).generate(prompts("three"), 1, GREEDY)
     assert completion == Completion("four five", num_tokens=3, finished=True)
 
 
-def test_a_completion_that_runs_out_of_room_is_not_finished(
+def test_a_completion_cut_at_the_length_limit_is_not_finished(
     counting_model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     short = Sampling(temperature=0.0, max_tokens=2)
@@ -40,11 +42,11 @@ def test_a_completion_that_runs_out_of_room_is_not_finished(
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 256])
-def test_completions_come_in_the_order_of_the_prompts(
+def test_completions_have_the_order_of_the_prompts(
     counting_model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, batch_size: int
 ) -> None:
-    asked = prompts("one two one two three", "five", "one two", "four four four")
-    answers = generator(counting_model, tokenizer, batch_size).generate(asked, 2, GREEDY)
+    questions = prompts("one two one two three", "five", "one two", "four four four")
+    answers = generator(counting_model, tokenizer, batch_size).generate(questions, 2, GREEDY)
     assert [[completion.text for completion in group] for group in answers] == [
         ["four five"] * 2,
         [""] * 2,
@@ -61,13 +63,13 @@ def test_batches_hold_prompts_of_similar_length(
     widths = []
     generate = counting_model.generate
 
-    def watched(input_ids: torch.Tensor, **rest: Any) -> Any:
+    def recorded(input_ids: torch.Tensor, **rest: Any) -> Any:
         widths.append(input_ids.shape[1])
         return generate(input_ids=input_ids, **rest)
 
-    monkeypatch.setattr(counting_model, "generate", watched)
-    asked = prompts("one two three", "four", "two three four", "five")
-    generator(counting_model, tokenizer, batch_size=2).generate(asked, 1, GREEDY)
+    monkeypatch.setattr(counting_model, "generate", recorded)
+    questions = prompts("one two three", "four", "two three four", "five")
+    generator(counting_model, tokenizer, batch_size=2).generate(questions, 1, GREEDY)
     assert widths == [1, 3]
 
 
@@ -88,7 +90,7 @@ def test_padding_does_not_change_an_answer(
     assert together == alone
 
 
-def test_the_seed_decides_what_is_drawn(
+def test_the_seed_determines_the_samples(
     random_model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     answer = generator(random_model, tokenizer)
@@ -98,7 +100,7 @@ def test_the_seed_decides_what_is_drawn(
     assert len({completion.text for completion in first[0]}) > 4  # samples of one prompt differ
 
 
-def test_global_randomness_and_the_training_mode_stay_as_they_were(
+def test_the_global_random_state_and_the_training_mode_are_restored(
     random_model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     random_model.train()
@@ -109,16 +111,16 @@ def test_global_randomness_and_the_training_mode_stay_as_they_were(
 
 
 @pytest.mark.parametrize("only_the_likeliest", [{"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-6}])
-def test_narrow_sampling_is_greedy(
+def test_sampling_of_the_likeliest_token_equals_greedy_decoding(
     random_model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, only_the_likeliest: dict[str, Any]
 ) -> None:
     answer = generator(random_model, tokenizer)
     narrow = SAMPLED.model_copy(update=only_the_likeliest)
-    asked = prompts("one", "two three")
-    assert answer.generate(asked, 3, narrow) == answer.generate(asked, 3, GREEDY)
+    questions = prompts("one", "two three")
+    assert answer.generate(questions, 3, narrow) == answer.generate(questions, 3, GREEDY)
 
 
-def test_a_models_own_generation_config_does_not_meddle(
+def test_the_generation_config_of_the_model_is_ignored(
     random_model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     expected = generator(random_model, tokenizer).generate(prompts("one"), 16, SAMPLED)

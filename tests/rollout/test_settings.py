@@ -1,3 +1,5 @@
+"""Settings of the rollouts, and the options of conf/rollout/."""
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,8 @@ CONF = Path(__file__).parents[2] / "conf" / "rollout"
 
 
 def read(path: Path, **changes: Any) -> Any:
-    must_be_given = {"model": "m"} if path.stem == "endpoint" else {}
-    values = yaml.safe_load(path.read_text(encoding="utf-8")) | must_be_given | changes
+    required = {"model": "m"} if path.stem == "endpoint" else {}
+    values = yaml.safe_load(path.read_text(encoding="utf-8")) | required | changes
     return TypeAdapter(RolloutSettings).validate_python(values)
 
 
@@ -38,9 +40,11 @@ def test_impossible_vllm_settings_are_refused(wrong: dict[str, Any]) -> None:
         read(CONF / "vllm_colocate.yaml", **wrong)
 
 
-def test_what_a_rollout_says_aside_does_not_decide_a_result(compose_line: Callable[..., Experiment]) -> None:
-    def identity(*words: str) -> dict[str, Any]:
-        return compose_line("stage=rl", "rollout=vllm_colocate", *words).run.deciding_settings()
+def test_memory_settings_of_a_rollout_are_not_part_of_the_step_key(
+    compose_line: Callable[..., Experiment],
+) -> None:
+    def identity(*overrides: str) -> dict[str, Any]:
+        return compose_line("stage=rl", "rollout=vllm_colocate", *overrides).run.deciding_settings()
 
     assert identity() == identity("rollout.cpu_kvcache_gib=2", "rollout.gpu_memory_utilization=0.5")
     assert identity() != identity("rollout.importance_correction.clip_max=2.0")
@@ -52,12 +56,12 @@ def test_a_server_may_listen_on_loopback_and_private_addresses(host: str) -> Non
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "8.8.8.8", "example.org", "224.0.0.1"])
-def test_a_server_open_to_everybody_is_refused(host: str) -> None:
+def test_a_server_with_a_public_address_is_refused(host: str) -> None:
     with pytest.raises(ValidationError, match=r"use host=127\.0\.0\.1"):
         read(CONF / "vllm_server.yaml", host=host)
 
 
-def test_the_devices_of_a_server_hold_whole_copies_of_the_model() -> None:
+def test_the_devices_of_a_server_must_hold_whole_copies_of_the_model() -> None:
     assert read(CONF / "vllm_server.yaml", num_devices=4, tensor_parallel_size=2).num_copies == 2
     with pytest.raises(ValidationError, match="no multiple"):
         read(CONF / "vllm_server.yaml", num_devices=3, tensor_parallel_size=2)

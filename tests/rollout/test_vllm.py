@@ -1,4 +1,4 @@
-"""The generator of rollout=vllm_colocate with a real engine, beside transformers with the same weights."""
+"""The generator of rollout=vllm_colocate with a real engine, compared with transformers on the same weights."""
 
 import gc
 import json
@@ -51,12 +51,12 @@ def plain(policy: Path, settings: ModelSettings) -> PreTrainedTokenizerBase:
 def generator(policy: Path, settings: ModelSettings, plain: PreTrainedTokenizerBase) -> Any:
     from r1exp.rollout.vllm import VllmGenerator
 
-    gc.collect()  # engines of other tests: their end would take vLLM's process groups away from this one
+    gc.collect()  # ends engines of other tests now, because their end destroys vLLM's process groups
     values = yaml.safe_load((CONF / "rollout" / "vllm_colocate.yaml").read_text(encoding="utf-8"))
     return VllmGenerator(str(policy), settings, plain, VllmColocate.model_validate(values), "cpu")
 
 
-def test_greedy_answers_are_those_of_transformers(
+def test_greedy_completions_equal_those_of_transformers(
     generator: Any, policy: Path, plain: PreTrainedTokenizerBase
 ) -> None:
     model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
@@ -66,12 +66,11 @@ def test_greedy_answers_are_those_of_transformers(
     assert read == [[(each.text, each.num_tokens, each.finished) for each in group] for group in theirs]
 
 
-def test_the_seed_decides_and_nothing_else(generator: Any) -> None:
+def test_completions_depend_only_on_the_prompt_and_the_seed(generator: Any) -> None:
     answers = generator.generate(PROMPTS, 3, SAMPLED)
     assert generator.generate(PROMPTS, 3, SAMPLED) == answers
-    fewer = generator.generate(
-        PROMPTS[:2], 3, SAMPLED
-    )  # late digits of log-probabilities depend on the batch
+    fewer = generator.generate(PROMPTS[:2], 3, SAMPLED)
+    # Only texts are compared: the last digits of log-probabilities depend on the batch.
     assert [[each.text for each in group] for group in fewer] == [
         [each.text for each in group] for group in answers[:2]
     ]
@@ -80,13 +79,13 @@ def test_the_seed_decides_and_nothing_else(generator: Any) -> None:
     assert len(texts) == 15
 
 
-def test_many_prompts_at_once_need_more_than_one_pass(generator: Any) -> None:
-    # In chunks vLLM 0.31 would take back a draw from a completion's own stream, which a CPU's generator cannot.
+def test_prompts_that_exceed_one_pass_are_generated(generator: Any) -> None:
+    # With chunked prefill vLLM 0.31 would rewind the random stream of a completion, which a CPU generator cannot.
     answers = generator.generate(PROMPTS * 60, 2, SAMPLED)
     assert [len(group) for group in answers] == [2] * 300
 
 
-def test_log_probabilities_are_the_models_own(
+def test_log_probabilities_equal_those_of_the_model(
     generator: Any, policy: Path, plain: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""A run to be killed: keeps the server of the step in a folder until told to end. `python run_served.py FOLDER`."""
+"""Runs the server of the step in a folder until the process is killed: `python run_served.py FOLDER`."""
 
 import sys
 import time

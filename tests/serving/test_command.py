@@ -1,4 +1,4 @@
-"""The command that starts a server, to the letter, and whose devices are whose."""
+"""The exact command that starts a server, and how devices are split between ranks and server."""
 
 import sys
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 from r1exp.errors import Refused
 from r1exp.launcher.local import Local
-from r1exp.serving.command import Weights, server_launch, why_it_died
+from r1exp.serving.command import Weights, failure_cause, server_launch
 from r1exp.serving.devices import split_devices
 from r1exp.serving.settings import VllmServer
 
@@ -28,7 +28,7 @@ def weights(model: str = "m", revision: str | None = None, dtype: str = "float32
 
 
 @pytest.mark.parametrize("model", ["/runs/a b/it's $HOME/ü中", "Qwen/Qwen2.5-0.5B"])
-def test_a_server_that_measures_on_a_cpu(model: str) -> None:
+def test_command_of_an_evaluation_server_on_a_cpu(model: str) -> None:
     launch = server_launch(server(), weights(model), "cpu", trains=False, threads=1)
     assert launch.arguments == (
         "-m", "vllm.entrypoints.openai.api_server", "--model", model, "--served-model-name", "r1exp-12ab",
@@ -42,7 +42,7 @@ def test_a_server_that_measures_on_a_cpu(model: str) -> None:
     assert (launch.host, launch.port, launch.restarts) == ("127.0.0.1", None, 2)
 
 
-def test_a_server_for_training_has_what_trl_asks_for_and_devices_of_its_own() -> None:
+def test_a_server_for_training_has_the_flags_that_trl_requires_and_its_own_devices() -> None:
     settings = server(num_devices=4, tensor_parallel_size=2, max_model_length=1024, port=8000)
     served = weights(revision="v1", dtype="bfloat16")
     launch = server_launch(settings, served, "cuda", trains=True, devices=("4", "5", "6", "7"))
@@ -57,16 +57,16 @@ def test_a_server_for_training_has_what_trl_asks_for_and_devices_of_its_own() ->
         "HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_NO_USAGE_STATS": "1", "CUDA_VISIBLE_DEVICES": "4,5,6,7",
         "VLLM_SERVER_DEV_MODE": "1",
     }  # fmt: skip
-    assert launch.restarts == 0  # a new one would not have the policy's weights
+    assert launch.restarts == 0  # a restarted server would not have the policy's weights
 
 
-def test_a_server_that_other_nodes_ask_listens_on_its_nodes_address() -> None:
-    launch = server_launch(server(), weights(), "cpu", trains=False, asked_from_afar=True)
+def test_a_server_for_other_nodes_listens_on_the_address_of_its_node() -> None:
+    launch = server_launch(server(), weights(), "cpu", trains=False, serves_other_nodes=True)
     assert launch.host is None
     assert launch.text().endswith("--host NODE_ADDRESS --port FREE_PORT")
 
 
-def test_what_is_shown_can_be_typed() -> None:
+def test_the_shown_command_is_quoted_for_the_shell() -> None:
     settings = server(port=8000)
     text = server_launch(settings, weights("it's here"), "cuda", trains=True).text()
     assert f" VLLM_SERVER_DEV_MODE=1 {sys.executable} -m vllm" in text
@@ -79,9 +79,9 @@ def test_what_is_shown_can_be_typed() -> None:
     ("num_ranks", "num_server", "trains", "expected"),
     [
         pytest.param(6, 2, True, (("0", "1", "2", "3", "4", "5"), ("6", "7")), id="side by side"),
-        pytest.param(4, 1, True, (("0", "1", "2", "3"), ("4",)), id="some are left"),
-        pytest.param(8, 8, False, (tuple("01234567"), tuple("01234567")), id="ranks that only ask"),
-        pytest.param(1, 2, False, (("0",), ("6", "7")), id="one rank that asks"),
+        pytest.param(4, 1, True, (("0", "1", "2", "3"), ("4",)), id="some devices unused"),
+        pytest.param(8, 8, False, (tuple("01234567"), tuple("01234567")), id="ranks that only send requests"),
+        pytest.param(1, 2, False, (("0",), ("6", "7")), id="one rank that only sends requests"),
     ],
 )
 def test_devices_are_split(num_ranks: int, num_server: int, trains: bool, expected: tuple) -> None:
@@ -89,13 +89,13 @@ def test_devices_are_split(num_ranks: int, num_server: int, trains: bool, expect
 
 
 @pytest.mark.parametrize("trains", [True, False])
-def test_too_few_devices_are_refused_with_what_to_use(trains: bool) -> None:
+def test_too_few_devices_are_refused_with_an_alternative(trains: bool) -> None:
     with pytest.raises(Refused, match=r"num_devices=2 .*shows 1 CUDA.*rollout=vllm_colocate"):
         split_devices(["0"], 1, 2, trains)
 
 
 @pytest.mark.parametrize(("value", "expected"), [("3, GPU-ab", ("3", "GPU-ab")), ("", ())])
-def test_devices_are_those_the_environment_shows(
+def test_devices_are_read_from_cuda_visible_devices(
     value: str, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
@@ -109,21 +109,23 @@ def test_devices_are_those_the_environment_shows(
             "(EngineCore pid=7) ERROR 11-20 16:01:01 [core.py:9] torch.OutOfMemoryError: CUDA out of memory.\n"
             "(APIServer pid=6) RuntimeError: Engine core initialization failed. See root cause above.",
             "OutOfMemoryError: CUDA out of memory.; its device has too little memory: lower rollout.gpu_memory",
-            id="the root cause, not what followed from it",
+            id="the root cause instead of its consequences",
         ),
-        pytest.param("python: No module named vllm", "`r1exp doctor` says how to get it", id="not installed"),
+        pytest.param(
+            "python: No module named vllm", "`r1exp doctor` says how to install it", id="not installed"
+        ),
         pytest.param(
             "WARNING failed with error `OSError: [Errno 24] Too many open files`\nNo module named 'vllm._C'",
-            "it said nothing of an error",
-            id="warnings",
+            "its log names no error",
+            id="warnings only",
         ),
-        pytest.param("Killed", "it said nothing of an error", id="no word"),
+        pytest.param("Killed", "its log names no error", id="no error"),
         pytest.param(
             "pydantic_core.ValidationError: 1 validation error for ModelConfig\n  Value error, no such architecture\n",
-            "ModelConfig Value error, no such architecture; this vLLM does not know",
+            "ModelConfig Value error, no such architecture; this version of vLLM does not support",
             id="pydantic's second line",
         ),
     ],
 )
-def test_the_log_of_a_dead_server_is_read_for_a_person(log: str, expected: str) -> None:
-    assert expected in why_it_died(log)
+def test_the_cause_of_a_failure_is_found_in_the_log(log: str, expected: str) -> None:
+    assert expected in failure_cause(log)

@@ -1,4 +1,4 @@
-"""The life of a server, with a small one that looks like vLLM's; tests/integration/test_vllm_server.py has the real one."""
+"""Starting, watching and ending a server, with a fake of vLLM; tests/integration/test_vllm_server.py uses the real one."""
 
 import os
 import signal
@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -18,10 +19,11 @@ from r1exp.config.compose import session
 from r1exp.config.experiment import experiment_from
 from r1exp.errors import StepFailed
 from r1exp.files import read_json
+from r1exp.paths import RunPaths, StepPaths
 from r1exp.rollout.settings import HfRollout
 from r1exp.serving.session import serving
 from r1exp.serving.settings import VllmServer
-from r1exp.serving.supervisor import STATE, own_address
+from r1exp.serving.supervisor import own_address
 from r1exp.stage.config import StepConfig
 from r1exp.stage.step import Step
 from r1exp.step.status import read_status
@@ -34,13 +36,18 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def evaluation() -> StepConfig:
     with session():
-        line = ["stage=evaluate", "rollout=vllm_server", "launcher.device=cpu", "rollout.start_timeout=60.0"]
-        return experiment_from(line).steps[0].config
+        overrides = [
+            "stage=evaluate",
+            "rollout=vllm_server",
+            "launcher.device=cpu",
+            "rollout.start_timeout=60.0",
+        ]
+        return experiment_from(overrides).steps[0].config
 
 
 @pytest.fixture
 def served_step(evaluation: StepConfig, tmp_path: Path) -> MakeStep:
-    """Return a function from settings of the server to an evaluation whose model lies in the test's own folder."""
+    """Return a function from server settings to an evaluation step whose model is in the test's own folder."""
 
     def make(**settings: object) -> Step:
         rollout = VllmServer.model_validate(evaluation.rollout.model_dump() | settings)
@@ -54,7 +61,7 @@ def served_step(evaluation: StepConfig, tmp_path: Path) -> MakeStep:
 
 @pytest.fixture(autouse=True)
 def fake_vllm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Put the fake before any real vLLM; afterwards nothing of it may be left."""
+    """Put the fake before any real vLLM, and check afterwards that none of its processes is left."""
     monkeypatch.setenv("PYTHONPATH", str(HERE / "fake_vllm"), prepend=os.pathsep)
     monkeypatch.setenv("FAKE_ENGINE", f"3600.{os.getpid()}{abs(hash(tmp_path)) % 10**6}")
     monkeypatch.setenv("FAKE", "")
@@ -63,18 +70,21 @@ def fake_vllm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]
 
 
 def processes(folder: Path) -> list[psutil.Process]:
-    """Return what runs for the test in `folder`: its supervisor, its server, its engine."""
+    """Return the processes of the test in `folder`: run, supervisor, server and engine."""
     marks = (str(folder), os.environ["FAKE_ENGINE"])
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
-        words = " ".join(process.info["cmdline"] or [])
-        if (
-            process.pid != os.getpid()
-            and process.info["status"] != "zombie"
-            and any(m in words for m in marks)
-        ):
+        command = " ".join(process.info["cmdline"] or [])
+        is_other = process.pid != os.getpid() and process.info["status"] != "zombie"
+        if is_other and any(mark in command for mark in marks):
             found.append(process)
     return found
+
+
+def state(folder: Path) -> dict[str, Any]:
+    """Return the content of server.json."""
+    content: dict[str, Any] = read_json(StepPaths(folder).server_state)
+    return content
 
 
 def seconds_until_gone(folder: Path) -> float:
@@ -93,10 +103,10 @@ def test_a_server_is_started_checked_and_ended(served_step: MakeStep, tmp_path: 
         assert server.url.startswith("http://127.0.0.1:")
         assert len(processes(tmp_path)) == 3
     assert processes(tmp_path) == []
-    assert read_json(tmp_path / STATE)["state"] == "ended"
+    assert state(tmp_path)["state"] == "ended"
 
 
-def test_a_step_that_asks_no_server_gets_none(served_step: MakeStep, tmp_path: Path) -> None:
+def test_a_step_without_a_server_rollout_starts_no_server(served_step: MakeStep, tmp_path: Path) -> None:
     step = served_step()
     hf = step.config.model_copy(update={"rollout": HfRollout(kind="hf", batch_size=1)})
     with serving(step.model_copy(update={"config": hf}), tmp_path) as server:
@@ -108,13 +118,13 @@ def test_a_step_that_asks_no_server_gets_none(served_step: MakeStep, tmp_path: P
     ("wrong", "settings", "sentence"),
     [
         pytest.param("die", {}, "lower rollout.gpu_memory_utilization", id="out of memory"),
-        pytest.param("late", {"start_timeout": 3.0}, "did not answer within 3 s", id="too slow"),
+        pytest.param("late", {"start_timeout": 3.0}, "did not answer within 3 s", id="start timeout"),
         pytest.param("other", {}, "serves ['somebody-else'] instead of r1exp-0123", id="another model"),
         pytest.param("raw", {}, "processed_logprobs", id="log-probabilities of another mode"),
         pytest.param("half", {}, "another dtype than float32", id="another dtype"),
     ],
 )
-def test_a_server_that_is_not_what_was_asked_for_fails_in_plain_words(
+def test_a_wrong_server_fails_with_the_reason(
     wrong: str, settings: dict[str, float], sentence: str,
     served_step: MakeStep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -131,20 +141,20 @@ def test_a_port_that_is_taken_fails_before_anything_starts(served_step: MakeStep
         step = served_step(port=port)
         with pytest.raises(StepFailed, match=f"port {port} of 127.0.0.1 is taken"), serving(step, tmp_path):
             pass
-    assert "FAKE" not in (tmp_path / "server.log").read_text()
+    assert "FAKE" not in StepPaths(tmp_path).server_log.read_text()
 
 
-def test_the_port_is_kept_from_before_the_server_listens(served_step: MakeStep, tmp_path: Path) -> None:
+def test_the_port_stays_reserved_while_the_server_restarts(served_step: MakeStep, tmp_path: Path) -> None:
     with serving(served_step(), tmp_path) as server:
         assert server is not None
         port = int(server.url.rpartition(":")[2])
-        os.kill(read_json(tmp_path / STATE)["pid"], signal.SIGKILL)
+        os.kill(state(tmp_path)["pid"], signal.SIGKILL)
         wait_for(lambda: not answers(server.url))
-        with pytest.raises(OSError), socket.socket() as thief:
-            thief.bind(("127.0.0.1", port))
+        with pytest.raises(OSError), socket.socket() as other:
+            other.bind(("127.0.0.1", port))
 
 
-def test_a_server_that_dies_is_started_again_on_the_same_address_as_often_as_allowed(
+def test_a_server_that_exits_is_restarted_on_the_same_address_as_often_as_allowed(
     served_step: MakeStep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with (
@@ -152,17 +162,17 @@ def test_a_server_that_dies_is_started_again_on_the_same_address_as_often_as_all
         serving(served_step(restarts=1), tmp_path) as server,
     ):
         assert server is not None
-        url, first = server.url, read_json(tmp_path / STATE)["pid"]
+        url, first = server.url, state(tmp_path)["pid"]
         os.kill(first, signal.SIGKILL)
-        wait_for(lambda: read_json(tmp_path / STATE)["state"] == "running" and answers(url), server.watch)
-        assert read_json(tmp_path / STATE)["pid"] != first
-        assert len(processes(tmp_path)) == 3  # the first engine is gone
-        os.kill(read_json(tmp_path / STATE)["pid"], signal.SIGKILL)
+        wait_for(lambda: state(tmp_path)["state"] == "running" and answers(url), server.watch)
+        assert state(tmp_path)["pid"] != first
+        assert len(processes(tmp_path)) == 3  # the first engine has ended
+        os.kill(state(tmp_path)["pid"], signal.SIGKILL)
         wait_for(lambda: False, server.watch)
-    assert "started again (1 of 1)" in capsys.readouterr().err
+    assert "restarted (1 of 1)" in capsys.readouterr().err
 
 
-def test_a_supervisor_that_is_killed_takes_the_server_along(served_step: MakeStep, tmp_path: Path) -> None:
+def test_killing_the_supervisor_ends_the_server(served_step: MakeStep, tmp_path: Path) -> None:
     with pytest.raises(StepFailed, match="supervisor"), serving(served_step(), tmp_path) as server:
         assert server is not None
         (supervisor,) = (p for p in processes(tmp_path) if "r1exp.serving.supervisor" in p.cmdline())
@@ -179,7 +189,7 @@ def test_a_supervisor_that_is_killed_takes_the_server_along(served_step: MakeSte
         pytest.param("ready", signal.SIGTERM, "", id="SIGTERM"),
     ],
 )
-def test_nothing_is_left_ten_seconds_after_the_run_was_killed(
+def test_no_process_is_left_ten_seconds_after_the_run_was_killed(
     moment: str, number: signal.Signals, wrong: str,
     served_step: MakeStep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -196,14 +206,14 @@ def test_nothing_is_left_ten_seconds_after_the_run_was_killed(
 
 SRUN = """#!/usr/bin/env python3
 import os, sys
-words = sys.argv[1:]
-while words[0].startswith("--"):
-    words = words[1:]
-os.execvp(words[0], words)
+command = sys.argv[1:]
+while command[0].startswith("--"):
+    command = command[1:]
+os.execvp(command[0], command)
 """
 
 
-def test_a_server_with_a_node_of_its_own_runs_under_srun_and_is_reached_by_that_nodes_address(
+def test_a_server_on_its_own_node_runs_under_srun_and_listens_on_the_address_of_that_node(
     served_step: MakeStep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "bin").mkdir()
@@ -221,16 +231,22 @@ def test_a_server_with_a_node_of_its_own_runs_under_srun_and_is_reached_by_that_
         assert server.url.startswith(f"http://{own_address()}:")
 
 
-def test_a_run_whose_server_cannot_start_fails_with_its_reason(
+def test_a_run_whose_server_cannot_start_fails_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(HERE / "fake_vllm")
-    words = ["stage=evaluate", "rollout=vllm_server", "launcher.device=cpu", "tracking=none", "paths.run=run"]
+    overrides = [
+        "stage=evaluate",
+        "rollout=vllm_server",
+        "launcher.device=cpu",
+        "tracking=none",
+        "paths.run=run",
+    ]
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        assert main([*words, f"rollout.port={port}"]) == 3
-    status = read_status(tmp_path / "run" / "steps" / "01-evaluate")
+        assert main([*overrides, f"rollout.port={port}"]) == 3
+    status = read_status(RunPaths(tmp_path / "run").step(1, "evaluate").folder)
     assert status is not None
     assert (status.state, status.artifact) == ("failed", None)
     assert f"port {port} of 127.0.0.1 is taken by another program" in (status.reason or "")
@@ -244,9 +260,9 @@ def answers(url: str) -> bool:
         return False
 
 
-def wait_for(is_so: Callable[[], bool], meanwhile: Callable[[], None] = lambda: None) -> None:
+def wait_for(condition: Callable[[], bool], meanwhile: Callable[[], None] = lambda: None) -> None:
     end = time.monotonic() + 60.0
-    while not is_so():
+    while not condition():
         assert time.monotonic() < end
         meanwhile()
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Which steps get a server, what is refused before anything runs, and what the trainer is told."""
+"""Steps that get a server, the checks before a run, and the arguments that the trainer receives."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,12 +11,12 @@ from r1exp.errors import Refused
 from r1exp.launcher.base import Device, Launch
 from r1exp.stage.config import StepConfig
 
-Line = Callable[..., Experiment]
+Compose = Callable[..., Experiment]
 RL = ("stage=rl", "rollout=vllm_server", "model=qwen2.5-0.5b", "launcher.device=cuda")
 
 
-def config(line: Line, *words: str) -> StepConfig:
-    return line(*words).steps[0].config
+def config(compose_line: Compose, *overrides: str) -> StepConfig:
+    return compose_line(*overrides).steps[0].config
 
 
 def check(step: StepConfig, device: Device) -> None:
@@ -24,42 +24,42 @@ def check(step: StepConfig, device: Device) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "gets"), [("evaluate", True), ("sample", True), ("rl", True), ("sft", False)]
+    ("stage", "has_server"), [("evaluate", True), ("sample", True), ("rl", True), ("sft", False)]
 )
-def test_steps_that_generate_get_a_server(compose_line: Line, stage: str, gets: bool) -> None:
+def test_steps_that_generate_get_a_server(compose_line: Compose, stage: str, has_server: bool) -> None:
     step = config(compose_line, f"stage={stage}", "rollout=vllm_server")
-    assert (step.served("cuda", "ab") is not None) == gets
+    assert (step.served("cuda", "ab") is not None) == has_server
 
 
-def test_training_on_a_cpu_with_a_server_is_refused_with_what_to_use(compose_line: Line) -> None:
+def test_training_on_a_cpu_with_a_server_is_refused_with_alternatives(compose_line: Compose) -> None:
     with pytest.raises(Refused, match=r"NCCL.*use rollout=vllm_colocate .* or rollout=hf"):
         check(config(compose_line, "stage=rl", "rollout=vllm_server"), "cpu")
 
 
 @pytest.mark.parametrize(
-    ("words", "visible", "sentence"),
+    ("overrides", "visible", "sentence"),
     [
         pytest.param(["launcher=local"], "0", "shows 1 CUDA device", id="one GPU for both"),
         pytest.param(
             ["launcher=slurm", "launcher.nodes=2", "launcher.gpus_per_node=4"], "", "launcher.server_nodes=1",
-            id="nodes that all train",
+            id="every node trains",
         ),
     ],
 )  # fmt: skip
 def test_a_server_without_devices_is_refused(
-    words: list[str], visible: str, sentence: str, compose_line: Line, monkeypatch: pytest.MonkeyPatch
+    overrides: list[str], visible: str, sentence: str, compose_line: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     with pytest.raises(Refused, match=sentence):
-        check(config(compose_line, *RL, *words), "cuda")
+        check(config(compose_line, *RL, *overrides), "cuda")
 
 
-def test_ranks_and_server_share_the_devices_of_a_machine_out(
-    compose_line: Line, monkeypatch: pytest.MonkeyPatch
+def test_ranks_and_server_on_one_machine_get_separate_devices(
+    compose_line: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3,4,5")
-    words = ["launcher=ddp", "launcher.num_processes=3", "rollout.num_devices=1"]
-    step = config(compose_line, *RL, *words)
+    overrides = ["launcher=ddp", "launcher.num_processes=3", "rollout.num_devices=1"]
+    step = config(compose_line, *RL, *overrides)
     served = step.served("cuda", "ab")
     assert served is not None
     server = served.launch("m")
@@ -68,9 +68,9 @@ def test_ranks_and_server_share_the_devices_of_a_machine_out(
     assert ranks.environment == {"A": "1", "CUDA_VISIBLE_DEVICES": "2,3,4"}
 
 
-def test_a_server_with_a_node_of_its_own_has_all_that_is_there(compose_line: Line) -> None:
-    words = ["launcher=slurm", "launcher.nodes=2", "launcher.gpus_per_node=4", "launcher.server_nodes=1"]
-    step = config(compose_line, *RL, *words)
+def test_a_server_on_its_own_node_uses_all_devices_of_that_node(compose_line: Compose) -> None:
+    overrides = ["launcher=slurm", "launcher.nodes=2", "launcher.gpus_per_node=4", "launcher.server_nodes=1"]
+    step = config(compose_line, *RL, *overrides)
     check(step, "cuda")
     served = step.served("cuda", "ab")
     assert served is not None
@@ -81,7 +81,7 @@ def test_a_server_with_a_node_of_its_own_has_all_that_is_there(compose_line: Lin
     assert served.beside(launch) == launch
 
 
-def test_the_trainer_is_told_of_the_server(compose_line: Line) -> None:
+def test_the_trainer_receives_the_arguments_of_the_server(compose_line: Compose) -> None:
     arguments: dict[str, Any] = config(compose_line, *RL).rollout.trainer_arguments(fields_of("GRPOConfig"))
     assert arguments == {
         "use_vllm": True, "vllm_mode": "server", "vllm_server_timeout": 600.0, "vllm_importance_sampling_correction": True,

@@ -32,9 +32,8 @@ def test_what_may_not_fit_by_its_bytes_is_tokenized(step: Step) -> None:
     assert len(question.encode()) > 100  # more than the room, in bytes
     refuse_beyond_context([Problem("short", "1 + 1", "2"), problem(question)], step)  # and not in tokens
     with pytest.raises(Refused, match="positions"):
-        refuse_beyond_context(
-            [Problem("short", "1 + 1", "2"), problem("\u00e9" * 63)], step
-        )  # as many bytes, each a token
+        # The same number of bytes, but each is a token.
+        refuse_beyond_context([Problem("short", "1 + 1", "2"), problem("\u00e9" * 63)], step)
 
 
 def test_a_prompt_that_leaves_no_room_is_named(step: Step) -> None:

@@ -1,7 +1,8 @@
-"""A server that looks like vLLM's from outside: an engine process below it, health, models, completions.
+"""A fake of vLLM's server: it has an engine process, and answers requests for health, models and completions.
 
-FAKE says what is wrong with it, as words: die (at the start), late (to start), stubborn (ignores SIGTERM), other
-(model), raw (log-probabilities), half (dtype). Its engine is a process of its own session that never ends by itself.
+The variable FAKE names its faults, separated by spaces: die (at the start), late (starts too late), stubborn (ignores
+SIGTERM), other (model), raw (log-probabilities), half (dtype). Its engine runs in a session of its own and does not end
+by itself.
 """
 
 import json
@@ -38,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(json.dumps(content).encode())
 
     def log_message(self, *args: object) -> None:
-        """Be quiet."""
+        """Log nothing."""
 
 
 def main() -> None:

@@ -10,7 +10,8 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM
 
 from r1exp.algorithm.critic import Critic
-from r1exp.algorithm.ppo import CRITIC_FILE, Ppo
+from r1exp.algorithm.ppo_trainer import Ppo
+from r1exp.paths import CheckpointPaths
 
 pytestmark = pytest.mark.slow
 
@@ -82,7 +83,7 @@ def test_with_zero_values_the_gradient_is_that_of_reinforce(
 
 def test_the_loss_is_the_clipped_surrogate_and_the_clipped_value_loss(ppo: Callable[..., Ppo]) -> None:
     trainer = ppo("separate")
-    perturb(trainer._critic, seed=2)
+    perturb(critic_of(trainer), seed=2)
     batch = batch_of(trainer)
     # As after earlier optimizer steps, ratios and values must differ from the old ones.
     perturb(trainer.model, seed=1)
@@ -115,7 +116,7 @@ def test_the_value_loss_changes_the_policy_only_with_a_shared_trunk(
     found = []
     for coefficient in (0.0, 1.0):
         trainer = ppo(critic, options={"value_coefficient": coefficient})
-        perturb(trainer._critic.head, seed=0)
+        perturb(critic_of(trainer).head, seed=0)
         batch = batch_of(trainer)
         trainer.compute_loss(trainer.model, batch).backward()
         found.append(gradients(trainer.model))
@@ -176,7 +177,7 @@ def test_a_checkpoint_has_a_plain_policy_and_the_critic_in_its_own_file(
     assert not report["unexpected_keys"] and not report["missing_keys"]
     for name, weight in policy.named_parameters():
         assert torch.equal(weight, trainer.model.get_parameter(name))
-    assert (folder / CRITIC_FILE).is_file()
+    assert CheckpointPaths(folder).critic.is_file()
 
 
 def test_the_critic_is_not_sent_to_vllm(ppo: Callable[..., Ppo]) -> None:

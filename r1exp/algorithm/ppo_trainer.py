@@ -1,0 +1,236 @@
+"""PPO on TRL's GRPOTrainer: the same rollouts, rewards and reference, with advantages from a critic.
+
+    r_t = -beta log(pi_old / pi_ref) + [t last] score      A = whiten(GAE(gamma, lambda))
+    L   = -min(rho A, clip(rho, 1 - eps, 1 + eps) A) + c 1/2 max((V - R)^2, (clip(V) - R)^2)
+
+TRL 1.16 has no PPO trainer. The loss of its GRPOTrainer accepts advantages of shape (B, T), so PPO needs
+only short overrides. Each states its reason, and tests/algorithm/test_upstream.py fails when a replaced
+method changes upstream.
+
+Source: PPO (arXiv:1707.06347), with KL in the reward as in InstructGPT, eq. 2 (arXiv:2203.02155).
+
+Shapes: B completions of this rank, T tokens of the longest one, F reward functions, N completions of all ranks.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import is_peft_model
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedModel
+from trl import GRPOConfig
+
+from r1exp.algorithm.critic import (
+    NAME,
+    Critic,
+    attach,
+    critic_alone,
+    separate_critic,
+    shared_critic,
+    without_critic,
+)
+from r1exp.algorithm.gae import gae, moments, whiten
+from r1exp.algorithm.ppo_loss import explained_variance, token_rewards, value_losses
+from r1exp.algorithm.trainers import Grpo, Policy
+from r1exp.paths import CheckpointPaths
+
+
+@dataclass(frozen=True)
+class PpoOptions:
+    """PPO's options in addition to GRPO's arguments; see `r1exp.algorithm.ppo.Ppo`."""
+
+    gamma: float
+    lam: float
+    value_coefficient: float
+    value_clip: float | None
+    whiten_advantages: bool
+    critic_learning_rate: float
+
+
+@dataclass
+class PpoConfig(GRPOConfig):
+    """GRPO's arguments, but one completion per prompt is allowed, because PPO needs no group as a baseline."""
+
+    def __post_init__(self) -> None:
+        # TRL 1.16 refuses `num_generations < 2`. Two divides every batch size that r1exp computes.
+        wanted: int = self.num_generations  # type: ignore[has-type]  # TRL ships no types
+        self.num_generations = max(wanted, 2)
+        super().__post_init__()
+        self.num_generations = wanted
+
+
+class Ppo(Grpo):
+    """Proximal policy optimization.
+
+    Args:
+        critic: Makes the critic for the policy; None: every value is 0 (REINFORCE with GAE's discounting).
+        options: PPO's own numbers.
+    """
+
+    config = PpoConfig
+
+    @classmethod
+    def own_arguments(cls, algorithm: Any, policy: Policy) -> dict[str, Any]:
+        """Return the critic and PPO's own numbers."""
+        critic = algorithm.critic
+
+        def separate(model: PreTrainedModel) -> Critic:
+            revision = policy.revision if critic.path is None else None
+            return separate_critic(critic.path or policy.path, revision, policy.tokenizer, model.dtype)
+
+        return {
+            "critic": {"separate": separate, "shared": shared_critic, "zero": None}[critic.kind],
+            "options": PpoOptions(
+                gamma=algorithm.gamma,
+                lam=algorithm.gae_lambda,
+                value_coefficient=algorithm.value_coefficient,
+                value_clip=algorithm.value_clip,
+                whiten_advantages=algorithm.whiten_advantages,
+                critic_learning_rate=critic.learning_rate,
+            ),
+        }
+
+    def __init__(
+        self,
+        *args: Any,
+        critic: Callable[[PreTrainedModel], Critic] | None,
+        options: PpoOptions,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.options = options
+        self._seen: list[Tensor] = []  # values of the last scoring passes, newest last
+        # After TRL has built the reference, wrapped adapters and patched the forward, which must not meet the critic.
+        self._critic = None if critic is None else critic(_inner(self.model))
+        if self._critic is not None:
+            attach(self.model, self._critic.to(self.accelerator.device))
+        if self.use_vllm:
+            self._keep_critic_from_vllm()
+
+    def _keep_critic_from_vllm(self) -> None:
+        # TRL sends every named parameter to vLLM, which has no critic.
+        theirs = self.vllm_generation._iter_named_params
+
+        def policy_only() -> Iterator[tuple[str, Tensor]]:
+            return ((name, weight) for name, weight in theirs() if not name.startswith(f"{NAME}."))
+
+        self.vllm_generation._iter_named_params = policy_only
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        # The critic has its own learning rate: its weights move from transformers' parameter groups to a new one.
+        optimizer = super().create_optimizer(*args, **kwargs)
+        if self._critic is not None and not any(group.get(NAME) for group in optimizer.param_groups):
+            own = list(self._critic.parameters())
+            names = {id(weight) for weight in own}
+            for group in optimizer.param_groups:
+                group["params"] = [weight for weight in group["params"] if id(weight) not in names]
+            rate = self.options.critic_learning_rate
+            optimizer.add_param_group({"params": own, "lr": rate, "weight_decay": 0.0, NAME: True})
+        return optimizer
+
+    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        # Collects the values from the output of the forward, because TRL keeps only three of its fields.
+        chunks: list[Tensor] = []
+
+        def pick(module: Any, inputs: Any, output: Any) -> None:
+            if getattr(output, "state_values", None) is not None:
+                chunks.append(output.state_values)
+
+        handle = model.register_forward_hook(pick)
+        try:
+            result = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+        finally:
+            handle.remove()
+        logps_bt = result[0]
+        self._seen.append(torch.cat(chunks)[:, -logps_bt.size(1) :] if chunks else torch.zeros_like(logps_bt))
+        return result
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        # Replaces TRL's advantages, (B,), by those of GAE, (B, T).
+        self._seen.clear()
+        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        # TRL skips this forward pass if one optimizer step follows, but the values need it.
+        if "old_per_token_logps" not in batch:
+            self._seen.clear()
+            batch["old_per_token_logps"] = self.policy_logps(batch)
+        # The values of the first pass; with adapters, the pass of the reference comes second.
+        values_bt = self._seen[0]
+        scores_b = self.totals()[self.own_slice(len(inputs))]
+        mask_bt = batch["completion_mask"] * batch.get("tool_mask", 1) * torch.isfinite(scores_b).unsqueeze(1)
+        log_ratio_bt = batch["old_per_token_logps"] - batch.get(
+            "ref_per_token_logps", batch["old_per_token_logps"]
+        )
+        rewards_bt = token_rewards(scores_b.nan_to_num(), log_ratio_bt, mask_bt, self.kl.beta)
+        advantages_bt, returns_bt = gae(rewards_bt, values_bt, mask_bt, self.options.gamma, self.options.lam)
+        self._log_rollout(values_bt, advantages_bt, returns_bt, mask_bt)
+        if self.options.whiten_advantages:
+            advantages_bt = whiten(advantages_bt, mask_bt, self._sum_over_ranks)
+        return batch | {
+            "advantages": advantages_bt, "values": values_bt, "returns": returns_bt, "value_mask": mask_bt,
+        }  # fmt: skip
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        # TRL's clipped policy loss, with `beta` 0 because the KL is in the reward. The critic's loss has the
+        # normalizer of loss_type=dapo: the completion tokens of one optimizer step over all ranks.
+        self._seen.clear()
+        loss = super()._compute_loss(model, inputs)
+        if self._critic is None:
+            return loss
+        losses_bt, clipped_bt = value_losses(
+            self._seen[-1], inputs["values"], inputs["returns"], self.options.value_clip
+        )
+        mask_bt = inputs["value_mask"].to(losses_bt.dtype)
+        tokens = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes
+        tokens = tokens * self.current_gradient_accumulation_steps / self.args.steps_per_generation
+        self._log_mean("value_loss", losses_bt.detach(), mask_bt)
+        self._log_mean("clip_ratio/value", clipped_bt, mask_bt)
+        return loss + self.options.value_coefficient * (losses_bt * mask_bt).sum() / tokens
+
+    def _log_rollout(
+        self, values_bt: Tensor, advantages_bt: Tensor, returns_bt: Tensor, mask_bt: Tensor
+    ) -> None:
+        """Log values, returns, advantages and explained variance of new completions, before training on them."""
+        metrics = self._metrics["train"]
+        for name, numbers_bt in (
+            ("values", values_bt),
+            ("returns", returns_bt),
+            ("advantages", advantages_bt),
+        ):
+            mean, variance = moments(numbers_bt, mask_bt, self._sum_over_ranks)
+            metrics[f"{name}/mean"].append(mean.item())
+            metrics[f"{name}/std"].append(variance.sqrt().item())
+        explained = explained_variance(values_bt, returns_bt, mask_bt, self._sum_over_ranks)
+        if explained is not None:
+            metrics["explained_variance"].append(explained)
+
+    def _log_mean(self, name: str, numbers_bt: Tensor, mask_bt: Tensor) -> None:
+        self._metrics["train"][name].append(moments(numbers_bt, mask_bt, self._sum_over_ranks)[0].item())
+
+    def _sum_over_ranks(self, numbers: Tensor) -> Tensor:
+        return self.accelerator.reduce(numbers, reduction="sum")
+
+    def _steer(self, kl: float) -> None:
+        # The controller's beta is used in the reward. TRL's own beta does not change; it only keeps the reference.
+        self._kl_window.clear()
+        self.kl.observe(kl)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        # `from_pretrained` must find a plain policy, so the critic is saved in a file of its own.
+        weights = self.model.state_dict() if state_dict is None else state_dict
+        super()._save(output_dir, state_dict=without_critic(weights))
+        if self._critic is not None:
+            folder = Path(output_dir or self.args.output_dir)
+            save_file(critic_alone(weights), CheckpointPaths(folder).critic)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self._critic is not None:
+            self._critic.load_state_dict(load_file(CheckpointPaths(Path(resume_from_checkpoint)).critic))
+
+
+def _inner(model: Any) -> PreTrainedModel:
+    return model.get_base_model() if is_peft_model(model) else model
