@@ -1,18 +1,17 @@
-"""What does each algorithm cost? Completions a second through r1exp as a ratio to bare TRL GRPO.
+"""Measures the completions per second of each algorithm through r1exp, as a ratio to those of bare TRL GRPO.
 
     python benchmarks/algorithms.py [--processes 5] [--turns 4] [--only ppo-separate,dpo]
 
-The same model (tiny, after some SFT, so that completions end by themselves), prompts, lengths and
-rewards. Each algorithm keeps its own recipe: how often it updates on a generation, what it keeps as a
-reference. A turn is one generation, 256 or 512 completions that are sampled, judged and learned from, or
-256 preference pairs for DPO. The learning rate is almost 0, so that lengths stay what they are.
+All runs have the same model (tiny, after some SFT, so that completions end by themselves), prompts, lengths and
+rewards. Each algorithm has its own recipe, which sets its optimizer steps per generation batch and its reference. A
+turn is one generation batch of 256 or 512 completions, which are sampled, scored and trained on; for DPO it is 256
+preference pairs. The learning rate is almost 0, so that the lengths do not change.
 
-Two processes of one thread each, of which one computes: bare TRL and an algorithm take turns
-(benchmarks/turns.py), in several pairs of fresh processes. A ratio is the geometric mean over the pairs
-of the median over their turns, with Student's 95 % interval over the pairs. Ratios are those of
-processor time, which other users of the machine disturb less; the ratio of wall times stands beside.
-Exit code 1 if PPO with a critic of the policy's size has less than half of bare TRL's completions a
-second.
+Bare TRL and an algorithm run in two processes of one thread each, in alternating turns (benchmarks/turns.py), in
+several pairs of new processes. A ratio is the geometric mean over the pairs of the median over their turns, with
+Student's 95 % interval over the pairs. Ratios are those of processor time, which other load on the machine affects
+less; the ratio of wall times is printed too. The exit code is 1 if PPO with a critic of the policy's size has less
+than half of bare TRL's completions per second.
 """
 
 import argparse
@@ -42,19 +41,19 @@ COMMON = [
     "stage=rl", "model.path=policy", "evaluation.before=false", "evaluation.after=false", "tracking=none", "learning_rate=1e-7",
     "launcher.threads_per_process=1", "trainer.save_strategy=no", "max_steps=100000",
 ]  # fmt: skip
-REWARDS = ["rewards=strict", "~rewards.format"]  # what bare_rewards.strict pays
+REWARDS = ["rewards=strict", "~rewards.format"]  # equal to bare_rewards.strict
 
 
 def policy(folder: Path, num_steps: int) -> None:
-    """Train a policy whose completions end, and write preference pairs for it."""
-    words = ["stage=sft", f"max_steps={num_steps}", "tracking=none", "evaluation.before=false",
+    """Train a policy whose completions end by themselves."""
+    overrides = ["stage=sft", f"max_steps={num_steps}", "tracking=none", "evaluation.before=false",
              "evaluation.after=false", "paths.run=sft", "launcher.threads_per_process=1"]  # fmt: skip
-    subprocess.run([sys.executable, "-m", "r1exp", *words], cwd=folder, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "r1exp", *overrides], cwd=folder, check=True, capture_output=True)
     (folder / "policy").symlink_to(folder / "sft" / "steps" / "01-sft" / "artifact")
 
 
 def preferences(folder: Path, step: Any) -> None:
-    """Write a pair for each problem: the worked solution, and the same with another answer."""
+    """Write a pair for each problem: the worked solution, and the same with a wrong answer."""
     with (folder / "pairs.jsonl").open("w") as file:
         for problem in step.config.dataset.load("train"):
             chosen = f"{problem.columns['solution']} <answer>{problem.answer}</answer>"
@@ -65,7 +64,7 @@ def preferences(folder: Path, step: Any) -> None:
 def measure(
     name: str, folder: Path, reference: Callable[[], Runner], given: argparse.Namespace
 ) -> tuple[int, list[list[dict[str, Cost]]]]:
-    """Return the rows of a turn, and what turns of bare TRL GRPO and of one algorithm took, by pairs of processes."""
+    """Return the rows of a turn, and the turns of bare TRL GRPO and of one algorithm for each pair of processes."""
     step = freeze(
         [*COMMON, *([] if name == "dpo" else REWARDS), *ROWS[name]], folder / name.replace(" ", "-")
     )
@@ -75,7 +74,7 @@ def measure(
 
 
 def turn_of(arguments: dict[str, Any]) -> tuple[int, int]:
-    """Return the rows and the optimizer steps of one turn: a whole generation, or 256 pairs."""
+    """Return the rows and the optimizer steps of one turn: a whole generation batch, or 256 pairs."""
     accumulation = arguments["gradient_accumulation_steps"]
     if "steps_per_generation" not in arguments:
         rows = arguments["per_device_train_batch_size"] * accumulation
@@ -85,10 +84,10 @@ def turn_of(arguments: dict[str, Any]) -> tuple[int, int]:
 
 
 def line(name: str, rows: int, bare_rows: int, found: list[list[dict[str, Cost]]]) -> tuple[str, float]:
-    """Return the table's line and the ratio."""
+    """Return the line of the table and the ratio."""
 
     def ratio_of(clock: str) -> tuple[float, float, float]:
-        """Return completions a second of ours / of bare TRL, by processor or wall time."""
+        """Return completions per second of r1exp / of bare TRL, by processor or wall time."""
         share = rows / bare_rows
         return over_pairs(
             [
@@ -112,8 +111,8 @@ def line(name: str, rows: int, bare_rows: int, found: list[list[dict[str, Cost]]
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--processes", type=int, default=5, help="pairs of processes of each algorithm")
-    parser.add_argument("--turns", type=int, default=4, help="turns of each pair that are measured")
-    parser.add_argument("--only", default=",".join(ROWS), help="lines of the table")
+    parser.add_argument("--turns", type=int, default=4, help="measured turns of each pair")
+    parser.add_argument("--only", default=",".join(ROWS), help="rows of the table")
     parser.add_argument("--sft-steps", type=int, default=150)
     given = parser.parse_args()
     names = [name.replace("-", " ") if name.startswith("ppo") else name for name in given.only.split(",")]
@@ -130,7 +129,7 @@ def main() -> int:
         def reference() -> Runner:
             return Runner(bare, (job,), num_steps, folder / "bare.txt")
 
-        print("| algorithm | a second | bare TRL GRPO | ratio | 95 % interval | ratio of wall times |")
+        print("| algorithm | per second | bare TRL GRPO | ratio | 95 % interval | ratio of wall times |")
         print("|---|---|---|---|---|---|", flush=True)
         for name in names:
             rows, found = measure(name, folder, reference, given)

@@ -1,23 +1,23 @@
-"""How fast does a GPU train and sample through r1exp, beside bare TRL, and is `plan` right about memory?
+"""Measures how fast a GPU trains and samples through r1exp and through bare TRL, and checks plan's memory estimate.
 
     python benchmarks/gpu.py [--out FOLDER] [--seconds 420]
 
-One CUDA GPU, PyTorch, transformers and pure-Python wheels (trl, accelerate, datasets, peft and theirs); no
-network. A model of Qwen2.5-0.5B's shape with random weights, whose completions run to their limit. For
-SFT, GRPO and PPO (critic of the same size), r1exp and bare TRL take turns in one run (TRL has no PPO:
-it stands beside TRL's GRPO). Writes gpu.json and gpu.md, with commit and hardware. Without a GPU it
-says what was not measured and exits 0.
+Needs one CUDA GPU, PyTorch, transformers and pure-Python wheels (trl, accelerate, datasets, peft and their
+requirements); no network. The model has the shape of Qwen2.5-0.5B and random weights, so that completions have the
+maximum length. For SFT, GRPO and PPO (critic of the same size), r1exp and bare TRL run in alternating turns. TRL has no
+PPO, so that r1exp's PPO is compared with TRL's GRPO. Writes gpu.json and gpu.md, with commit and hardware. Without a
+GPU it names what was not measured and exits with 0.
 
     rollout tokens/s   sampled tokens / seconds of sampling
-    training tokens/s  tokens of prompts and completions / all other seconds: reference, values, update
+    training tokens/s  tokens of prompts and completions / all other seconds: reference, values, optimizer step
     MFU                needed operations / (all other seconds * peak), where a token needs, for each
-                       forward pass, 2 operations a matrix weight and 4 * layers * width * length for
+                       forward pass, 2 operations per matrix weight and 4 * layers * width * length for
                        attention, twice that for a backward pass, and the output matrix at
-                       completions only; nothing is counted that is computed again
+                       completions only; recomputation is not counted
                        (arXiv:2204.02311, appendix B)
-    peak               of torch's allocator in a turn, against r1exp.model.memory
+    peak               peak memory of torch's allocator in a turn, compared with r1exp.model.memory
 
-Exit code 1 where a GPU's peak is more than 15 % off the estimate.
+The exit code is 1 if the peak memory on a GPU differs from the estimate by more than 15 %.
 """
 
 import argparse
@@ -33,12 +33,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from gpu_training import need_no_pydantic, train
+from gpu_training import replace_missing_pydantic, train
 from turns import ROOT, Cost, Runner, ratio, turns
 
-NOT_MEASURED = "tokens/s of rollout and of training for SFT, GRPO and PPO beside bare TRL, peak memory against plan's, MFU"
+NOT_MEASURED = "tokens/s of rollout and of training for SFT, GRPO and PPO and for bare TRL, peak memory and its estimate, MFU"
 TOLERANCE = 0.15  # of the estimate
-PEAK_TFLOPS = {  # dense bfloat16 with float32 sums, by the vendor's datasheets; the first name that fits
+PEAK_TFLOPS = {  # dense bfloat16 with float32 sums, from the vendor's datasheets; the first matching name is used
     "H200": 989, "H100 PCIe": 756, "H100": 989, "H20": 148, "B200": 2250, "A100": 312, "A800": 312, "L40S": 362, "L40": 181,
     "L4": 121, "A10": 125, "RTX 4090": 165, "RTX 3090": 71, "V100": 125, "T4": 65,
 }  # fmt: skip
@@ -62,14 +62,14 @@ Dtype = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is trained. B = rows, T = prompt_tokens + completion_tokens."""
+    """Sizes of the training. B = rows, T = prompt_tokens + completion_tokens."""
 
     device: str
     dtype: Dtype  # of the weights
     compute_dtype: Dtype  # of the passes
     gradient_checkpointing: bool
     rows: int  # of one forward and backward pass
-    completions: int  # of one generation; of SFT, rows of a turn
+    completions: int  # completions per generation batch; for SFT, rows per turn
     num_generations: int  # completions per prompt
     prompt_tokens: int
     completion_tokens: int
@@ -83,7 +83,7 @@ SIZES = {
 
 
 def build_model(shape: dict[str, Any], dtype: str, folder: Path) -> None:
-    """Save a Qwen2 with random weights and a tokenizer that has a word for every token."""
+    """Save a Qwen2 model with random weights and a word-level tokenizer with the same vocabulary size."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
@@ -102,7 +102,7 @@ def build_model(shape: dict[str, Any], dtype: str, folder: Path) -> None:
 
 
 def estimate(algorithm: str, shape: dict[str, Any], sizes: Sizes) -> Any:
-    """Return what `plan` would say of one device."""
+    """Return the memory estimate of `plan` for one device."""
     from r1exp.model.memory import Load, memory_per_device
     from r1exp.model.settings import LearningRates, ModelSettings, ModelShape, RowsPerDevice
 
@@ -148,17 +148,16 @@ def measure(
 ) -> dict[str, Any]:
     """Run the three pairs and return the turns of each training."""
     micro_batches = sizes.completions // sizes.rows
-    steps = {"sft": micro_batches, "grpo": 1, "ppo": micro_batches}  # optimizer steps a turn
+    steps = {"sft": micro_batches, "grpo": 1, "ppo": micro_batches}  # optimizer steps per turn
 
     def start(kind: str, algorithm: str) -> Runner:
         job = {"kind": kind, "algorithm": algorithm, "model": str(folder / "model"), "sizes": asdict(sizes)}
-        place = folder / f"{kind}-{algorithm}"
-        return Runner(
-            train, (job, str(place)), steps[algorithm], place.with_suffix(".log"), sizes.device == "cuda"
-        )
+        output = folder / f"{kind}-{algorithm}"
+        log = output.with_suffix(".log")
+        return Runner(train, (job, str(output)), steps[algorithm], log, sizes.device == "cuda")
 
     found: dict[str, Any] = {}
-    deadlines = [until - (until - time.monotonic()) * left for left in (0.8, 0.4, 0.0)]  # SFT takes little
+    deadlines = [until - (until - time.monotonic()) * left for left in (0.8, 0.4, 0.0)]  # SFT is fast
     bare_grpo = None
     for algorithm, deadline in zip(steps, deadlines, strict=True):
         if algorithm == "ppo":
@@ -181,7 +180,7 @@ def measure(
 def figures_of(
     costs: list[Cost], algorithm: str, shape: dict[str, Any], sizes: Sizes, peak: float | None
 ) -> dict[str, Any]:
-    """Return tokens per second, MFU and the largest memory of one training."""
+    """Return tokens per second, MFU and peak memory of one training."""
     rollout_seconds = sum(cost.other["rollout_seconds"] for cost in costs)
     rollout_tokens = sum(cost.other["rollout_tokens"] for cost in costs)
     training_seconds = sum(cost.wall for cost in costs) - rollout_seconds
@@ -200,16 +199,16 @@ def figures_of(
     }
 
 
-def git(*words: str) -> str:
-    """Return what git says of this tree; nothing where there is no git or no repository."""
+def git(*arguments: str) -> str:
+    """Return the output of git for this checkout; empty without git or a repository."""
     if shutil.which("git") is None:
         return ""
-    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip()
 
 
 def hardware(device: str, commit: str | None) -> dict[str, Any]:
-    """Return what the figures were measured on."""
+    """Return hardware and versions of the measurement."""
     import torch
     import transformers
     import trl
@@ -232,10 +231,10 @@ def table(result: dict[str, Any]) -> str:
         f"{where['device']}, {where['date']}, commit {where['commit'][:12]}{' with changes' if where['changed_since_commit'] else ''}, "
         f"torch {where['torch']}, transformers {where['transformers']}, trl {where['trl']}.{kind}",
         "",
-        f"Shape {result['shape']}, random weights in {sizes['dtype']}, passes in {sizes['compute_dtype']}; {sizes['completions']} rows a turn, "
-        f"{sizes['rows']} a pass, {sizes['prompt_tokens']} + {sizes['completion_tokens']} tokens. Assumed peak: {peak}.",
+        f"Shape {result['shape']}, random weights in {sizes['dtype']}, passes in {sizes['compute_dtype']}; {sizes['completions']} rows per turn, "
+        f"{sizes['rows']} per pass, {sizes['prompt_tokens']} + {sizes['completion_tokens']} tokens. Assumed peak: {peak}.",
         "",
-        "| training | rollout tokens/s | training tokens/s | MFU | peak memory | plan's | off by | bare TRL seconds / r1exp's |",
+        "| training | rollout tokens/s | training tokens/s | MFU | peak memory | estimate | difference | bare TRL seconds / r1exp seconds |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for algorithm, row in result["rows"].items():
@@ -247,25 +246,25 @@ def table(result: dict[str, Any]) -> str:
             rollout = "" if one["rollout_tokens_per_s"] is None else f"{one['rollout_tokens_per_s']:,.0f}"
             mfu = "" if one["mfu"] is None else f"{100 * one['mfu']:.1f} %"
             low, high = row["interval"]
-            beside = f"{row['ratio']:.3f} ({low:.3f} to {high:.3f})" if is_ours else ""
+            ratio_text = f"{row['ratio']:.3f} ({low:.3f} to {high:.3f})" if is_ours else ""
             what = f"{'TRL' if name == 'bare' else 'r1exp'} {algorithm.upper()}"
             lines.append(
                 f"| {what} | {rollout} | {one['training_tokens_per_s']:,.0f} | {mfu} | {one['peak_bytes'] / 1e9:.3g} GB "
-                f"| {row['estimate']['total'] / 1e9:.3g} GB | {100 * one['off']:+.1f} % | {beside} |"
+                f"| {row['estimate']['total'] / 1e9:.3g} GB | {100 * one['off']:+.1f} % | {ratio_text} |"
             )
-    return "\n".join([*lines, "", "PPO's ratio is to TRL's GRPO; TRL has no PPO.", ""])
+    return "\n".join([*lines, "", "PPO is compared with TRL's GRPO, because TRL has no PPO.", ""])
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, default=Path())
-    parser.add_argument("--seconds", type=float, default=420.0, help="after which no turn begins")
-    parser.add_argument("--turns", type=int, default=12, help="measured turns at most, of each pair")
-    parser.add_argument("--commit", help="what is measured, where git is not on the machine")
+    parser.add_argument("--seconds", type=float, default=420.0, help="no turn starts later")
+    parser.add_argument("--turns", type=int, default=12, help="maximum number of measured turns of each pair")
+    parser.add_argument("--commit", help="measured commit, if git is not installed")
     parser.add_argument("--weights", choices=["bfloat16", "float32"], help="dtype of the weights")
     parser.add_argument("--compute", choices=["bfloat16", "float32"], help="dtype of the passes")
     parser.add_argument("--gradient-checkpointing", action="store_true")
-    parser.add_argument("--rows", type=int, help="rows of one pass; fewer for a small GPU")
+    parser.add_argument("--rows", type=int, help="rows of one pass; use fewer on a small GPU")
     # --device=cpu is used by the tests.
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help=argparse.SUPPRESS)
     parser.add_argument("--shape", choices=list(SHAPES), default="qwen2.5-0.5b", help=argparse.SUPPRESS)
@@ -277,7 +276,7 @@ def main() -> int:
         if not torch.cuda.is_available():
             print(f"no CUDA GPU on this machine; not measured: {NOT_MEASURED}")
             return 0
-    need_no_pydantic()
+    replace_missing_pydantic()
     sys.path.insert(0, str(ROOT))
     shape, sizes = SHAPES[given.shape], replace(SIZES[given.shape], device=given.device)
     sizes = replace(

@@ -1,8 +1,8 @@
-"""One training of benchmarks/gpu.py in a process of its own: through r1exp's trainers or bare TRL's.
+"""Runs one training of benchmarks/gpu.py in a separate process, with r1exp's trainers or those of bare TRL.
 
-A job is {kind: r1exp | bare, algorithm: sft | grpo | ppo, model: folder, sizes: {...}}. Needs torch,
-transformers, trl, accelerate, datasets and peft; no other part of r1exp's dependencies. pydantic's core
-is compiled: where it cannot be had, a stand-in does, since every setting here is a constant.
+A job is {kind: r1exp | bare, algorithm: sft | grpo | ppo, model: folder, sizes: {...}}. Needs torch, transformers, trl,
+accelerate, datasets and peft, and none of r1exp's other requirements. pydantic has compiled parts; if it is not
+installed, it is replaced by a stub, which suffices because every setting here is a constant.
 """
 
 import gc
@@ -12,11 +12,11 @@ import types
 from pathlib import Path
 from typing import Any
 
-from turns import ROOT, Baton
+from turns import ROOT, TurnControl
 
 
-def need_no_pydantic() -> None:
-    """Put a stand-in for pydantic in place where it is not installed: classes of constants, not checked."""
+def replace_missing_pydantic() -> None:
+    """Install a stub of pydantic if it is not installed: classes of constants without validation."""
     try:
         import pydantic  # noqa: F401
     except ImportError:
@@ -32,7 +32,7 @@ def need_no_pydantic() -> None:
                         vars(self)[name] = getattr(base, name)
             vars(self).update(values)
 
-    def stand_in(name: str) -> Any:
+    def stub(name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         if name[0].isupper():
@@ -41,15 +41,15 @@ def need_no_pydantic() -> None:
 
     module = types.ModuleType("pydantic")
     vars(module).update(
-        BaseModel=BaseModel, ConfigDict=dict, ValidationError=ValueError, __getattr__=stand_in,
+        BaseModel=BaseModel, ConfigDict=dict, ValidationError=ValueError, __getattr__=stub,
         AfterValidator=lambda function: function,
         Field=lambda *args, default_factory=None, **kwargs: default_factory() if default_factory else None,
     )  # fmt: skip
     sys.modules["pydantic"] = module
 
 
-class Watch:
-    """What a turn did, beside its time."""
+class TurnMeter:
+    """Measures sampling time, sampled tokens and peak memory of each turn."""
 
     def __init__(self, device: str) -> None:
         import torch
@@ -62,19 +62,19 @@ class Watch:
         self.peak = 0
 
     def reset(self) -> None:
-        """Begin a turn."""
+        """Start a turn."""
         self.rollout_seconds = 0.0
         self.rollout_tokens = 0
         if self.device == "cuda":
             self.torch.cuda.reset_peak_memory_stats()
 
     def wait(self) -> None:
-        """Let the device finish what it was given."""
+        """Wait until the device has finished its work."""
         if self.device == "cuda":
             self.torch.cuda.synchronize()
 
     def report(self) -> dict[str, Any]:
-        """Return the figures of the turn that ends, and begin the next one."""
+        """Return the figures of the turn that ends, and start the next one."""
         self.wait()
         if self.device == "cuda":
             self.peak = self.torch.cuda.max_memory_allocated()
@@ -90,43 +90,43 @@ class Watch:
         self.reset()
         return figures
 
-    def watch_cpu(self) -> None:
-        """Follow every allocation of torch on the CPU from here on; slow, so for small shapes only."""
+    def profile_cpu(self) -> None:
+        """Record every allocation of torch on the CPU; slow, so only for small shapes."""
         profiler = self.torch.profiler
         self.profile = profiler.profile(activities=[profiler.ProfilerActivity.CPU], profile_memory=True)
         self.profile.__enter__()
 
     def _cpu_peak(self) -> None:
-        """Work out the peak of the third turn: by then the optimizer has its state, and memory repeats itself.
+        """Compute the peak memory of the third turn, when the optimizer has its state and memory use repeats.
 
-        Weights that were mapped from a file were never allocated; what lives when the turn begins says how many.
+        Weights that are mapped from a file are never allocated, so that the live bytes at the start are counted.
         """
         if self.profile is None:
             return
         if self.num_turns == 2:
-            self.live, self.begun_ns = _live_bytes(self.torch), time.time_ns()
+            self.live, self.started_ns = _live_bytes(self.torch), time.time_ns()
         if self.num_turns == 3:
             self.profile.__exit__(None, None, None)
             events = [e for e in self.profile.profiler.kineto_results.events() if e.name() == "[memory]"]
             changes = sorted((event.start_ns(), event.nbytes()) for event in events)
-            before = sum(size for at, size in changes if at < self.begun_ns)
+            before = sum(size for at, size in changes if at < self.started_ns)
             level, self.peak = self.live, self.live
             for at, size in changes:
-                if at >= self.begun_ns:
+                if at >= self.started_ns:
                     level += size
                     self.peak = max(self.peak, level)
             self.allocated, self.profile = before, None
 
     def time_rollouts(self, trainer: Any) -> None:
-        """Measure sampling by itself."""
+        """Measure the time and tokens of sampling."""
         sample = trainer._generate_single_turn
 
         def timed(*args: Any, **kwargs: Any) -> Any:
             self.wait()
-            begun = time.perf_counter()
+            started = time.perf_counter()
             ids, logprobs = sample(*args, **kwargs)
             self.wait()
-            self.rollout_seconds += time.perf_counter() - begun
+            self.rollout_seconds += time.perf_counter() - started
             self.rollout_tokens += sum(map(len, ids))
             return ids, logprobs
 
@@ -146,7 +146,7 @@ def _live_bytes(torch: Any) -> int:
 
 
 def evenness(completion_ids: list[list[int]], **_: Any) -> list[float]:
-    """A reward that costs nothing and differs inside a group: the share of even tokens."""
+    """Return the share of even tokens, a cheap reward that differs within a group."""
     return [sum(token % 2 == 0 for token in ids) / len(ids) for ids in completion_ids]
 
 
@@ -171,8 +171,8 @@ def trainer_of(job: dict[str, Any], output: Path) -> Any:
     )
     given: dict[str, Any] = {"model": model, "processing_class": tokenizer}
     if job["algorithm"] == "sft":
-        words = " ".join(f"t{n % 100 + 5}" for n in range(sizes["completion_tokens"] - 1))
-        rows = [{"prompt": prompt, "completion": f" {words}"} for prompt in prompts(sizes)]
+        text = " ".join(f"t{n % 100 + 5}" for n in range(sizes["completion_tokens"] - 1))
+        rows = [{"prompt": prompt, "completion": f" {text}"} for prompt in prompts(sizes)]
         given |= {"args": trl.SFTConfig(**common, max_length=None), "train_dataset": Dataset.from_list(rows)}
         theirs = trl.SFTTrainer
     else:
@@ -221,18 +221,20 @@ def _ppo(path: str, tokenizer: Any, arguments: dict[str, Any], given: dict[str, 
 def prompts(sizes: dict[str, Any], number: int = 256) -> list[str]:
     """Return different prompts of equal length."""
     length = sizes["prompt_tokens"]
-    return [" ".join(f"t{(row * 7 + place) % 100 + 5}" for place in range(length)) for row in range(number)]
+    return [
+        " ".join(f"t{(row * 7 + position) % 100 + 5}" for position in range(length)) for row in range(number)
+    ]
 
 
-def train(job: dict[str, Any], folder: str, baton: Baton) -> None:
+def train(job: dict[str, Any], folder: str, turn_control: TurnControl) -> None:
     """Build the trainer of a job and train in turns."""
-    need_no_pydantic()
+    replace_missing_pydantic()
     sys.path.insert(0, str(ROOT))
-    watch = Watch(job["sizes"]["device"])
-    if watch.device == "cpu":
-        watch.watch_cpu()
-    baton.report = watch.report
+    meter = TurnMeter(job["sizes"]["device"])
+    if meter.device == "cpu":
+        meter.profile_cpu()
+    turn_control.report = meter.report
     trainer = trainer_of(job, Path(folder))
     if job["algorithm"] != "sft":
-        watch.time_rollouts(trainer)
+        meter.time_rollouts(trainer)
     trainer.train()

@@ -1,11 +1,11 @@
-"""How many tokens per second does vLLM write in this process, against transformers, in one run?
+"""Measures how many tokens per second vLLM generates in this process, compared with transformers.
 
     python benchmarks/rollout.py [--model FOLDER] [--rounds 5] [--prompts 32] [--completions 8]
 
-The same weights, prompts and sampling in one process of one thread: the generators of rollout=vllm_colocate and
-rollout=hf answer in turns, after a first round each that is not counted. Prints tokens per second of processor time
-(on a machine that others use the steadier clock; CUDA: of wall time), and the ratio vllm / hf with its 95 %
-interval over rounds. Without --model: conf/model/tiny.yaml's model with random weights. Without vLLM it says so.
+With the same weights, prompts and sampling in one process of one thread, the generators of rollout=vllm_colocate and
+rollout=hf generate alternately, after one warm-up round each. Prints tokens per second of processor time, which other
+load on the machine affects less (with CUDA: of wall time), and the ratio vllm / hf with its 95 % interval over rounds.
+The default model is that of conf/model/tiny.yaml with random weights. Without vLLM nothing is measured.
 """
 
 import argparse
@@ -24,13 +24,13 @@ def main() -> None:
     """Run the rounds and print the ratio."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, help="folder that from_pretrained loads")
-    parser.add_argument("--rounds", type=int, default=5, help="that are measured")
+    parser.add_argument("--rounds", type=int, default=5, help="measured rounds")
     parser.add_argument("--prompts", type=int, default=32)
-    parser.add_argument("--completions", type=int, default=8, help="a prompt")
-    parser.add_argument("--tokens", type=int, default=64, help="most tokens of a completion")
+    parser.add_argument("--completions", type=int, default=8, help="completions per prompt")
+    parser.add_argument("--tokens", type=int, default=64, help="maximum tokens of a completion")
     given = parser.parse_args()
     if find_spec("vllm") is None:
-        print("not measured: rollout=vllm_colocate against rollout=hf; vLLM is not installed (make vllm)")
+        print("not measured: rollout=vllm_colocate / rollout=hf; vLLM is not installed (make vllm)")
         return
     with tempfile.TemporaryDirectory() as name:
         model = given.model.resolve() if given.model else Path(name) / "policy"
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def measure(model: Path, folder: Path, given: Any) -> None:
-    """Let both generators answer the same prompts in turns, and print what came of it."""
+    """Run both generators on the same prompts alternately, and print their speeds and the ratio."""
     import torch
 
     from r1exp.prompt.chat import messages
@@ -64,13 +64,13 @@ def measure(model: Path, folder: Path, given: Any) -> None:
     for number in range(given.rounds + 1):
         sampling = Sampling(temperature=1.0, max_tokens=given.tokens, seed=number)
         for kind, generator in generators.items():
-            begun = clock()
+            started = clock()
             groups = generator.generate(prompts[: given.prompts], given.completions, sampling)
-            seconds = clock() - begun
+            seconds = clock() - started
             tokens = sum(completion.num_tokens for group in groups for completion in group)
             speeds[kind] += [tokens / seconds] if number else []
     for kind, values in speeds.items():
-        print(f"{kind}: {statistics.median(values):.0f} tokens a second")
+        print(f"{kind}: {statistics.median(values):.0f} tokens per second")
     pairs = zip(speeds["vllm_colocate"], speeds["hf"], strict=True)
     value, low, high = ratio([vllm / hf for vllm, hf in pairs])
     print(

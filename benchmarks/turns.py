@@ -1,10 +1,10 @@
-"""Training processes that compute in turns, so that neighboring measurements share the machine's mood.
+"""Runs training processes in alternating turns, so that compared measurements are taken under the same load.
 
-A `Runner` is a training in a process of its own that stands still until it is given a turn of some
-optimizer steps, and says what they took: data, sampling, rewards, updates and logging. Two runners
-never compute at once. Each has one thread, so that its processor time is the wall time it would take
-on a core of its own; on a machine that others use the first is the steadier. Without a GPU processes
-are forked from one that has loaded the libraries; CUDA wants fresh ones.
+A `Runner` is a training in a separate process that waits until it is given a turn of some optimizer steps, and
+returns the time they took, with data, sampling, rewards, optimizer steps and logging. Two runners never compute at the
+same time. Each has one thread, so that its processor time is the wall time it would take on an idle core; on a machine
+with other load the processor time varies less. Without a GPU, processes are forked from one that has loaded the
+libraries; CUDA needs new processes.
 """
 
 import json
@@ -25,70 +25,71 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-os.environ |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}  # nothing here asks the network
+os.environ |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}  # no network requests
 FORKED = multiprocessing.get_context("forkserver")
 FORKED.set_forkserver_preload(
     ["torch", "datasets", "peft", "trl.trainer.sft_trainer", "trl.trainer.grpo_trainer"]
 )
-Work = Callable[..., None]  # builds a trainer and trains; its last argument is a Baton
+Work = Callable[..., None]  # builds a trainer and trains; its last argument is a TurnControl
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a turn took."""
+    """The time that a turn took."""
 
     wall: float  # seconds
     processor: float  # seconds of all threads of the process
-    other: dict[str, Any]  # what the training reports besides
+    other: dict[str, Any]  # further figures that the training reports
 
 
-class Baton:
-    """The child's side: every trainer built in this process waits for its turns.
+class TurnControl:
+    """Makes every trainer that is built in a child process wait for its turns.
 
     Args:
-        connection: To the parent.
-        steps_per_turn: Optimizer steps.
+        connection: Connection to the parent.
+        steps_per_turn: Optimizer steps per turn.
     """
 
     def __init__(self, connection: Connection, steps_per_turn: int) -> None:
-        self.report: Callable[[], dict[str, Any]] = dict  # of a turn, besides its time; waits for the device
+        # Returns further figures of a turn, after waiting for the device.
+        self.report: Callable[[], dict[str, Any]] = dict
         self._connection = connection
         self._steps = steps_per_turn
-        self._begun = (0.0, 0.0)
+        self._started = (0.0, 0.0)  # wall and processor time
 
-    def listen(self) -> None:
-        """Become a callback of every trainer that is built from now on."""
+    def register(self) -> None:
+        """Add the callback to every trainer that is built after this call."""
         import transformers
 
-        baton = self
+        turn_control = self
 
         class Turns(transformers.TrainerCallback):
             def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-                if state.global_step % baton._steps == 0:
-                    baton._hand_over()
+                if state.global_step % turn_control._steps == 0:
+                    turn_control._end_turn()
 
         transformers.trainer.DEFAULT_CALLBACKS.append(Turns)
 
-    def _hand_over(self) -> None:
+    def _end_turn(self) -> None:
         other = self.report()
-        wall, processor = time.perf_counter() - self._begun[0], time.process_time() - self._begun[1]
+        wall, processor = time.perf_counter() - self._started[0], time.process_time() - self._started[1]
         self._connection.send(Cost(wall, processor, other))
         try:
             self._connection.recv()
         except EOFError:
-            os._exit(0)  # enough was measured; there is nothing to save
-        self._begun = (time.perf_counter(), time.process_time())
+            os._exit(0)  # the measurement has ended, and there is nothing to save
+        self._started = (time.perf_counter(), time.process_time())
 
 
 class Runner:
-    """The parent's side of one training.
+    """One training in a child process.
 
     Args:
-        work: What the child does, a function of a module.
-        arguments: What it is given, before the baton.
-        steps_per_turn: Optimizer steps.
-        log: File for its output.
-        on_cuda: Whether it computes on a GPU.
+        work: Function that the child calls; must be importable from a module.
+        arguments: Arguments of `work`, before the TurnControl.
+        steps_per_turn: Optimizer steps per turn.
+        log: File for the output of the child.
+        on_cuda: Whether the child computes on a GPU.
     """
 
     def __init__(
@@ -100,14 +101,14 @@ class Runner:
         self._process = context.Process(
             target=_child,
             args=(work, arguments, theirs, steps_per_turn, log),
-            daemon=True,  # ends with the parent, whatever ends that
+            daemon=True,  # ends with the parent
         )
         self._process.start()
         theirs.close()
-        self._next()  # it has loaded everything and waits
+        self._next()  # the child has loaded everything and waits
 
     def turn(self) -> Cost:
-        """Let it make its steps; return what they took."""
+        """Run one turn and return its cost."""
         self._connection.send("go")
         return self._next()
 
@@ -117,11 +118,11 @@ class Runner:
         except EOFError:
             self._process.join()
             tail = "\n".join(self._log.read_text().splitlines()[-15:])
-            raise RuntimeError(f"the training ended by itself:\n{tail}") from None
+            raise RuntimeError(f"the training ended before the measurement:\n{tail}") from None
         return cost
 
     def close(self) -> None:
-        """End it where it stands."""
+        """End the child."""
         self._connection.close()
         self._process.join()
 
@@ -133,11 +134,11 @@ def _child(
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
     try:
-        baton = Baton(connection, steps_per_turn)
-        baton.listen()
-        work(*arguments, baton)
-        sys.stderr.write("the training came to its end before the measurement did; raise max_steps\n")
-    except BaseException:  # written where the parent looks
+        turn_control = TurnControl(connection, steps_per_turn)
+        turn_control.register()
+        work(*arguments, turn_control)
+        sys.stderr.write("the training ended before the measurement; raise max_steps\n")
+    except BaseException:  # written to the log, which the parent reads
         traceback.print_exc()
         raise
 
@@ -145,9 +146,10 @@ def _child(
 def turns(
     runners: dict[str, Runner], number: int, num_warm: int = 2, until: float = math.inf
 ) -> list[dict[str, Cost]]:
-    """Return what each turn took; the order changes from round to round. The first turns only warm up.
+    """Return the cost of each turn; the order of the runners alternates. The first turns are warm-up.
 
-    No turn begins after `until` (of time.monotonic) once one was measured."""
+    After the first measured round, no turn starts later than `until` (of time.monotonic).
+    """
     rounds: list[dict[str, Cost]] = []
     for index in range(num_warm + number):
         if len(rounds) and time.monotonic() > until:
@@ -160,12 +162,15 @@ def turns(
 
 
 def ratio(ratios: Sequence[float], num_resamples: int = 10_000) -> tuple[float, float, float]:
-    """Return the median of ratios of neighbors with its 95 % bootstrap interval; an odd turn moves neither far.
+    """Return the median of the ratios of neighboring turns, with its 95 % bootstrap interval.
 
-    It speaks of these two processes only; `over_pairs` speaks of the programs.
+    The median is robust against single slow turns. The interval is valid for these two processes only; that of
+    `over_pairs` is valid for the programs.
     """
-    draw = random.Random(0)
-    medians = sorted(statistics.median(draw.choices(ratios, k=len(ratios))) for _ in range(num_resamples))
+    generator = random.Random(0)
+    medians = sorted(
+        statistics.median(generator.choices(ratios, k=len(ratios))) for _ in range(num_resamples)
+    )
     low, high = (medians[round(share * (num_resamples - 1))] for share in (0.025, 0.975))
     return statistics.median(ratios), low, high
 
@@ -173,10 +178,10 @@ def ratio(ratios: Sequence[float], num_resamples: int = 10_000) -> tuple[float, 
 def pairs(
     starts: dict[str, Callable[[], Runner]], number: int, num_turns: int
 ) -> list[list[dict[str, Cost]]]:
-    """Return the turns of several pairs of fresh processes.
+    """Return the turns of several pairs of new processes.
 
-    Two processes of the same program differ by up to a fifth for as long as they live, so that turns of
-    one pair say nothing about the next.
+    Two processes of the same program can differ in speed by up to 20 % for their whole lifetime, so that several pairs
+    are needed.
     """
     found = []
     for index in range(number):
@@ -206,40 +211,40 @@ def build_tiny_policy(folder: Path) -> None:
         build_tiny(experiment_from(["stage=sft"]).steps[0].config.model, folder)
 
 
-def through_r1exp(folder: str, baton: Baton) -> None:
-    """Carry out a frozen step as its worker would."""
+def through_r1exp(folder: str, turn_control: TurnControl) -> None:
+    """Run a step as its worker does."""
     from r1exp.stage.run_stage import run_stage
     from r1exp.stage.step import read_step
 
-    del baton
+    del turn_control
     run_stage(read_step(Path(folder)), Path(folder))
 
 
 def start_through_r1exp(step: Any, folder: Path, steps_per_turn: int) -> Runner:
-    """Start a frozen step in a fresh folder within `folder`, so that no process finds another one's files."""
-    place = Path(tempfile.mkdtemp(dir=folder))
-    step.write(place)
-    return Runner(through_r1exp, (str(place),), steps_per_turn, place / "log.txt")
+    """Start a step in a new folder below `folder`, so that no process finds the files of another."""
+    own = Path(tempfile.mkdtemp(dir=folder))
+    step.write(own)
+    return Runner(through_r1exp, (str(own),), steps_per_turn, own / "log.txt")
 
 
-def bare(job: str, baton: Baton) -> None:
-    """Do the job of tests/algorithm/bare_grpo.py."""
-    del baton
+def bare(job: str, turn_control: TurnControl) -> None:
+    """Run a job of tests/algorithm/bare_grpo.py."""
+    del turn_control
     sys.path.insert(0, str(ROOT / "tests" / "algorithm"))
-    import bare_grpo  # type: ignore[import-not-found]  # found just now
+    import bare_grpo  # type: ignore[import-not-found]  # on the path since the line above
 
     bare_grpo.main(job)
 
 
-def freeze(words: list[str], folder: Path) -> Any:
-    """Compose one step as `r1exp WORDS` would, write it into `folder`, and return it."""
+def freeze(overrides: list[str], folder: Path) -> Any:
+    """Compose one step like `r1exp OVERRIDES`, write it into `folder`, and return it."""
     from r1exp.config.compose import session
     from r1exp.config.experiment import experiment_from
     from r1exp.plan.steps import planned_steps
     from r1exp.stage.step import Step
 
     with session():
-        experiment = experiment_from(words)
+        experiment = experiment_from(overrides)
         (planned,) = planned_steps(experiment)
     step = Step(
         name=planned.name, index=1, run_id="benchmark", run_name="benchmark", key=planned.key, data=planned.data, config=planned.config,
@@ -251,7 +256,7 @@ def freeze(words: list[str], folder: Path) -> Any:
 
 
 def bare_job(step: Any, folder: Path, reward: str) -> Path:
-    """Write the job of tests/algorithm/bare_grpo.py that does what a GRPO step of r1exp does; return its file."""
+    """Write the job of tests/algorithm/bare_grpo.py that equals a GRPO step of r1exp; return its file."""
     system = {"role": "system", "content": step.config.prompt.system}
     rows = [
         {"prompt": [system, {"role": "user", "content": problem.prompt}], "answer": problem.answer}

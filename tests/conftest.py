@@ -1,4 +1,4 @@
-"""What several rooms' tests share."""
+"""Fixtures that the tests of several folders share."""
 
 import os
 import struct
@@ -13,17 +13,17 @@ from r1exp.config.experiment import Experiment, experiment_from
 from r1exp.plan.steps import planned_steps
 from r1exp.stage.step import Step
 
-GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k"  # beside a contributor's checkout, or absent
+GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k"  # optional: next to the checkout
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the fast tests run first, and those that need real parts last."""
+    """Run the fast tests first, and those that need optional parts last."""
     items.sort(key=lambda item: [bool(item.get_closest_marker(name)) for name in ("integration", "slow")])
 
 
 @pytest.fixture(autouse=True)
 def own_environment() -> Iterator[None]:
-    """Take back what a test, or a library in its process (vLLM, accelerate), writes into the environment."""
+    """Restore the environment variables that a test, or a library in its process (vLLM, accelerate), changes."""
     before = dict(os.environ)
     yield
     os.environ.clear()
@@ -32,17 +32,17 @@ def own_environment() -> Iterator[None]:
 
 @pytest.fixture
 def compose_line() -> Iterator[Callable[..., Experiment]]:
-    """Return a function that composes the words of a command line."""
+    """Return a function that composes the overrides of a command line."""
     with session():
-        yield lambda *words: experiment_from(words)
+        yield lambda *overrides: experiment_from(overrides)
 
 
 @pytest.fixture
 def frozen(compose_line: Callable[..., Experiment]) -> Callable[..., Step]:
-    """Return a function that freezes the one step of a command line."""
+    """Return a function that returns the only step of a command line, as its ranks read it."""
 
-    def freeze(*words: str, model: str = "unused") -> Step:
-        (step,) = planned_steps(compose_line(*words, "evaluation.before=false", "evaluation.after=false"))
+    def freeze(*overrides: str, model: str = "unused") -> Step:
+        (step,) = planned_steps(compose_line(*overrides, "evaluation.before=false", "evaluation.after=false"))
         return Step(
             name=step.name, index=1, run_id="run", run_name="run", key=step.key, data=step.data, config=step.config,
             device="cpu", world_size=1, trainer_args=step.trainer_args, model_path=model,
@@ -62,22 +62,22 @@ def wandb_records() -> Callable[[Path], list[Record]]:
 
 
 def _records(file: Path) -> Iterator[Record]:
-    """Yield what W&B wrote: LevelDB's log format behind a 7-byte header, for which the wheel has no reader.
+    """Yield the records of a W&B file: LevelDB's log format after a 7-byte header, for which the wheel has no reader.
 
-    Blocks of 32 KiB hold pieces of records, each with a header of checksum (4 bytes), length (2) and
-    kind (1: whole; 2, 3, 4: first, middle, last piece).
+    Blocks of 32 KiB contain pieces of records, each with a header of checksum (4 bytes), length (2 bytes) and
+    kind (1 byte; 1: whole record; 2, 3, 4: first, middle, last piece).
     """
     data = file.read_bytes()
     assert data[:4] == b":W&B"
-    place, record = _HEADER, b""
-    while place + _HEADER <= len(data):
-        left_in_block = _BLOCK - place % _BLOCK
+    offset, record = _HEADER, b""
+    while offset + _HEADER <= len(data):
+        left_in_block = _BLOCK - offset % _BLOCK
         if left_in_block < _HEADER:  # padding
-            place += left_in_block
+            offset += left_in_block
             continue
-        _, length, kind = struct.unpack("<IHB", data[place : place + _HEADER])
-        record += data[place + _HEADER : place + _HEADER + length]
-        place += _HEADER + length
+        _, length, kind = struct.unpack("<IHB", data[offset : offset + _HEADER])
+        record += data[offset + _HEADER : offset + _HEADER + length]
+        offset += _HEADER + length
         if kind in (1, 4):
             yield Record.FromString(record)
             record = b""

@@ -1,4 +1,4 @@
-"""The order of the rooms: a room imports only from the rooms before it."""
+"""The order of the packages below r1exp/: each imports only from those before it."""
 
 import ast
 from graphlib import TopologicalSorter
@@ -53,9 +53,9 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__in
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_room_imports_only_from_the_rooms_before_it(path: Path) -> None:
+def test_a_package_imports_only_from_those_before_it(path: Path) -> None:
     room = _room_of(path)
-    assert room in ORDER, f"{room} is no known room: give it its place in ORDER"
+    assert room in ORDER, f"{room} is not in ORDER: add it there"
     later = {other for other in _imported_rooms(path) if ORDER.index(other) > ORDER.index(room)}
     assert not later, f"{room} imports {sorted(later)}, which come after it"
 
@@ -68,7 +68,7 @@ def test_a_room_imports_only_from_the_rooms_before_it(path: Path) -> None:
         ("math_verify", {"rewards/math_verify.py"}),
     ],
 )
-def test_a_library_at_the_border_is_imported_in_one_file(library: str, only: set[str]) -> None:
+def test_a_library_with_one_entry_is_imported_in_one_file(library: str, only: set[str]) -> None:
     found = set()
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -36,9 +36,8 @@ class Algorithm(Settings, ABC):
 
     kind: str
 
-    fields: ClassVar[
-        frozenset[str]
-    ]  # the settings that this algorithm reads, of those that not all algorithms read
+    # The settings that this algorithm reads, of those that not all algorithms read.
+    fields: ClassVar[frozenset[str]]
     trainer_config: ClassVar[str]  # name of the TRL dataclass that receives `trainer:`
     least_generations: ClassVar[int] = 2  # smallest number of completions per prompt
     reads_pairs: ClassVar[bool] = False  # the data set must have preference pairs

@@ -33,9 +33,8 @@ class PlanStep(Settings):
     num_problems: int | None  # problems of the split it reads; None: not known before the download
     # None for a step that does not train. The subclass comes first: the base class would drop some of its values.
     batch: Annotated[RlBatch | Batch | None, Field(union_mode="left_to_right")]
-    trainer_args: dict[
-        str, Any
-    ]  # exactly what the trainer's dataclass receives, except for paths and addresses
+    # Exactly what the trainer's dataclass receives, except for paths and addresses.
+    trainer_args: dict[str, Any]
 
     def paths(self, run: Path) -> StepPaths:
         """Return the paths of the step in a run directory."""

@@ -50,7 +50,7 @@ class Run:
         """Run every step in order; return the exit code and the summary. No step is left `running`."""
         code = ExitCode.DONE
         reason = ""
-        begun = time.monotonic()
+        started = time.monotonic()
         with listening() as self._listener:
             for step in self.plan.steps:
                 try:
@@ -64,7 +64,7 @@ class Run:
                     code = EXIT_CODES[status.state]
                     reason = status.reason or status.state
                     break
-        summary = summarize(self.plan, self.folder, elapsed=time.monotonic() - begun)
+        summary = summarize(self.plan, self.folder, elapsed=time.monotonic() - started)
         write_report(summary, self.folder)
         self._track(summary, code)
         if code != ExitCode.DONE:
@@ -144,7 +144,7 @@ class Run:
         Status(state="running").write(folder)
         checkpoint = last_checkpoint(folder)
         say(f"{self._title(step)}: starts{f' from {checkpoint.name}' if checkpoint else ''}")
-        begun = time.monotonic()
+        started = time.monotonic()
         error: R1ExpError | None = None
         code = int(ExitCode.FAILED)
         try:
@@ -157,7 +157,7 @@ class Run:
             code = self._run_processes(step, frozen, folder)
         except R1ExpError as raised:
             error = raised
-        status = self._final_status(folder, attempt, code, time.monotonic() - begun, error)
+        status = self._final_status(folder, attempt, code, time.monotonic() - started, error)
         status.write(folder)
         if isinstance(error, Interrupted | Preempted):
             raise error

@@ -23,9 +23,8 @@ def refuse_beyond_context(problems: Sequence[Problem], step: Step) -> None:
     """
     if step.config.rollout.is_remote or not problems:
         return
-    tokenizer = load_tokenizer(
-        step.model_path, step.config.model
-    )  # raises a helpful error for a broken folder
+    # Loaded before the config, because it raises a helpful error for a broken folder.
+    tokenizer = load_tokenizer(step.model_path, step.config.model)
     config = AutoConfig.from_pretrained(step.model_path, revision=step.config.model.revision)
     num_positions = positions_of(config.get_text_config().to_dict())
     limit, what = step.config.rollout.length_limit(num_positions)

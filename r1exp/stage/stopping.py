@@ -24,9 +24,8 @@ class StopCallback(TrainerCallback):
 
     def __init__(self, step_folder: Path) -> None:
         self._folder = step_folder
-        self.request: StopRequest | None = (
-            None  # the request that ended the step; its state is the same on every rank
-        )
+        # The request that ended the step; its state is the same on every rank.
+        self.request: StopRequest | None = None
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

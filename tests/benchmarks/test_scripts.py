@@ -1,4 +1,4 @@
-"""Each script of benchmarks/ starts and prints its table, at the smallest size, where its figures mean nothing."""
+"""Each script of benchmarks/ runs at the smallest size and prints its table; its figures are not tested."""
 
 import json
 import os
@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# What a machine with stock PyTorch, transformers and pure-Python wheels has not.
+# Packages that a machine with only PyTorch, transformers and pure-Python wheels does not have.
 COMPILED = ("pydantic", "pydantic_core", "wandb", "hydra", "omegaconf", "math_verify", "deepspeed", "vllm")
 
 
-def run(script: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Return what a script of benchmarks/ did."""
+def run(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of benchmarks/ and return its exit code and output."""
     return subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / script), *words],
+        [sys.executable, str(ROOT / "benchmarks" / script), *arguments],
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         capture_output=True,
         text=True,
@@ -27,7 +27,7 @@ def run(script: str, *words: str, **environment: str) -> subprocess.CompletedPro
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("script", "words", "expected"),
+    ("script", "arguments", "expected"),
     [
         pytest.param("overhead.py", ["--processes=2", "--turns=1"], "r1exp / bare TRL: ", id="overhead"),
         pytest.param("rewards.py", ["0.01"], "time grows with the power", id="rewards"),
@@ -47,10 +47,10 @@ def run(script: str, *words: str, **environment: str) -> subprocess.CompletedPro
         ),
     ],
 )
-def test_a_benchmark_prints_its_table(script: str, words: list[str], expected: str) -> None:
-    done = run(script, *words)
+def test_a_benchmark_prints_its_table(script: str, arguments: list[str], expected: str) -> None:
+    done = run(script, *arguments)
     assert expected in done.stdout, done.stderr
-    assert done.returncode in (0, 1), done.stderr  # 1: a target is missed, as it may be at this size
+    assert done.returncode in (0, 1), done.stderr  # 1: a target is missed, which is allowed at this size
 
 
 @pytest.mark.slow
@@ -61,11 +61,11 @@ def test_without_a_gpu_the_benchmark_names_what_was_not_measured() -> None:
 
 
 @pytest.mark.slow
-def test_the_benchmark_for_a_gpu_needs_pure_python_wheels_only(tmp_path: Path) -> None:
+def test_the_gpu_benchmark_needs_only_pure_python_wheels(tmp_path: Path) -> None:
     hidden = f"import sys\nfor name in {COMPILED}:\n    sys.modules[name] = None\n"
     (tmp_path / "sitecustomize.py").write_text(hidden)
-    words = ["--device=cpu", "--shape=tiny", "--turns=1", f"--out={tmp_path}"]
-    done = run("gpu.py", *words, PYTHONPATH=str(tmp_path))
+    arguments = ["--device=cpu", "--shape=tiny", "--turns=1", f"--out={tmp_path}"]
+    done = run("gpu.py", *arguments, PYTHONPATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "Not figures of a GPU" in done.stdout
     result = json.loads((tmp_path / "gpu.json").read_text())

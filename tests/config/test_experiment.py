@@ -1,3 +1,5 @@
+"""Composition of command lines into experiments, and the options of conf/ and sweeps/."""
+
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from r1exp.plan.steps import planned_steps
 
 Compose = Callable[..., Experiment]
 JUDGE = ["rewards.helpful.model=a/model"]
-NEEDS = {  # what an option cannot do without
+NEEDS = {  # option -> the overrides it requires
     "model=hf": ["model.path=someone/model"],
     "dataset=jsonl": ["stage=evaluate", "dataset.path=problems.jsonl"],
     "algorithm=dpo": ["stage=rl", "dataset=preference"],
@@ -35,14 +37,16 @@ def test_every_yaml_composes(option: str, compose_line: Compose) -> None:
 
 
 @pytest.mark.parametrize("path", [*CONF.glob("*/*.yaml"), *SWEEPS.glob("*.yaml")], ids=lambda path: path.stem)
-def test_every_yaml_opens_with_purpose_source_and_a_line_to_try(path: Path) -> None:
+def test_every_yaml_starts_with_its_source_and_an_example(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     head = lines[: next(number for number, line in enumerate(lines) if not line.startswith("#"))]
     assert any("Source:" in line for line in head)
     assert any(line.startswith("#   r1exp ") for line in head)
 
 
-def test_training_words_reach_the_focus_step_and_run_words_all(compose_line: Compose) -> None:
+def test_training_overrides_apply_to_the_focus_step_and_run_overrides_to_every_step(
+    compose_line: Compose,
+) -> None:
     experiment = compose_line("beta=0.25", "max_steps=7", "seed=9", "rewards=strict")
     sft, rl = (step.config for step in experiment.steps)
     assert (sft.beta, sft.max_steps, sft.seed, sft.rewards) == (None, 150, 9, None)
@@ -50,7 +54,7 @@ def test_training_words_reach_the_focus_step_and_run_words_all(compose_line: Com
     assert rl.rewards is not None and list(rl.rewards) == ["strict", "format"]
 
 
-def test_a_word_for_one_step_wins_over_everything(compose_line: Compose) -> None:
+def test_an_override_for_one_step_takes_precedence_over_all_others(compose_line: Compose) -> None:
     experiment = compose_line(
         "pipeline.steps.sft.set.max_steps=5", "+pipeline.steps.sft.set.trainer.packing=true"
     )
@@ -58,7 +62,7 @@ def test_a_word_for_one_step_wins_over_everything(compose_line: Compose) -> None
     assert (sft.max_steps, sft.trainer["packing"]) == (5, True)
 
 
-def test_a_shadow_weight_can_be_typed(compose_line: Compose) -> None:
+def test_a_weight_of_0_can_be_typed(compose_line: Compose) -> None:
     rewards = compose_line("rewards.graded.weight=0").steps[1].config.rewards
     assert rewards is not None and rewards["graded"].weight == 0
 
@@ -68,7 +72,7 @@ def test_a_stage_runs_alone(compose_line: Compose) -> None:
     assert [step.name for step in experiment.steps] == ["grpo"]
 
 
-def test_experiments_compose_over_each_other(compose_line: Compose) -> None:
+def test_an_experiment_can_extend_another_experiment(compose_line: Compose) -> None:
     strict = compose_line("experiment=gemma2_gsm8k_strict").steps[0].config
     vote = compose_line("experiment=gemma2_gsm8k_vote").steps[0].config
     assert strict.rewards is not None and "vote_partial" not in strict.rewards
@@ -76,12 +80,12 @@ def test_experiments_compose_over_each_other(compose_line: Compose) -> None:
     assert (strict.max_steps, strict.model.lora.r, strict.prompt.style) == (180, 16, "reasoning_answer")
 
 
-def test_an_experiment_over_a_ladder_sets_its_steps(compose_line: Compose) -> None:
+def test_an_experiment_with_a_pipeline_sets_values_of_its_steps(compose_line: Compose) -> None:
     sft, rl = (step.config for step in compose_line("experiment=qwen2.5_gsm8k").steps)
     assert (sft.max_steps, rl.max_steps, sft.evaluation.temperature) == (116, 230, 0.7)
 
 
-def test_an_experiment_says_nothing_of_options_that_a_step_names_itself(tmp_path: Path) -> None:
+def test_an_experiment_does_not_change_a_group_that_a_step_names_in_use(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(
         """# @package _global_
@@ -98,9 +102,9 @@ rewards: {preference: {model: "artifact:reward_model", weight: 2.0}, repetition_
     assert steps["sft"].dataset == steps["sample"].dataset != plain["sample"].dataset
     assert steps["reward_model"].dataset == plain["reward_model"].dataset  # preference data, not sums
     assert steps["ppo"].dataset == plain["ppo"].dataset
-    assert steps["sample"].rewards == plain["sample"].rewards  # graded, as the ladder says
+    assert steps["sample"].rewards == plain["sample"].rewards  # graded, as in the pipeline
     ppo = steps["ppo"]
-    # words about training reach the focus
+    # Training overrides apply to the focus step.
     assert isinstance(ppo.algorithm, Ppo) and ppo.algorithm.gamma == 0.99
     assert ppo.rewards is not None and ppo.rewards["preference"].weight == 2.0
     assert ppo.learning_rate == ppo.model.learning_rate.sft != plain["ppo"].learning_rate
@@ -113,9 +117,8 @@ def test_an_experiment_chooses_the_algorithm_of_the_focus_step(tmp_path: Path) -
     )
     with session([tmp_path]):
         sft, rl = (step.config for step in experiment_from(["experiment=mine"]).steps)
-        typed = (
-            experiment_from(["experiment=mine", "algorithm=rloo", "~algorithm.gae_lambda"]).steps[1].config
-        )
+        overrides = ["experiment=mine", "algorithm=rloo", "~algorithm.gae_lambda"]
+        typed = experiment_from(overrides).steps[1].config
     assert (sft.algorithm, sft.max_steps) == (None, 150)
     assert rl.algorithm is not None and (rl.algorithm.kind, rl.max_steps) == ("ppo", 9)
     assert typed.algorithm is not None and (typed.algorithm.kind, typed.max_steps) == ("rloo", 9)
@@ -130,14 +133,16 @@ def test_an_experiment_chooses_the_algorithm_of_the_focus_step(tmp_path: Path) -
         pytest.param("# @package _global_\ndefaults: [override /algorithm: pppo]\n", "algorithm/pppo", id="no option"),
     ],
 )  # fmt: skip
-def test_a_mistake_in_an_experiment_file_is_refused_by_name(text: str, message: str, tmp_path: Path) -> None:
+def test_a_mistake_in_an_experiment_file_is_refused_with_its_place(
+    text: str, message: str, tmp_path: Path
+) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(text)
     with session([tmp_path]), pytest.raises(Refused, match=message):
         experiment_from(["experiment=mine"])
 
 
-def test_a_stage_beside_the_ladder_of_an_experiment_runs_alone(compose_line: Compose) -> None:
+def test_a_typed_stage_replaces_the_pipeline_of_an_experiment(compose_line: Compose) -> None:
     experiment = compose_line("experiment=qwen2.5_gsm8k", "stage=rl")
     assert [step.name for step in experiment.steps] == ["grpo"]
     measured = compose_line("experiment=qwen2.5_gsm8k", "stage=evaluate", "dataset.limit=9")
@@ -150,13 +155,13 @@ def test_a_stage_beside_the_ladder_of_an_experiment_runs_alone(compose_line: Com
         compose_line("experiment=gemma2_gsm8k_vote", "pipeline=sft_grpo")
 
 
-def test_a_sweep_file_reaches_every_step_of_a_member(compose_line: Compose) -> None:
+def test_a_sweep_file_applies_to_every_step_of_a_member(compose_line: Compose) -> None:
     experiment = compose_line("sweeps=reward_weights", "rewards.xml_count.weight=0.5", "seed=2")
     assert experiment.name == "reward_weights"
     assert [step.config.seed for step in experiment.steps] == [2, 2]
 
 
-def test_every_value_names_its_origin(compose_line: Compose) -> None:
+def test_every_value_has_an_origin(compose_line: Compose) -> None:
     experiment = compose_line("beta=0.5", "model.lora.r=4")
     found = Origins(experiment.composition, experiment.overrides)
     assert found.of("beta") == "beta=0.5"
@@ -166,16 +171,16 @@ def test_every_value_names_its_origin(compose_line: Compose) -> None:
     assert found.of("rewards.graded.exact") == "rewards/graded.yaml"
 
 
-def test_what_is_measured_stands_between_what_is_trained(compose_line: Compose) -> None:
+def test_evaluations_are_planned_before_and_after_training_steps(compose_line: Compose) -> None:
     names = [step.label for step in planned_steps(compose_line())]
     assert names == ["pre_sft", "sft", "post_sft", "grpo", "post_grpo"]
-    silent = compose_line("evaluation.before=false", "evaluation.after=false")
-    assert [step.name for step in planned_steps(silent)] == ["sft", "rl"]
+    without = compose_line("evaluation.before=false", "evaluation.after=false")
+    assert [step.name for step in planned_steps(without)] == ["sft", "rl"]
 
 
-def test_the_key_of_a_step_follows_what_decides_its_result(compose_line: Compose) -> None:
-    def keys(*words: str) -> dict[str, str]:
-        return {step.name: step.key for step in planned_steps(compose_line(*words))}
+def test_the_key_of_a_step_changes_with_what_determines_its_result(compose_line: Compose) -> None:
+    def keys(*overrides: str) -> dict[str, str]:
+        return {step.name: step.key for step in planned_steps(compose_line(*overrides))}
 
     plain = keys()
     assert keys("tracking=none", "name=other", "health=off", "launcher.threads_per_process=1") == plain

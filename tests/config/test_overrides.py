@@ -1,3 +1,5 @@
+"""Parsing and quoting of overrides."""
+
 from typing import Any
 
 import pytest
@@ -27,7 +29,7 @@ def _plain(parsed: Any) -> Any:
     return getattr(parsed, "text", parsed) if type(parsed).__name__ == "QuotedString" else parsed
 
 
-def test_words_know_what_they_are() -> None:
+def test_overrides_are_parsed_into_their_parts() -> None:
     model, beta, added, swept = parse(["model=tiny", "beta=0.1", "+x.y=1", "seed=1,2"], ["model"])
     assert (model.is_group, model.for_hydra()) == (True, "model=tiny")
     assert (beta.head, beta.value, beta.for_hydra()) == ("beta", "0.1", "++beta=0.1")
@@ -38,10 +40,10 @@ def test_words_know_what_they_are() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param("modle", "no verb and no override", id="a bare word"),
+        pytest.param("modle", "neither a verb nor an override", id="no equals sign"),
         pytest.param("a=(1", "need quotes", id="an open bracket"),
     ],
 )
-def test_what_is_no_override_is_refused_with_a_way_out(text: str, message: str) -> None:
+def test_an_argument_that_is_not_an_override_is_refused_with_advice(text: str, message: str) -> None:
     with pytest.raises(Refused, match=message):
         parse([text], [])

@@ -76,7 +76,7 @@ def test_a_recipe_states_every_daily_setting_that_its_algorithm_reads(
 
 def test_grpo_does_not_correct_its_kl(compose_line: Compose) -> None:
     config = compose_line("stage=rl", "algorithm=grpo").steps[0].config
-    assert config.trainer["use_bias_correction_kl"] is False  # decides the loss, since beta is not 0
+    assert config.trainer["use_bias_correction_kl"] is False  # changes the loss, because beta is not 0
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Whatever is misspelt or ill-typed is refused with exit code 2 and the right name, and leaves nothing behind."""
+"""Misspelt or ill-typed overrides are refused with exit code 2 and the right name, and nothing is written."""
 
 import re
 import subprocess
@@ -29,10 +29,10 @@ def mutated(key: str, mutation: str) -> str:
     elif mutation == "doubled":
         changed = last[:middle] + last[middle] + last[middle:]
     else:
-        place = next(
+        index = next(
             (i for i in (*range(middle, len(last) - 1), *range(middle)) if last[i] != last[i + 1]), 0
         )
-        changed = last[:place] + last[place + 1 : place + 2] + last[place : place + 1] + last[place + 2 :]
+        changed = last[:index] + last[index + 1 : index + 2] + last[index : index + 1] + last[index + 2 :]
     return f"{head}.{changed}" if head else changed
 
 
@@ -42,11 +42,11 @@ def leaf_keys() -> dict[str, object]:
 
 
 LEAVES = leaf_keys()
-LEGAL = set(LEAVES)  # a mutation may hit another key that exists
+LEGAL = set(LEAVES)  # a mutation may result in another key that exists
 
 
 def cases() -> Iterator[tuple[str, str, str]]:
-    """Every key x route x mutation under the mark `matrix`; one of the twelve, in turn, for each key without it."""
+    """Yield key x route x mutation. One of the twelve per key, in turn, is unmarked; the others are marked `matrix`."""
     for number, key in enumerate(LEAVES):
         for turn, (route, mutation) in enumerate(product(ROUTES, MUTATIONS)):
             wrong = mutated(key, mutation)
@@ -64,7 +64,7 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str], folder: Pa
     return message
 
 
-def words(wrong: str, route: str, folder: Path) -> list[str]:
+def arguments_with(wrong: str, route: str, folder: Path) -> list[str]:
     if route != "yaml":
         return [f"{'' if route == 'plain' else route}{wrong}=1"]
     (folder / "experiment").mkdir()
@@ -86,11 +86,11 @@ def test_a_misspelt_key_is_refused_with_the_right_name(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    message = refusal(["plan", *words(wrong, route, tmp_path)], capsys, tmp_path)
+    message = refusal(["plan", *arguments_with(wrong, route, tmp_path)], capsys, tmp_path)
     suggested[f"{wrong} {route}"] = key.rpartition(".")[2] in re.split(r"[^\w]+", message)
 
 
-def test_nearly_every_misspelt_key_got_the_right_suggestion() -> None:
+def test_at_most_5_percent_of_the_misspelt_keys_got_a_wrong_suggestion() -> None:
     missed = [case for case, hit in suggested.items() if not hit]
     assert len(missed) <= 0.05 * len(suggested), missed
 
@@ -120,7 +120,7 @@ def test_a_misspelt_option_is_refused_with_the_right_name(
 
 
 def test_no_correct_key_is_refused() -> None:
-    # Ladders are files; their values are typed as pipeline.steps.NAME.set.KEY, which test_experiment.py does.
+    # Pipelines are files; their values are typed as pipeline.steps.NAME.set.KEY, which test_experiment.py tests.
     typed = [f"{key}={quote(value)}" for key, value in LEAVES.items() if not key.startswith("pipeline")]
     with session():
         together = experiment_from(typed)
@@ -128,10 +128,10 @@ def test_no_correct_key_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "part"),
+    ("overrides", "part"),
     [
-        pytest.param("seed=abc", "integer", id="a word for an integer"),
-        pytest.param("learning_rate=fast", "number", id="a word for a number"),
+        pytest.param("seed=abc", "integer", id="text for an integer"),
+        pytest.param("learning_rate=fast", "number", id="text for a number"),
         pytest.param("max_steps=-1", "greater than 0", id="negative"),
         pytest.param("max_steps=0", "greater than 0", id="zero steps"),
         pytest.param("learning_rate=0", "greater than 0", id="a learning rate of zero"),
@@ -140,12 +140,12 @@ def test_no_correct_key_is_refused() -> None:
         pytest.param("learning_rate=inf", "finite", id="infinite"),
         pytest.param("num_generations=true", "integer", id="true for an integer"),
         pytest.param("num_generations=2.5", "integer", id="2.5 for an integer"),
-        pytest.param("num_generations=1", "needs at least 2", id="a group of one"),
+        pytest.param("num_generations=1", "needs at least 2", id="one completion per group"),
         pytest.param("seed=10.0", "integer", id="10.0 for an integer"),
         pytest.param("model.lora.r=-1", "greater than or equal to 0", id="a negative rank"),
         pytest.param("launcher.num_processes=2", "1", id="two processes of launcher=local"),
         pytest.param("rewards.graded.weight=-1", "greater than or equal to 0", id="a negative weight"),
-        pytest.param("trainer.epsilon=much", "takes float", id="a word for a trainer's number"),
+        pytest.param("trainer.epsilon=much", "takes float", id="text for a trainer's number"),
         pytest.param("trainer.lr_scheduler_type=cosinus", "cosine", id="an unknown scheduler"),
         pytest.param(
             "trainer.learning_rate=1e-5", "set learning_rate", id="a trainer argument with an owner"
@@ -155,10 +155,14 @@ def test_no_correct_key_is_refused() -> None:
     ],
 )
 def test_an_ill_typed_value_is_refused(
-    word: str, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    overrides: str,
+    part: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert part in refusal(word.split(), capsys, tmp_path)
+    assert part in refusal(overrides.split(), capsys, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -167,12 +171,12 @@ def test_an_ill_typed_value_is_refused(
         pytest.param(["pln"], "Did you mean plan", id="a misspelt verb"),
         pytest.param(["stage=sft", "pipeline=sft_grpo"], "one of the two", id="stage and pipeline"),
         pytest.param(["pipeline=none"], "nothing to run", id="neither"),
-        pytest.param(["stage=sft", "beta=0.1"], "does not read beta", id="a knob the stage does not read"),
+        pytest.param(["stage=sft", "beta=0.1"], "does not read beta", id="a field the stage does not read"),
         pytest.param(["seed=1,2"], "put -m", id="a sweep without -m"),
         pytest.param(
             ["+rewards.mine={kind: 'json:dumps', wieght: 1}"],
             "rewards.mine.weight",
-            id="a key of anyone's reward",
+            id="a key of the user's own reward",
         ),
         pytest.param(
             [
@@ -181,11 +185,11 @@ def test_an_ill_typed_value_is_refused(
                 "rewards.vote_partial.confidence=true",
             ],
             "log-probabilities",
-            id="votes by confidence from a rollout that knows none",
+            id="confidence votes without log-probabilities",
         ),
         pytest.param(
             ["algorithm=dpo", "trainer.loss_type=[sigmoid]", "trainer.loss_weights=[1.0,10.0]"],
-            "give each loss its weight",
+            "give each loss a weight",
             id="a loss without a weight",
         ),
         pytest.param(
@@ -195,17 +199,19 @@ def test_an_ill_typed_value_is_refused(
         ),
         pytest.param(["--multi"], "no such option", id="an unknown flag"),
         pytest.param(["model=hf"], "model.path", id="a model without a path"),
-        pytest.param(["model.path=/nowhere/at/all"], "no such folder", id="a model that is not there"),
+        pytest.param(
+            ["model.path=/nowhere/at/all"], "no such folder", id="a model folder that does not exist"
+        ),
         pytest.param(["dataset=jsonl"], "dataset.path", id="a data set without a path"),
         pytest.param(
-            ["dataset=jsonl", "dataset.path=nowhere.jsonl"], "nowhere.jsonl", id="a file that is not there"
+            ["dataset=jsonl", "dataset.path=nowhere.jsonl"], "nowhere.jsonl", id="a file that does not exist"
         ),
         pytest.param(["dataset.num_train=8"], "fewer than", id="too little data"),
         pytest.param(
             ["launcher=ddp", "launcher.num_processes=3"], "share equally", id="a batch that does not divide"
         ),
         pytest.param(["-m", "seed=1,x"], "seed", id="one bad member of a sweep"),
-        pytest.param(["--config-dir=/nowhere"], "no such folder", id="a config folder that is not there"),
+        pytest.param(["--config-dir=/nowhere"], "no such folder", id="a config folder that does not exist"),
         pytest.param(
             ["paths.runs=/proc/nowhere"], "cannot be written", id="an output folder that cannot be written"
         ),
@@ -223,10 +229,10 @@ def test_a_request_that_cannot_work_is_refused_before_anything_is_written(
 
 
 def test_a_refusal_is_quick(tmp_path: Path) -> None:
-    begun = time.monotonic()
+    started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "r1exp", "bta=0.1"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert (done.returncode, list(tmp_path.iterdir())) == (2, [])
     assert done.stderr == "r1exp: bta: there is no such key. Did you mean beta?\n"
-    assert time.monotonic() - begun < 10  # 2 s on a quiet machine; this one may be busy
+    assert time.monotonic() - started < 10  # takes 2 s on an idle machine

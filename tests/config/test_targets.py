@@ -1,3 +1,5 @@
+"""Which overrides apply to which step of a pipeline."""
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,14 +46,14 @@ def test_a_typed_algorithm_replaces_the_one_in_use() -> None:
     assert "algorithm=grpo" not in overrides("rl", "algorithm=ppo")
 
 
-def test_overrides_for_one_step_come_last_and_win_over_its_set() -> None:
+def test_overrides_for_one_step_come_last_and_replace_its_set() -> None:
     chosen = overrides("sft", "seed=3", "pipeline.steps.sft.set.max_steps=5")
     assert chosen[-1] == "++max_steps=5"
     assert "++max_steps=300" not in chosen
     assert "++trainer.packing=true" in chosen
 
 
-def test_an_experiments_overrides_apply_as_if_typed_and_are_weaker() -> None:
+def test_an_experiments_overrides_apply_like_typed_ones_with_lower_precedence() -> None:
     named = ("beta=0.5", "seed=3", "dataset=gsm8k", "dataset.limit=5", "max_steps=7", "algorithm=ppo")
     sft, rl = overrides("sft", "seed=4", from_file=named), overrides("rl", "beta=0.1", from_file=named)
     assert sft == (

@@ -2,20 +2,20 @@
 # A real SLURM cluster of several nodes on one Debian machine, for the tests of launcher=slurm; as root, without systemd.
 #   tests/integration/slurm_cluster.sh up DIR [NODES]    then: export SLURM_CONF=DIR/slurm.conf
 #   tests/integration/slurm_cluster.sh down DIR
-# Each node is a slurmd in name spaces of its own, so that it has its own host name. All state lies in DIR.
+# Each node is a slurmd in its own namespaces, so that it has its own host name. All state is in DIR.
 set -euo pipefail
 action=${1:?up or down} dir=$(mkdir -p "${2:?a folder}" && cd "$2" && pwd) nodes=${3:-3}
-port=$((11000 + $$ % 200 * 40))  # of the controller, the nodes take those that follow; clusters beside each other differ
+port=$((11000 + $$ % 200 * 40))  # of the controller; the nodes use the next ports; two clusters use different ports
 
 if [ "$action" = down ]; then
-    # Daemons, job steps and what they started carry the cluster's name in their environment; munge does not.
+    # Daemons, job steps and their children have the path of this cluster in their environment; munge has not.
     unset SLURM_CONF
     for process in /proc/[0-9]*; do
         pid=${process#/proc/}
         [ "$pid" != $$ ] || continue
         grep -qzxF "SLURM_CONF=$dir/slurm.conf" "$process/environ" 2>/dev/null && kill -9 "$pid" 2>/dev/null || true
     done
-    # The cluster that started munge ends it, unless another one uses it by now.
+    # The cluster that started munge ends it, unless another cluster is running.
     [ ! -s "$dir/pid/munged" ] || pgrep -x slurmctld >/dev/null || kill "$(<"$dir/pid/munged")" 2>/dev/null || true
     rm -rf "$dir"
     exit 0
@@ -25,11 +25,11 @@ fi
 for package in slurmctld:slurm-wlm slurmd:slurm-wlm munged:munge; do
     command -v "${package%%:*}" >/dev/null || { echo "not installed: apt-get install ${package##*:}" >&2; exit 1; }
 done
-[ ! -e "$dir/slurm.conf" ] || { echo "$dir is up already; take it down first" >&2; exit 1; }
+[ ! -e "$dir/slurm.conf" ] || { echo "$dir is already up; take it down first" >&2; exit 1; }
 mkdir -p "$dir"/{log,pid,state,spool}
 chmod 755 "$dir"
 
-# munge lets the daemons trust each other. One that runs already is used and left alone.
+# munge authenticates the daemons. If one is already running, it is used and not changed.
 if ! munge -n 2>/dev/null | unmunge >/dev/null 2>&1; then
     as_munge() { setpriv --reuid=munge --regid=munge --clear-groups "$@"; }
     for folder in /run/munge:0755 /var/lib/munge:0700 /var/log/munge:0700; do
@@ -41,7 +41,7 @@ if ! munge -n 2>/dev/null | unmunge >/dev/null 2>&1; then
     cp /run/munge/munged.pid "$dir/pid/munged"
 fi
 
-# SlurmdTimeout is long enough for a busy machine. AuthInfo: a requeued job waits 5 s, and not 120 s, for its restart.
+# SlurmdTimeout is long enough for a machine with other load. AuthInfo: a requeued job restarts after 5 s instead of 120 s.
 cat >"$dir/slurm.conf" <<CONF
 ClusterName=r1exp
 SlurmctldHost=$(hostname -s)(127.0.0.1)
@@ -94,5 +94,5 @@ for _ in $(seq 150); do
     [ "$(sinfo --noheader --partition=main --states=idle --format=%D 2>/dev/null)" = "$nodes" ] && exit 0
     sleep 0.2
 done
-echo "the nodes did not come up; see $dir/log" >&2
+echo "the nodes did not start; see $dir/log" >&2
 exit 1

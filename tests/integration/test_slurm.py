@@ -1,4 +1,4 @@
-"""A real SLURM cluster of three nodes on this machine: jobs to their end, a sweep, and everything that ends a job.
+"""Jobs, a sweep, and the ways in which a job ends, on a real SLURM cluster of three nodes on this machine.
 
 Needs root and the Debian packages slurm-wlm and munge; tests/integration/slurm_cluster.sh starts the cluster.
 """
@@ -20,8 +20,8 @@ import pytest
 from r1exp.step.status import read_status
 
 CLUSTER = Path(__file__).with_name("slurm_cluster.sh")
-PATIENCE = 1500.0  # seconds; the machine may be busy
-NUM_STEPS = 400  # enough that a fast machine is still at it when SLURM has taken note of what it is told
+TIMEOUT = 1500.0  # seconds; the machine may have other load
+NUM_STEPS = 400  # optimizer steps; enough that a fast machine is still training when SLURM acts
 QUIET = ["evaluation.before=false", "evaluation.after=false", "dataset.num_train=200", "dataset.num_test=20"]
 SLURM = [
     "launcher=slurm",
@@ -43,9 +43,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Start the cluster; where the packages are there and it does not start, the tests fail."""
+    """Start the cluster; if the packages are installed and it does not start, the tests fail."""
     if os.getuid() != 0 or not (shutil.which("slurmctld") and shutil.which("munged")):
-        pytest.skip("needs root and a SLURM: apt-get install slurm-wlm munge")
+        pytest.skip("needs root and SLURM: apt-get install slurm-wlm munge")
     folder = tmp_path_factory.mktemp("slurm")
     subprocess.run([CLUSTER, "up", folder], check=True, timeout=120)
     with pytest.MonkeyPatch.context() as patch:
@@ -55,29 +55,29 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         subprocess.run([CLUSTER, "down", folder], check=True, timeout=120)
 
 
-def r1exp(folder: Path, *words: str, rc: int = 0) -> str:
-    """Type a command in `folder` and return all it printed."""
+def r1exp(folder: Path, *arguments: str, rc: int = 0) -> str:
+    """Run a command in `folder` and return its output."""
     done = subprocess.run(
-        [sys.executable, "-m", "r1exp", *words], cwd=folder, text=True, timeout=PATIENCE,
+        [sys.executable, "-m", "r1exp", *arguments], cwd=folder, text=True, timeout=TIMEOUT,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
     )  # fmt: skip
     assert done.returncode == rc, done.stdout
     return done.stdout
 
 
-def slurm(*words: str) -> str:
-    return subprocess.run(words, check=True, capture_output=True, text=True, timeout=60).stdout
+def slurm(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
-def wait_for(is_so: Callable[[], bool], run: Path) -> None:
-    end = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < end, told(run)
+def wait_for(condition: Callable[[], bool], run: Path) -> None:
+    end = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < end, output(run)
         time.sleep(0.1)
 
 
-def told(run: Path) -> str:
-    """Return all that a run's job has printed."""
+def output(run: Path) -> str:
+    """Return all output of a run's job."""
     return "\n".join(
         path.read_text(errors="replace") for path in [run / "slurm.log", *run.glob("steps/*/log*.txt")]
     )
@@ -92,7 +92,7 @@ def job_of(run: Path) -> str:
 
 
 def queued(*numbers: str) -> str:
-    """Return what squeue shows of jobs that are not over; nothing if all are."""
+    """Return the lines of squeue about jobs that have not ended."""
     return slurm("squeue", "--noheader", f"--jobs={','.join(numbers)}")
 
 
@@ -114,52 +114,62 @@ def weights(run: Path) -> bytes:
 
 
 def done(run: Path) -> bool:
-    """Whether the run came to its end; a run that failed for good fails the test at once."""
+    """Whether the run is done; a run that failed finally fails the test at once."""
     status = read_status(step_of(run)) if step_of(run).exists() else None
     if status is not None and status.state in ("failed", "stopped"):
-        # SLURM ends the tasks of a job that it requeues before the job's own process, which still says so.
-        assert queued(job_of(run)), f"{status}\n{told(run)}"
+        # SLURM ends the tasks of a job that it requeues before the job's own process, so that a step may fail first.
+        assert queued(job_of(run)), f"{status}\n{output(run)}"
     return (run / "summary.json").exists() and content(run / "summary.json")["state"] == "done"
 
 
 def wait_until_requeued(run: Path) -> None:
-    """Wait until the job says so; a run that comes to its end before fails the test at once."""
-    wait_for(lambda: "back into the queue" in told(run) or done(run), run)
-    assert "back into the queue" in told(run), f"the run was done too early\n{told(run)}"
+    """Wait until the job reports it; a run that is done before fails the test at once."""
+    line = f"job {job_of(run)}: requeued"
+    wait_for(lambda: line in output(run) or done(run), run)
+    assert line in output(run), f"the run was done too early\n{output(run)}"
 
 
-def test_rl_over_two_nodes_ends_with_a_trained_model(tmp_path: Path) -> None:
-    words = [
+def test_rl_on_two_nodes_trains_a_model(tmp_path: Path) -> None:
+    overrides = [
         "stage=rl",
         "max_steps=2",
         "algorithm.prompts_per_step=2",
         "num_generations=2",
         "max_completion_length=8",
     ]
-    words += [*QUIET, *SLURM, "launcher.nodes=2", "launcher.wait=true", "tracking=none", "paths.run=a run"]
-    printed = r1exp(tmp_path, *words)
+    overrides += [
+        *QUIET,
+        *SLURM,
+        "launcher.nodes=2",
+        "launcher.wait=true",
+        "tracking=none",
+        "paths.run=a run",
+    ]
+    printed = r1exp(tmp_path, *overrides)
     assert "done in" in printed
     step = content(tmp_path / "a run" / "steps" / "01-grpo" / "step.json")
     assert step["world_size"] == 2
     assert (tmp_path / "a run" / "steps" / "01-grpo" / "artifact" / "model.safetensors").exists()
-    assert (tmp_path / "a run" / "steps" / "01-grpo" / "log-rank-1.txt").exists()  # it ran on the other node
+    assert (
+        tmp_path / "a run" / "steps" / "01-grpo" / "log-rank-1.txt"
+    ).exists()  # of the rank on the other node
     assert "1 runs: 1 done" in r1exp(tmp_path, "sweep", "status", "a run")
 
 
-def test_a_sweep_is_submitted_at_once_and_what_failed_is_run_again(tmp_path: Path) -> None:
+def test_a_sweep_is_submitted_at_once_and_failed_members_are_retried(tmp_path: Path) -> None:
     for number in range(6):
         rows = [{"question": f"{number} + {other}?", "answer": str(number + other)} for other in range(40)]
         text = "".join(json.dumps({**row, "solution": "count"}) + "\n" for row in rows)
         (tmp_path / f"{number}.jsonl").write_text(text)
     files = ",".join(f"{number}.jsonl" for number in range(6))
-    words = [
+    overrides = [
         "stage=sft",
         "stage.rows_per_step=4",
         "max_steps=2",
         "evaluation.before=false",
         "evaluation.after=false",
     ]
-    words += [
+    overrides += [
         "dataset=jsonl",
         f"dataset.path={files}",
         "dataset.num_test=5",
@@ -168,9 +178,9 @@ def test_a_sweep_is_submitted_at_once_and_what_failed_is_run_again(tmp_path: Pat
         *SLURM,
     ]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    r1exp(tmp_path, "-m", *words, "launcher.extra=['--hold']")
+    r1exp(tmp_path, "-m", *overrides, "launcher.extra=['--hold']")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # What the command computed: how long it takes on a machine that has nothing else to do.
+    # CPU seconds of the command, which other load on the machine does not change.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10.0
     (sweep,) = tmp_path.glob("runs/*/*-six-sweep")
     numbers = [str(row["job_id"]) for row in content(sweep / "sweep.json")]
@@ -180,15 +190,15 @@ def test_a_sweep_is_submitted_at_once_and_what_failed_is_run_again(tmp_path: Pat
 
     slurm("scontrol", "release", ",".join(numbers))
 
-    def over() -> bool:
+    def have_ended() -> bool:
         return not queued(*numbers)
 
-    wait_for(over, sweep / "3")
+    wait_for(have_ended, sweep / "3")
     table = r1exp(tmp_path, "sweep", "status", str(sweep))
     assert "6 runs: 5 done, 1 failed" in table, table
     assert "3.jsonl" in table
     (tmp_path / "away.jsonl").rename(tmp_path / "3.jsonl")
-    assert r1exp(tmp_path, "sweep", "retry", str(sweep)).startswith("1 of 6 runs start again")
+    assert r1exp(tmp_path, "sweep", "retry", str(sweep)).startswith("1 of 6 runs are restarted")
     slurm("scontrol", "release", job_of(sweep / "3"))
     wait_for(lambda: done(sweep / "3"), sweep / "3")
     wait_for(lambda: not queued(job_of(sweep / "3")), sweep / "3")
@@ -196,9 +206,9 @@ def test_a_sweep_is_submitted_at_once_and_what_failed_is_run_again(tmp_path: Pat
 
 
 @pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the directory of a run that nothing disturbed."""
-    folder = tmp_path_factory.mktemp("calm")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of a run that was not interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
     r1exp(
         folder,
         *SFT,
@@ -211,63 +221,63 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def begin(folder: Path, save_steps: int) -> Path:
-    """Start the same run and return its directory as soon as it is in mid training."""
-    words = [*SFT, f"max_steps={NUM_STEPS}", f"trainer.save_steps={save_steps}", "tracking.mode=offline"]
-    r1exp(folder, *words, "paths.run=run")
+def start(folder: Path, save_steps: int) -> Path:
+    """Start the same run and return its directory when it has taken 12 optimizer steps."""
+    overrides = [*SFT, f"max_steps={NUM_STEPS}", f"trainer.save_steps={save_steps}", "tracking.mode=offline"]
+    r1exp(folder, *overrides, "paths.run=run")
     run = folder / "run"
     wait_for(lambda: optimizer_steps(run) >= 12, run)
     return run
 
 
 @pytest.fixture
-def begun(tmp_path: Path) -> Path:
-    """Return the directory of the same run, in mid training."""
-    return begin(tmp_path, save_steps=10)
+def started(tmp_path: Path) -> Path:
+    """Return the directory of the same run, after 12 optimizer steps."""
+    return start(tmp_path, save_steps=10)
 
 
-def test_a_job_told_to_end_saves_goes_back_into_the_queue_and_ends_with_the_same_weights(
-    calm: Path, tmp_path: Path
+def test_a_signalled_job_saves_is_requeued_and_ends_with_the_same_weights(
+    whole: Path, tmp_path: Path
 ) -> None:
-    begun = begin(tmp_path, save_steps=1000)  # no checkpoint but the one that it saves when told to end
-    slurm("scancel", "--signal=USR1", "--batch", job_of(begun))
-    wait_until_requeued(begun)
-    status = read_status(step_of(begun))
+    started = start(tmp_path, save_steps=1000)  # its only checkpoint is the one saved after the signal
+    slurm("scancel", "--signal=USR1", "--batch", job_of(started))
+    wait_until_requeued(started)
+    status = read_status(step_of(started))
     assert status is not None and status.state in ("preempted", "running")
-    wait_for(lambda: done(begun), begun)
-    assert told(begun).count("begins from checkpoint-") == 1
-    assert weights(begun) == weights(calm)
-    ids = {path.name.rpartition("-")[2] for path in step_of(begun).glob("wandb/offline-run-*")}
-    assert len(ids) == 1  # both attempts are one W&B run
+    wait_for(lambda: done(started), started)
+    assert output(started).count("starts from checkpoint-") == 1
+    assert weights(started) == weights(whole)
+    ids = {path.name.rpartition("-")[2] for path in step_of(started).glob("wandb/offline-run-*")}
+    assert len(ids) == 1  # both starts are one W&B run
 
 
-def test_a_job_that_is_requeued_ends_with_the_same_weights(calm: Path, begun: Path) -> None:
-    slurm("scontrol", "requeue", job_of(begun))
-    wait_for(lambda: done(begun), begun)
-    assert "begins from checkpoint-" in told(begun)
-    assert weights(begun) == weights(calm)
+def test_a_requeued_job_ends_with_the_same_weights(whole: Path, started: Path) -> None:
+    slurm("scontrol", "requeue", job_of(started))
+    wait_for(lambda: done(started), started)
+    assert "starts from checkpoint-" in output(started)
+    assert weights(started) == weights(whole)
 
 
-def test_a_job_makes_room_for_an_urgent_one_and_goes_on_afterwards(calm: Path, begun: Path) -> None:
-    """SLURM's own preemption sends SIGTERM to the tasks of srun, and to nothing else."""
+def test_a_job_preempted_by_an_urgent_one_continues_afterwards(whole: Path, started: Path) -> None:
+    """SLURM's own preemption sends SIGTERM only to the tasks of srun."""
     urgent = ["sbatch", "--parsable", "--partition=urgent", "--nodes=3", "--exclusive", "--output=/dev/null"]
     slurm(*urgent, "--wrap=sleep 5")
-    wait_until_requeued(begun)
-    wait_for(lambda: done(begun), begun)
-    assert weights(begun) == weights(calm)
+    wait_until_requeued(started)
+    wait_for(lambda: done(started), started)
+    assert weights(started) == weights(whole)
 
 
-def test_a_job_whose_node_goes_down_ends_on_another_one(calm: Path, begun: Path) -> None:
-    node = slurm("squeue", "--noheader", "--format=%N", f"--jobs={job_of(begun)}").strip()
+def test_a_job_whose_node_fails_continues_on_another_node(whole: Path, started: Path) -> None:
+    node = slurm("squeue", "--noheader", "--format=%N", f"--jobs={job_of(started)}").strip()
     slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
     try:
-        wait_for(lambda: done(begun), begun)
+        wait_for(lambda: done(started), started)
     finally:
         slurm("scontrol", "update", f"nodename={node}", "state=resume")
-    assert weights(begun) == weights(calm)
+    assert weights(started) == weights(whole)
 
 
-def test_two_nodes_save_at_the_same_step(tmp_path: Path) -> None:
+def test_two_nodes_save_at_the_same_optimizer_step(tmp_path: Path) -> None:
     run = tmp_path / "run"
     r1exp(
         tmp_path,
@@ -282,40 +292,40 @@ def test_two_nodes_save_at_the_same_step(tmp_path: Path) -> None:
     slurm("scancel", "--signal=USR1", "--batch", job_of(run))
     wait_for(lambda: (run / "summary.json").exists(), run)
     status = read_status(step_of(run))
-    assert status is not None and (status.state, status.checkpoint is None) == ("preempted", False), told(run)
+    assert status is not None and (status.state, status.checkpoint is None) == ("preempted", False), output(
+        run
+    )
     table = r1exp(tmp_path, "sweep", "status", "run")
-    assert "preempted" in table and "`r1exp sweep retry run` starts 1 of them again" in table
+    assert "preempted" in table and "`r1exp sweep retry run` restarts 1 of them" in table
 
 
 @pytest.mark.skipif(find_spec("vllm") is None, reason="needs vLLM: type make vllm")
-def test_a_server_has_a_node_of_its_own_for_an_evaluation(tmp_path: Path) -> None:
-    words = ["stage=evaluate", "rollout=vllm_server", f"rollout.start_timeout={PATIENCE}", "debug=fast"]
-    words += [*SLURM, "launcher.server_nodes=1", "launcher.wait=true", "tracking=none", "paths.run=run"]
-    r1exp(tmp_path, *words)
+def test_a_server_has_its_own_node_for_an_evaluation(tmp_path: Path) -> None:
+    overrides = ["stage=evaluate", "rollout=vllm_server", f"rollout.start_timeout={TIMEOUT}", "debug=fast"]
+    overrides += [*SLURM, "launcher.server_nodes=1", "launcher.wait=true", "tracking=none", "paths.run=run"]
+    r1exp(tmp_path, *overrides)
     step = tmp_path / "run" / "steps" / "01-evaluate"
     assert content(step / "artifact" / "scores.json")["summary"]["sampled"]["n"] == 16
     assert content(step / "server.json")["node"] == "n2"
-    assert "vLLM server: ready" in told(tmp_path / "run")
+    assert "vLLM server: ready" in output(tmp_path / "run")
 
 
-def test_a_cancelled_job_stays_cancelled(begun: Path) -> None:
-    slurm("scancel", job_of(begun))
-    wait_for(lambda: not queued(job_of(begun)), begun)
-    time.sleep(8)  # a requeued job would be back by then
-    assert not queued(job_of(begun))
+def test_a_cancelled_job_is_not_requeued(started: Path) -> None:
+    slurm("scancel", job_of(started))
+    wait_for(lambda: not queued(job_of(started)), started)
+    time.sleep(8)  # longer than a requeued job needs to be listed again
+    assert not queued(job_of(started))
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("overrides", "message"),
     [
         pytest.param(["launcher.partition=nowhere"], "invalid partition", id="partition"),
-        pytest.param(
-            ["launcher.nodes=9", "stage.rows_per_step=9"], "launcher.nodes", id="more nodes than there are"
-        ),
+        pytest.param(["launcher.nodes=9", "stage.rows_per_step=9"], "launcher.nodes", id="too many nodes"),
     ],
 )
-def test_a_job_that_slurm_would_not_take_is_refused_before_anything_is_written(
-    words: list[str], message: str, tmp_path: Path
+def test_a_job_that_slurm_would_reject_is_refused_before_anything_is_written(
+    overrides: list[str], message: str, tmp_path: Path
 ) -> None:
-    assert message in r1exp(tmp_path, *SFT, *words, rc=2)
+    assert message in r1exp(tmp_path, *SFT, *overrides, rc=2)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Whole runs with rollout=vllm_colocate: an engine that starts, follows the policy, measures, and is caught when stale."""
+"""Whole runs with rollout=vllm_colocate: training, evaluation, resume, and the detection of stale weights."""
 
 import json
 import os
@@ -18,18 +18,18 @@ pytestmark = [
     pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed; type: make vllm"),
 ]
 STALE = Path(__file__).with_name("stale")
-WORDS = (
+OVERRIDES = (
     "stage=rl", "rollout=vllm_colocate", "tracking=none", "launcher.threads_per_process=1", "algorithm.prompts_per_step=8",
     "max_completion_length=24", "evaluation.before=false", "evaluation.num_problems=16", "paths.run=run",
 )  # fmt: skip
 
 
-def r1exp(folder: Path, *words: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the words in a folder, with `path` before all other places that Python imports from."""
+def r1exp(folder: Path, *overrides: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder, with `path` first on Python's import path."""
     paths = [str(path)] if path else []
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])}
     return subprocess.run(
-        [sys.executable, "-m", "r1exp", *words],
+        [sys.executable, "-m", "r1exp", *overrides],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -42,18 +42,18 @@ def rows(step: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (step / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def test_a_run_trains_and_measures_with_live_weights(tmp_path: Path) -> None:
-    done = r1exp(tmp_path, *WORDS, "max_steps=6", "learning_rate=3e-3", "trainer.warmup_steps=0")
+def test_a_run_trains_and_evaluates_with_the_current_weights(tmp_path: Path) -> None:
+    done = r1exp(tmp_path, *OVERRIDES, "max_steps=6", "learning_rate=3e-3", "trainer.warmup_steps=0")
     assert done.returncode == 0, done.stderr[-3000:]
-    training, measuring = sorted((tmp_path / "run" / "steps").iterdir())
+    training, evaluation = sorted((tmp_path / "run" / "steps").iterdir())
     gaps = [row[GAP] for row in rows(training) if GAP in row]
     assert len(gaps) == 6
     assert max(gaps) < 0.005
-    scores = json.loads((measuring / "artifact" / "scores.json").read_text(encoding="utf-8"))
+    scores = json.loads((evaluation / "artifact" / "scores.json").read_text(encoding="utf-8"))
     assert scores
 
 
-def test_two_ranks_train_with_an_engine_each(tmp_path: Path) -> None:
+def test_two_ranks_train_with_one_engine_each(tmp_path: Path) -> None:
     ranks = (
         "launcher=ddp",
         "launcher.num_processes=2",
@@ -61,17 +61,17 @@ def test_two_ranks_train_with_an_engine_each(tmp_path: Path) -> None:
         "launcher.threads_per_process=1",
     )
     fast = ("max_steps=3", "learning_rate=3e-3", "trainer.warmup_steps=0", "evaluation.after=false")
-    done = r1exp(tmp_path, *WORDS, *ranks, *fast)
+    done = r1exp(tmp_path, *OVERRIDES, *ranks, *fast)
     assert done.returncode == 0, done.stderr[-3000:]
     gaps = [row[GAP] for row in rows(tmp_path / "run" / "steps" / "01-grpo") if GAP in row]
     assert len(gaps) == 3
     assert max(gaps) < 0.005
 
 
-def test_stale_weights_stop_the_run_and_say_why(tmp_path: Path) -> None:
+def test_stale_weights_stop_the_run_with_the_reason(tmp_path: Path) -> None:
     done = r1exp(
         tmp_path,
-        *WORDS,
+        *OVERRIDES,
         "max_steps=30",
         "learning_rate=1e-2",
         "trainer.warmup_steps=0",
@@ -87,15 +87,15 @@ def test_stale_weights_stop_the_run_and_say_why(tmp_path: Path) -> None:
     assert max(row["step"] for row in rows(training)) < 30
 
 
-def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(tmp_path: Path) -> None:
-    words = (*WORDS, "max_steps=4", "trainer.save_steps=2", "evaluation.after=false")
-    assert r1exp(tmp_path, *words, "paths.store=first").returncode == 0
+def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    overrides = (*OVERRIDES, "max_steps=4", "trainer.save_steps=2", "evaluation.after=false")
+    assert r1exp(tmp_path, *overrides, "paths.store=first").returncode == 0
     whole = tmp_path / "run" / "steps" / "01-grpo"
     weights = (whole / "artifact" / "model.safetensors").read_bytes()
     for later in ("artifact", "checkpoints/checkpoint-4"):
         shutil.rmtree(whole / later)
     status = json.loads((whole / "status.json").read_text(encoding="utf-8"))
     (whole / "status.json").write_text(json.dumps({"state": "failed", "seconds": status["seconds"]}))
-    assert r1exp(tmp_path, *words, "paths.store=second").returncode == 0
+    assert r1exp(tmp_path, *overrides, "paths.store=second").returncode == 0
     assert [row["step"] for row in rows(whole) if GAP in row] == [1, 2, 3, 4]
     assert (whole / "artifact" / "model.safetensors").read_bytes() == weights

@@ -1,6 +1,6 @@
-"""A real vLLM server on a CPU: its life, its answers, and whoever dies: no process is left after 10 s.
+"""A real vLLM server on a CPU: its completions, its restart, and that none of its processes outlives the run by 10 s.
 
-Needs the CPU build of vLLM (docs/rollouts.md). One server serves most tests here, because a start takes half a minute.
+Needs the CPU build of vLLM (docs/rollouts.md). Most tests share one server, because a start takes half a minute.
 """
 
 import json
@@ -24,7 +24,7 @@ from r1exp.config.compose import session
 from r1exp.config.experiment import experiment_from
 from r1exp.files import read_json
 from r1exp.model.load import load_policy, load_tokenizer
-from r1exp.paths import StepPaths
+from r1exp.paths import RunPaths, StepPaths
 from r1exp.prompt.chat import messages
 from r1exp.records import Message
 from r1exp.rollout.base import Sampling
@@ -38,8 +38,8 @@ from r1exp.stage.config import StepConfig
 from r1exp.stage.step import Step
 from r1exp.step.status import read_status
 
-PATIENCE = 1800.0  # seconds; the machine may be busy
-HOLD = Path(__file__).parents[1] / "runner" / "run_served.py"  # keeps a server until it is killed
+TIMEOUT = 1800.0  # seconds; the machine may have other load
+RUN_SERVED = Path(__file__).parents[1] / "serving" / "run_served.py"  # keeps a server until it is killed
 KEY = "4711"
 NUM_PROBLEMS = 64
 
@@ -50,9 +50,9 @@ if find_spec("vllm") is None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a model that answers some problems right."""
+    """Return the folder of a model that answers some problems correctly."""
     folder = tmp_path_factory.mktemp("trained")
-    words = [
+    overrides = [
         "stage=sft",
         "max_steps=60",
         "evaluation.before=false",
@@ -61,24 +61,24 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert main([*words, "paths.run=run"]) == 0
+        assert main([*overrides, "paths.run=run"]) == 0
     return folder / "run" / "steps" / "01-sft" / "artifact"
 
 
 @pytest.fixture(scope="module")
 def config() -> StepConfig:
-    words = [
+    overrides = [
         "stage=evaluate",
         "rollout=vllm_server",
-        f"rollout.start_timeout={PATIENCE}",
+        f"rollout.start_timeout={TIMEOUT}",
         "rollout.restarts=1",
     ]
     with session():
-        return experiment_from([*words, "launcher.device=cpu"]).steps[0].config
+        return experiment_from([*overrides, "launcher.device=cpu"]).steps[0].config
 
 
-class Held:
-    """A server that another process keeps."""
+class RunningServer:
+    """A server that another process keeps running."""
 
     def __init__(self, folder: Path, config: StepConfig, model: Path) -> None:
         self.folder = folder
@@ -87,7 +87,7 @@ class Held:
             config=config, trainer_args={}, model_path=str(model),
         )  # fmt: skip
         step.write(folder)
-        self.run = subprocess.Popen([sys.executable, HOLD, folder])
+        self.run = subprocess.Popen([sys.executable, RUN_SERVED, folder])
 
     @property
     def url(self) -> str:
@@ -95,21 +95,24 @@ class Held:
 
     @property
     def state(self) -> dict[str, Any]:
-        return read_json(StepPaths(self.folder).server_state)
+        content: dict[str, Any] = read_json(StepPaths(self.folder).server_state)
+        return content
 
-    def family(self) -> list[psutil.Process]:
-        """Return the run and every process below it."""
+    def processes(self) -> list[psutil.Process]:
+        """Return the run and all of its descendants."""
         return [psutil.Process(self.run.pid), *psutil.Process(self.run.pid).children(recursive=True)]
 
 
 @pytest.fixture(scope="module")
-def held(tmp_path_factory: pytest.TempPathFactory, config: StepConfig, trained: Path) -> Iterator[Held]:
-    held = Held(tmp_path_factory.mktemp("held"), config, trained)
-    wait_for(lambda: (held.folder / "ready").exists() or held.run.poll() is not None)
-    yield held
-    if held.run.poll() is None:
-        held.run.terminate()
-        held.run.wait(30)
+def running(
+    tmp_path_factory: pytest.TempPathFactory, config: StepConfig, trained: Path
+) -> Iterator[RunningServer]:
+    server = RunningServer(tmp_path_factory.mktemp("running"), config, trained)
+    wait_for(lambda: (server.folder / "ready").exists() or server.run.poll() is not None)
+    yield server
+    if server.run.poll() is None:
+        server.run.terminate()
+        server.run.wait(30)
 
 
 @pytest.fixture(scope="module")
@@ -118,11 +121,16 @@ def questions(config: StepConfig) -> list[list[Message]]:
     return [messages(problem.prompt, config.prompt) for problem in problems]
 
 
-def ask_server(held: Held, config: StepConfig, trained: Path) -> ServerGenerator:
+def generator_of(running: RunningServer, config: StepConfig, trained: Path) -> ServerGenerator:
     assert isinstance(config.rollout, VllmServer)
     tokenizer = load_tokenizer(str(trained), config.model)
     return ServerGenerator(
-        held.url, served_name(KEY), tokenizer, model_path=str(trained), revision=None, settings=config.rollout
+        running.url,
+        served_name(KEY),
+        tokenizer,
+        model_path=str(trained),
+        revision=None,
+        settings=config.rollout,
     )
 
 
@@ -141,25 +149,29 @@ GREEDY = Sampling(temperature=0.0, max_tokens=48)
 
 
 def test_the_server_and_transformers_agree_token_by_token(
-    held: Held, config: StepConfig, trained: Path, questions: list[list[Message]], expected: list[Any]
+    running: RunningServer,
+    config: StepConfig,
+    trained: Path,
+    questions: list[list[Message]],
+    expected: list[Any],
 ) -> None:
-    assert ask_server(held, config, trained).generate(questions, 1, GREEDY) == expected
+    assert generator_of(running, config, trained).generate(questions, 1, GREEDY) == expected
 
 
-def test_an_endpoint_that_renders_the_prompt_itself_gives_the_same_answers(
-    held: Held, questions: list[list[Message]], expected: list[Any]
+def test_an_endpoint_that_renders_the_prompt_gives_the_same_completions(
+    running: RunningServer, questions: list[list[Message]], expected: list[Any]
 ) -> None:
     settings = Endpoint(
-        kind="endpoint", url=f"{held.url}/v1", model=served_name(KEY), api_key_env=None, timeout=PATIENCE, concurrency=16,
+        kind="endpoint", url=f"{running.url}/v1", model=served_name(KEY), api_key_env=None, timeout=TIMEOUT, concurrency=16,
         retries=1, extra_body={},
     )  # fmt: skip
     assert EndpointGenerator(settings).generate(questions, 1, GREEDY) == expected
 
 
-def test_a_seed_decides_the_samples(
-    held: Held, config: StepConfig, trained: Path, questions: list[list[Message]]
+def test_the_seed_determines_the_samples(
+    running: RunningServer, config: StepConfig, trained: Path, questions: list[list[Message]]
 ) -> None:
-    server = ask_server(held, config, trained)
+    server = generator_of(running, config, trained)
     sampling = Sampling(temperature=1.0, max_tokens=48, seed=1)
     first = server.generate(questions[:8], 8, sampling)
     assert server.generate(questions[:8], 8, sampling) == first
@@ -167,39 +179,39 @@ def test_a_seed_decides_the_samples(
     assert any(len({completion.text for completion in group}) > 1 for group in first)
 
 
-def test_a_crash_in_the_middle_is_survived_and_the_answers_are_the_same(
-    held: Held,
+def test_after_a_crash_of_the_engine_the_completions_are_the_same(
+    running: RunningServer,
     config: StepConfig,
     trained: Path,
     questions: list[list[Message]],
     expected: list[Any],
 ) -> None:
-    server = ask_server(held, config, trained)
-    old = held.state["pid"]
+    server = generator_of(running, config, trained)
+    old = running.state["pid"]
     (engine,) = (p for p in psutil.Process(old).children() if "EngineCor" in p.name())
     answers: list[Any] = []
-    asking = threading.Thread(target=lambda: answers.extend(server.generate(questions * 8, 1, GREEDY)))
-    asking.start()
+    thread = threading.Thread(target=lambda: answers.extend(server.generate(questions * 8, 1, GREEDY)))
+    thread.start()
     engine.kill()
-    asking.join(PATIENCE)
+    thread.join(TIMEOUT)
     assert answers == expected * 8
-    assert held.state["starts"] == 2
+    assert running.state["starts"] == 2
     assert not psutil.pid_exists(old)
 
 
-def test_nothing_is_left_ten_seconds_after_the_run_was_killed(
-    held: Held, record_property: Callable[[str, object], None]
+def test_no_process_is_left_ten_seconds_after_the_run_was_killed(
+    running: RunningServer, record_property: Callable[[str, object], None]
 ) -> None:
-    family = held.family()
-    assert len(family) >= 4  # the run, the supervisor, the API server, the engine
-    held.run.kill()
-    held.run.wait()
-    seconds = seconds_until_gone(family)
+    processes = running.processes()
+    assert len(processes) >= 4  # the run, the supervisor, the API server, the engine
+    running.run.kill()
+    running.run.wait()
+    seconds = seconds_until_gone(processes)
     record_property("seconds", seconds)
     assert seconds <= 10.0
 
 
-def test_a_whole_evaluation_gives_the_accuracy_of_transformers(trained: Path, tmp_path: Path) -> None:
+def test_a_whole_evaluation_gives_the_outcomes_of_transformers(trained: Path, tmp_path: Path) -> None:
     scores = {}
     for rollout in ("hf", "vllm_server"):
         code = r1exp(tmp_path, rollout, trained, "evaluation.samples=0")
@@ -218,7 +230,7 @@ def test_a_port_that_is_taken_fails_at_once(trained: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("overrides", "sentence"),
     [
         pytest.param(
             ["rollout.cpu_kvcache_gib=100000"], "rollout.cpu_kvcache_gib", id="out of memory at the start"
@@ -226,8 +238,8 @@ def test_a_port_that_is_taken_fails_at_once(trained: Path, tmp_path: Path) -> No
         pytest.param(["model.path=broken"], "the vLLM server ended before it was ready", id="wrong model"),
     ],
 )
-def test_a_server_that_cannot_start_fails_in_plain_words(
-    words: list[str], sentence: str, trained: Path, tmp_path: Path
+def test_a_server_that_cannot_start_fails_with_the_reason(
+    overrides: list[str], sentence: str, trained: Path, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
@@ -235,27 +247,27 @@ def test_a_server_that_cannot_start_fails_in_plain_words(
         (broken / file.name).write_bytes(file.read_bytes())
     shape = json.loads((trained / "config.json").read_text())
     (broken / "config.json").write_text(
-        json.dumps(shape | {"architectures": ["NobodyKnowsIt"], "model_type": "nobody"})
+        json.dumps(shape | {"architectures": ["UnknownArchitecture"], "model_type": "unknown"})
     )
-    assert r1exp(tmp_path, "vllm_server", trained, *words) == 3
+    assert r1exp(tmp_path, "vllm_server", trained, *overrides) == 3
     assert sentence in reason(tmp_path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
-def test_nothing_is_left_when_the_command_itself_is_ended_while_the_server_starts(
+def test_no_process_is_left_when_the_command_is_ended_while_the_server_starts(
     number: signal.Signals, trained: Path, tmp_path: Path
 ) -> None:
     run = subprocess.Popen(command("vllm_server", trained), cwd=tmp_path, stderr=subprocess.DEVNULL)
-    wait_for(StepPaths(tmp_path / "vllm_server" / "steps" / "01-evaluate").server_state.exists)
+    wait_for(RunPaths(tmp_path / "vllm_server").step(1, "evaluate").server_state.exists)
     time.sleep(3.0)  # vLLM is being imported
-    family = psutil.Process(run.pid).children(recursive=True)
-    assert len(family) >= 2
+    processes = psutil.Process(run.pid).children(recursive=True)
+    assert len(processes) >= 2
     run.send_signal(number)
     run.wait()
-    assert seconds_until_gone(family) <= 10.0
+    assert seconds_until_gone(processes) <= 10.0
 
 
-def command(rollout: str, model: Path, *words: str) -> list[str]:
+def command(rollout: str, model: Path, *overrides: str) -> list[str]:
     common = [
         "stage=evaluate",
         f"rollout={rollout}",
@@ -265,19 +277,19 @@ def command(rollout: str, model: Path, *words: str) -> list[str]:
     ]
     common += ["dataset.num_test=64", "evaluation.max_tokens=48"]
     if rollout == "vllm_server":
-        common.append(f"rollout.start_timeout={PATIENCE}")
-    return [sys.executable, "-m", "r1exp", *common, *words]
+        common.append(f"rollout.start_timeout={TIMEOUT}")
+    return [sys.executable, "-m", "r1exp", *common, *overrides]
 
 
-def r1exp(folder: Path, rollout: str, model: Path, *words: str) -> int:
-    """Type an evaluation in `folder`; nothing it started may be left."""
-    run = subprocess.Popen(command(rollout, model, *words), cwd=folder)
-    family: dict[int, psutil.Process] = {}
+def r1exp(folder: Path, rollout: str, model: Path, *overrides: str) -> int:
+    """Run an evaluation in `folder`, and check that none of its processes is left."""
+    run = subprocess.Popen(command(rollout, model, *overrides), cwd=folder)
+    processes: dict[int, psutil.Process] = {}
     while run.poll() is None:
         for process in psutil.Process(run.pid).children(recursive=True):
-            family[process.pid] = process
+            processes[process.pid] = process
         time.sleep(0.2)
-    assert seconds_until_gone(list(family.values())) <= 10.0
+    assert seconds_until_gone(list(processes.values())) <= 10.0
     return run.returncode
 
 
@@ -287,16 +299,16 @@ def reason(folder: Path) -> str:
     return status.reason
 
 
-def seconds_until_gone(family: list[psutil.Process]) -> float:
-    begun = time.monotonic()
-    _, alive = psutil.wait_procs(family, timeout=30.0)
+def seconds_until_gone(processes: list[psutil.Process]) -> float:
+    started = time.monotonic()
+    _, alive = psutil.wait_procs(processes, timeout=30.0)
     for process in alive:
         process.kill()
-    return time.monotonic() - begun
+    return time.monotonic() - started
 
 
-def wait_for(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not is_so():
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + TIMEOUT
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.2)

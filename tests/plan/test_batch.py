@@ -1,3 +1,5 @@
+"""Batch sizes of a step, and what `plan` shows of them."""
+
 from collections.abc import Callable
 
 import pytest
@@ -12,57 +14,59 @@ Compose = Callable[..., Experiment]
 RL = ("stage=rl", "evaluation.before=false", "evaluation.after=false")
 
 
-def rl_batch(compose_line: Compose, *words: str) -> RlBatch:
-    (step,) = planned_steps(compose_line(*RL, *words))
+def rl_batch(compose_line: Compose, *overrides: str) -> RlBatch:
+    (step,) = planned_steps(compose_line(*RL, *overrides))
     assert isinstance(step.batch, RlBatch)
     return step.batch
 
 
-def test_the_update_is_the_same_however_many_ranks_share_it(compose_line: Compose) -> None:
+def test_the_rows_of_an_optimizer_step_do_not_depend_on_the_number_of_ranks(compose_line: Compose) -> None:
     alone = rl_batch(compose_line, "model.rows_per_device.rl=64")
     shared = rl_batch(compose_line, "model.rows_per_device.rl=64", "launcher=ddp")
     assert (alone.rows_per_step, alone.rows_per_device, alone.accumulation) == (256, 64, 4)
     assert (shared.rows_per_step, shared.rows_per_device, shared.accumulation) == (256, 64, 2)
 
 
-def test_a_pass_takes_as_many_rows_as_fit_and_divide(compose_line: Compose) -> None:
+def test_a_forward_pass_has_the_largest_number_of_rows_that_fits_and_divides(compose_line: Compose) -> None:
     assert rl_batch(compose_line, "model.rows_per_device.rl=100").rows_per_device == 64
 
 
-def test_an_epoch_counts_whole_generations_and_drops_the_rest(compose_line: Compose) -> None:
+def test_an_epoch_has_whole_generation_batches_and_drops_the_other_rows(compose_line: Compose) -> None:
     batch = rl_batch(compose_line, "dataset.num_train=1000")
     assert (batch.prompts_per_step, batch.steps_per_epoch, batch.rows_dropped) == (32, 31, 8)
 
 
-def test_a_group_wider_than_a_rank_is_split(compose_line: Compose) -> None:
-    words = ("launcher=ddp", "launcher.num_processes=4", "algorithm.prompts_per_step=2")
-    assert rl_batch(compose_line, *words).is_split
+def test_a_group_larger_than_the_rows_of_a_rank_is_split(compose_line: Compose) -> None:
+    overrides = ("launcher=ddp", "launcher.num_processes=4", "algorithm.prompts_per_step=2")
+    assert rl_batch(compose_line, *overrides).is_split
     assert not rl_batch(compose_line, "launcher=ddp").is_split
 
 
-def test_several_updates_on_one_batch_are_off_policy(compose_line: Compose) -> None:
+def test_several_optimizer_steps_on_one_generation_batch_are_off_policy(compose_line: Compose) -> None:
     assert rl_batch(compose_line).is_on_policy
     assert not rl_batch(compose_line, "trainer.num_iterations=2").is_on_policy
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("overrides", "message"),
     [
         pytest.param(("launcher=ddp", "launcher.num_processes=3"), "share equally", id="ranks"),
         pytest.param(("dataset.num_train=16",), "fewer than the 32 prompts", id="too few prompts"),
     ],
 )
-def test_what_does_not_divide_is_refused(words: tuple[str, ...], message: str, compose_line: Compose) -> None:
+def test_batches_that_do_not_divide_are_refused(
+    overrides: tuple[str, ...], message: str, compose_line: Compose
+) -> None:
     with pytest.raises(Refused, match=message):
-        rl_batch(compose_line, *words)
+        rl_batch(compose_line, *overrides)
 
 
-def test_debug_caps_every_training_step(compose_line: Compose) -> None:
+def test_debug_limits_every_training_step(compose_line: Compose) -> None:
     steps = planned_steps(compose_line("debug=fast"))
     assert [step.batch.num_steps for step in steps if step.batch is not None] == [2, 2]
 
 
-def test_a_plan_shows_what_is_promised(compose_line: Compose) -> None:
+def test_a_plan_shows_values_origins_batches_memory_and_commands(compose_line: Compose) -> None:
     experiment = compose_line("beta=0.01", "launcher=ddp")
     text = plan_text(experiment, planned_steps(experiment))
     for part in (

@@ -1,4 +1,4 @@
-"""What a plan says of memory follows from the algorithm and the launcher."""
+"""The memory estimate of a plan depends on the algorithm and the launcher."""
 
 from collections.abc import Callable
 
@@ -13,10 +13,10 @@ COMMON = ("stage=rl", "evaluation.before=false", "evaluation.after=false", "trac
 
 @pytest.fixture
 def part(compose_line: Callable[..., Experiment]) -> Callable[..., str]:
-    """A function that returns one part of the estimate of a typed RL step: `critic`, say."""
+    """Return a function that returns one part of the estimate of an RL step, for example `critic`."""
 
-    def read(name: str, *words: str) -> str:
-        (step,) = planned_steps(compose_line(*COMMON, *words))
+    def read(name: str, *overrides: str) -> str:
+        (step,) = planned_steps(compose_line(*COMMON, *overrides))
         line = next(line for line in memory_lines(step) if "memory per device" in line)
         return line.partition(f"{name} ")[2].partition(",")[0]
 
@@ -30,7 +30,7 @@ def test_a_separate_critic_is_counted_and_a_shared_one_is_not(part: Callable[...
     assert part("critic", "algorithm=grpo") == "0 B"
 
 
-def test_zero_shares_out_the_optimizer(part: Callable[..., str]) -> None:
+def test_zero_partitions_the_optimizer_states(part: Callable[..., str]) -> None:
     alone = part("optimizer", "algorithm=grpo")
     shared = part("optimizer", "algorithm=grpo", "launcher=zero1", "launcher.num_processes=4")
     assert (alone, shared) == ("4.7 MB", "1.8 MB")  # 590,336 numbers: 8 bytes each; 12 bytes over 4 ranks

@@ -1,3 +1,5 @@
+"""Models that a step loads in addition to its start model."""
+
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,18 +17,20 @@ SCORER = ("rewards=reward_model", "rewards.preference.model=someone/scorer")
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("overrides", "expected"),
     [
         pytest.param([], {}, id="the critic starts from the policy"),
-        pytest.param(["algorithm.critic.path=a/b"], {"algorithm.critic.path": "a/b"}, id="a critic of its own"),
+        pytest.param(["algorithm.critic.path=a/b"], {"algorithm.critic.path": "a/b"}, id="a separate critic model"),
         pytest.param([*SCORER], {"rewards.preference.model": "someone/scorer"}, id="a reward model"),
     ],
 )  # fmt: skip
-def test_models_beside_the_policy(words: list[str], expected: dict[str, str], compose_line: Compose) -> None:
-    assert other_models(compose_line(*PPO, *words).steps[0].config) == expected
+def test_models_in_addition_to_the_policy(
+    overrides: list[str], expected: dict[str, str], compose_line: Compose
+) -> None:
+    assert other_models(compose_line(*PPO, *overrides).steps[0].config) == expected
 
 
-def test_what_an_earlier_step_will_make_is_not_looked_for(compose_line: Compose) -> None:
+def test_a_model_that_an_earlier_step_makes_is_left_out(compose_line: Compose) -> None:
     assert [other_models(step.config) for step in compose_line("pipeline=rlhf_ppo").steps] == 5 * [{}]
 
 
@@ -37,15 +41,17 @@ def test_what_an_earlier_step_will_make_is_not_looked_for(compose_line: Compose)
         pytest.param("EMPTY", r"holds no model \(config.json\)", id="empty"),
     ],
 )  # fmt: skip
-def test_a_missing_model_is_refused_by_the_name_of_its_setting(
+def test_a_missing_model_is_refused_with_the_name_of_its_setting(
     path: str, message: str, tmp_path: Path, compose_line: Compose
 ) -> None:
-    words = [*PPO, f"algorithm.critic.path={path.replace('EMPTY', str(tmp_path))}"]
+    overrides = [*PPO, f"algorithm.critic.path={path.replace('EMPTY', str(tmp_path))}"]
     with pytest.raises(Refused, match=message):
-        refuse_missing_models(compose_line(*words).steps[0].config)
+        refuse_missing_models(compose_line(*overrides).steps[0].config)
 
 
-def test_other_weights_in_the_same_folder_make_another_step(tmp_path: Path, compose_line: Compose) -> None:
+def test_other_weights_in_the_same_folder_change_the_key_of_the_step(
+    tmp_path: Path, compose_line: Compose
+) -> None:
     def key() -> str:
         (step,) = planned_steps(compose_line(*PPO, f"algorithm.critic.path={tmp_path}"))
         return step.key

@@ -1,7 +1,9 @@
+"""References to the artifacts of earlier steps."""
+
 from r1exp.plan.references import resolved
 
 
-def test_references_are_replaced_wherever_they_stand() -> None:
+def test_references_are_replaced_in_nested_values() -> None:
     values = {
         "rewards": {"a": {"model": "artifact:rm"}},
         "list": ["artifact:pairs/data.jsonl", 3],

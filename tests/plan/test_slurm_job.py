@@ -1,4 +1,4 @@
-"""Which runs are one SLURM job, and what the plan shows of it."""
+"""Runs that are SLURM jobs, and what the plan shows of the job."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ SERVED = ["stage=rl", "algorithm=grpo", "rollout=vllm_server", "launcher=slurm",
 SERVED += ["launcher.nodes=2", "launcher.server_nodes=1", "evaluation.before=false", "evaluation.after=false"]
 
 
-def test_rl_with_a_server_on_a_node_of_its_own_asks_for_that_node_and_starts_the_server_there(
+def test_a_job_with_a_server_node_requests_it_and_starts_the_server_there(
     compose_line: ComposeLine,
 ) -> None:
     experiment = compose_line(*SERVED)
@@ -36,29 +36,29 @@ def test_rl_with_a_server_on_a_node_of_its_own_asks_for_that_node_and_starts_the
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("overrides", "message"),
     [
         pytest.param(
             ["launcher=slurm", "launcher.server_nodes=1"],
             "add rollout=vllm_server",
-            id="a node for no server",
+            id="a server node without a server",
         ),
         pytest.param(
             ["launcher=slurm", "pipeline.steps.sft.set.launcher.nodes=2"],
             "raise launcher.nodes",
-            id="a step too large",
+            id="a step larger than the job",
         ),
     ],
 )
 def test_a_job_that_does_not_fit_its_steps_is_refused(
-    words: list[str], message: str, compose_line: ComposeLine
+    overrides: list[str], message: str, compose_line: ComposeLine
 ) -> None:
-    experiment = compose_line(*words)
+    experiment = compose_line(*overrides)
     with pytest.raises(Refused, match=message):
         job_of(experiment.run, planned_steps(experiment))
 
 
-def test_a_run_on_this_machine_is_no_job(compose_line: ComposeLine) -> None:
+def test_a_run_on_this_machine_is_not_a_job(compose_line: ComposeLine) -> None:
     experiment = compose_line()
     assert job_of(experiment.run, planned_steps(experiment)) is None
     assert isinstance(compose_line("launcher=slurm").run.launcher, Slurm)

@@ -1,3 +1,5 @@
+"""The ranked table of a sweep."""
+
 import json
 from pathlib import Path
 from typing import Any
@@ -8,11 +10,11 @@ from r1exp.errors import Refused
 from r1exp.report.sweep import sweep_report
 
 
-def run(words: str, sampled: float, p_value: float = 0.01, **changes: Any) -> dict[str, Any]:
+def run(overrides: str, sampled: float, p_value: float = 0.01, **changes: Any) -> dict[str, Any]:
     test = {"difference": sampled - 0.5, "low": sampled - 0.6, "high": sampled - 0.4, "p_value": p_value}
     score = {"value": sampled, "n": 100, "low": sampled - 0.1, "high": sampled + 0.1}
     return {
-        "name": "mine", "overrides": ["max_steps=5", *words.split()], "state": "done", "objective": sampled,
+        "name": "mine", "overrides": ["max_steps=5", *overrides.split()], "state": "done", "objective": sampled,
         "pre_accuracy": {"sampled": score | {"value": 0.5}}, "post_accuracy": {"sampled": score},
         "comparisons": {"post - pre": {"sampled": test}},
     } | changes  # fmt: skip
@@ -29,7 +31,7 @@ def cells(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line]
 
 
-def test_settings_are_ranked_with_intervals_over_their_seeds(tmp_path: Path) -> None:
+def test_settings_are_ranked_with_intervals_over_seeds(tmp_path: Path) -> None:
     runs = [
         run("beta=0 seed=1", 0.60, 0.04), run("beta=0 seed=2", 0.62), run("beta=0 seed=3", 0.64),
         run("beta=1 seed=1", 0.70), run("beta=1 seed=2", 0.71), run("beta=1 seed=3", 0.75),
@@ -39,12 +41,12 @@ def test_settings_are_ranked_with_intervals_over_their_seeds(tmp_path: Path) -> 
     # Means 72 and 62; t(2 degrees of freedom) = 4.303, times the standard error of three seeds.
     assert first[:3] == ["beta=1", "3", "72.0 [65.4, 78.6]"]
     assert second[:5] == ["beta=0", "3", "62.0 [57.0, 67.0]", "+12.0 [+7.0, +17.0]", "0.04"]
-    assert second[-1] == "-10.0 [-12.5, -7.5]"  # of the same seeds: -10, -9, -11
+    assert second[-1] == "-10.0 [-12.5, -7.5]"  # differences of the same seeds: -10, -9, -11
     assert "Every run: `max_steps=5`" in text
     assert (tmp_path / "report.md").read_text() == text
 
 
-def test_a_single_run_keeps_its_interval_over_problems(tmp_path: Path) -> None:
+def test_a_single_run_has_its_interval_over_problems(tmp_path: Path) -> None:
     text = sweep_report(written(tmp_path, [run("beta=0", 0.6), run("beta=1", 0.5)]))
     assert cells(text)[2][2] == "60.0 [50.0, 70.0]"
 

@@ -1,4 +1,4 @@
-"""One rank of two fails; which one, and why, is what the user reads."""
+"""When one of two ranks fails, the message names the rank and the reason."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from r1exp.paths import StepPaths
 from r1exp.step.failure import Failure, failure_of, first_failure, write_failure
 from r1exp.step.status import read_status
 
-WORDS = [
+OVERRIDES = [
     "stage=sft", "max_steps=4", "stage.rows_per_step=4", "dataset.num_train=40", "tracking=none",
     "launcher=ddp", "launcher.num_processes=2", "launcher.device=cpu", "launcher.threads_per_process=1",
     "evaluation.before=false", "evaluation.after=false", "paths.run=run", "paths.store=store",
@@ -36,7 +36,7 @@ Root Cause (first observed failure):
         pytest.param("import", "peft", "from peft import", id="an import error"),
     ],
 )
-def test_the_first_rank_that_died_and_its_traceback_are_what_the_user_sees(
+def test_the_first_failed_rank_and_its_traceback_are_shown(
     how: str,
     reason: str,
     shown: str,
@@ -47,7 +47,7 @@ def test_the_first_rank_that_died_and_its_traceback_are_what_the_user_sees(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).with_name("failing")), prepend=":")
     monkeypatch.setenv("FAIL_AS", how)
-    assert main(WORDS) == 3
+    assert main(OVERRIDES) == 3
     terminal = capsys.readouterr().err
     status = read_status(tmp_path / "run" / "steps" / "01-sft")
     assert status is not None
@@ -65,7 +65,7 @@ def lost_peer(rank: int) -> Failure:
     return failure_of(RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"), rank)
 
 
-def test_a_rank_that_lost_its_peer_is_not_the_cause(tmp_path: Path) -> None:
+def test_a_rank_that_lost_the_connection_to_another_is_not_the_cause(tmp_path: Path) -> None:
     write_failure(tmp_path, lost_peer(0))
     write_failure(tmp_path, failure_of(ValueError("broken"), 1))
     first = first_failure(tmp_path, REPORT.format(code=1))
@@ -74,15 +74,15 @@ def test_a_rank_that_lost_its_peer_is_not_the_cause(tmp_path: Path) -> None:
     assert first.traceback is not None
 
 
-def test_a_rank_that_was_killed_is_the_cause_although_another_one_speaks(tmp_path: Path) -> None:
+def test_a_killed_rank_is_the_cause_even_if_only_another_rank_reports_an_error(tmp_path: Path) -> None:
     write_failure(tmp_path, lost_peer(0))
     first = first_failure(tmp_path, REPORT.format(code=-9))
     assert first is not None
     assert (first.rank, first.reason.partition(";")[0]) == (1, "it was ended by SIGKILL")
 
 
-def test_of_several_machines_the_one_that_only_followed_is_not_believed() -> None:
+def test_the_report_of_a_machine_that_only_ended_its_ranks_is_ignored() -> None:
     assert root_cause(
         REPORT.format(code=-15).replace("rank      : 1", "rank      : 2") + REPORT.format(code=-9)
     ) == (RootCause(1, -9))
-    assert root_cause("nothing of torchrun's") is None
+    assert root_cause("no report of torchrun") is None

@@ -1,4 +1,4 @@
-"""Every ladder of conf/pipeline reaches its end, cut to a few steps by debug=fast; test_run.py has sft_grpo."""
+"""Every pipeline of conf/pipeline runs to its end with debug=fast; test_run.py tests sft_grpo."""
 
 import json
 import subprocess
@@ -9,8 +9,10 @@ import pytest
 
 from r1exp.assets import CONF
 
-LADDERS = sorted(path.stem for path in CONF.glob("pipeline/*.yaml") if path.stem not in ("none", "sft_grpo"))
-WORDS = [
+PIPELINES = sorted(
+    path.stem for path in CONF.glob("pipeline/*.yaml") if path.stem not in ("none", "sft_grpo")
+)
+OVERRIDES = [
     "debug=fast",
     "tracking=none",
     "evaluation.before=false",
@@ -20,14 +22,14 @@ WORDS = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ladder", LADDERS)
-def test_a_ladder_reaches_its_end(ladder: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_a_pipeline_runs_to_its_end(pipeline: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "r1exp", f"pipeline={ladder}", *WORDS],
+        [sys.executable, "-m", "r1exp", f"pipeline={pipeline}", *OVERRIDES],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["state"] == "done"
     models = [path.parent.name for path in (tmp_path / "run" / "steps").glob("*/artifact/model.safetensors")]
-    assert len(models) >= 2, models  # what SFT made, and what came of it
+    assert len(models) >= 2, models  # the model of SFT and that of the last step

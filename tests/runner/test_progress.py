@@ -1,4 +1,4 @@
-"""What a person sees of a step, from the rows it writes."""
+"""The progress of a step, read from its metrics."""
 
 import io
 from pathlib import Path
@@ -7,8 +7,8 @@ from r1exp.runner.progress import Progress
 from r1exp.tracking.metrics import MetricsFile
 
 
-def test_a_resumed_step_that_drops_rows_is_followed_from_what_is_left(tmp_path: Path) -> None:
-    """The reader stood in the middle of a line of the new file, and the run broke off."""
+def test_progress_continues_when_a_resumed_step_drops_rows(tmp_path: Path) -> None:
+    """The old read offset may be in the middle of a line of the new file."""
     metrics = MetricsFile(tmp_path / "metrics.jsonl")
     for step in (1, 2, 3):
         metrics.append({"step": step, "loss": 1.0 / step})

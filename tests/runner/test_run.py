@@ -1,4 +1,4 @@
-"""A whole ladder, for real: two optimizer steps a rung, and what it leaves behind."""
+"""A real run of a whole pipeline with two optimizer steps per step, and the files it writes."""
 
 import json
 import os
@@ -28,8 +28,8 @@ FAST += ["pipeline.steps.sft.set.stage.rows_per_step=8", "dataset.num_train=200"
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the directory of one finished run of the quickstart's ladder."""
-    folder = tmp_path_factory.mktemp("ladder")
+    """Return the directory of one finished run of the quickstart."""
+    folder = tmp_path_factory.mktemp("quickstart")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("WANDB_API_KEY", raising=False)
@@ -42,7 +42,7 @@ def content(path: Path) -> Any:
 
 
 @pytest.mark.slow
-def test_the_summary_holds_three_accuracies_with_intervals(run: Path) -> None:
+def test_the_summary_has_three_accuracies_with_intervals(run: Path) -> None:
     summary = content(run / "summary.json")
     for name in ("pre_sft_accuracy", "post_sft_accuracy", "post_grpo_accuracy"):
         for mode in ("sampled", "greedy"):
@@ -55,13 +55,13 @@ def test_the_summary_holds_three_accuracies_with_intervals(run: Path) -> None:
     assert [entry["state"] for entry in summary["steps"].values()] == ["done"] * 5
     assert all(entry["seconds"] > 0 for entry in summary["steps"].values())
     groups = summary["steps"]["rl"]["groups"]
-    assert groups["total"] == 2 * 4  # steps x prompts
+    assert groups["total"] == 2 * 4  # optimizer steps x prompts
     assert 0 <= groups["with_signal"] <= groups["total"]
     assert "groups carried signal" in (run / "report.md").read_text()
 
 
 @pytest.mark.slow
-def test_the_model_of_every_training_step_loads_and_its_tokenizer_gives_the_same_ids(run: Path) -> None:
+def test_the_model_of_every_training_step_can_be_loaded_and_has_the_same_tokenizer(run: Path) -> None:
     text = "Tom has 3 apples. <think>1+2=3</think> 你好 🙂"
     ids = {
         tuple(AutoTokenizer.from_pretrained(run / "steps" / step / "artifact")(text)["input_ids"])
@@ -74,7 +74,7 @@ def test_the_model_of_every_training_step_loads_and_its_tokenizer_gives_the_same
 
 
 @pytest.mark.slow
-def test_the_rows_of_rl_carry_the_promised_metrics_also_at_beta_zero(run: Path) -> None:
+def test_the_rows_of_rl_have_all_metrics_also_at_beta_zero(run: Path) -> None:
     rows = [json.loads(line) for line in (run / "steps" / "04-rl" / "metrics.jsonl").read_text().splitlines()]
     first = next(row for row in rows if "reward" in row)
     for key in (
@@ -85,7 +85,7 @@ def test_the_rows_of_rl_carry_the_promised_metrics_also_at_beta_zero(run: Path) 
 
 
 @pytest.mark.slow
-def test_wandb_has_every_row_one_group_and_the_accuracies(
+def test_wandb_has_every_row_in_one_group_and_the_accuracies(
     run: Path, wandb_records: Callable[[Path], list[Record]]
 ) -> None:
     everything = {path.parent: wandb_records(path.parent) for path in run.glob("**/wandb")}
@@ -119,7 +119,7 @@ def test_wandb_has_every_row_one_group_and_the_accuracies(
 
 
 @pytest.mark.slow
-def test_the_same_command_again_finds_every_step_done(
+def test_the_same_command_reuses_every_step(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(run.parent)
@@ -132,18 +132,18 @@ def test_the_same_command_again_finds_every_step_done(
 
 
 @pytest.mark.slow
-def test_members_of_a_sweep_are_complete_and_share_what_they_have_in_common(
+def test_members_of_a_sweep_are_complete_and_share_finished_steps(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(run.parent)
-    words = [*FAST, "beta=0", "name=weights", "tracking=none", "rewards.graded.weight=0,1"]
-    assert main(["-m", *words]) == 0
+    overrides = [*FAST, "beta=0", "name=weights", "tracking=none", "rewards.graded.weight=0,1"]
+    assert main(["-m", *overrides]) == 0
     (sweep,) = run.parent.glob("runs/*/*-weights-sweep")
     summaries = [content(path) for path in sorted(sweep.glob("*/summary.json"))]
     assert [summary["state"] for summary in summaries] == ["done", "done"]
     assert [{path.name for path in member.iterdir()} >= {"manifest.json", "report.md", "steps"} for member in
             (sweep / "0", sweep / "1")] == [True, True]  # fmt: skip
-    assert capsys.readouterr().err.count("[2/5] sft: done before, by first") == 2
+    assert capsys.readouterr().err.count("[2/5] sft: reused from first") == 2
     assert [row["overrides"][-1] for row in content(sweep / "sweep.json")] == [
         "rewards.graded.weight=0", "rewards.graded.weight=1"
     ]  # fmt: skip
@@ -152,7 +152,7 @@ def test_members_of_a_sweep_are_complete_and_share_what_they_have_in_common(
 @pytest.mark.slow
 def test_a_member_that_fails_does_not_stop_the_others(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(run.parent)
-    words = [
+    overrides = [
         "stage=sft",
         "debug=fast",
         "name=rates",
@@ -160,8 +160,8 @@ def test_a_member_that_fails_does_not_stop_the_others(run: Path, monkeypatch: py
         "evaluation.before=false",
         "dataset.num_train=200",
     ]
-    words += ["evaluation.after=false", "launcher.threads_per_process=1", "trainer.warmup_steps=0"]
-    assert main(["-m", *words, "learning_rate=1e30,1e-3"]) == 3
+    overrides += ["evaluation.after=false", "launcher.threads_per_process=1", "trainer.warmup_steps=0"]
+    assert main(["-m", *overrides, "learning_rate=1e30,1e-3"]) == 3
     (sweep,) = run.parent.glob("runs/*/*-rates-sweep")
     broken, whole = (content(sweep / member / "summary.json") for member in ("0", "1"))
     assert (broken["state"], whole["state"]) == ("failed", "done")
@@ -170,7 +170,7 @@ def test_a_member_that_fails_does_not_stop_the_others(run: Path, monkeypatch: py
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_a_run_that_is_told_to_end_says_so_and_leaves_no_process(
+def test_a_run_ended_by_a_signal_is_interrupted_and_leaves_no_process(
     number: signal.Signals, tmp_path: Path
 ) -> None:
     parent, folder = sft_in_background(tmp_path)
@@ -189,7 +189,7 @@ def test_a_run_that_is_told_to_end_says_so_and_leaves_no_process(
 def test_workers_end_when_the_parent_is_killed(tmp_path: Path) -> None:
     parent, folder = sft_in_background(tmp_path)
     wait_for(lambda: workers_on(folder) != [])
-    time.sleep(8)  # the watch begins when Python has started
+    time.sleep(8)  # the worker watches its parent only after its imports
     parent.kill()
     parent.wait()
     wait_for(lambda: workers_on(folder) == [])
@@ -197,16 +197,16 @@ def test_workers_end_when_the_parent_is_killed(tmp_path: Path) -> None:
 
 
 def sft_in_background(folder: Path) -> tuple[subprocess.Popen[bytes], Path]:
-    """Start a run that takes a while; return its process and the folder of its step."""
-    words = ["stage=sft", "tracking=none", "paths.run=run", "evaluation.before=false"]
-    command = [sys.executable, "-m", "r1exp", *words]
+    """Start a long run; return its process and the folder of its step."""
+    overrides = ["stage=sft", "tracking=none", "paths.run=run", "evaluation.before=false"]
+    command = [sys.executable, "-m", "r1exp", *overrides]
     parent = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     return parent, folder / "run" / "steps" / "01-sft"
 
 
-def wait_for(is_so: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
-    while not is_so():
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.2)
 
@@ -217,10 +217,10 @@ def workers_on(folder: Path) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
+                arguments = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
             relative = str(folder.relative_to(folder.parents[2])).encode()
-            if b"r1exp.worker" in words and any(word.endswith(relative) for word in words):
+            if b"r1exp.worker" in arguments and any(each.endswith(relative) for each in arguments):
                 found.append(int(entry.name))
     return found

@@ -1,3 +1,5 @@
+"""Checks before a run directory is created."""
+
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from r1exp.rollout import settings
 from r1exp.runner.run_directory import start_run
 
 
-def test_a_run_that_needs_vllm_is_refused_where_there_is_none(
+def test_a_run_that_needs_vllm_is_refused_if_it_is_not_installed(
     compose_line: Callable[..., Experiment], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""What a signal does to a run, at work and between steps."""
+"""Signals during a training step and between steps."""
 
 import signal
 from pathlib import Path
@@ -20,7 +20,7 @@ from r1exp.step.stop_request import StopRequest, request_stop, requested_stop
         pytest.param(signal.SIGUSR1, False, "preempted", id="SIGUSR1"),
     ],
 )
-def test_the_first_signal_asks_a_training_step_to_save(
+def test_the_first_signal_requests_a_checkpoint_of_a_training_step(
     number: signal.Signals, is_job: bool, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("R1EXP_JOB", "1") if is_job else monkeypatch.delenv("R1EXP_JOB", raising=False)
@@ -30,10 +30,10 @@ def test_the_first_signal_asks_a_training_step_to_save(
         request = requested_stop(tmp_path)
         assert request is not None and request.state == expected
         assert number.name in request.reason
-        listener.check()  # its time is not over
+        listener.check()  # the time limit is not reached
 
 
-def test_a_second_one_ends_the_run_at_once_but_in_a_job_only_the_first_counts(
+def test_a_second_signal_ends_the_run_at_once_except_in_a_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listener = Listener()
@@ -49,12 +49,14 @@ def test_a_second_one_ends_the_run_at_once_but_in_a_job_only_the_first_counts(
         assert in_job.request is not None and "SIGUSR1" in in_job.request.reason
 
 
-def test_work_that_has_nothing_to_save_ends_at_once() -> None:
+def test_a_step_that_does_not_train_ends_at_once() -> None:
     with pytest.raises(Preempted):
         Listener().receive(signal.SIGUSR1)
 
 
-def test_ranks_that_do_not_end_in_time_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_run_ends_if_the_ranks_do_not_save_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(signals, "_PATIENCE", -1.0)
     listener = Listener()
     with listener.training(tmp_path):
@@ -63,7 +65,7 @@ def test_ranks_that_do_not_end_in_time_are_ended(tmp_path: Path, monkeypatch: py
             listener.check()
 
 
-def test_what_an_earlier_start_was_asked_is_forgotten(tmp_path: Path) -> None:
+def test_a_request_to_an_earlier_start_is_deleted(tmp_path: Path) -> None:
     request_stop(tmp_path, StopRequest(state="interrupted", reason="earlier"))
     with Listener().training(tmp_path):
         assert requested_stop(tmp_path) is None

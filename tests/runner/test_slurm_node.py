@@ -1,4 +1,4 @@
-"""What stands between SLURM and the ranks of one node."""
+"""The process between SLURM and the ranks of one node."""
 
 import os
 import signal
@@ -12,8 +12,8 @@ import psutil
 from r1exp.step.stop_request import requested_stop
 
 
-def test_a_signal_to_every_process_of_a_step_asks_for_a_checkpoint_and_ends_none(tmp_path: Path) -> None:
-    """SLURM signals the whole tree at once, programs that would end by it included."""
+def test_a_signal_to_every_process_of_a_step_requests_a_checkpoint_and_ends_none(tmp_path: Path) -> None:
+    """SLURM signals all processes at once, including programs without a handler."""
     script = tmp_path / "rank.py"
     script.write_text("import subprocess, sys; sys.exit(subprocess.run(['sleep', '2']).returncode + 7)")
     node = subprocess.Popen(

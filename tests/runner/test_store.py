@@ -1,3 +1,5 @@
+"""The step store: finished steps, checkpoints of unfinished ones, and leases."""
+
 import multiprocessing
 from pathlib import Path
 
@@ -23,17 +25,17 @@ def test_a_published_step_is_found_without_its_checkpoints(tmp_path: Path) -> No
     assert not (found / "checkpoints").exists()
 
 
-def test_the_checkpoints_of_an_unfinished_attempt_are_taken_over(tmp_path: Path) -> None:
+def test_the_checkpoints_of_an_unfinished_step_are_linked(tmp_path: Path) -> None:
     store = StepStore(tmp_path / "store")
     first, second = finished(tmp_path / "first"), tmp_path / "second"
     store.write_working_directory("k", first)
-    assert not store.take_checkpoints("k", second)  # it was done: nothing to go on with
+    assert not store.take_checkpoints("k", second)  # the step is done, so that there is nothing to continue
     Status(state="interrupted").write(first)
     assert store.take_checkpoints("k", second)
     assert (second / "checkpoints" / "checkpoint-1" / "big").read_text() == "x"
 
 
-def _hold(folder: Path, held: "multiprocessing.synchronize.Event") -> None:
+def _lease(folder: Path, held: "multiprocessing.synchronize.Event") -> None:
     with StepStore(folder).lease("k", on_wait=lambda: None):
         held.set()
         multiprocessing.Event().wait(60)
@@ -42,7 +44,7 @@ def _hold(folder: Path, held: "multiprocessing.synchronize.Event") -> None:
 def test_a_lease_ends_with_the_process_that_holds_it(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     held = context.Event()
-    holder = context.Process(target=_hold, args=(tmp_path, held))
+    holder = context.Process(target=_lease, args=(tmp_path, held))
     holder.start()
     assert held.wait(30)
     waited = []

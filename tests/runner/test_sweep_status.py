@@ -1,4 +1,4 @@
-"""What a sweep's runs are said to do, from their files and from a squeue that stands in for SLURM's."""
+"""States of the runs of a sweep, from their files and from a fake squeue."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ SFT = ["stage=sft", "evaluation.before=false", "evaluation.after=false", "tracki
 
 @pytest.fixture
 def run(tmp_path: Path, compose_line: Callable[..., Experiment], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a member of a sweep that has a plan, and has done nothing yet."""
+    """Return a member of a sweep that has a plan and has not started."""
     monkeypatch.chdir(tmp_path)
     experiment = compose_line(*SFT, "seed=7")
     member = tmp_path / "sweep" / "0"
@@ -28,7 +28,7 @@ def run(tmp_path: Path, compose_line: Callable[..., Experiment], monkeypatch: py
 
 
 def squeue(folder: Path, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
-    """Put a squeue that answers so on the PATH."""
+    """Put a squeue that prints `answer` on the PATH."""
     program = folder / "bin" / "squeue"
     write_text(program, f"#!/bin/sh\nprintf '{answer}'\n")
     program.chmod(0o755)
@@ -46,19 +46,21 @@ def status(run: Path, state: State, reason: str | None = None) -> None:
         pytest.param(
             "preempted", "5|PENDING|BeginTime", ("pending", "BeginTime; will continue: why"), id="requeued"
         ),
-        pytest.param("running", "5|RUNNING|None", ("running", ""), id="at work"),
-        pytest.param("preempted", "5|RUNNING|None", ("running", ""), id="at work again"),
+        pytest.param("running", "5|RUNNING|None", ("running", ""), id="running"),
+        pytest.param("preempted", "5|RUNNING|None", ("running", ""), id="running again"),
         pytest.param("done", "5|COMPLETING|None", ("done", ""), id="done"),
         pytest.param("failed", "5|FAILED|NonZeroExitCode", ("failed", "why"), id="failed"),
-        pytest.param("failed", "", ("failed", "why"), id="failed, and forgotten by SLURM"),
+        pytest.param("failed", "", ("failed", "why"), id="failed, and not listed by SLURM"),
         pytest.param(
-            "running", "5|NODE_FAIL|None", ("vanished", "its job ended as NODE_FAIL"), id="node died"
+            "running", "5|NODE_FAIL|None", ("vanished", "its job ended as NODE_FAIL"), id="node failure"
         ),
-        pytest.param("running", "", ("vanished", "its job is gone"), id="gone without a word"),
-        pytest.param(None, "5|CANCELLED|None", ("vanished", "its job ended as CANCELLED"), id="never began"),
+        pytest.param("running", "", ("vanished", "its job no longer exists"), id="not listed by SLURM"),
+        pytest.param(
+            None, "5|CANCELLED|None", ("vanished", "its job ended as CANCELLED"), id="never started"
+        ),
     ],
 )
-def test_a_run_is_judged_by_its_files_and_by_its_job(
+def test_the_state_of_a_run_follows_from_its_files_and_its_job(
     state: State | None, answer: str, expected: tuple[str, str], run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_text(run / "job.json", '{"ids": [3, 5]}')
@@ -69,7 +71,7 @@ def test_a_run_is_judged_by_its_files_and_by_its_job(
     assert (found.state, found.reason, found.job, found.step) == (*expected, 5, "sft (1/1)")
 
 
-def test_a_run_on_this_machine_is_at_work_while_its_step_is_leased(run: Path) -> None:
+def test_a_run_on_this_machine_is_running_while_its_step_is_leased(run: Path) -> None:
     status(run, "running")
     assert states_of(run)[0].state == "vanished"
     plan = read_plan(run)
@@ -77,7 +79,7 @@ def test_a_run_on_this_machine_is_at_work_while_its_step_is_leased(run: Path) ->
         assert states_of(run)[0].state == "running"
 
 
-def test_the_table_shows_progress_reasons_and_only_the_words_that_differ(
+def test_the_table_shows_progress_reasons_and_only_the_overrides_that_differ(
     run: Path, compose_line: Callable[..., Experiment], capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment = compose_line(*SFT, "seed=8")
@@ -93,36 +95,36 @@ def test_the_table_shows_progress_reasons_and_only_the_words_that_differ(
         "0       -    failed    sft (1/1)  20/300    seed=7\n"
         "    the disk is full\n"
         "1       -    vanished  sft (1/1)  0/300     seed=8\n"
-        "    its process is gone\n"
+        "    its process no longer exists\n"
         "2       -    refused   -          -         seed=-1\n"
         "    seed=-1: too small\n"
         "3 runs: 1 failed, 1 vanished, 1 refused\n"
-        f"`r1exp sweep retry {run.parent}` starts 2 of them again\n"
+        f"`r1exp sweep retry {run.parent}` restarts 2 of them\n"
     )
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         pytest.param([], "takes status DIR, retry DIR or report DIR", id="nothing"),
         pytest.param(["statis", "x"], "Did you mean `r1exp sweep status`?", id="misspelt"),
-        pytest.param(["seed=1,2"], "r1exp -m overrides", id="meant to start one"),
+        pytest.param(["seed=1,2"], "r1exp -m overrides", id="overrides instead of an action"),
         pytest.param(["status"], "takes one folder", id="no folder"),
         pytest.param(["status", "nowhere"], "there is no such folder", id="no such folder"),
         pytest.param(
-            ["retry", "."], "is no sweep, and no run. The newest sweeps: sweep", id="the folder above"
+            ["retry", "."], "is neither a sweep nor a run. The newest sweeps: sweep", id="the parent folder"
         ),
     ],
 )
-def test_obvious_mistakes_are_told_what_to_type(
-    words: list[str], message: str, run: Path, capsys: pytest.CaptureFixture[str]
+def test_mistakes_are_refused_with_what_to_type(
+    arguments: list[str], message: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_json(run.parent / "sweep.json", [])
-    assert main(["sweep", *words]) == 2
+    assert main(["sweep", *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_a_plan_read_back_is_the_plan_that_was_written(run: Path) -> None:
+def test_a_plan_can_be_written_and_read(run: Path) -> None:
     plan = read_plan(run)
     assert RunPlan.model_validate_json(plan.model_dump_json(), strict=True) == plan
     assert plan.steps[0].trainer_args["max_steps"] == 300

@@ -88,12 +88,12 @@ def state(folder: Path) -> dict[str, Any]:
 
 
 def seconds_until_gone(folder: Path) -> float:
-    begun = time.monotonic()
-    while processes(folder) and time.monotonic() - begun < 15.0:
+    started = time.monotonic()
+    while processes(folder) and time.monotonic() - started < 15.0:
         time.sleep(0.05)
     for process in processes(folder):
         process.kill()
-    return time.monotonic() - begun
+    return time.monotonic() - started
 
 
 def test_a_server_is_started_checked_and_ended(served_step: MakeStep, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_step_without_a_server_rollout_starts_no_server(served_step: MakeStep,
     [
         pytest.param("die", {}, "lower rollout.gpu_memory_utilization", id="out of memory"),
         pytest.param("late", {"start_timeout": 3.0}, "did not answer within 3 s", id="start timeout"),
-        pytest.param("other", {}, "serves ['somebody-else'] instead of r1exp-0123", id="another model"),
+        pytest.param("other", {}, "serves ['another-model'] instead of r1exp-0123", id="another model"),
         pytest.param("raw", {}, "processed_logprobs", id="log-probabilities of another mode"),
         pytest.param("half", {}, "another dtype than float32", id="another dtype"),
     ],

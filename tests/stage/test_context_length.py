@@ -1,3 +1,5 @@
+"""Prompts that do not fit into the model's context are refused."""
+
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +18,9 @@ Freeze = Callable[..., Step]
 
 @pytest.fixture
 def step(frozen: Freeze, tmp_path: Path) -> Step:
-    """A step whose completions leave 100 tokens for a prompt."""
-    words = ["stage=evaluate", "model.shape.max_position_embeddings=300", "max_completion_length=200"]
-    step = frozen(*words, model=str(tmp_path / "model"))
+    """Return a step whose completions leave 100 tokens for a prompt."""
+    overrides = ["stage=evaluate", "model.shape.max_position_embeddings=300", "max_completion_length=200"]
+    step = frozen(*overrides, model=str(tmp_path / "model"))
     build_tiny(step.config.model, tmp_path / "model")
     return step
 
@@ -27,23 +29,23 @@ def problem(question: str) -> Problem:
     return Problem(id="long", prompt=question, answer="1")
 
 
-def test_what_may_not_fit_by_its_bytes_is_tokenized(step: Step) -> None:
+def test_a_prompt_with_too_many_bytes_is_tokenized(step: Step) -> None:
     question = "the answer is " * 9
-    assert len(question.encode()) > 100  # more than the room, in bytes
-    refuse_beyond_context([Problem("short", "1 + 1", "2"), problem(question)], step)  # and not in tokens
+    assert len(question.encode()) > 100  # more bytes than there is room for tokens
+    refuse_beyond_context([Problem("short", "1 + 1", "2"), problem(question)], step)  # but fewer tokens
     with pytest.raises(Refused, match="positions"):
         # The same number of bytes, but each is a token.
         refuse_beyond_context([Problem("short", "1 + 1", "2"), problem("\u00e9" * 63)], step)
 
 
-def test_a_prompt_that_leaves_no_room_is_named(step: Step) -> None:
+def test_the_error_names_the_problem_whose_prompt_is_too_long(step: Step) -> None:
     with pytest.raises(
         Refused, match=r"problem long: its prompt has \d{3} tokens; with .* the model's 300 positions"
     ):
         refuse_beyond_context([Problem(id="short", prompt="1 + 1", answer="2"), problem("7 " * 150)], step)
 
 
-def test_completions_as_long_as_the_context_are_refused_before_anything_is_written(
+def test_completions_as_long_as_the_context_are_refused_by_the_plan(
     compose_line: Callable[..., Experiment],
 ) -> None:
     with pytest.raises(Refused, match="leaves no room for a prompt in the model's 2048 positions"):

@@ -1,4 +1,4 @@
-"""What stage=sample leaves for a later step: how hard each problem is, and only those within the bounds."""
+"""The data set that stage=sample writes: pass rates, and only problems within the bounds."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from r1exp.stage.step import Step
 
 
 def row(name: str, verdicts: list[bool | None]) -> dict[str, Any]:
-    """Return a problem with answers that were judged so."""
+    """Return a problem whose answers have these verdicts."""
     answers = [{"text": f"{name}{n}", "reward": float(n), "right": right} for n, right in enumerate(verdicts)]
     gold = None if None in verdicts else "4"
     return {
@@ -32,11 +32,11 @@ ROWS = [row("never", [False] * 4), row("once", [False, True, False, False]), row
     ("bounds", "kept"),
     [
         pytest.param((0.0, 1.0), ["never", "once", "often", "always"], id="all"),
-        pytest.param((0.1, 0.9), ["once", "often"], id="neither hopeless nor solved"),
-        pytest.param((0.25, 0.25), ["once"], id="a bound is inside"),
+        pytest.param((0.1, 0.9), ["once", "often"], id="neither never nor always"),
+        pytest.param((0.25, 0.25), ["once"], id="bounds are inclusive"),
     ],
 )
-def test_problems_outside_the_bounds_are_left_out_and_the_rest_is_a_data_set(
+def test_problems_outside_the_bounds_are_left_out_of_the_data_set(
     bounds: tuple[float, float], kept: list[str], tmp_path: Path
 ) -> None:
     low, high = bounds
@@ -55,14 +55,14 @@ def test_problems_outside_the_bounds_are_left_out_and_the_rest_is_a_data_set(
     assert (facts["num_problems"], facts["num_kept"], facts["mean_pass_rate"]) == (4, len(kept), 0.5)
 
 
-def test_the_solution_is_the_best_right_answer() -> None:
+def test_the_solution_is_the_correct_answer_with_the_highest_reward() -> None:
     from r1exp.stage.sample_answers import _problem_row
 
     assert _problem_row(ROWS[2])["solution"] == "often3"
     assert "solution" not in _problem_row(ROWS[0])
 
 
-def test_without_a_gold_answer_nobody_knows_how_hard_a_problem_is() -> None:
+def test_without_a_gold_answer_there_is_no_pass_rate() -> None:
     assert pass_rate([{"right": None}, {"right": None}]) is None
 
 

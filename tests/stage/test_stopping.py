@@ -1,4 +1,4 @@
-"""A training step that is asked to end saves, ends, and goes on from there as if nothing had happened."""
+"""A training step that is requested to end saves a checkpoint, and resumes from it bit for bit."""
 
 import os
 import signal
@@ -13,15 +13,20 @@ from r1exp.__main__ import main
 from r1exp.runner.process import PARENT_VARIABLE
 from r1exp.step.status import read_status
 
-WORDS = [
+OVERRIDES = [
     "stage=sft",
     "max_steps=30",
     "stage.rows_per_step=4",
     "dataset.num_train=200",
     "trainer.logging_steps=1",
 ]
-WORDS += ["trainer.save_strategy=no", "evaluation.before=false", "evaluation.after=false", "tracking=none"]
-WORDS += ["launcher.threads_per_process=1"]
+OVERRIDES += [
+    "trainer.save_strategy=no",
+    "evaluation.before=false",
+    "evaluation.after=false",
+    "tracking=none",
+]
+OVERRIDES += ["launcher.threads_per_process=1"]
 
 
 def stopped(folder: Path, command: list[str], number: signal.Signals, at_step: int) -> int:
@@ -40,23 +45,23 @@ def stopped(folder: Path, command: list[str], number: signal.Signals, at_step: i
 
 
 @pytest.mark.slow
-def test_ctrl_c_and_a_schedulers_sigterm_both_save_and_the_end_is_that_of_a_calm_run(
+def test_a_run_ended_by_ctrl_c_and_by_sigterm_resumes_to_the_weights_of_an_uninterrupted_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main([*WORDS, "paths.run=calm", "paths.store=other"]) == 0
+    assert main([*OVERRIDES, "paths.run=whole", "paths.store=other"]) == 0
     folder = tmp_path / "run" / "steps" / "01-sft"
-    assert stopped(folder, ["r1exp", *WORDS, "paths.run=run"], signal.SIGINT, 3) == 130
+    assert stopped(folder, ["r1exp", *OVERRIDES, "paths.run=run"], signal.SIGINT, 3) == 130
     first = read_status(folder)
     assert first is not None and (first.state, first.checkpoint is not None) == ("interrupted", True)
-    # The frozen step alone, as docs/schedulers.md says: no parent of ours, so the worker hears the signal itself.
+    # The step alone, as in docs/schedulers.md: without a parent of r1exp the worker itself handles the signal.
     assert stopped(folder, ["r1exp.worker", str(folder)], signal.SIGTERM, 12) == 75
     second = read_status(folder)
     assert second is not None and second.state == "preempted"
     assert first.checkpoint != second.checkpoint
-    assert main([*WORDS, "paths.run=run"]) == 0
-    ended, calm = (
+    assert main([*OVERRIDES, "paths.run=run"]) == 0
+    resumed, whole = (
         path.joinpath("steps", "01-sft", "artifact", "model.safetensors").read_bytes()
-        for path in (tmp_path / "run", tmp_path / "calm")
+        for path in (tmp_path / "run", tmp_path / "whole")
     )
-    assert ended == calm
+    assert resumed == whole

@@ -1,4 +1,4 @@
-"""A step that goes on from a checkpoint goes on with the same W&B run."""
+"""A step that resumes from a checkpoint continues the same W&B run."""
 
 import shutil
 from collections.abc import Callable
@@ -13,31 +13,30 @@ from r1exp.stage.run_stage import run_stage
 from r1exp.stage.step import Step
 from r1exp.step.stop_request import StopRequest, request_stop
 
-WORDS = [
+OVERRIDES = [
     "stage=sft", "max_steps=3", "stage.rows_per_step=4", "dataset.num_train=40", "tracking.mode=offline",
     "trainer.logging_steps=1",
 ]  # fmt: skip
 
 
 @pytest.mark.slow
-def test_a_step_that_was_interrupted_goes_on_under_the_same_wandb_id_in_another_run_too(
+def test_an_interrupted_step_continues_the_same_wandb_run_from_another_run_directory(
     frozen: Callable[..., Step], wandb_records: Callable[[Path], list[Record]], tmp_path: Path
 ) -> None:
-    step = frozen(*WORDS, model=str(tmp_path / "model"))
+    step = frozen(*OVERRIDES, model=str(tmp_path / "model"))
     build_tiny(step.config.model, tmp_path / "model")
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
-    request_stop(
-        first, StopRequest(state="interrupted", reason="by the test")
-    )  # found after the first update
+    # The request is found after the first optimizer step.
+    request_stop(first, StopRequest(state="interrupted", reason="by the test"))
     with pytest.raises(Interrupted):
         run_stage(step, first)
     shutil.copytree(first / "checkpoints", second / "checkpoints")  # as the step store does
     status = run_stage(step.model_copy(update={"run_id": "another"}), second)
-    told = [(record.run.run_id, record.run.run_group) for folder in (first, second) for record in wandb_records(folder)
+    opened = [(record.run.run_id, record.run.run_group) for folder in (first, second) for record in wandb_records(folder)
             if record.HasField("run")]  # fmt: skip
-    assert len({identity for identity, _ in told}) == 1
-    assert told[0] == (status.tracking_id, "run")
+    assert len({identity for identity, _ in opened}) == 1
+    assert opened[0] == (status.tracking_id, "run")
     steps = [logged_steps(wandb_records(folder)) for folder in (first, second)]
     assert steps[0] == {1}
     assert 1 not in steps[1]

@@ -1,4 +1,4 @@
-"""An installed library that a step does not use costs its workers nothing."""
+"""An installed library that a step does not use is not imported by its workers."""
 
 import subprocess
 import sys
@@ -25,20 +25,24 @@ print(*sorted({"vllm", "deepspeed"} & set(sys.modules)))
 """
 
 
-def loaded(*words: str) -> list[str]:
-    done = subprocess.run([sys.executable, "-c", SCRIPT, *words], capture_output=True, text=True, check=True)
+def loaded(*overrides: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *overrides], capture_output=True, text=True, check=True
+    )
     return done.stdout.split()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "words", [("stage=rl",), ("stage=sft", "rollout=vllm_colocate")], ids=["rl with hf", "sft"]
+    "overrides", [("stage=rl",), ("stage=sft", "rollout=vllm_colocate")], ids=["rl with hf", "sft"]
 )
-def test_neither_vllm_nor_deepspeed_is_loaded_where_nobody_uses_it(words: tuple[str, ...]) -> None:
-    assert loaded(*words) == []
+def test_vllm_and_deepspeed_are_not_imported_by_a_step_that_does_not_use_them(
+    overrides: tuple[str, ...],
+) -> None:
+    assert loaded(*overrides) == []
 
 
 @pytest.mark.integration
 @pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed; type: make vllm")
-def test_vllm_is_loaded_where_it_generates() -> None:
+def test_vllm_is_imported_by_a_step_that_uses_it() -> None:
     assert loaded("stage=rl", "rollout=vllm_colocate") == ["vllm"]

@@ -1,4 +1,4 @@
-"""A checkpoint knows its experiment, and goes on with no other."""
+"""Checkpoints are accepted only by the experiment they belong to."""
 
 import shutil
 from collections.abc import Callable
@@ -14,14 +14,14 @@ RL = ["stage=rl", "beta=0.01"]
 
 
 def checkpoint(folder: Path, step: Step) -> Path:
-    """Leave a whole checkpoint of `step` in `folder`."""
+    """Write a complete checkpoint of `step` into `folder` and return it."""
     path = folder / "checkpoints" / "checkpoint-3"
     path.mkdir(parents=True)
     mark_complete(path, step, 3, "w4ndb")
     return path
 
 
-def test_a_checkpoint_of_the_same_experiment_is_taken_with_its_tracking_id(
+def test_a_checkpoint_of_the_same_experiment_is_accepted_with_its_tracking_id(
     frozen: Callable[..., Step], tmp_path: Path
 ) -> None:
     checkpoint(tmp_path, frozen(*RL))
@@ -33,7 +33,7 @@ def test_a_checkpoint_of_the_same_experiment_is_taken_with_its_tracking_id(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("overrides", "message"),
     [
         pytest.param(["beta=0.02"], r"beta is 0\.01 there and 0\.02 here", id="a setting"),
         pytest.param(["seed=2", "beta=0.01"], r"seed is 1 there and 2 here", id="the seed"),
@@ -43,19 +43,19 @@ def test_a_checkpoint_of_the_same_experiment_is_taken_with_its_tracking_id(
         pytest.param(["algorithm=ppo"], "algorithm.*, and .* more", id="the algorithm"),
     ],
 )
-def test_a_checkpoint_copied_into_another_experiments_step_is_refused_with_what_differs(
-    frozen: Callable[..., Step], tmp_path: Path, words: list[str], said: str
+def test_a_checkpoint_of_another_experiment_is_refused_with_the_differences(
+    frozen: Callable[..., Step], tmp_path: Path, overrides: list[str], message: str
 ) -> None:
     checkpoint(tmp_path / "theirs", frozen(*RL))
     shutil.copytree(tmp_path / "theirs" / "checkpoints", tmp_path / "ours" / "checkpoints")
     copied = last_checkpoint(tmp_path / "ours")
     assert copied is not None
-    with pytest.raises(Refused, match=said) as refusal:
-        mark_of(copied, frozen(*RL, *words))
+    with pytest.raises(Refused, match=message) as refusal:
+        mark_of(copied, frozen(*RL, *overrides))
     assert f"type: rm -r '{tmp_path / 'ours' / 'checkpoints'}'" in str(refusal.value)
 
 
-def test_a_start_from_other_weights_is_another_experiment(
+def test_a_checkpoint_that_started_from_other_weights_is_refused(
     frozen: Callable[..., Step], tmp_path: Path
 ) -> None:
     step = frozen(*RL)
@@ -72,9 +72,9 @@ def test_a_mark_of_another_version_is_refused(frozen: Callable[..., Step], tmp_p
         mark_of(path, step)
 
 
-def test_what_a_crash_left_half_written_is_removed(frozen: Callable[..., Step], tmp_path: Path) -> None:
-    whole = checkpoint(tmp_path, frozen(*RL))
-    (whole.parent / "checkpoint-6").mkdir()
-    assert last_checkpoint(tmp_path) == whole
+def test_incomplete_checkpoints_are_removed(frozen: Callable[..., Step], tmp_path: Path) -> None:
+    complete = checkpoint(tmp_path, frozen(*RL))
+    (complete.parent / "checkpoint-6").mkdir()
+    assert last_checkpoint(tmp_path) == complete
     remove_incomplete(tmp_path)
-    assert [path.name for path in whole.parent.iterdir()] == ["checkpoint-3"]
+    assert [path.name for path in complete.parent.iterdir()] == ["checkpoint-3"]

@@ -1,12 +1,12 @@
-"""On the path of a run, this keeps every new weight from its vLLM engine, and nothing else is changed."""
+"""Prevents the weights of a run from being sent to its vLLM engine. Python imports this file at its start."""
 
 import sys
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import PathFinder
 
 
-class Deafen(MetaPathFinder):
-    """Lets `trl.generation.vllm_generation` load, and then takes the pushing of weights out."""
+class StaleWeights(MetaPathFinder):
+    """Replaces `sync_weights` of `trl.generation.vllm_generation` when that module is imported."""
 
     def find_spec(self, name, path=None, target=None):  # type: ignore[no-untyped-def]
         if name != "trl.generation.vllm_generation":
@@ -23,4 +23,4 @@ class Deafen(MetaPathFinder):
         return spec
 
 
-sys.meta_path.insert(0, Deafen())
+sys.meta_path.insert(0, StaleWeights())

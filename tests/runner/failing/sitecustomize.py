@@ -1,4 +1,4 @@
-"""Makes rank 1 of a step fail as the variable FAIL_AS says. Python imports this at its start, from PYTHONPATH."""
+"""Makes rank 1 of a step fail in the way that FAIL_AS names. Python imports this file at its start, from PYTHONPATH."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ if os.environ.get("RANK") == "1" and "r1exp.worker" in sys.orig_argv:
     else:
         from r1exp.health.callback import HealthCallback
 
-        def on_step_end(self, args, state, control, **kwargs):  # rank 0 waits for us in a collective
+        def on_step_end(self, args, state, control, **kwargs):  # rank 0 waits in a collective operation
             if how == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             raise ValueError("broken on purpose")

@@ -1,1 +1,1 @@
-"""Stands in for vLLM: as a regular package, so that it wins over an installed one."""
+"""A fake of vLLM; a regular package, so that it takes precedence over an installed one."""

@@ -23,7 +23,7 @@ def option(name: str) -> str:
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        name = "somebody-else" if "other" in FAKE else option("--served-model-name")
+        name = "another-model" if "other" in FAKE else option("--served-model-name")
         self.reply({"data": [{"id": name, "root": option("--model")}]})
 
     def do_POST(self) -> None:
