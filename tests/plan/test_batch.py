@@ -71,7 +71,7 @@ def test_a_plan_shows_values_origins_batches_memory_and_commands(compose_line: C
     text = plan_text(experiment, planned_steps(experiment))
     for part in (
         "beta: 0.01", "# beta=0.01", "# algorithm/grpo.yaml", "beta=0.01: rl\n",
-        "launcher=ddp: evaluate-pre-sft, sft", "32 prompts x 8 completions a step", "groups whole on their rank",
+        "launcher=ddp: evaluate-pre-sft, sft", "32 prompts x 8 completions per optimizer step", "groups whole on their rank",
         "steps per epoch", "problems dropped per epoch", "on-policy", "memory per device", "gradients", "optimizer",
         "reference", "sampling", "-m r1exp.worker RUN/steps/04-rl", '"distributed_type": "MULTI_GPU"',
     ):  # fmt: skip
