@@ -25,7 +25,6 @@ _REWARD = Template('''\
 from typing import ClassVar
 
 from pydantic import PositiveFloat
-
 from r1exp.prompt.settings import StyleName
 from r1exp.prompt.style import style_named
 from r1exp.records import Completion, Problem
@@ -59,7 +58,7 @@ _REWARD_YAML = Template("""\
 $name:
   kind: $name:$class_name
   weight: 1.0             # factor in the total; 0: logged only
-  style: $${prompt.style} # the same style as in the prompt
+  style: $${prompt.style}  # the style of the prompt
   points: 1.0             # score of a right answer
 """)
 
@@ -69,11 +68,11 @@ _REWARD_TEST = Template('''\
 from pathlib import Path
 
 import pytest
-
-from $name import $class_name
 from r1exp.__main__ import main
 from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Context
+
+from $name import $class_name
 
 REWARD = $class_name(kind="$name:$class_name", style="think_answer", points=2.0)
 
@@ -93,7 +92,6 @@ _DATASET = Template('''\
 """Problems that ask for twice a number."""
 
 from pydantic import PositiveInt
-
 from r1exp.dataset.base import Dataset, Split
 from r1exp.files import hash_of
 from r1exp.records import Problem
@@ -112,7 +110,8 @@ class $class_name(Dataset):
 
     def fingerprint(self) -> str:
         """Return a hash that changes with the problems; steps that read other problems run again."""
-        return hash_of([[problem.prompt, problem.answer] for problem in self.load("train") + self.load("test")])
+        problems = self.load("train") + self.load("test")
+        return hash_of([[problem.prompt, problem.answer] for problem in problems])
 
 
 def _problem(number: int) -> Problem:
@@ -130,8 +129,8 @@ _DATASET_YAML = Template("""\
 # Source: written by `r1exp new dataset $name`.
 #   r1exp plan --config-dir conf dataset=$name
 kind: $name:$class_name
-num_train: 500 # problems
-num_test: 100  # problems
+num_train: 500  # problems
+num_test: 100   # problems
 """)
 
 _DATASET_TEST = Template('''\
@@ -139,8 +138,9 @@ _DATASET_TEST = Template('''\
 
 from pathlib import Path
 
-from $name import $class_name
 from r1exp.__main__ import main
+
+from $name import $class_name
 
 DATASET = $class_name(kind="$name:$class_name", num_train=20, num_test=10)
 
@@ -189,8 +189,9 @@ _PROMPT_TEST = Template('''\
 
 from pathlib import Path
 
-from $name import STYLE
 from r1exp.__main__ import main
+
+from $name import STYLE
 
 
 def test_the_answer_and_the_reasoning_are_read_from_a_completion() -> None:
@@ -255,10 +256,10 @@ _ALGORITHM_TEST = Template('''\
 from pathlib import Path
 
 import torch
-
-from $name import $class_name
 from r1exp import compose
 from r1exp.__main__ import main
+
+from $name import $class_name
 
 CONF = Path(__file__).parent / "conf"
 
@@ -285,8 +286,8 @@ defaults:
 name: $name
 pipeline:
   steps:
-    sft: {set: {max_steps: 100}} # optimizer steps
-    rl: {set: {max_steps: 50}}   # optimizer steps
+    sft: {set: {max_steps: 100}}  # optimizer steps
+    rl: {set: {max_steps: 50}}    # optimizer steps
 """)
 
 _EXPERIMENT_TEST = Template('''\
