@@ -1,1 +1,1 @@
-"""How a command line becomes one checked, frozen `Experiment`."""
+"""Composes a command line with Hydra, and validates it into one frozen `Experiment`."""

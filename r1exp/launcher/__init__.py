@@ -1,1 +1,1 @@
-"""Where the processes of a step run, and the exact command that starts them."""
+"""Decides where the processes of a step run, and the exact command that starts them."""

@@ -1,1 +1,1 @@
-"""What will happen, worked out before anything does: steps, batches, memory, commands."""
+"""Plans a run before anything starts: its steps, batches, trainer arguments, memory and commands."""

@@ -1,1 +1,1 @@
-"""What came of a run: summary.json for programs, report.md for people."""
+"""Summarizes runs and sweeps: summary.json for programs, report.md for users."""

@@ -1,1 +1,1 @@
-"""What is paid: the committee of rewards, and the check that it pays for the right thing."""
+"""The committee of rewards that scores completions, and the check that it ranks the gold answer first."""

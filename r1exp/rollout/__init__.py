@@ -1,1 +1,1 @@
-"""Who generates, and how: one interface for evaluation, sampling and labelling."""
+"""Generates completions for evaluation, sampling and labelling, through one interface for all engines."""

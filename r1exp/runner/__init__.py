@@ -1,1 +1,1 @@
-"""Carrying out a plan: the run directory, the step store, the processes, and what they leave."""
+"""Runs a plan: the run directory, the step store, the processes, and what they leave."""

@@ -1,1 +1,1 @@
-"""Running code that nobody has read: submissions of a policy, and the checkers that judge them."""
+"""Runs untrusted code in isolation: programs that a policy wrote, and the checkers that judge them."""

@@ -1,1 +1,1 @@
-"""One file a kind of step: what the workers do."""
+"""Does the work of a step in its processes: for each kind of step, its settings and its work."""

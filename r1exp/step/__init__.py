@@ -1,1 +1,1 @@
-"""The frozen step: what the parent decided and the workers carry out."""
+"""Reads and writes the state of a step: status, checkpoints, failures, and requests to stop."""
