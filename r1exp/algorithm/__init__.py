@@ -1,1 +1,1 @@
-"""How a policy is updated: TRL's trainers, and what r1exp adds to them."""
+"""Updates the policy: TRL's trainers with what r1exp adds to them, and PPO."""

@@ -1,1 +1,1 @@
-"""Composes a command line into one checked, frozen `Experiment`."""
+"""Composes a command line with Hydra, and validates it into one frozen `Experiment`."""

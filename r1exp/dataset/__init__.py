@@ -1,1 +1,1 @@
-"""Data sets: problems in a training and a test split."""
+"""Reads data sets: problems in a training and a test split."""

@@ -1,1 +1,1 @@
-"""Evaluation of a model on held-out problems, and comparison of two evaluations."""
+"""Measures a model on held-out problems, and compares two measurements."""

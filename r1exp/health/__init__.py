@@ -1,1 +1,1 @@
-"""The health monitor: rules on logged metrics, and the actions taken when a rule is broken."""
+"""Checks logged metrics against rules, and warns, saves or stops when a rule is broken."""

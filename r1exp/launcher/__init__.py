@@ -1,1 +1,1 @@
-"""Launchers: where the processes of a step run, and the exact command that starts them."""
+"""Decides where the processes of a step run, and the exact command that starts them."""

@@ -1,1 +1,1 @@
-"""The policy: its settings, its weights and tokenizer, and an estimate of the memory it needs."""
+"""Loads the policy and its tokenizer, and estimates the memory that it needs."""

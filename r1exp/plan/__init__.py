@@ -1,1 +1,1 @@
-"""Plans a run before it starts: steps, batches, memory, commands."""
+"""Plans a run before anything starts: its steps, batches, trainer arguments, memory and commands."""

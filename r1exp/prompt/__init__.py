@@ -1,1 +1,1 @@
-"""The prompt: system message, answer style, and reading the answer from a completion."""
+"""Writes prompts in a chosen style, and reads the answer from a completion."""

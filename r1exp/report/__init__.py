@@ -1,1 +1,1 @@
-"""Reports the results of runs and sweeps: summary.json for programs, report.md for readers."""
+"""Summarizes runs and sweeps: summary.json for programs, report.md for users."""

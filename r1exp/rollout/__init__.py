@@ -1,1 +1,1 @@
-"""Rollouts: what generates completions, behind one interface for evaluation, sampling and labelling."""
+"""Generates completions for evaluation, sampling and labelling, through one interface for all engines."""

@@ -1,1 +1,1 @@
-"""Executes plans: run directories, the step store, processes, sweeps and SLURM jobs."""
+"""Runs a plan: the run directory, the step store, the processes, and what they leave."""

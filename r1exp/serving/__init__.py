@@ -1,1 +1,1 @@
-"""vLLM engines and servers of a step: their command, their devices, and how they start, are watched, and end."""
+"""Starts, watches and ends the vLLM engines and servers of a step."""

@@ -1,1 +1,1 @@
-"""Stages, the kinds of step: settings of each, and the work that the workers do."""
+"""Does the work of a step in its processes: for each kind of step, its settings and its work."""

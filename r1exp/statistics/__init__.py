@@ -1,1 +1,1 @@
-"""Confidence intervals and paired tests."""
+"""Computes confidence intervals and paired tests."""

@@ -1,1 +1,1 @@
-"""State of a running step: status, checkpoints, failures and stop requests."""
+"""Reads and writes the state of a step: status, checkpoints, failures, and requests to stop."""

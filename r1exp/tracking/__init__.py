@@ -1,1 +1,1 @@
-"""Tracking of metrics: always in metrics.jsonl, and in W&B if configured."""
+"""Writes metrics to metrics.jsonl, and to W&B if configured."""

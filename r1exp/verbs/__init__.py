@@ -1,1 +1,1 @@
-"""The verbs of the command line: one file for each, with a function `main(arguments) -> ExitCode`."""
+"""Runs the verbs of the command line: one file each, with a function `main(arguments) -> ExitCode`."""
