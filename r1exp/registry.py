@@ -4,7 +4,7 @@ A kind is a name of r1exp's own, a name that an installed package registered (`r
 import path `package.module:Class` of anyone's class. Classes are imported when they are first needed.
 """
 
-import importlib
+import inspect
 import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, TypeVar
@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from r1exp.plugins import installed_plugins
+from r1exp.plugins import import_user_module, path_of, paths_of
 from r1exp.settings import Settings, nearest
 
 Base = TypeVar("Base", bound=Settings)
@@ -23,21 +23,18 @@ def load(path: str) -> Any:
     """Return the object at an import path such as `package.module:name`.
 
     Raises:
-        ValueError: there is no such module or name; the message says which.
+        ValueError: there is no such module or name, or the module raises an error; the message says which.
     """
     module, _, name = path.partition(":")
     try:
-        found = importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(
-            f"{path}: the module {module!r} cannot be imported ({error}); "
-            "install it, or run r1exp in the folder that contains it"
-        ) from error
+        found = import_user_module(module)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     if not hasattr(found, name):
-        known = [name_ for name_, value in vars(found).items() if getattr(value, "__module__", "") == module]
-        close = nearest(name, known)
-        hint = f"; did you mean {module}:{close[0]}?" if close else f"; it defines {', '.join(known)}"
-        raise ValueError(f"{path}: the module {module!r} has no {name!r}{hint}")
+        close = nearest(name, [known for known in vars(found) if not known.startswith("_")])
+        own = [known for known, value in vars(found).items() if getattr(value, "__module__", "") == module]
+        hint = f"did you mean {module}:{close[0]}?" if close else f"it defines {', '.join(own) or 'nothing'}"
+        raise ValueError(f"{path}: the module {module!r} has no {name!r}; {hint}")
     return getattr(found, name)
 
 
@@ -86,13 +83,17 @@ class Registry(Generic[Base]):
                 f"kind={kind}: there is no such {self._noun()}.{hint} Kinds: {', '.join(sorted(paths))}, "
                 "or package.module:Class of your own"
             )
-        return self.checked(load(paths.get(kind, kind)), kind)
+        return self.checked(load(path_of(kind, paths)), kind)
 
     def checked(self, found: Any, kind: str) -> type[Base]:
         """Return `found` if it is a class of this group."""
         if not (isinstance(found, type) and issubclass(found, self.base)):
+            what = "another class" if isinstance(found, type) else f"a {type(found).__name__}"
             place = f"{self.base.__module__}:{self.base.__name__}"
-            raise ValueError(f"kind={kind}: a {self._noun()} must be a subclass of {place}")
+            raise ValueError(f"kind={kind} is {what}, and must be a subclass of {place}")
+        if inspect.isabstract(found):
+            missing = ", ".join(sorted(found.__abstractmethods__))
+            raise ValueError(f"kind={kind}: the class must define {missing}")
         return found
 
     def validate(self, value: Any) -> Base:
@@ -113,11 +114,8 @@ class Registry(Generic[Base]):
         """Validate through `validate`; without a serializer pydantic dumps the fields of the actual class."""
         return core_schema.no_info_plain_validator_function(self.validate)
 
-    def _paths(self) -> dict[str, str]:
-        added: dict[str, str] = {}
-        for plugin in installed_plugins():
-            added |= plugin.kinds.get(self.group, {})
-        return added | self._members
+    def _paths(self) -> dict[str, list[str]]:
+        return paths_of(self.group, self._members)
 
     def _noun(self) -> str:
         return self.group.removesuffix("s")

@@ -15,6 +15,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -25,9 +26,9 @@ from yaml import MarkedYAMLError, YAMLError
 
 from r1exp.assets import CONF, ROOT
 from r1exp.config.overrides import Override, expand, parse, quote
-from r1exp.config.sources import FOLDER, StepSource, cache_sources
+from r1exp.config.sources import FOLDER, StepSource, cache_sources, file_sources
 from r1exp.errors import Refused
-from r1exp.plugins import installed_plugins
+from r1exp.plugins import import_user_module, installed_plugins
 from r1exp.settings import nearest
 
 _SEARCHPATH = "hydra.searchpath"
@@ -59,7 +60,7 @@ def session(config_dirs: Sequence[Path] = (), search_path: Sequence[str] = ()) -
         search_path: Further folders as `hydra.searchpath` names them: `file://FOLDER` or `pkg://PACKAGE`.
 
     Raises:
-        Refused: there is no such folder.
+        Refused: there is no such folder, or an option in it has the name of another one.
     """
     if GlobalHydra.instance().is_initialized():
         yield
@@ -69,12 +70,32 @@ def session(config_dirs: Sequence[Path] = (), search_path: Sequence[str] = ()) -
             raise Refused(f"--config-dir {folder}: there is no such folder")
     for plugin in (_SearchPath, StepSource):
         Plugins.instance().register(plugin)
-    _user_paths[:] = [*(f"file://{folder.resolve()}" for folder in config_dirs), *search_path]
+    addresses = [*(f"file://{folder.resolve()}" for folder in config_dirs), *search_path]
+    _user_paths[:] = [address for address in dict.fromkeys(addresses) if address != f"file://{CONF}"]
     _groups.clear()
     _files.cache_clear()
     with initialize_config_dir(str(CONF), version_base="1.3", job_name="r1exp"):
+        _refuse_ambiguous_options()
         cache_sources()
         yield
+
+
+def _refuse_ambiguous_options() -> None:
+    """Refuse an option that two folders contain. Hydra would silently read the first: r1exp's, then a plugin's."""
+    if not _user_paths and all(plugin.conf is None for plugin in installed_plugins()):
+        return
+    found: dict[str, str] = {}  # group/option -> address of the folder
+    for source in file_sources():
+        for group in _group_names():
+            names = source.list(group, ObjectType.CONFIG) if source.is_group(group) else []
+            for name in names:
+                option = f"{group}/{name}"
+                other = found.setdefault(option, source.path)
+                if other != source.path:
+                    raise Refused(
+                        f"{option}.yaml is in {other} and in {source.path}, and only the first would be read; rename "
+                        "the second"
+                    )
 
 
 def search_path_of(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -92,20 +113,35 @@ def search_path_of(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         if key != _SEARCHPATH:
             others.append(text)
             continue
-        listed = OmegaConf.to_container(OmegaConf.create(f"value: {value}"))
-        assert isinstance(listed, dict)
-        addresses = listed["value"] if isinstance(listed["value"], list) else [listed["value"]]
-        for address in addresses:
-            if str(address).startswith("pkg://"):
-                folders.append(str(address))
-                continue
-            folder = Path(str(address).removeprefix("file://")).expanduser()
-            if not folder.is_dir():
-                raise Refused(
-                    f"{text}: {folder} is no folder; give a list of folders, hydra.searchpath=[file://FOLDER]"
-                )
-            folders.append(f"file://{folder.resolve()}")
+        folders += [_folder_of(address, text) for address in _listed(value, text)]
     return folders, others
+
+
+def _listed(value: str, text: str) -> list[str]:
+    try:
+        listed = OmegaConf.to_object(OmegaConf.create(f"value: {value}"))
+    except (YAMLError, OmegaConfBaseException):
+        listed = {"value": None}
+    assert isinstance(listed, dict)
+    addresses = listed["value"] if isinstance(listed["value"], list) else [listed["value"]]
+    if not all(isinstance(address, str) for address in addresses):
+        raise Refused(f"{text}: give a list of folders, hydra.searchpath=[file://FOLDER]")
+    return addresses
+
+
+def _folder_of(address: str, text: str) -> str:
+    if address.startswith("pkg://"):
+        try:
+            import_user_module(address.removeprefix("pkg://").replace("/", "."))
+        except ValueError as error:
+            raise Refused(f"{text}: {error}") from error
+        return address
+    folder = Path(address.removeprefix("file://")).expanduser()
+    if not folder.is_dir():
+        raise Refused(
+            f"{text}: {folder} is no folder; give a list of folders, hydra.searchpath=[file://FOLDER]"
+        )
+    return f"file://{folder.resolve()}"
 
 
 @dataclass(frozen=True)
@@ -180,9 +216,12 @@ def groups() -> dict[str, list[str]]:
     if not _groups:
         # Not from the loader, which copies its repository for each question.
         repository = GlobalHydra.instance().config_loader().repository  # type: ignore[attr-defined]
-        names = [path.name for path in CONF.iterdir() if path.is_dir()] + ["sweeps"]
-        _groups.update({name: repository.get_group_options(name) for name in sorted(names)})
+        _groups.update({name: repository.get_group_options(name) for name in _group_names()})
     return _groups
+
+
+def _group_names() -> list[str]:
+    return sorted([path.name for path in CONF.iterdir() if path.is_dir()] + ["sweeps"])
 
 
 def parsed(arguments: Sequence[str]) -> list[Override]:

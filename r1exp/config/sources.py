@@ -133,6 +133,11 @@ def cache_sources() -> None:
     ]
 
 
+def file_sources() -> list[ConfigSource]:
+    """Return the sources of the current session that read files, in the order in which they are searched."""
+    return [source for source in _repository().sources if source.scheme() in _CACHED]
+
+
 def _repository() -> Any:
     return GlobalHydra.instance().config_loader().repository  # type: ignore[attr-defined]
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from r1exp.errors import Refused
-from r1exp.plugins import installed_plugins
+from r1exp.plugins import path_of, paths_of
 from r1exp.registry import load
 from r1exp.settings import nearest
 
@@ -163,19 +163,15 @@ def style_named(name: str) -> Style:
     Raises:
         ValueError: there is no such style, or the object is no `Style`.
     """
-    if name in STYLES:
-        return STYLES[name]
-    added: dict[str, str] = {}
-    for plugin in installed_plugins():
-        added |= plugin.kinds.get("prompt", {})
-    if name not in added and ":" not in name:
-        known = [*STYLES, *added]
-        close = nearest(name, known)
+    paths = paths_of("prompt", dict.fromkeys(STYLES, __name__))
+    if name not in paths and ":" not in name:
+        close = nearest(name, paths)
         hint = f" Did you mean {close[0]}?" if close else ""
         raise ValueError(
-            f"there is no style {name!r}.{hint} Styles: {', '.join(known)}, or package.module:NAME of your own"
+            f"there is no style {name!r}.{hint} Styles: {', '.join(paths)}, or package.module:NAME of your own"
         )
-    found = load(added.get(name, name))
+    path = path_of(name, paths)
+    found = STYLES[name] if path == __name__ else load(path)
     if not isinstance(found, Style):
         raise ValueError(
             f"{name} is a {type(found).__name__}, and a style must be an object of r1exp.prompt.style:Style"

@@ -10,6 +10,9 @@ import importlib.util
 from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 
+from r1exp.settings import nearest
+
+_DYNAMIC = ("__getattr__", "globals()", "sys.modules", "import *")  # a module with these may have other names
 _MOST_IMPORTS = 10  # `from module import name` statements that are followed, one after the other
 
 
@@ -34,13 +37,37 @@ def has_class_statement(path: str) -> bool:
     return False
 
 
+def refuse_misspelt_name(path: str) -> None:
+    """Raise ValueError where the module's source shows that a class does not exist, or that a name is misspelt.
+
+    A module without source, or one that may define names in other ways, is not judged.
+    """
+    module, _, name = path.partition(":")
+    source = _source(module)
+    if source is None or any(sign in source for sign in _DYNAMIC):
+        return
+    names = {found for node in ast.walk(ast.parse(source)) for found in _bound(node)}
+    close = nearest(name, sorted(names))
+    if name in names or not (close or name[:1].isupper()):
+        return
+    hint = f"did you mean {module}:{close[0]}?" if close else "define it there, or correct the name"
+    raise ValueError(f"{path}: the module {module!r} has no {name!r}; {hint}")
+
+
+def _bound(node: ast.AST) -> list[str]:
+    """Return the names that one node of a syntax tree binds."""
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        return [node.id]
+    return _names(node) if isinstance(node, ast.stmt) else []
+
+
 def _statement(module: str, name: str) -> ast.stmt | None:
     """Return the last top-level statement of the module that gives `name` its value, or None."""
     source = _source(module)
     if source is None:
         return None
     try:
-        tree = ast.parse(source)
+        tree = ast.parse(source, filename=getattr(_spec(module), "origin", None) or module)
     except (SyntaxError, ValueError) as error:
         raise ValueError(f"the module {module!r} is not valid Python: {error}; repair it") from error
     return next((node for node in reversed(list(_top_level(tree.body))) if name in _names(node)), None)

@@ -46,7 +46,7 @@ class Function(SlowGroupReward):
         if importlib.util.find_spec(package) is None:
             raise ValueError(
                 f"kind={self.kind} names the package {package!r}, which Python does not find; "
-                "install it, or put its folder on PYTHONPATH"
+                "install it, or run r1exp in the folder that contains it"
             )
         return self
 

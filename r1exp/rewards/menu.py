@@ -4,7 +4,7 @@ from typing import Annotated
 
 from r1exp.registry import Registry, load
 from r1exp.rewards.base import Reward
-from r1exp.rewards.class_statement import has_class_statement
+from r1exp.rewards.class_statement import has_class_statement, refuse_misspelt_name
 from r1exp.rewards.function import Function
 
 
@@ -22,9 +22,12 @@ class RewardRegistry(Registry[Reward]):
         if ":" not in kind:
             return super().find(kind)
         if not has_class_statement(kind):
+            refuse_misspelt_name(kind)
             return Function
         found = load(kind)
-        return found if isinstance(found, type) and issubclass(found, Reward) else Function
+        return (
+            self.checked(found, kind) if isinstance(found, type) and issubclass(found, Reward) else Function
+        )
 
 
 REWARDS = RewardRegistry(

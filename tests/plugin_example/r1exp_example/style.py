@@ -1,0 +1,5 @@
+"""A prompt style: `<work>reasoning</work>`, a line break, `<result>answer</result>`."""
+
+from r1exp.prompt.style import Tagged
+
+WORK_RESULT = Tagged("work_result", ("<work>", "</work>", "<result>", "</result>"))
