@@ -14,6 +14,7 @@ from typing import Any
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.default_element import InputDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
@@ -74,6 +75,7 @@ def session(config_dirs: Sequence[Path] = (), search_path: Sequence[str] = ()) -
     _user_paths[:] = [address for address in dict.fromkeys(addresses) if address != f"file://{CONF}"]
     _groups.clear()
     _files.cache_clear()
+    content_of.cache_clear()
     with initialize_config_dir(str(CONF), version_base="1.3", job_name="r1exp"):
         _refuse_ambiguous_options()
         cache_sources()
@@ -209,6 +211,20 @@ def _files(config_name: str | None, overrides: tuple[str, ...]) -> tuple[tuple[s
     loader = GlobalHydra.instance().config_loader()
     defaults = loader.compute_defaults_list(config_name, list(overrides), run_mode=RunMode.RUN)
     return tuple((entry.config_path or "", entry.package or "") for entry in defaults.defaults)
+
+
+@cache
+def content_of(path: str) -> tuple[list[InputDefault], dict[str, Any]]:
+    """Return the defaults list and the unresolved values of a configuration file. Needs a session."""
+    repository = GlobalHydra.instance().config_loader().repository  # type: ignore[attr-defined]
+    result = repository.load_config(config_path=path)
+    if result is None or not isinstance(result.config, DictConfig):
+        return [], {}
+    content = OmegaConf.to_container(result.config, resolve=False)
+    assert isinstance(content, dict)
+    return result.defaults_list or [], {
+        str(key): value for key, value in content.items() if key != "defaults"
+    }
 
 
 def groups() -> dict[str, list[str]]:

@@ -4,34 +4,32 @@ The keys of an experiment file could also have been typed: `experiment_overrides
 they can be applied to the steps of a pipeline.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from hydra.core.default_element import GroupDefault, InputDefault
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf
 
-from r1exp.config.compose import Composition, as_override, parsed
+from r1exp.config.compose import Composition, as_override, content_of, parsed
 from r1exp.config.overrides import Override
 from r1exp.config.targets import NAMED, flat
 
 
-def _contents(composition: Composition) -> Iterator[tuple[str, list[InputDefault], dict[str, Any]]]:
-    """Yield the path, the defaults and the dotted keys of each file, in the order in which they were merged."""
-    repository = GlobalHydra.instance().config_loader().repository  # type: ignore[attr-defined]
+def _contents(
+    composition: Composition, groups: Collection[str] = ()
+) -> Iterator[tuple[str, list[InputDefault], dict[str, Any]]]:
+    """Yield the path, the defaults and the dotted keys of each file, in the order in which they were merged.
+
+    Args:
+        composition: The composition.
+        groups: Config groups whose files are read; empty: all.
+    """
     for path, package in composition.files():
-        if path.startswith("hydra"):
+        if path.startswith("hydra") or (groups and path.split("/")[0] not in groups):
             continue
-        result = repository.load_config(config_path=path)
-        if result is None or not isinstance(result.config, DictConfig):
-            continue
-        content = OmegaConf.to_container(result.config, resolve=False)
-        assert isinstance(content, dict)
-        content.pop("defaults", None)
+        defaults, values = content_of(path)
         prefix = f"{package}." if package not in ("", "_global_") else ""
-        values = flat({str(key): value for key, value in content.items()})
-        yield path, result.defaults_list or [], {f"{prefix}{key}": value for key, value in values.items()}
+        yield path, defaults, {f"{prefix}{key}": value for key, value in flat(values).items()}
 
 
 def experiment_overrides(composition: Composition) -> list[Override]:
@@ -39,9 +37,7 @@ def experiment_overrides(composition: Composition) -> list[Override]:
     if not any(composition.choices.get(group) for group in NAMED):
         return []
     found: dict[str, Override] = {}
-    for path, defaults, values in _contents(composition):
-        if path.split("/")[0] not in NAMED:
-            continue
+    for path, defaults, values in _contents(composition, NAMED):
         choices = {
             default.group.lstrip("/"): default.value
             for default in defaults
