@@ -347,7 +347,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert done.returncode == 0, done.stderr
 
     run(sys.executable, "-m", "venv", "venv")
-    pip = [folder / "venv" / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
+    pip = [str(folder / "venv" / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
     run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", "wheels", ROOT, EXAMPLE)
     wheels = sorted((folder / "wheels").glob("*.whl"))
     assert [wheel.name.split("-")[0] for wheel in wheels] == ["r1exp", "r1exp_example"]
