@@ -33,9 +33,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 0.1.0\n")
     (metadata / "entry_points.txt").write_text("[r1exp.plugins]\nmy_package = my_package:plugin\n")
-    path = os.pathsep.join([str(ROOT), str(folder / "site"), str(folder)])
+    python_path = os.pathsep.join([str(ROOT), str(folder / "site"), str(folder)])
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    yield folder, os.environ | {"PYTHONPATH": path, "PATH": programs}
+    yield folder, os.environ | {"PYTHONPATH": python_path, "PATH": programs}
 
 
 def test_every_block_is_a_file_or_a_command() -> None:

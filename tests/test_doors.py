@@ -239,11 +239,11 @@ def test_a_folder_inside_a_package_is_found(folder: Path, capsys: pytest.Capture
 def test_an_option_with_the_name_of_another_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shadow = folder / "mine" / "rewards" / "graded.yaml"
-    shadow.write_text((folder / "mine" / "rewards" / "exact.yaml").read_text())
+    same_name = folder / "mine" / "rewards" / "graded.yaml"
+    same_name.write_text((folder / "mine" / "rewards" / "exact.yaml").read_text())
     message = refusal(["plan", "--config-dir=mine", "rewards=graded"], capsys)
     assert f"rewards/graded.yaml is in {ROOT}/conf and in {folder}/mine" in message
-    shadow.rename(folder / "packed" / "conf" / "rewards" / "exact.yaml")
+    same_name.rename(folder / "packed" / "conf" / "rewards" / "exact.yaml")
     both = ["--config-dir=mine", "--config-dir=packed/conf"]
     assert "rewards/exact.yaml is in" in refusal(["plan", *both], capsys)
     same = ["--config-dir=mine", "hydra.searchpath=[file://mine]", f"--config-dir={ROOT}/conf"]
