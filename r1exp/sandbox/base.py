@@ -27,9 +27,7 @@ class Limits(Settings):
     cpu_seconds: PositiveFloat = 4.0  # CPU seconds per case
     wall_seconds: PositiveFloat = 10.0  # seconds per case, including time spent sleeping
     total_seconds: PositiveFloat = 60.0  # wall seconds of all cases together; later cases count as timeouts
-    max_timeouts: PositiveInt = (
-        3  # timeouts after which the remaining cases count as timeouts and are not run
-    )
+    max_timeouts: PositiveInt = 3  # timeouts after which the remaining cases count as timeouts
     compile_seconds: PositiveFloat = 30.0  # wall seconds to compile, once per submission
     memory_mib: PositiveInt = 512  # MiB of all processes of a case together
     num_processes: PositiveInt = 32  # processes and threads at once
