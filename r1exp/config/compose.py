@@ -34,9 +34,8 @@ from r1exp.settings import nearest
 
 _SEARCHPATH = "hydra.searchpath"
 _user_paths: list[str] = []  # addresses of the user's folders; read by the plug-in below when Hydra starts
-_groups: dict[
-    str, list[str]
-] = {}  # cache of the session, because listing folders takes longer than composing
+# Cache of the session, because listing folders takes longer than composing.
+_groups: dict[str, list[str]] = {}
 
 
 class _SearchPath(SearchPathPlugin):
@@ -153,6 +152,7 @@ class Composition:
     config: DictConfig  # unresolved, without the node `hydra`
     config_name: str | None
     overrides: tuple[str, ...]  # what was passed to Hydra
+    parsed: tuple[Override, ...] = ()  # the overrides of a run, those that list several values included
     prefix: str = ""  # `step/NAME` for one step of a composition of several
     hydra: DictConfig | None = None  # the whole configuration, with the node `hydra`
     place: str = ""  # prefix of messages
@@ -264,7 +264,7 @@ def compose(overrides: Sequence[Override]) -> Composition:
     OmegaConf.set_readonly(config, False)
     OmegaConf.set_struct(config, False)
     config.pop("hydra")
-    return Composition(config, "config", texts, hydra=whole)
+    return Composition(config, "config", texts, parsed=tuple(overrides), hydra=whole)
 
 
 def compose_steps(steps: Mapping[str, Sequence[Override]]) -> dict[str, Composition]:

@@ -81,8 +81,8 @@ def experiment_from(arguments: Sequence[str], composition: Composition | None = 
     Raises:
         Refused: the overrides cannot work as typed.
     """
-    overrides = parsed(arguments)
-    composition = composition or compose(overrides)
+    composition = composition or compose(parsed(arguments))
+    overrides = list(composition.parsed)
     from_files = experiment_overrides(composition)
     _refuse_stage_and_pipeline(overrides, from_files)
     stage = next(

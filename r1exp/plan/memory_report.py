@@ -12,24 +12,46 @@ _CHARACTERS_PER_TOKEN = 3
 _NUM_PROBLEMS = 500  # problems whose prompts are measured
 
 
-def memory_lines(step: PlannedStep) -> list[str]:
-    """Return the estimate as lines of `plan`."""
-    config = step.config
-    shape = shape_of(config.model)
-    if shape is None:
-        return ["memory per device: not known before the model's config.json is on this machine"]
-    prompt = _longest_prompt(step)
-    if prompt is None:
-        return ["memory per device: not known before the data is on this machine"]
-    lines = memory_per_device(shape, config.model, _load(step, prompt)).lines()
-    if step.device == "cpu" and config.launcher.num_processes > 1:
-        lines.append(
-            f"on a CPU the {config.launcher.num_processes} ranks share one memory: multiply by their number"
-        )
-    note = config.rollout.memory_note(step.device)
-    if note is not None and (step.batch is None or config.online is not None):
-        lines.append(note)
-    return lines
+class MemoryReport:
+    """The estimates for the steps of one plan. Prompts of the same data are measured once."""
+
+    def __init__(self) -> None:
+        # Tokens of the longest prompt, by data set, split and prompt settings.
+        self._prompt_tokens: dict[str, int] = {}
+
+    def lines(self, step: PlannedStep) -> list[str]:
+        """Return the estimate as lines of `plan`."""
+        config = step.config
+        shape = shape_of(config.model)
+        if shape is None:
+            return ["memory per device: not known before the model's config.json is on this machine"]
+        prompt = self._longest_prompt(step)
+        if prompt is None:
+            return ["memory per device: not known before the data is on this machine"]
+        lines = memory_per_device(shape, config.model, _load(step, prompt)).lines()
+        if step.device == "cpu" and config.launcher.num_processes > 1:
+            lines.append(
+                f"on a CPU the {config.launcher.num_processes} ranks share one memory: multiply by their number"
+            )
+        note = config.rollout.memory_note(step.device)
+        if note is not None and (step.batch is None or config.online is not None):
+            lines.append(note)
+        return lines
+
+    def _longest_prompt(self, step: PlannedStep) -> int | None:
+        """Return the estimated tokens of the longest prompt among the first problems."""
+        if step.num_problems is None:
+            return None
+        config = step.config
+        assert config.stage is not None
+        split = config.stage.split
+        key = f"{split} {config.dataset.model_dump_json()} {config.prompt.model_dump_json()}"
+        if key not in self._prompt_tokens:
+            problems = config.dataset.first(split, _NUM_PROBLEMS)
+            texts = (messages(problem.prompt, config.prompt) for problem in problems)
+            longest = max(sum(len(message["content"]) for message in text) for text in texts)
+            self._prompt_tokens[key] = longest // _CHARACTERS_PER_TOKEN
+        return self._prompt_tokens[key]
 
 
 def _load(step: PlannedStep, prompt_tokens: int) -> Load:
@@ -61,13 +83,3 @@ def _load(step: PlannedStep, prompt_tokens: int) -> Load:
         device=step.device,
     )
     return config.stage.memory_load(load, config)
-
-
-def _longest_prompt(step: PlannedStep) -> int | None:
-    """Return the estimated tokens of the longest prompt among the first problems."""
-    if step.num_problems is None:
-        return None
-    assert step.config.stage is not None
-    problems = step.config.dataset.first(step.config.stage.split, _NUM_PROBLEMS)
-    texts = (messages(problem.prompt, step.config.prompt) for problem in problems)
-    return max(sum(len(message["content"]) for message in text) for text in texts) // _CHARACTERS_PER_TOKEN

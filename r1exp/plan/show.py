@@ -13,7 +13,7 @@ from r1exp.config.targets import flat
 from r1exp.launcher.slurm import job_text
 from r1exp.paths import RunPaths
 from r1exp.plan.batch import Batch, RlBatch
-from r1exp.plan.memory_report import memory_lines
+from r1exp.plan.memory_report import MemoryReport
 from r1exp.plan.slurm_job import job_of
 from r1exp.plan.steps import BASE, PlannedStep, targets_of
 from r1exp.rewards.advice import constant_in_group_warnings
@@ -32,8 +32,9 @@ def plan_text(experiment: Experiment, steps: tuple[PlannedStep, ...], run_folder
     lines = [f"Run {experiment.name!r}, focus {experiment.focus}, {len(steps)} steps", ""]
     lines += _configuration(experiment, origins)
     lines += ["", "Overrides and the steps they apply to", *_targets(experiment, steps)]
+    memory = MemoryReport()
     for step in steps:
-        lines += ["", *_step(step, experiment.run, origins, run_folder)]
+        lines += ["", *_step(step, experiment.run, origins, memory, run_folder)]
     job = job_of(experiment.run, steps)
     if job is not None:
         text = job_text(job, experiment.name, Path.cwd(), Path(run_folder))
@@ -64,7 +65,9 @@ def _targets(experiment: Experiment, steps: tuple[PlannedStep, ...]) -> Iterator
         yield f"  {text}: {', '.join(names) if names else 'the run as a whole'}"
 
 
-def _step(step: PlannedStep, run: StepConfig, origins: Origins, run_folder: str) -> Iterator[str]:
+def _step(
+    step: PlannedStep, run: StepConfig, origins: Origins, memory: MemoryReport, run_folder: str
+) -> Iterator[str]:
     yield f"Step {step.index} {step.name}: stage={step.kind}, model from {step.model_from}, key {step.key}"
     yield from _differences(step, run, origins)
     for warning in constant_in_group_warnings(step.config.rewards or {}):
@@ -75,7 +78,7 @@ def _step(step: PlannedStep, run: StepConfig, origins: Origins, run_folder: str)
     else:
         assert step.config.stage is not None
         yield f"  {step.config.stage.describe(step.config, step.num_problems)}"
-    yield from (f"  {line}" for line in memory_lines(step))
+    yield from (f"  {line}" for line in memory.lines(step))
     yield from _commands(step, run_folder)
 
 

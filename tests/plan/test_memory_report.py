@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from r1exp.config.experiment import Experiment
-from r1exp.plan.memory_report import memory_lines
+from r1exp.plan.memory_report import MemoryReport
 from r1exp.plan.steps import planned_steps
 
 COMMON = ("stage=rl", "evaluation.before=false", "evaluation.after=false", "tracking=none")
@@ -17,7 +17,7 @@ def part(compose_line: Callable[..., Experiment]) -> Callable[..., str]:
 
     def read(name: str, *overrides: str) -> str:
         (step,) = planned_steps(compose_line(*COMMON, *overrides))
-        line = next(line for line in memory_lines(step) if "memory per device" in line)
+        line = next(line for line in MemoryReport().lines(step) if "memory per device" in line)
         return line.partition(f"{name} ")[2].partition(",")[0]
 
     return read
