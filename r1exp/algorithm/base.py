@@ -96,6 +96,7 @@ class OnlineAlgorithm(Algorithm):
     fields = frozenset({"rewards", "beta", "num_generations", "temperature"})
     trainer_config = "GRPOConfig"
     advantages: ClassVar[Any] = None  # None: those of TRL
+    applies_advantages: ClassVar[bool] = False  # the trainer calls `advantages` if the class defines it
 
     @property
     def online(self) -> "OnlineAlgorithm":
@@ -109,7 +110,12 @@ class OnlineAlgorithm(Algorithm):
         return Rows(self.prompts_per_step * num_generations, setting, "completions", fit.rl)
 
     def check(self, beta: float | None, trainer: Mapping[str, Any]) -> None:
-        """Raise ValueError if a controlled `beta` starts at 0."""
+        """Raise ValueError if a controlled `beta` starts at 0, or the class defines advantages in vain."""
+        if self.advantages is not None and not self.applies_advantages:
+            raise ValueError(
+                f"{type(self).__name__} defines advantages, and its trainer would not call them; derive the class from "
+                "r1exp.algorithm.grpo:Grpo"
+            )
         if self.kl.target is not None and beta == 0.0:
             raise ValueError(
                 f"algorithm.kl.target={self.kl.target} is controlled by multiplying beta, and beta=0 would stay 0; "

@@ -14,6 +14,8 @@ class Grpo(OnlineAlgorithm):
     # Rounds in which prompts whose completions all received the same reward are replaced by others; 0: none.
     resampling_rounds: NonNegativeInt
 
+    applies_advantages = True
+
     @property
     def trainer(self) -> str:
         """Import path of the trainer, which depends on whether prompts are resampled."""
