@@ -46,6 +46,9 @@ def replace_missing_pydantic() -> None:
         Field=lambda *args, default_factory=None, **kwargs: default_factory() if default_factory else None,
     )  # fmt: skip
     sys.modules["pydantic"] = module
+    core = types.ModuleType("pydantic_core")
+    vars(core).update(__getattr__=stub)
+    sys.modules["pydantic_core"] = core
 
 
 class TurnMeter:
