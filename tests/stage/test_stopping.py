@@ -32,9 +32,8 @@ OVERRIDES += ["launcher.threads_per_process=1"]
 def stopped(folder: Path, command: list[str], number: signal.Signals, at_step: int) -> int:
     """Run a command until the step has logged `at_step`, send it a signal, and return its exit code."""
     environment = {key: value for key, value in os.environ.items() if key != PARENT_VARIABLE}
-    environment["OMP_NUM_THREADS"] = (
-        "1"  # as the launcher sets it; other numbers of threads change the digits
-    )
+    # As the launcher sets it; other numbers of threads change the digits.
+    environment["OMP_NUM_THREADS"] = "1"
     process = subprocess.Popen(
         [sys.executable, "-m", *command], cwd=folder.parents[2], stderr=subprocess.DEVNULL, env=environment
     )
