@@ -1,4 +1,4 @@
-"""How long do `r1exp plan` and `r1exp --help` take, alone or compared with another checkout?
+"""Measures how long `r1exp plan` and `r1exp --help` take, alone or compared with another checkout.
 
     python benchmarks/plan.py [overrides...]
     python benchmarks/plan.py --against /path/to/another/checkout [--pairs 11] [overrides...]

@@ -1,4 +1,4 @@
-"""Every algorithm under every launcher: does it train, resume exactly, and agree with the other launchers?
+"""Trains every algorithm under every launcher, resumes it exactly, and compares it with the other launchers.
 
 A launcher is started once for all its cases. Ordinary runs take a cover of the matrix in which every pair of
 values (algorithm and launcher, launcher and LoRA, ...) stands at least once; `make matrix` takes all of it.
