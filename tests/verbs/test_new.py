@@ -38,6 +38,7 @@ def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_printed_commands_and_the_written_tests_pass(
     kind: str, folder: Path, capsys: pytest.CaptureFixture[str]
