@@ -56,7 +56,9 @@ def planned_steps(experiment: Experiment) -> tuple[PlannedStep, ...]:
     """
     keys: dict[str, str] = {}
     steps: list[PlannedStep] = []
-    for sourced in _with_evaluations(experiment):
+    sourced_steps = _with_evaluations(experiment)
+    _refuse_shared_names(sourced_steps)
+    for sourced in sourced_steps:
         step = _planned(len(steps) + 1, sourced, keys)
         keys[step.name] = step.key
         steps.append(step)
@@ -110,10 +112,28 @@ def _measured_next(later: tuple[ComposedStep, ...], name: str) -> bool:
 
 
 def _labels(steps: tuple[ComposedStep, ...]) -> dict[str, str]:
-    """Return step name -> name of its algorithm or stage, or its own name if two steps would share a label."""
-    short = {step.name: _short(step) for step in steps}
-    values = list(short.values())
-    return {name: label if values.count(label) == 1 else name for name, label in short.items()}
+    """Return step name -> label: the name of its algorithm or stage, or its own name where that is not unique.
+
+    The accuracies of a run are named after the labels, so two steps that share one would overwrite each other's.
+    """
+    labels = {step.name: _short(step) for step in steps}
+    while shared := [
+        name for name, label in labels.items() if name != label and list(labels.values()).count(label) > 1
+    ]:
+        labels |= {name: name for name in shared}
+    return labels
+
+
+def _refuse_shared_names(steps: Sequence[_SourcedStep]) -> None:
+    """Raise Refused if two steps would write the same accuracy, or have the same folder."""
+    for found in ([step.label for step in steps], [step.composed.name for step in steps]):
+        for name in found:
+            if found.count(name) > 1:
+                owners = [step.composed.name for step in steps if name in (step.label, step.composed.name)]
+                raise Refused(
+                    f"two steps would be reported as {name!r}: {' and '.join(owners)}; give the step of the pipeline "
+                    "another name"
+                )
 
 
 def _short(step: ComposedStep) -> str:

@@ -1,9 +1,9 @@
 """Writes summary.json and report.md: the results of each step with intervals, and the differences between steps.
 
-`objective` is the sampled accuracy of the last evaluation, which a sweeper maximizes.
+`objective` is what a sweeper maximizes; `objective_of` names the accuracy it is, or `objective_missing` says why there
+is none (r1exp/report/measurements.py).
 """
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from r1exp.files import read_json, write_json, write_text
 from r1exp.paths import RunPaths, StepPaths
 from r1exp.plan.batch import RlBatch
 from r1exp.plan.run_plan import PlanStep, RunPlan
+from r1exp.report.measurements import Measurement, measurement_of, objective_of, pairs
 from r1exp.step.status import read_status
 from r1exp.tracking.metrics import MetricsFile
 
@@ -35,7 +36,7 @@ def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict
         "comparisons": {},
         "objective": None,
     }
-    measured: list[tuple[str, dict[str, Any]]] = []  # (label, scores.json), in order
+    measured: list[Measurement] = []
     for step in plan.steps:
         paths = step.paths(folder)
         status = read_status(paths.folder) if paths.folder.is_dir() else None
@@ -55,15 +56,18 @@ def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict
         summary["steps"][step.name] = entry
         if state != "done" and summary["state"] == "done":
             summary["state"] = state
-        scores = paths.results.scores
-        if state == "done" and scores.exists():
-            content = read_json(scores)
-            summary[f"{step.label}_accuracy"] = content["summary"]
-            measured.append((step.label, content))
-    for (before_label, before), (after_label, after) in itertools.pairwise(measured):
-        summary["comparisons"][f"{after_label} - {before_label}"] = _compared(before, after)
-    if measured and "sampled" in measured[-1][1]["summary"]:
-        summary["objective"] = measured[-1][1]["summary"]["sampled"]["value"]
+        measurement = measurement_of(step, folder) if state == "done" else None
+        if measurement is not None:
+            summary[f"{step.label}_accuracy"] = measurement.summary
+            measured.append(measurement)
+    for before, after in pairs(plan, measured):
+        summary["comparisons"][f"{after.label} - {before.label}"] = _compared(before.content, after.content)
+    objective = objective_of(plan, summary["state"], measured)
+    summary["objective"] = objective.value
+    if objective.value is None:
+        summary["objective_missing"] = objective.reason
+    else:
+        summary["objective_of"] = objective.measured
     summary["seconds"] = round(sum(entry["seconds"] for entry in summary["steps"].values()), 3)
     summary["elapsed_seconds"] = summary["seconds"] if elapsed is None else round(elapsed, 3)
     return summary
@@ -83,9 +87,7 @@ def _signal(step: PlanStep, paths: StepPaths) -> dict[str, int] | None:
 
 
 def _compared(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Return the paired differences of two evaluations on the same problems; empty if the problems differ."""
-    if before["problem_ids"] != after["problem_ids"]:
-        return {}
+    """Return the paired differences of two evaluations on the same problems."""
     shared = [mode for mode in _MODES if mode in before["outcomes"] and mode in after["outcomes"]]
     return {mode: compare(before["outcomes"][mode], after["outcomes"][mode]) for mode in shared}
 
@@ -168,4 +170,6 @@ def headline(summary: dict[str, Any], folder: Path) -> str:
     lines += [
         _signal_line(name, entry["groups"]) for name, entry in summary["steps"].items() if "groups" in entry
     ]
+    if summary["state"] == "done" and summary["objective"] is None:
+        lines.append(f"no objective: {summary['objective_missing']}")
     return "\n".join([*lines, f"{summary['state']} in {summary['elapsed_seconds']:.0f} s: {folder}"])

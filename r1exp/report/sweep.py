@@ -2,9 +2,15 @@
 
 With several runs of a setting, an interval is Student's t over their values, which covers the variation of training
 as well as that of the problems. With one run it is the interval of that run, over problems only. `p at most` is the
-largest p-value of the runs' paired tests on the same problems. Torch-free.
+largest p-value of the runs' paired tests on the same problems.
+
+Settings are ranked by the mean objective over the seeds that all of them have, so that the order agrees with the
+column of paired differences. Without such a seed they are ranked by the mean over their own runs, which is said.
+Torch-free.
 """
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +22,8 @@ from r1exp.paths import RunPaths, SweepPaths
 from r1exp.statistics.intervals import Interval, mean_interval
 
 _MODES = ("sampled", "greedy")
-_SEED = "seed="
+_STEP_SEED = re.compile(r"pipeline\.steps\.[^.]+\.set\.seed")
+Seeds = tuple[str, ...]  # the overrides of a run that set a seed: of the run, or of one step
 
 
 @dataclass(frozen=True)
@@ -26,11 +33,18 @@ class Setting:
     overrides: tuple[str, ...]  # overrides that not every run has
     runs: tuple[dict[str, Any], ...]  # summaries
 
-    @property
-    def objective(self) -> float:
-        """The mean objective; -1 if nothing was measured."""
-        values = [run["objective"] for run in self.runs if run["objective"] is not None]
-        return sum(values) / len(values) if values else -1.0
+    def objectives(self) -> dict[Seeds, float]:
+        """Return the objective of each seed; the mean of runs that share one. Runs without an objective are left out."""
+        found: dict[Seeds, list[float]] = {}
+        for run in self.runs:
+            if run["objective"] is not None:
+                found.setdefault(_seeds(run), []).append(run["objective"])
+        return {seeds: sum(values) / len(values) for seeds, values in found.items()}
+
+    def mean_objective(self, seeds: set[Seeds]) -> float:
+        """Return the mean objective over `seeds`, or over all its own if there are none; -inf if nothing was measured."""
+        values = [value for seed, value in self.objectives().items() if not seeds or seed in seeds]
+        return sum(values) / len(values) if values else -math.inf
 
 
 def sweep_report(folder: Path) -> str:
@@ -41,15 +55,21 @@ def sweep_report(folder: Path) -> str:
     """
     found = [read_json(path) for path in sorted(folder.glob(f"*/{RunPaths(folder).summary.name}"))]
     done = [run for run in found if run["state"] == "done"]
+    if any("objective_of" not in run and "objective_missing" not in run for run in done):
+        raise Refused(
+            f"the runs of {folder} were made by an earlier version of r1exp; report them with that version"
+        )
     if not done:
         raise Refused(f"no run of {folder} has finished; `r1exp sweep status {folder}` shows their states")
     common = set.intersection(*(set(run["overrides"]) for run in done))
-    settings = sorted(_settings(done, common), key=lambda setting: setting.objective, reverse=True)
+    settings = _settings(done, common)
+    seeds = _common_seeds(settings)
+    settings.sort(key=lambda setting: setting.mean_objective(seeds), reverse=True)
     lines = [f"# {done[0]['name']}: {len(done)} runs", ""]
     if left_out := len(found) - len(done):
         runs = "1 run is" if left_out == 1 else f"{left_out} runs are"
         lines += [f"{runs} left out because they have not finished.", ""]
-    lines += [*_table(settings), "", _note(settings)]
+    lines += [*_table(settings, seeds), "", _note(settings, seeds)]
     if common:
         lines += ["", f"Every run: `{' '.join(text for text in done[0]['overrides'] if text in common)}`"]
     text = "\n".join(lines) + "\n"
@@ -60,61 +80,77 @@ def sweep_report(folder: Path) -> str:
 def _settings(runs: Sequence[dict[str, Any]], common: set[str]) -> list[Setting]:
     grouped: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for run in runs:
-        own = [text for text in run["overrides"] if text not in common and not text.startswith(_SEED)]
+        own = [text for text in run["overrides"] if text not in common and not _is_seed(text)]
         grouped.setdefault(tuple(own), []).append(run)
     return [Setting(overrides, tuple(members)) for overrides, members in grouped.items()]
 
 
-def _table(settings: Sequence[Setting]) -> list[str]:
+def _is_seed(override: str) -> bool:
+    key = override.lstrip("+").partition("=")[0]
+    return key == "seed" or _STEP_SEED.fullmatch(key) is not None
+
+
+def _seeds(run: dict[str, Any]) -> Seeds:
+    return tuple(text for text in run["overrides"] if _is_seed(text))
+
+
+def _common_seeds(settings: Sequence[Setting]) -> set[Seeds]:
+    """Return the seeds for which every setting has an objective; settings without any objective do not count."""
+    found = [set(setting.objectives()) for setting in settings if setting.objectives()]
+    return set.intersection(*found) if found else set()
+
+
+def _table(settings: Sequence[Setting], seeds: set[Seeds]) -> list[str]:
     heads = ["setting", "runs"]
     for mode in _MODES:
         heads += [f"{mode}, %", f"gain, {mode}", "p at most"]
-    heads.append("sampled, against the first row")
-    rows = [_row(setting, settings[0]) for setting in settings]
+    heads.append("objective, against the first row")
+    rows = [_row(setting, settings[0], seeds) for setting in settings]
     return ["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows)]
 
 
-def _row(setting: Setting, best: Setting) -> list[str]:
+def _row(setting: Setting, best: Setting, seeds: set[Seeds]) -> list[str]:
     cells = [" ".join(setting.overrides) or "defaults", str(len(setting.runs))]
     for mode in _MODES:
         cells += [_points(_accuracy(setting, mode)), *_gain(setting, mode)]
-    return [*cells, "" if setting is best else _points(_against(setting, best), is_signed=True)]
+    return [*cells, "" if setting is best else _points(_against(setting, best, seeds), is_signed=True)]
 
 
 def _accuracy(setting: Setting, mode: str) -> Interval | None:
-    """Return the last accuracy that was measured, over the runs."""
-    scores = [score for run in setting.runs if (score := _last(run).get(mode)) is not None]
+    """Return the accuracy of the focus step's model, over the runs."""
+    scores = [score for run in setting.runs if (score := _of_focus(run).get(mode)) is not None]
     found = _over_runs([(score["value"], score["low"], score["high"]) for score in scores])
     # An accuracy is in [0, 1].
     return found and Interval(found.value, found.n, max(found.low, 0.0), min(found.high, 1.0))
 
 
-def _last(run: dict[str, Any]) -> dict[str, Any]:
-    names = [name for name in run if name.endswith("_accuracy")]
-    return dict(run[names[-1]]) if names else {}
+def _of_focus(run: dict[str, Any]) -> dict[str, Any]:
+    return dict(run[f"{_label(run)}_accuracy"]) if run["objective"] is not None else {}
+
+
+def _label(run: dict[str, Any]) -> str:
+    """Return the label of the accuracy that is the objective."""
+    return str(run["objective_of"]).partition(" ")[0]
 
 
 def _gain(setting: Setting, mode: str) -> tuple[str, str]:
-    """Return the change in accuracy by the last training step, and the largest p-value of the runs' tests."""
-    last = [list(run["comparisons"].values())[-1] for run in setting.runs if run["comparisons"]]
-    tests = [comparison[mode] for comparison in last if mode in comparison]
+    """Return the change in accuracy by the focus step, and the largest p-value of the runs' tests."""
+    tests = [
+        comparison[mode]
+        for run in setting.runs
+        if run["objective"] is not None
+        for name, comparison in run["comparisons"].items()
+        if name.startswith(f"{_label(run)} - ") and mode in comparison
+    ]
     gain = _over_runs([(test["difference"], test["low"], test["high"]) for test in tests])
     return _points(gain, is_signed=True), f"{max(test['p_value'] for test in tests):.1g}" if tests else ""
 
 
-def _against(setting: Setting, best: Setting) -> Interval | None:
-    """Return the differences in objective between runs with the same seed."""
-    theirs = {_seed(run): run["objective"] for run in best.runs}
-    differences = [
-        run["objective"] - theirs[_seed(run)]
-        for run in setting.runs
-        if run["objective"] is not None and theirs.get(_seed(run)) is not None
-    ]
+def _against(setting: Setting, best: Setting, seeds: set[Seeds]) -> Interval | None:
+    """Return the differences in objective between runs with the same seed, over the seeds of all settings."""
+    ours, theirs = setting.objectives(), best.objectives()
+    differences = [ours[seed] - theirs[seed] for seed in sorted(seeds) if seed in ours and seed in theirs]
     return _over_runs([(value, value, value) for value in differences])
-
-
-def _seed(run: dict[str, Any]) -> str:
-    return next((text for text in run["overrides"] if text.startswith(_SEED)), "")
 
 
 def _over_runs(figures: Sequence[tuple[float, float, float]]) -> Interval | None:
@@ -134,7 +170,15 @@ def _points(interval: Interval | None, is_signed: bool = False) -> str:
     return mean if low == high == mean else f"{mean} [{low}, {high}]"
 
 
-def _note(settings: Sequence[Setting]) -> str:
+def _note(settings: Sequence[Setting], seeds: set[Seeds]) -> str:
     several = all(len(setting.runs) > 1 for setting in settings)
     over = "runs (Student's t)" if several else "runs (Student's t), or over problems if there is one run"
-    return f"95 % intervals over {over}. Gain: change by the last training step."
+    note = f"95 % intervals over {over}. Gain: change by the focus step."
+    if len(settings) == 1:
+        return note
+    if not seeds:
+        return f"{note} Ranked by the mean over each setting's own runs, because no seed is common to all settings."
+    if any(set(setting.objectives()) - seeds for setting in settings):
+        names = ", ".join(" ".join(seed) or "the default seed" for seed in sorted(seeds))
+        note += f" Ranked and compared on what every setting has: {names}."
+    return note

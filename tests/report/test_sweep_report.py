@@ -14,7 +14,8 @@ def run(overrides: str, sampled: float, p_value: float = 0.01, **changes: Any) -
     test = {"difference": sampled - 0.5, "low": sampled - 0.6, "high": sampled - 0.4, "p_value": p_value}
     score = {"value": sampled, "n": 100, "low": sampled - 0.1, "high": sampled + 0.1}
     return {
-        "name": "mine", "overrides": ["max_steps=5", *overrides.split()], "state": "done", "objective": sampled,
+        "name": "mine", "overrides": ["max_steps=5", *overrides.split()], "state": "done",
+        "objective": sampled, "objective_of": "post sampled",
         "pre_accuracy": {"sampled": score | {"value": 0.5}}, "post_accuracy": {"sampled": score},
         "comparisons": {"post - pre": {"sampled": test}},
     } | changes  # fmt: skip
@@ -61,3 +62,27 @@ def test_runs_that_did_not_finish_are_left_out_and_counted(tmp_path: Path) -> No
 def test_a_folder_without_finished_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="sweep status"):
         sweep_report(tmp_path)
+
+
+def test_settings_are_ranked_on_the_seeds_that_all_of_them_have(tmp_path: Path) -> None:
+    # beta=0 has the higher mean over its own runs, and is 5 points behind on the only seed that both have.
+    runs = [run("beta=0 seed=1", 0.60), run("beta=0 seed=2", 0.90), run("beta=1 seed=1", 0.65)]
+    text = sweep_report(written(tmp_path, runs))
+    _, _, first, second = cells(text)
+    assert [first[0], second[0]] == ["beta=1", "beta=0"]
+    assert [first[-1], second[-1]] == ["", "-5.0"]
+    assert "compared on what every setting has: seed=1." in text
+
+
+def test_the_seed_of_one_step_is_a_seed_and_not_a_setting(tmp_path: Path) -> None:
+    key = "pipeline.steps.rl.set.seed"
+    runs = [run(f"beta={beta} {key}={seed}", 0.6) for beta in (0, 1) for seed in (1, 2)]
+    rows = cells(sweep_report(written(tmp_path, runs)))[2:]
+    assert [row[:2] for row in rows] == [["beta=0", "2"], ["beta=1", "2"]]
+
+
+def test_a_finished_run_without_an_objective_is_ranked_last(tmp_path: Path) -> None:
+    unmeasured = run("beta=0", 0.9, objective=None, objective_missing="no step measured it")
+    rows = cells(sweep_report(written(tmp_path, [unmeasured, run("beta=1", 0.1)])))[2:]
+    assert [row[0] for row in rows] == ["beta=1", "beta=0"]
+    assert rows[1][2:] == [""] * 7
