@@ -3,7 +3,8 @@
 Overrides of training settings apply only to the pipeline's focus step, so that a sweep changes one step. Overrides of
 the run apply to every step, unless the step's own `use` names that group. Precedence, lowest first: group defaults,
 `use`, the experiment's overrides, `set`, typed overrides, overrides typed for one step. A training group that the
-experiment or the user chooses replaces the one in `use`.
+experiment or the user chooses replaces the one in `use`, unless it is typed there
+(`pipeline.steps.rl.use.rewards=strict`).
 """
 
 from collections.abc import Sequence
@@ -68,12 +69,19 @@ def overrides_for_step(
     prefix = f"pipeline.steps.{name}.set."
     own = [override for override in typed if override.key.startswith(prefix)]
     own_keys = {override.key.removeprefix(prefix) for override in own}
-    common = [override for override in typed if _applies(override, name, spec, pipeline)]
+    use_prefix = f"pipeline.steps.{name}.use."
+    own_use = [override for override in typed if override.key.startswith(use_prefix)]
+    own_groups = {override.key.removeprefix(use_prefix) for override in own_use if override.sign != "~"}
+    common = [
+        override
+        for override in typed
+        if _applies(override, name, spec, pipeline) and not (override.is_group and override.key in own_groups)
+    ]
     chosen = {override.key for override in common if override.is_group}
     named = [
         override
         for override in from_files
-        if _applies(override, name, spec, pipeline) and override.key not in chosen
+        if _applies(override, name, spec, pipeline) and override.key not in chosen | own_groups
     ]
     # Only training groups can be replaced: an override of a run group that `use` names does not apply.
     replaced = {override.key for override in [*common, *named] if override.is_group}
@@ -99,7 +107,7 @@ def overrides_for_step(
             *(override for override in common if override.head not in NAMED),
             *for_this_step,
         ),
-        typed=(*common, *own),
+        typed=(*common, *own_use, *own),
     )
 
 

@@ -27,6 +27,7 @@ from r1exp.stage.base import STAGE_FIELDS
 from r1exp.stage.config import StepConfig
 from r1exp.stage.evaluate import Evaluate
 
+_WEIGHTS = ("model.path", "model.revision", "model.init_seed")  # settings that name a step's start weights
 BASE = "base"  # names the start model of a run as the source of a step's model
 
 
@@ -81,6 +82,8 @@ def _with_evaluations(experiment: Experiment) -> list[_SourcedStep]:
     labels = _labels(experiment.steps)
     for position, step in enumerate(experiment.steps):
         source = step.model_from or model
+        if source != BASE:
+            _refuse_own_weights(step, source)
         label = labels[step.name]
         makes_policy = step.stage.makes == "model"
         measured = _measured_on(step, experiment.run) if makes_policy else None
@@ -93,6 +96,16 @@ def _with_evaluations(experiment: Experiment) -> list[_SourcedStep]:
         if measured is not None and measured.evaluation.after and not is_measured:
             found.append(_evaluation(step, measured, step.name, f"post_{label}"))
     return found
+
+
+def _refuse_own_weights(step: ComposedStep, source: str) -> None:
+    """Raise Refused if a step that continues from another step's model names the weights of another one."""
+    for override in step.overrides:
+        if override.set_by is not None and override.key in _WEIGHTS:
+            raise Refused(
+                f"{override.set_by} has no effect, because step {step.name} starts from the model that step {source} made; "
+                f"leave it out, or add pipeline.steps.{step.name}.model_from={BASE}"
+            )
 
 
 def _measured_on(step: ComposedStep, run: StepConfig) -> StepConfig | None:

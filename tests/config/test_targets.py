@@ -46,6 +46,14 @@ def test_a_typed_algorithm_replaces_the_one_in_use() -> None:
     assert "algorithm=grpo" not in overrides("rl", "algorithm=ppo")
 
 
+def test_a_group_typed_in_use_replaces_the_experiments_and_the_common_one() -> None:
+    # The composed pipeline already contains the typed value: PIPELINE.steps["rl"].use.
+    own = "pipeline.steps.rl.use.algorithm=grpo"
+    assert "algorithm=grpo" in overrides("rl", own, from_file=["algorithm=dapo"])
+    assert "algorithm=dapo" not in overrides("rl", own, from_file=["algorithm=dapo"])
+    assert "algorithm=ppo" not in overrides("rl", "algorithm=ppo", own)
+
+
 def test_overrides_for_one_step_come_last_and_replace_its_set() -> None:
     chosen = overrides("sft", "seed=3", "pipeline.steps.sft.set.max_steps=5")
     assert chosen[-1] == "++max_steps=5"
