@@ -38,6 +38,8 @@ class Algorithm(Settings, ABC):
 
     # The settings that this algorithm reads, of those that not all algorithms read.
     fields: ClassVar[frozenset[str]]
+    # The settings of the step that it reads in addition, as dotted keys.
+    reads: ClassVar[frozenset[str]] = frozenset()
     trainer_config: ClassVar[str]  # name of the TRL dataclass that receives `trainer:`
     least_generations: ClassVar[int] = 2  # smallest number of completions per prompt
     reads_pairs: ClassVar[bool] = False  # the data set must have preference pairs
@@ -94,6 +96,7 @@ class OnlineAlgorithm(Algorithm):
     kl: KlSettings  # whether and how `beta` changes during training
 
     fields = frozenset({"rewards", "beta", "num_generations", "temperature"})
+    reads = frozenset({"max_completion_length", "rollout"})
     trainer_config = "GRPOConfig"
     advantages: ClassVar[Any] = None  # None: those of TRL
     applies_advantages: ClassVar[bool] = False  # the trainer calls `advantages` if the class defines it

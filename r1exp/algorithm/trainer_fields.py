@@ -76,6 +76,28 @@ OWNED: dict[str, str] = {
 }
 
 
+# Arguments that change no result: when a checkpoint is saved and a row is logged, and what is shown.
+OUTSIDE_KEY = frozenset(
+    {
+        "save_steps",
+        "save_strategy",
+        "save_total_limit",
+        "logging_steps",
+        "logging_strategy",
+        "logging_first_step",
+        "log_level",
+        "log_level_replica",
+        "log_on_each_node",
+        "log_completions",
+        "num_completions_to_print",
+        "log_unique_prompts",
+        "dataloader_num_workers",
+        "dataloader_prefetch_factor",
+        "dataloader_persistent_workers",
+    }
+)
+
+
 @cache
 def fields_of(trainer_class: str) -> dict[str, list[str]]:
     """Return a mapping from field name to accepted types of a trainer's dataclass."""

@@ -1,6 +1,6 @@
 """Settings of the health rules: metric, bound and action. conf/health/*.yaml."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import PositiveInt, model_validator
 
@@ -37,3 +37,8 @@ class HealthSettings(Settings):
     """The rules of a step, by name."""
 
     rules: dict[str, Rule]
+
+    def stopping(self) -> dict[str, Any]:
+        """Return the rules that can stop a step: name -> what decides whether they do."""
+        rules = {name: rule for name, rule in self.rules.items() if rule.action == "stop"}
+        return {name: rule.model_dump(mode="json", exclude={"advice"}) for name, rule in rules.items()}

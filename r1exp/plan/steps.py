@@ -19,6 +19,7 @@ from r1exp.model.memory import shape_of
 from r1exp.model.settings import ModelSettings
 from r1exp.plan.batch import batch_of
 from r1exp.plan.other_models import hashes_of_models
+from r1exp.plan.provenance import provenance
 from r1exp.plan.references import resolved
 from r1exp.plan.run_plan import PlanStep, RunPlan
 from r1exp.plan.trainer_args import trainer_args
@@ -189,11 +190,9 @@ def _planned(index: int, sourced: _SourcedStep, keys: dict[str, str]) -> Planned
     num_problems = None if data_from else config.dataset.count(stage.split)
     batch = batch_of(config, num_problems) if stage.trains else None
     identity = resolved(config.deciding_settings(), lambda name: _key_of(name, keys, composed.name))
-    identity["model"].pop("path")
     data = stage.fingerprint(config) if data_from is None else keys[data_from]
-    if data_from is None:
-        identity["dataset"] = data
-    identity |= hashes_of_models(config)
+    identity["dataset"] = data
+    identity |= hashes_of_models(config) | provenance(config)
     return PlannedStep(
         index=index,
         name=composed.name,
@@ -240,7 +239,7 @@ def _base_key(model: ModelSettings) -> str:
     """Return an identifier of the weights that a run starts from."""
     place = locate(model)
     if place is None:
-        return "built"  # model.shape and model.init_seed are among the settings
+        return hash_of(model.model_dump(mode="json", include={"shape", "init_seed"}))
     if isinstance(place, Path):
         return hash_of_folder(place)
     return f"{place}@{model.revision or 'main'}"

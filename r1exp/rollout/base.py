@@ -57,6 +57,8 @@ class Rollout(Settings):
     uses_vllm: ClassVar[bool] = False
     # Fields that do not change the completions, and so are not part of a step's key.
     outside_key: ClassVar[frozenset[str]] = frozenset()
+    # Further such fields of a step that trains on the completions.
+    outside_key_of_training: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def server(self) -> Any:

@@ -27,6 +27,7 @@ class HfRollout(Rollout):
     batch_size: PositiveInt  # completions generated at once
 
     generator = "r1exp.rollout.hf:generator"
+    outside_key_of_training = frozenset({"batch_size"})  # the trainer generates its own batch
 
     @property
     def rows_in_process(self) -> int:

@@ -18,6 +18,13 @@ Config = TypeVar("Config", bound=StepSettings)
 ArtifactKind = Literal["model", "reward_model", "dataset", "scores"]
 ARTIFACT = "artifact:"  # prefix of a setting that names the artifact of an earlier step
 TRAINING_FIELDS = frozenset({"learning_rate", "max_steps", "trainer"})
+# What every training stage reads. `max_steps` and `debug.max_steps` count as the number of optimizer steps, `health` as
+# the rules that can stop a step (StepConfig.deciding_settings).
+TRAINING_READS = frozenset(
+    {"seed", "learning_rate", "trainer", "model.dtype", "model.compute_dtype", "model.lora"}
+)
+# What every stage reads that generates completions without training.
+GENERATION_READS = frozenset({"seed", "prompt", "rollout", "model.dtype"})
 # Top-level settings that only some stages and algorithms read; each lists its own in `fields`.
 STAGE_FIELDS = ("algorithm", "rewards", *sorted(TRAINING_FIELDS), "beta", "num_generations", "temperature")
 
@@ -31,6 +38,8 @@ class Stage(Settings):
     work: ClassVar[str]  # import path of a function (Step, folder) -> id of the tracked run, or None
     makes: ClassVar[ArtifactKind]  # kind of its artifact
     fields: ClassVar[frozenset[str]] = frozenset()  # the STAGE_FIELDS that this stage reads
+    # The settings that decide its result, as dotted keys; those of its algorithm come on top. None: all settings of a step.
+    reads: ClassVar[frozenset[str] | None] = None
     trains: ClassVar[bool] = False  # runs optimizer steps
     generates: ClassVar[bool] = False  # needs completions of the step's rollout
     runs_algorithm: ClassVar[bool] = False  # also reads the fields of its algorithm
@@ -71,6 +80,11 @@ class Stage(Settings):
             update={"path": str(ArtifactPaths(Path(f"{ARTIFACT}{source}")).data)}
         )
         return config.model_copy(update={"dataset": dataset})
+
+    def own_settings(self, config: StepSettings) -> dict[str, Any]:
+        """Return this stage's own settings that decide its result, and values that several settings decide together."""
+        del config
+        return self.model_dump(mode="json")
 
     def fingerprint(self, config: StepSettings) -> str:
         """Return a content hash of the data that this stage reads."""

@@ -4,13 +4,14 @@ Settings that only some stages read (`beta`, for example) must be given where th
 they would have no effect. Torch-free.
 """
 
+from collections.abc import Iterable
 from typing import Any, Self
 
 from pydantic import model_validator
 
 from r1exp.algorithm.base import OnlineAlgorithm, Rows
 from r1exp.algorithm.menu import ALGORITHMS
-from r1exp.algorithm.trainer_fields import complaints
+from r1exp.algorithm.trainer_fields import OUTSIDE_KEY, complaints
 from r1exp.launcher.base import Device
 from r1exp.serving.step_server import ServedStep
 from r1exp.stage.base import STAGE_FIELDS
@@ -168,13 +169,40 @@ class StepConfig(StepSettings):
         return found
 
     def deciding_settings(self) -> dict[str, Any]:
-        """Return the settings that determine the step's result; the step's key is a hash of them.
+        """Return the settings that decide the step's result; the step's key is a hash of them.
 
-        Left out are where it runs and where metrics are written (launcher, tracking, health), settings of the
-        rollout that do not change the completions, and, unless the step evaluates, `evaluation`.
+        They are what the stage and its algorithm declare to read (`reads`), without the arguments of the trainer and the
+        fields of the rollout that change no result.
         """
-        left_out: dict[str, Any] = dict.fromkeys(("launcher", "tracking", "health"), True)
-        values = self.model_dump(mode="json", exclude=left_out | {"rollout": set(self.rollout.outside_key)})
-        if self.stage is not None and self.stage.makes != "scores":
-            del values["evaluation"]
-        return values
+        assert self.stage is not None
+        outside = self.rollout.outside_key
+        if self.stage.trains:
+            outside |= self.rollout.outside_key_of_training
+        values = self.model_dump(mode="json", exclude={"rollout": set(outside), "trainer": set(OUTSIDE_KEY)})
+        reads = self._reads()
+        chosen = values if reads is None else selected(values, reads)
+        chosen["stage"] = self.stage.own_settings(self)
+        for name in ("launcher", "tracking", "health", "debug", "max_steps"):
+            chosen.pop(name, None)
+        if self.stage.trains:
+            chosen |= {"optimizer_steps": self.capped_steps, "stop_rules": self.health.stopping()}
+        return chosen
+
+    def _reads(self) -> frozenset[str] | None:
+        assert self.stage is not None
+        algorithm = self.stage.algorithm_of(self)
+        if self.stage.reads is None or algorithm is None:
+            return self.stage.reads
+        return self.stage.reads | algorithm.reads | algorithm.fields
+
+
+def selected(values: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """Return the part of nested `values` that the dotted `keys` name."""
+    found: dict[str, Any] = {}
+    for key in sorted(keys):
+        head, _, rest = key.partition(".")
+        if rest:
+            found.setdefault(head, {}).update(selected(values[head], [rest]))
+        else:
+            found[head] = values[head]
+    return found

@@ -1,8 +1,8 @@
 """Settings of stage=evaluate. The work is in `r1exp.stage.measure`."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from r1exp.stage.base import Stage, smallest
+from r1exp.stage.base import GENERATION_READS, Stage, smallest
 from r1exp.stage.step_settings import StepSettings
 
 
@@ -13,12 +13,19 @@ class Evaluate(Stage):
 
     work = "r1exp.stage.measure:measure"
     makes = "scores"
+    reads = GENERATION_READS
     generates = True
     split = "test"
 
     def longest_completion(self, config: StepSettings) -> tuple[str, int]:
         """Return the limit of an evaluation's completions."""
         return "evaluation.max_tokens", config.evaluation.max_tokens
+
+    def own_settings(self, config: StepSettings) -> dict[str, Any]:
+        """Return how problems are answered, and how many; not when a pipeline evaluates."""
+        evaluation = config.evaluation.model_dump(mode="json", exclude={"before": True, "after": True})
+        limit = smallest(config.evaluation.num_problems, config.debug.num_problems)
+        return self.model_dump(mode="json") | {"evaluation": evaluation | {"num_problems": limit}}
 
     def describe(self, config: StepSettings, num_problems: int | None) -> str:
         """Return how many problems are measured, and how."""

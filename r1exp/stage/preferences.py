@@ -1,6 +1,6 @@
 """Settings of stage=preferences. The work is in `r1exp.stage.make_pairs`."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import NonNegativeFloat, PositiveInt
 
@@ -21,6 +21,7 @@ class Preferences(Stage):
 
     work = "r1exp.stage.make_pairs:make_pairs"
     makes = "dataset"
+    reads = frozenset()
 
     def reading_from(self, config: Config, source: str) -> Config:
         """Return `config` with the answers of the earlier step `source`."""
@@ -32,6 +33,10 @@ class Preferences(Stage):
         if self.samples is None:
             return super().fingerprint(config)
         return fingerprint_of_file(ArtifactPaths(resolved_path(self.samples)).samples)
+
+    def own_settings(self, config: StepSettings) -> dict[str, Any]:
+        """Return the settings without the folder of the answers, whose content is the step's data."""
+        return self.model_dump(mode="json", exclude={"samples": True})
 
     def describe(self, config: StepSettings, num_problems: int | None) -> str:
         """Return where the answers come from."""

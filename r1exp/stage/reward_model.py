@@ -7,7 +7,7 @@ from pydantic import PositiveInt
 
 from r1exp.algorithm.base import Rows
 from r1exp.model.memory import Load
-from r1exp.stage.base import TRAINING_FIELDS, Stage
+from r1exp.stage.base import TRAINING_FIELDS, TRAINING_READS, Stage
 from r1exp.stage.step_settings import StepSettings
 
 
@@ -20,6 +20,7 @@ class RewardModel(Stage):
     work = "r1exp.stage.train_reward_model:train_reward_model"
     makes = "reward_model"
     fields = TRAINING_FIELDS
+    reads = TRAINING_READS
     trains = True
     reads_pairs = True
     trainer_config = "RewardConfig"

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from r1exp.algorithm.base import Algorithm, Rows
 from r1exp.model.memory import Load
-from r1exp.stage.base import TRAINING_FIELDS, Stage
+from r1exp.stage.base import TRAINING_FIELDS, TRAINING_READS, Stage
 from r1exp.stage.step_settings import StepSettings
 
 
@@ -16,6 +16,7 @@ class Rl(Stage):
     work = "r1exp.stage.train_rl:train_rl"
     makes = "model"
     fields = TRAINING_FIELDS | {"algorithm"}
+    reads = TRAINING_READS | {"prompt", "algorithm"}
     trains = True
     runs_algorithm = True
 

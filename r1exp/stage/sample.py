@@ -1,11 +1,11 @@
 """Settings of stage=sample. The work is in `r1exp.stage.sample_answers`."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import PositiveInt
 
 from r1exp.settings import Probability
-from r1exp.stage.base import Stage, smallest
+from r1exp.stage.base import GENERATION_READS, Stage, smallest
 from r1exp.stage.step_settings import StepSettings
 
 
@@ -21,9 +21,21 @@ class Sample(Stage):
     work = "r1exp.stage.sample_answers:sample_answers"
     makes = "dataset"
     fields = frozenset({"rewards", "temperature"})
+    reads = GENERATION_READS | {"rewards", "temperature", "max_completion_length"}
     generates = True
+
+    def own_settings(self, config: StepSettings) -> dict[str, Any]:
+        """Return the settings, with the number of problems that `debug` may lower, and whether it keeps every problem."""
+        limit = smallest(self.num_problems, debug_limit(config))
+        bounds = {} if config.debug.num_problems is None else {"min_pass_rate": 0.0, "max_pass_rate": 1.0}
+        return self.model_dump(mode="json") | {"num_problems": limit} | bounds
 
     def describe(self, config: StepSettings, num_problems: int | None) -> str:
         """Return how many problems are asked, and how often."""
         number = smallest(self.num_problems, config.debug.num_problems, num_problems)
         return f"{'all' if number is None else number} training problems, {self.samples} answers each"
+
+
+def debug_limit(config: StepSettings) -> int | None:
+    """Return the limit of `debug` on problems; large enough to leave pairs for a batch of the next training step."""
+    return None if config.debug.num_problems is None else 8 * config.debug.num_problems

@@ -32,7 +32,7 @@ from r1exp.stage.base import smallest
 from r1exp.stage.config import StepConfig
 from r1exp.stage.context_length import refuse_beyond_context
 from r1exp.stage.generator import generator_for
-from r1exp.stage.sample import Sample
+from r1exp.stage.sample import Sample, debug_limit
 from r1exp.stage.step import Step
 
 
@@ -64,11 +64,6 @@ def sample_answers(step: Step, folder: Path) -> str | None:
         _save(whole, stage, StepPaths(folder).artifact)
     state.wait_for_everyone()
     return None
-
-
-def debug_limit(config: StepConfig) -> int | None:
-    """Return the limit of `debug` on problems; large enough to leave pairs for a batch of the next training step."""
-    return None if config.debug.num_problems is None else 8 * config.debug.num_problems
 
 
 def scored(

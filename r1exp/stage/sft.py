@@ -7,7 +7,7 @@ from pydantic import PositiveInt
 
 from r1exp.algorithm.base import Rows
 from r1exp.model.memory import Load
-from r1exp.stage.base import TRAINING_FIELDS, Stage
+from r1exp.stage.base import TRAINING_FIELDS, TRAINING_READS, Stage
 from r1exp.stage.step_settings import StepSettings
 
 
@@ -21,6 +21,7 @@ class Sft(Stage):
     work = "r1exp.stage.train_sft:train_sft"
     makes = "model"
     fields = TRAINING_FIELDS
+    reads = TRAINING_READS | {"prompt"}
     trains = True
     trainer_config = "SFTConfig"
 
