@@ -77,6 +77,16 @@ def _link_or_copy(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
+def make_read_only(folder: Path) -> None:
+    """Remove the permission to write from all files below `folder`.
+
+    They may be hard links to files of other runs, so that an edit in place would change those too.
+    """
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(path.stat().st_mode & ~0o222)
+
+
 def hash_of(value: Any) -> str:
     """Return a short content hash (16 hex digits of SHA-256) of a JSON value, independent of key order."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)

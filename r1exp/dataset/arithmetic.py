@@ -89,9 +89,14 @@ class Arithmetic(Dataset):
         return self._first(split, min(num_problems, self.count(split)))
 
     def fingerprint(self) -> str:
-        """Return a hash of the settings, the wordings and a sample of problems."""
-        sample = [problem.prompt for split in SPLITS for problem in self._first(split, 16)]
-        return hash_of([self.model_dump(), [*_TEMPLATES, *_NAMES, *_ITEMS], sample])
+        """Return a hash of both splits."""
+        return hash_of([self.fingerprint_of(split) for split in SPLITS])
+
+    def fingerprint_of(self, split: Split) -> str:
+        """Return a hash of the settings, the wordings and a sample of problems; not of the other split's size."""
+        sample = [problem.prompt for problem in self._first(split, 16)]
+        settings = self.model_dump(exclude={"num_test" if split == "train" else "num_train"})
+        return hash_of([settings, split, [*_TEMPLATES, *_NAMES, *_ITEMS], sample])
 
     def _first(self, split: Split, num_problems: int) -> list[Problem]:
         sets = self.operand_sets(split)

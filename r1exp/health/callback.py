@@ -1,6 +1,7 @@
 """Trainer callback that applies the rules of `health` to logged rows and takes their actions. Runs in workers."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -54,18 +55,22 @@ class HealthCallback(TrainerCallback):
         """Save the state of the monitor in the checkpoint."""
         if state.is_world_process_zero:
             paths = CheckpointPaths.at(Path(args.output_dir), state.global_step)
-            paths.health.write_text(json.dumps(self._monitor.state()), encoding="utf-8")
+            stopped = None if self.stopped is None else asdict(self.stopped)
+            state_now = self._monitor.state() | {"stopped": stopped}
+            paths.health.write_text(json.dumps(state_now), encoding="utf-8")
 
     def resume(self, checkpoint: Path) -> None:
         """Restore the state of the monitor from a checkpoint; call it on every rank.
 
-        Reports written after the checkpoint are removed, because the resumed step writes them again.
+        A step that a rule stopped there stays stopped. Reports written after the checkpoint are removed, because the resumed step writes them again.
         """
         paths = CheckpointPaths(checkpoint)
         if is_main_process():
             self._reports.forget_after(paths.global_step)
         if paths.health.exists():
-            self._monitor.load(json.loads(paths.health.read_text(encoding="utf-8")))
+            saved = json.loads(paths.health.read_text(encoding="utf-8"))
+            self._monitor.load(saved)
+            self.stopped = Violation(**saved["stopped"]) if saved.get("stopped") else None
 
     def text(self, violation: Violation) -> str:
         """Return the message about a broken rule that is shown to the user."""

@@ -1,4 +1,4 @@
-"""Hashes what decides a step's result in addition to its settings: code, libraries and files. Torch-free.
+"""Hashes what decides a step's result in addition to its settings: data, models, code, libraries, files. Torch-free.
 
 A finished step may be reused only if it is the step that would have been computed. So its key also has the version of
 r1exp (in a checkout, a hash of its sources), the versions of the libraries that compute, the sources of the user's code
@@ -7,7 +7,7 @@ that it calls, and the content of the files that its settings name.
 
 import ast
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -17,7 +17,11 @@ from typing import Any
 from r1exp import __version__
 from r1exp.assets import ROOT
 from r1exp.config.targets import flat
+from r1exp.errors import Refused
 from r1exp.files import hash_of, hash_of_file, hash_of_folder
+from r1exp.model.locate import locate
+from r1exp.model.settings import ModelSettings
+from r1exp.plan.other_models import hashes_of_models
 from r1exp.settings import Settings
 from r1exp.stage.base import ARTIFACT
 from r1exp.stage.config import StepConfig
@@ -29,9 +33,55 @@ _JUDGING = ("math-verify", "latex2sympy2_extended", "sympy")
 _INSTALLED = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib"))
 
 
-def provenance(config: StepConfig) -> dict[str, Any]:
-    """Return what decides the result of a step besides its settings, its data and its start model."""
-    return {"versions": versions(config), "code": user_code(config), "files": files_in(config)}
+def inputs_of(config: StepConfig, *, from_base: bool, own_data: bool) -> dict[str, str]:
+    """Return what a step reads from outside the run: name -> content hash.
+
+    A run computes them again when it starts the step and when the step has ended (`refuse_changed_inputs`).
+
+    Args:
+        config: Settings of the step.
+        from_base: Whether it starts from the model that the settings name, and not from an earlier step's.
+        own_data: Whether it reads the data set that the settings name, and not an earlier step's.
+    """
+    assert config.stage is not None
+    data = {"dataset": config.stage.fingerprint(config)} if own_data else {}
+    model = {"model.path": _base_key(config.model)} if from_base else {}
+    code = {f"the source of {module}": found for module, found in user_code(config).items()}
+    return data | model | hashes_of_models(config) | files_in(config) | code
+
+
+def refuse_changed_inputs(config: StepConfig, planned: dict[str, str], *, from_base: bool) -> None:
+    """Check that a step's inputs are still what they were when the step was planned.
+
+    Raises:
+        Refused: one of them has changed.
+    """
+    now = inputs_of(config, from_base=from_base, own_data="dataset" in planned)
+    changed = [name for name, found in planned.items() if now.get(name) != found]
+    if changed:
+        raise Refused(
+            f"{' and '.join(changed)} changed after the run was planned, so the result would not be the planned step's; "
+            "start the run again"
+        )
+
+
+def without(values: dict[str, Any], keys: Container[str], prefix: str = "") -> dict[str, Any]:
+    """Return nested `values` without the entries that the dotted `keys` name."""
+    return {
+        name: without(value, keys, f"{prefix}{name}.") if isinstance(value, dict) else value
+        for name, value in values.items()
+        if f"{prefix}{name}" not in keys
+    }
+
+
+def _base_key(model: ModelSettings) -> str:
+    """Return an identifier of the weights that a run starts from."""
+    place = locate(model)
+    if place is None:
+        return hash_of(model.model_dump(mode="json", include={"shape", "init_seed"}))
+    if isinstance(place, Path):
+        return hash_of_folder(place)
+    return f"{place}@{model.revision or 'main'}"
 
 
 def versions(config: StepConfig) -> dict[str, str]:
@@ -83,7 +133,7 @@ def files_in(config: StepConfig) -> dict[str, str]:
 @cache
 def _own_version() -> str:
     """Return the version of r1exp; in a checkout, whose code changes between versions, with a hash of the sources."""
-    if ROOT != _PACKAGE.parent:
+    if _PACKAGE.parent != ROOT:
         return __version__
     sources = sorted(path for path in _PACKAGE.rglob("*.py"))
     return f"{__version__}+{hash_of([[str(path.relative_to(_PACKAGE)), hash_of_file(path)] for path in sources])}"

@@ -29,6 +29,7 @@ class PlanStep(Settings):
     model_from: Name  # `base` or the name of an earlier step
     key: Name  # hash of what determines the result
     data: Name  # content hash of its data, or key of the step that makes them
+    inputs: dict[str, str]  # what it reads from outside the run -> content hash
     device: Device
     num_problems: int | None  # problems of the split it reads; None: not known before the download
     # None for a step that does not train. The subclass comes first: the base class would drop some of its values.

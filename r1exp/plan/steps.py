@@ -13,13 +13,10 @@ from pydantic import InstanceOf
 from r1exp.config.experiment import ComposedStep, Experiment, step_name
 from r1exp.config.overrides import Override
 from r1exp.errors import Refused
-from r1exp.files import hash_of, hash_of_folder
-from r1exp.model.locate import locate
+from r1exp.files import hash_of
 from r1exp.model.memory import shape_of
-from r1exp.model.settings import ModelSettings
 from r1exp.plan.batch import batch_of
-from r1exp.plan.other_models import hashes_of_models
-from r1exp.plan.provenance import provenance
+from r1exp.plan.provenance import inputs_of, versions, without
 from r1exp.plan.references import resolved
 from r1exp.plan.run_plan import PlanStep, RunPlan
 from r1exp.plan.trainer_args import trainer_args
@@ -181,7 +178,6 @@ def _planned(index: int, sourced: _SourcedStep, keys: dict[str, str]) -> Planned
     composed, source = sourced.composed, sourced.source
     stage, data_from = composed.stage, composed.data_from
     config = composed.config if data_from is None else stage.reading_from(composed.config, data_from)
-    model_key = _base_key(config.model) if source == BASE else keys[source]
     _refuse_what_needs_logprobs(config)
     _refuse_beyond_context(config)
     device = config.launcher.resolved_device()
@@ -189,10 +185,13 @@ def _planned(index: int, sourced: _SourcedStep, keys: dict[str, str]) -> Planned
         config.rollout.check(config.launcher, device, config.trainer if config.online is not None else None)
     num_problems = None if data_from else config.dataset.count(stage.split)
     batch = batch_of(config, num_problems) if stage.trains else None
-    identity = resolved(config.deciding_settings(), lambda name: _key_of(name, keys, composed.name))
-    data = stage.fingerprint(config) if data_from is None else keys[data_from]
-    identity["dataset"] = data
-    identity |= hashes_of_models(config) | provenance(config)
+    inputs = inputs_of(config, from_base=source == BASE, own_data=data_from is None)
+    data = inputs["dataset"] if data_from is None else keys[data_from]
+    model_key = inputs["model.path"] if source == BASE else keys[source]
+    # A path counts with the content that it names, so that its spelling does not matter.
+    settings = without(config.deciding_settings(), inputs)
+    identity = resolved(settings, lambda name: _key_of(name, keys, composed.name))
+    identity |= {"dataset": data, "inputs": inputs, "versions": versions(config)}
     return PlannedStep(
         index=index,
         name=composed.name,
@@ -201,6 +200,7 @@ def _planned(index: int, sourced: _SourcedStep, keys: dict[str, str]) -> Planned
         model_from=source,
         key=hash_of({"settings": identity, "model": model_key}),
         data=data,
+        inputs=inputs,
         device=device,
         num_problems=num_problems,
         batch=batch,
@@ -233,16 +233,6 @@ def _refuse_beyond_context(config: StepConfig) -> None:
     setting, num_tokens = config.longest_completion
     if limit is not None and num_tokens >= limit:
         raise Refused(f"{setting}={num_tokens} leaves no room for a prompt in {what}")
-
-
-def _base_key(model: ModelSettings) -> str:
-    """Return an identifier of the weights that a run starts from."""
-    place = locate(model)
-    if place is None:
-        return hash_of(model.model_dump(mode="json", include={"shape", "init_seed"}))
-    if isinstance(place, Path):
-        return hash_of_folder(place)
-    return f"{place}@{model.revision or 'main'}"
 
 
 def targets_of(override: Override, steps: Sequence[PlannedStep]) -> list[str]:

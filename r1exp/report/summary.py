@@ -13,7 +13,7 @@ from r1exp.paths import RunPaths, StepPaths
 from r1exp.plan.batch import RlBatch
 from r1exp.plan.run_plan import PlanStep, RunPlan
 from r1exp.report.measurements import Measurement, measurement_of, objective_of, pairs
-from r1exp.step.status import read_status
+from r1exp.step.status import is_changed, read_status
 from r1exp.tracking.metrics import MetricsFile
 
 _MODES = ("sampled", "greedy")
@@ -41,9 +41,14 @@ def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict
         paths = step.paths(folder)
         status = read_status(paths.folder) if paths.folder.is_dir() else None
         state = "planned" if status is None else status.state
+        edited = state == "done" and paths.results.scores.exists() and is_changed(paths.folder)
+        if edited:
+            state = "failed"
         entry: dict[str, Any] = {"state": state, "seconds": 0.0 if status is None else status.seconds}
         if status is not None and status.reason is not None:
             entry["reason"] = status.reason
+        if edited:
+            entry["reason"] = "its scores were changed after it had finished"
         if status is not None and status.reused_from is not None:
             entry["reused_from"] = status.reused_from
             entry["original_seconds"] = status.original_seconds or 0.0

@@ -12,11 +12,12 @@ from typing import Any
 
 from r1exp import __version__
 from r1exp.config.targets import flat
-from r1exp.errors import ExitCode, Interrupted, Preempted, R1ExpError
-from r1exp.files import hash_of, link_tree, read_json, write_text
+from r1exp.errors import ExitCode, Interrupted, Preempted, R1ExpError, StepFailed
+from r1exp.files import hash_of, link_tree, make_read_only, read_json, write_text
 from r1exp.model.locate import locate
 from r1exp.model.tiny import build_tiny
 from r1exp.paths import RunPaths, StepPaths
+from r1exp.plan.provenance import refuse_changed_inputs
 from r1exp.plan.references import resolved
 from r1exp.plan.run_plan import PlanStep, RunPlan
 from r1exp.plan.steps import BASE
@@ -31,7 +32,7 @@ from r1exp.serving.session import Server, serving
 from r1exp.stage.config import StepConfig
 from r1exp.stage.step import Step
 from r1exp.step.checkpoints import last_checkpoint, remove_incomplete
-from r1exp.step.status import EXIT_CODES, Status, read_status, state_of
+from r1exp.step.status import EXIT_CODES, Status, is_changed, read_status, state_of
 from r1exp.terminal import say
 from r1exp.tracking.settings import WandbTracking
 
@@ -105,11 +106,26 @@ class Run:
             return self._finished(step, folder) or self._execute(step, folder)
 
     def _finished(self, step: PlanStep, folder: Path) -> Status | None:
+        """Return the status of a step that needs no execution: it is done, or a health rule stopped it; else None."""
         status = read_status(folder) if folder.is_dir() else None
         if status is not None and status.state == "done":
+            if is_changed(folder):
+                raise StepFailed(
+                    f"{StepPaths(folder).artifact} was changed after the step had finished; to compute it again, remove "
+                    f"{folder}"
+                )
             return status
+        if status is not None and status.state == "stopped":
+            return self._stays_stopped(step, status)
+        if folder.exists():
+            return None
+        stopped = self.store.stopped(step.key)
+        if stopped is not None:
+            folder.mkdir(parents=True)
+            stopped.write(folder)
+            return self._stays_stopped(step, stopped)
         stored = self.store.find(step.key)
-        if stored is None or folder.exists():
+        if stored is None:
             return None
         link_tree(stored, folder)
         original = read_status(folder)
@@ -126,6 +142,14 @@ class Run:
         reused.write(folder)
         say(f"{self._title(step)}: reused from {origin}")
         return reused
+
+    def _stays_stopped(self, step: PlanStep, status: Status) -> Status:
+        """Return the status of a step that a health rule stopped: the same settings would be stopped again."""
+        say(
+            f"{self._title(step)}: was stopped by a health rule, and the same settings would be stopped again; change a "
+            "setting, or the rule (health.rules.NAME.action=warn)"
+        )
+        return status
 
     @staticmethod
     def _origin(stored: Path) -> str:
@@ -154,7 +178,9 @@ class Run:
             if failure is not None:
                 failure.write(folder)
                 return failure
+            self._refuse_changed_inputs(step)
             code = self._run_processes(step, frozen, folder)
+            self._refuse_changed_inputs(step)
         except R1ExpError as raised:
             error = raised
         status = self._final_status(folder, attempt, code, time.monotonic() - started, error)
@@ -162,9 +188,14 @@ class Run:
         if isinstance(error, Interrupted | Preempted):
             raise error
         if status.state == "done":
+            make_read_only(StepPaths(folder).artifact)
             self.store.publish(step.key, folder)
             say(f"{self._title(step)}: done in {status.seconds:.0f} s{_headline(folder)}")
         return status
+
+    @staticmethod
+    def _refuse_changed_inputs(step: PlanStep) -> None:
+        refuse_changed_inputs(step.config, step.inputs, from_base=step.model_from == BASE)
 
     def _run_processes(self, step: PlanStep, frozen: Step, folder: Path) -> int:
         """Run the step's processes and its server; return the exit status of the launcher."""

@@ -7,6 +7,7 @@
 The lock is a kernel lock (flock), which is released when its process is killed.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,8 @@ from filelock import FileLock, Timeout
 from r1exp.errors import Refused
 from r1exp.files import link_tree, write_text
 from r1exp.paths import StepPaths, StorePaths
-from r1exp.step.status import read_status
+from r1exp.step.status import Status, is_changed, read_status
+from r1exp.terminal import say
 
 
 def is_leased(store: Path, key: str) -> bool:
@@ -47,9 +49,29 @@ class StepStore:
             ) from error
 
     def find(self, key: str) -> Path | None:
-        """Return the folder of the finished step `key`, or None."""
+        """Return the folder of the finished step `key`, or None.
+
+        A step whose artifact was changed after it finished is renamed to `<key>.changed-N`, and not returned.
+        """
         folder = self.paths.steps / key
-        return folder if folder.is_dir() else None
+        if not folder.is_dir():
+            return None
+        if not is_changed(folder):
+            return folder
+        number = 1
+        while (aside := folder.with_name(f"{key}.changed-{number}")).exists():
+            number += 1
+        folder.rename(aside)
+        say(
+            f"{aside}: the artifact of this finished step was changed after it was made; the step is computed again"
+        )
+        return None
+
+    def stopped(self, key: str) -> Status | None:
+        """Return the status of the step `key` if a health rule stopped its last execution, else None."""
+        earlier = self._last_execution(key)
+        status = None if earlier is None else read_status(earlier)
+        return status if status is not None and status.state == "stopped" else None
 
     def publish(self, key: str, folder: Path) -> None:
         """Make the finished step in `folder` available under its key."""
@@ -80,14 +102,27 @@ class StepStore:
         write_text(self.paths.working_directory(key), str(folder.resolve()))
 
     def take_checkpoints(self, key: str, folder: Path) -> bool:
-        """Link the checkpoints of an unfinished execution of the step into `folder`; return whether there were any."""
+        """Link the checkpoints of an unfinished execution of the step into `folder`; return whether there were any.
+
+        What it logged until then is copied, because the file is continued.
+        """
+        earlier = self._last_execution(key)
+        status = None if earlier is None else read_status(earlier)
+        if earlier is None or status is None or status.state == "done" or earlier == folder.resolve():
+            return False
+        theirs, ours = StepPaths(earlier), StepPaths(folder)
+        if not theirs.checkpoints.is_dir():
+            return False
+        for source, target in ((theirs.metrics, ours.metrics), (theirs.health_log, ours.health_log)):
+            if source.exists():
+                shutil.copyfile(source, target)
+        link_tree(theirs.checkpoints, ours.checkpoints)
+        return True
+
+    def _last_execution(self, key: str) -> Path | None:
+        """Return the folder in which the step was last executed, if it still exists."""
         note = self.paths.working_directory(key)
         if not note.exists():
-            return False
-        earlier = Path(note.read_text(encoding="utf-8"))
-        status = read_status(earlier) if earlier.is_dir() else None
-        unfinished = status is not None and status.state != "done"
-        if not unfinished or earlier == folder.resolve() or not StepPaths(earlier).checkpoints.is_dir():
-            return False
-        link_tree(StepPaths(earlier).checkpoints, StepPaths(folder).checkpoints)
-        return True
+            return None
+        folder = Path(note.read_text(encoding="utf-8"))
+        return folder if folder.is_dir() else None

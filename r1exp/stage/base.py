@@ -88,7 +88,7 @@ class Stage(Settings):
 
     def fingerprint(self, config: StepSettings) -> str:
         """Return a content hash of the data that this stage reads."""
-        return config.dataset.fingerprint()
+        return config.dataset.fingerprint_of(self.split)
 
     def memory_load(self, load: Load, config: StepSettings) -> Load:
         """Return `load` with what this stage keeps in memory."""

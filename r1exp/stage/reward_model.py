@@ -30,6 +30,10 @@ class RewardModel(Stage):
         most = max(config.model.rows_per_device.sft // 2, 1)
         return Rows(self.pairs_per_step, "stage.pairs_per_step", "pairs", most)
 
+    def fingerprint(self, config: StepSettings) -> str:
+        """Return a hash of both splits, because the held-out pairs are ranked at the end."""
+        return config.dataset.fingerprint()
+
     def memory_load(self, load: Load, config: StepSettings) -> Load:
         """Return `load` with two rows for each pair."""
         return replace(load, rows=2 * load.rows)

@@ -58,7 +58,8 @@ def train(
             metrics.forget_after(CheckpointPaths(resume).global_step)
     elif trainer.is_world_process_zero():
         metrics.forget_after(-1)
-    trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    if health.stopped is None:
+        trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     if health.stopped is not None:
         close_run(run, ExitCode.STOPPED)
         raise StoppedByHealth(health.text(health.stopped))

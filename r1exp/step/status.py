@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import NonNegativeFloat, NonNegativeInt
 
 from r1exp.errors import ExitCode, Interrupted, Preempted, R1ExpError, StoppedByHealth
-from r1exp.files import write_text
+from r1exp.files import hash_of_folder, write_text
 from r1exp.paths import StepPaths
 from r1exp.settings import Settings
 
@@ -44,6 +44,14 @@ def read_status(folder: Path) -> Status | None:
     if not path.exists():
         return None
     return Status.model_validate_json(path.read_text(encoding="utf-8"), strict=True)
+
+
+def is_changed(folder: Path) -> bool:
+    """Whether the artifact of the finished step in `folder` is not the one that the step made."""
+    status = read_status(folder)
+    if status is None or status.artifact is None:
+        return False
+    return hash_of_folder(StepPaths(folder).artifact) != status.artifact.hash
 
 
 def state_of(error: R1ExpError) -> State:

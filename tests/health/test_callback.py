@@ -120,3 +120,20 @@ def test_both_ranks_follow_the_decision_of_rank_0(tmp_path: Path) -> None:
     ]
     printed = [process.communicate(timeout=120)[0].split("\n")[-3:-1] for process in ranks]
     assert printed == [["goes on", "stops"]] * 2
+
+
+def test_a_step_stopped_by_a_rule_stays_stopped_when_it_is_resumed(tmp_path: Path) -> None:
+    from r1exp.health.callback import HealthCallback
+
+    settings = HealthSettings(rules={"kl_high": rule("stop")})
+    first = HealthCallback(settings, tmp_path)
+    log(first, 1, {"kl": 2.0})
+    checkpoint = tmp_path / "checkpoints" / "checkpoint-1"
+    checkpoint.mkdir(parents=True)
+    state = transformers.TrainerState(global_step=1, is_world_process_zero=True)
+    arguments = transformers.TrainingArguments(output_dir=str(checkpoint.parent), report_to="none")
+    first.on_save(arguments, state, transformers.TrainerControl())
+    # Killed here, before its status was written.
+    second = HealthCallback(settings, tmp_path)
+    second.resume(checkpoint)
+    assert second.stopped == first.stopped

@@ -10,7 +10,7 @@ import pytest
 from r1exp.__main__ import main
 from r1exp.config.experiment import Experiment
 from r1exp.errors import ExitCode, Interrupted, R1ExpError, Refused
-from r1exp.files import write_json
+from r1exp.files import hash_of_folder, write_json
 from r1exp.paths import RunPaths
 from r1exp.plan.run_plan import read_plan
 from r1exp.plan.steps import planned_steps
@@ -70,7 +70,8 @@ def test_a_reused_step_costs_this_run_no_seconds(started: Callable[..., Run]) ->
     stored = run.store.paths.steps / step.key
     (stored / "artifact").mkdir(parents=True)
     write_json(stored / "step.json", {"run_id": "earlier"})
-    Status(state="done", seconds=885.0, artifact=ArtifactInfo(kind="scores", hash="h")).write(stored)
+    artifact = ArtifactInfo(kind="scores", hash=hash_of_folder(stored / "artifact"))
+    Status(state="done", seconds=885.0, artifact=artifact).write(stored)
     code, summary = run.execute()
     assert code == ExitCode.DONE
     entry = summary["steps"][step.name]
@@ -98,3 +99,31 @@ def test_editing_a_configuration_file_during_a_sweep_changes_no_later_member(
     assert main([*arguments, "hydra.sweep.dir=sweep"]) == 3
     rates = [read_plan(tmp_path / "sweep" / member).steps[0].config.learning_rate for member in "01"]
     assert rates == [0.001, 0.001]
+
+
+def test_a_step_that_a_health_rule_stopped_stays_stopped_for_every_run(started: Callable[..., Run]) -> None:
+    first = started(*ONE_STEP)
+    (step,) = first.plan.steps
+    folder = first.paths_of(step).folder
+    folder.mkdir(parents=True)
+    Status(state="stopped", reason="kl_explosion: kl 12 is above 10").write(folder)
+    first.store.write_working_directory(step.key, folder)
+    second = Run(first.plan, first.folder.with_name("second"))
+    second.folder.mkdir()
+    for run in (first, second):
+        code, summary = run.execute()
+        assert code == ExitCode.STOPPED
+        assert summary["steps"][step.name]["reason"] == "kl_explosion: kl 12 is above 10"
+        assert summary["objective"] is None
+
+
+def test_a_step_whose_artifact_was_edited_is_not_reported(started: Callable[..., Run]) -> None:
+    run = started("stage=evaluate", "tracking=none")
+    (step,) = run.plan.steps
+    folder = run.paths_of(step).folder
+    write_json(folder / "artifact" / "scores.json", {"summary": {}})
+    artifact = ArtifactInfo(kind="scores", hash=hash_of_folder(folder / "artifact"))
+    Status(state="done", artifact=artifact).write(folder)
+    write_json(folder / "artifact" / "scores.json", {"summary": {"sampled": 1.0}})
+    code, _ = run.execute()
+    assert code == ExitCode.FAILED
