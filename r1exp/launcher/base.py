@@ -144,10 +144,23 @@ class Launcher(Settings):
         # MULTI_GPU also for several ranks on CPUs: accelerate 1.15 starts one process for MULTI_CPU.
         return '"NO"' if self.num_processes == 1 else "MULTI_GPU"
 
+    def numerics(self, device: Device) -> dict[str, Any]:
+        """Return what shifts the last digits of a result: ranks, ZeRO, device, and threads on a CPU."""
+        return {
+            "launcher.num_processes": self.num_processes,
+            "launcher.zero_stage": self.zero_stage,
+            "launcher.offload": self.is_offloaded,
+            "launcher.device": device,
+            "launcher.threads_per_process": self._threads(device),
+        }
+
+    def _threads(self, device: Device) -> int | None:
+        if self.threads_per_process is None and device == "cpu":
+            return self.cores_per_rank()
+        return self.threads_per_process
+
     def _environment(self, device: Device) -> dict[str, str]:
-        threads = self.threads_per_process
-        if threads is None and device == "cpu":
-            threads = self.cores_per_rank()
+        threads = self._threads(device)
         return _ENVIRONMENT | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
 
 

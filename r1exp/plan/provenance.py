@@ -17,6 +17,7 @@ from typing import Any
 from r1exp import __version__
 from r1exp.assets import ROOT
 from r1exp.config.targets import flat
+from r1exp.dataset.rows import fingerprint_of_file
 from r1exp.errors import Refused
 from r1exp.files import hash_of, hash_of_file, hash_of_folder
 from r1exp.model.locate import locate
@@ -44,10 +45,16 @@ def inputs_of(config: StepConfig, *, from_base: bool, own_data: bool) -> dict[st
         own_data: Whether it reads the data set that the settings name, and not an earlier step's.
     """
     assert config.stage is not None
-    data = {"dataset": config.stage.fingerprint(config)} if own_data else {}
+    data = {"dataset": config.stage.fingerprint(config)} if own_data else _own_test_file(config)
     model = {"model.path": _base_key(config.model)} if from_base else {}
     code = {f"the source of {module}": found for module, found in user_code(config).items()}
     return data | model | hashes_of_models(config) | files_in(config) | code
+
+
+def _own_test_file(config: StepConfig) -> dict[str, str]:
+    """Return the hash of the held-out problems of a step that takes its training data from an earlier step."""
+    path = getattr(config.dataset, "test_path", None)
+    return {"dataset.test_path": fingerprint_of_file(Path(path).expanduser())} if path else {}
 
 
 def refuse_changed_inputs(config: StepConfig, planned: dict[str, str], *, from_base: bool) -> None:

@@ -10,13 +10,14 @@ from pydantic import Field, PositiveInt, ValidationError
 
 from r1exp.config.experiment import RunConfig
 from r1exp.errors import Refused
-from r1exp.files import write_text
+from r1exp.files import hash_of, write_text
 from r1exp.launcher.base import Device
 from r1exp.paths import RunPaths, StepPaths
 from r1exp.plan.batch import Batch, RlBatch
 from r1exp.serving.step_server import ServedStep
 from r1exp.settings import Name, Settings
 from r1exp.stage.config import StepConfig
+from r1exp.step.status import read_status
 
 
 class PlanStep(Settings):
@@ -27,8 +28,10 @@ class PlanStep(Settings):
     label: Name  # part of metric names: pre_sft, grpo, ...
     config: StepConfig
     model_from: Name  # `base` or the name of an earlier step
-    key: Name  # hash of what determines the result
+    key: Name  # hash of what determines the result, but for its last digits
     data: Name  # content hash of its data, or key of the step that makes them
+    reads: tuple[Name, ...]  # the earlier steps whose artifacts it reads
+    numerics: dict[str, int | bool | str | None]  # what shifts the last digits of its result
     inputs: dict[str, str]  # what it reads from outside the run -> content hash
     device: Device
     num_problems: int | None  # problems of the split it reads; None: not known before the download
@@ -61,6 +64,28 @@ class RunPlan(Settings):
     config: RunConfig  # settings of the run as a whole: tracking, launcher, paths
     working_directory: Name  # folder in which the command was typed; relative paths start there
     steps: tuple[PlanStep, ...]
+    is_compared: bool = False  # a member of a sweep: nothing with other numerics may be reused
+
+    def variant(self, step: PlanStep, run: Path) -> str:
+        """Return the second part of a step's key: a hash of its numerics and those of the steps that it reads.
+
+        An earlier step may have been reused with other numerics than planned; its status says so.
+
+        Args:
+            step: A step of this plan.
+            run: The run directory.
+        """
+        known = []
+        for name in step.reads:
+            earlier = self.step_named(name)
+            status = read_status(earlier.paths(run).folder)
+            done = None if status is None else status.variant
+            known.append(done or self.variant(earlier, run))
+        return hash_of([step.numerics, known])[:8]
+
+    def slot(self, step: PlanStep, run: Path) -> str:
+        """Return both parts of a step's key, which name it in the store."""
+        return f"{step.key}-{self.variant(step, run)}"
 
     def write(self, run: Path) -> None:
         """Write the plan into its run directory."""

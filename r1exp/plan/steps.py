@@ -14,10 +14,11 @@ from r1exp.config.experiment import ComposedStep, Experiment, step_name
 from r1exp.config.overrides import Override
 from r1exp.errors import Refused
 from r1exp.files import hash_of
+from r1exp.launcher.base import Device
 from r1exp.model.memory import shape_of
-from r1exp.plan.batch import batch_of
+from r1exp.plan.batch import Batch, batch_of
 from r1exp.plan.provenance import inputs_of, versions, without
-from r1exp.plan.references import resolved
+from r1exp.plan.references import names_in, resolved
 from r1exp.plan.run_plan import PlanStep, RunPlan
 from r1exp.plan.trainer_args import trainer_args
 from r1exp.rewards.advice import members_that_need_logprobs
@@ -35,7 +36,7 @@ class PlannedStep(PlanStep):
     composed: InstanceOf[ComposedStep]
 
 
-def run_plan(experiment: Experiment, steps: tuple[PlannedStep, ...]) -> RunPlan:
+def run_plan(experiment: Experiment, steps: tuple[PlannedStep, ...], is_compared: bool = False) -> RunPlan:
     """Return what a run needs to start or continue."""
     return RunPlan(
         name=experiment.name,
@@ -44,6 +45,7 @@ def run_plan(experiment: Experiment, steps: tuple[PlannedStep, ...]) -> RunPlan:
         config=experiment.run,
         working_directory=str(Path.cwd()),
         steps=steps,
+        is_compared=is_compared,
     )
 
 
@@ -200,6 +202,8 @@ def _planned(index: int, sourced: _SourcedStep, keys: dict[str, str]) -> Planned
         model_from=source,
         key=hash_of({"settings": identity, "model": model_key}),
         data=data,
+        reads=_reads(config, source, data_from),
+        numerics=_numerics(config, batch, device),
         inputs=inputs,
         device=device,
         num_problems=num_problems,
@@ -207,6 +211,24 @@ def _planned(index: int, sourced: _SourcedStep, keys: dict[str, str]) -> Planned
         trainer_args={} if batch is None else trainer_args(config, batch, device),
         composed=composed,
     )
+
+
+def _reads(config: StepConfig, source: str, data_from: str | None) -> tuple[str, ...]:
+    named = names_in(config.deciding_settings()) | {source, data_from}
+    return tuple(sorted(name for name in named if name is not None and name != BASE))
+
+
+def _numerics(config: StepConfig, batch: Batch | None, device: Device) -> dict[str, int | bool | str | None]:
+    """Return what shifts the last digits of a step's result and is no part of what the step is."""
+    found = config.launcher.numerics(device)
+    if batch is not None:
+        found |= {
+            "rows per forward pass": batch.rows_per_device,
+            "model.gradient_checkpointing": config.model.gradient_checkpointing,
+        }
+    if batch is not None or config.generates:
+        found["model.attn_implementation"] = config.model.attn_implementation
+    return found
 
 
 def _key_of(name: str, keys: dict[str, str], step: str) -> str:

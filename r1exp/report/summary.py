@@ -52,6 +52,8 @@ def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict
         if status is not None and status.reused_from is not None:
             entry["reused_from"] = status.reused_from
             entry["original_seconds"] = status.original_seconds or 0.0
+            if status.other_numerics is not None:
+                entry["other_numerics"] = status.other_numerics
         facts = paths.results.facts
         if state == "done" and facts.exists():
             entry["facts"] = read_json(facts)
@@ -113,6 +115,7 @@ def report_text(summary: dict[str, Any]) -> str:
         note = ""
         if "reused_from" in entry:
             note = f" (reused from {entry['reused_from']}, {entry['original_seconds']:.0f} s there)"
+        note += f" (other numerics: {entry['other_numerics']})" if "other_numerics" in entry else ""
         note += f": {entry['reason']}" if "reason" in entry else ""
         lines.append(f"| {name} | {entry['state']}{note} | {entry['seconds']:.0f} |")
     for name, entry in summary["steps"].items():

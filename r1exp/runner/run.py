@@ -101,9 +101,13 @@ class Run:
     def _step(self, step: PlanStep) -> Status:
         folder = self.paths_of(step).folder
         with self.store.lease(
-            step.key, on_wait=lambda: say(f"{step.name}: waiting for another run that executes this step")
+            self._slot(step),
+            on_wait=lambda: say(f"{step.name}: waiting for another run that executes this step"),
         ):
             return self._finished(step, folder) or self._execute(step, folder)
+
+    def _slot(self, step: PlanStep) -> str:
+        return self.plan.slot(step, self.folder)
 
     def _finished(self, step: PlanStep, folder: Path) -> Status | None:
         """Return the status of a step that needs no execution: it is done, or a health rule stopped it; else None."""
@@ -119,12 +123,14 @@ class Run:
             return self._stays_stopped(step, status)
         if folder.exists():
             return None
-        stopped = self.store.stopped(step.key)
+        stopped = self.store.stopped(self._slot(step))
         if stopped is not None:
             folder.mkdir(parents=True)
             stopped.write(folder)
             return self._stays_stopped(step, stopped)
-        stored = self.store.find(step.key)
+        stored = self.store.find(self._slot(step))
+        if stored is None and self._may_differ(step):
+            stored = self.store.find_other(step.key)
         if stored is None:
             return None
         link_tree(stored, folder)
@@ -132,16 +138,26 @@ class Run:
         assert original is not None
         origin = original.reused_from or self._origin(stored)
         # `seconds` counts the time of this run, which spent none on the step.
+        differs = None if original.numerics == step.numerics else _difference(original, step)
         reused = original.model_copy(
             update={
+                "other_numerics": differs,
                 "reused_from": origin,
                 "seconds": 0.0,
                 "original_seconds": original.original_seconds or original.seconds,
             }
         )
         reused.write(folder)
-        say(f"{self._title(step)}: reused from {origin}")
+        note = (
+            "" if differs is None else f", made with other numerics ({differs}): its last digits may differ"
+        )
+        say(f"{self._title(step)}: reused from {origin}{note}")
         return reused
+
+    def _may_differ(self, step: PlanStep) -> bool:
+        """Whether a step with other numerics may be reused: not where it is compared with another one."""
+        assert step.config.stage is not None
+        return not self.plan.is_compared and step.config.stage.makes != "scores"
 
     def _stays_stopped(self, step: PlanStep, status: Status) -> Status:
         """Return the status of a step that a health rule stopped: the same settings would be stopped again."""
@@ -161,8 +177,8 @@ class Run:
     def _execute(self, step: PlanStep, folder: Path) -> Status:
         """Execute a step and write its final status, also after an error."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.store.take_checkpoints(step.key, folder)
-        self.store.write_working_directory(step.key, folder)
+        self.store.take_checkpoints(self._slot(step), folder)
+        self.store.write_working_directory(self._slot(step), folder)
         remove_incomplete(folder)
         attempt = Attempt(folder)
         Status(state="running").write(folder)
@@ -184,12 +200,15 @@ class Run:
         except R1ExpError as raised:
             error = raised
         status = self._final_status(folder, attempt, code, time.monotonic() - started, error)
+        if status.state == "done":
+            variant = self.plan.variant(step, self.folder)
+            status = status.model_copy(update={"variant": variant, "numerics": step.numerics})
         status.write(folder)
         if isinstance(error, Interrupted | Preempted):
             raise error
         if status.state == "done":
             make_read_only(StepPaths(folder).artifact)
-            self.store.publish(step.key, folder)
+            self.store.publish(self._slot(step), folder)
             say(f"{self._title(step)}: done in {status.seconds:.0f} s{_headline(folder)}")
         return status
 
@@ -284,6 +303,17 @@ class Run:
         elif status.state == "running" or (status.state in ("failed", "done") and code != 0):
             status = attempt.explain(status, code)
         return status.model_copy(update={"seconds": round(seconds, 3)})
+
+
+def _difference(original: Status, step: PlanStep) -> str:
+    """Return how the numerics of a reused step differ from the planned ones."""
+    theirs = original.numerics or {}
+    found = [
+        f"{name} {theirs.get(name)} there, {value} here"
+        for name, value in step.numerics.items()
+        if theirs.get(name) != value
+    ]
+    return "; ".join(found) or "an earlier step of it"
 
 
 def _headline(folder: Path) -> str:

@@ -18,13 +18,20 @@ from r1exp.runner.slurm_submit import await_run, submit_run
 from r1exp.tracking.settings import WandbTracking, resolved_mode
 
 
-def start_run(experiment: Experiment, steps: tuple[PlannedStep, ...], folder: Path | None = None) -> Run:
+def start_run(
+    experiment: Experiment,
+    steps: tuple[PlannedStep, ...],
+    folder: Path | None = None,
+    *,
+    is_compared: bool = False,
+) -> Run:
     """Create or reopen the run directory and write its manifest and plan.
 
     Args:
         experiment: The composed experiment.
         steps: Its planned steps.
         folder: The run directory; None: the one that `paths` sets.
+        is_compared: Whether it is a member of a sweep.
 
     Raises:
         Refused: the folder cannot be written, or contains another experiment.
@@ -43,7 +50,7 @@ def start_run(experiment: Experiment, steps: tuple[PlannedStep, ...], folder: Pa
         else:
             chosen.mkdir(parents=True, exist_ok=True)
             write_json(old, manifest(experiment, steps, chosen.resolve().name))
-        plan = run_plan(experiment, steps)
+        plan = run_plan(experiment, steps, is_compared)
         plan.write(chosen)
     except OSError as error:
         raise Refused(

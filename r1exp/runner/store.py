@@ -36,7 +36,7 @@ def is_leased(store: Path, key: str) -> bool:
 
 
 class StepStore:
-    """A folder with finished steps, each under its key."""
+    """A folder with finished steps, each under both parts of its key (`RunPlan.slot`)."""
 
     def __init__(self, folder: Path) -> None:
         self.paths = StorePaths(folder)
@@ -66,6 +66,11 @@ class StepStore:
             f"{aside}: the artifact of this finished step was changed after it was made; the step is computed again"
         )
         return None
+
+    def find_other(self, key: str) -> Path | None:
+        """Return the folder of a finished step with this key and other numerics, or None."""
+        slots = sorted(path.name for path in self.paths.steps.glob(f"{key}-*") if "." not in path.name)
+        return next((found for slot in slots if (found := self.find(slot)) is not None), None)
 
     def stopped(self, key: str) -> Status | None:
         """Return the status of the step `key` if a health rule stopped its last execution, else None."""

@@ -86,7 +86,9 @@ class _Sweep:
         reason, job = "", None
         try:
             planned = member or member_of(arguments)
-            code, summary, job = perform(start_run(planned.experiment, planned.steps, folder))
+            code, summary, job = perform(
+                start_run(planned.experiment, planned.steps, folder, is_compared=True)
+            )
         except R1ExpError as error:
             code, reason = error.exit_code, str(error)
         self.codes.append(code)

@@ -140,7 +140,7 @@ def _state(run: Path, ids: Sequence[int], jobs: dict[int, Job]) -> MemberState:
     plan = read_plan(run)
     step, status = _current(run, plan)
     job = jobs.get(ids[0]) if ids else None
-    state, reason = _state_and_reason(plan, step, status, bool(ids), job)
+    state, reason = _state_and_reason(plan, run, step, status, bool(ids), job)
     return MemberState(
         folder=run,
         overrides=plan.overrides,
@@ -163,7 +163,7 @@ def _current(run: Path, plan: RunPlan) -> tuple[PlanStep, Status | None]:
 
 
 def _state_and_reason(
-    plan: RunPlan, step: PlanStep, status: Status | None, is_job: bool, job: Job | None
+    plan: RunPlan, run: Path, step: PlanStep, status: Status | None, is_job: bool, job: Job | None
 ) -> tuple[str, str]:
     """Return state and reason of a run."""
     reason = "" if status is None else status.reason or ""
@@ -174,7 +174,7 @@ def _state_and_reason(
             earlier = f"will continue: {reason}" if reason else ""
             return "pending", "; ".join(part for part in (job.reason, earlier) if part and part != "None")
         return "running", ""
-    if not is_job and is_leased(Path(plan.working_directory) / plan.config.paths.store, step.key):
+    if not is_job and is_leased(Path(plan.working_directory) / plan.config.paths.store, plan.slot(step, run)):
         return "running", ""
     if status is not None and status.state != "running":
         return status.state, reason

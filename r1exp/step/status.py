@@ -31,6 +31,9 @@ class Status(Settings):
     original_seconds: NonNegativeFloat | None = None  # of a reused step: seconds in the run that executed it
     artifact: ArtifactInfo | None = None
     reused_from: str | None = None  # the run that executed the step, if it was found in the step store
+    variant: str | None = None  # of a finished step: the second part of its key, a hash of its numerics
+    numerics: dict[str, int | bool | str | None] | None = None  # what shifted the last digits of its result
+    other_numerics: str | None = None  # of a step reused with other numerics than planned: how they differ
     tracking_id: str | None = None  # W&B id of the step
 
     def write(self, folder: Path) -> None:

@@ -12,7 +12,7 @@ from r1exp.config.experiment import Experiment
 from r1exp.errors import ExitCode, Interrupted, R1ExpError, Refused
 from r1exp.files import hash_of_folder, write_json
 from r1exp.paths import RunPaths
-from r1exp.plan.run_plan import read_plan
+from r1exp.plan.run_plan import PlanStep, read_plan
 from r1exp.plan.steps import planned_steps
 from r1exp.runner import run as run_module
 from r1exp.runner import sweep as sweep_module
@@ -67,11 +67,11 @@ def test_an_error_in_the_reward_check_ends_the_step_and_writes_the_summary(
 def test_a_reused_step_costs_this_run_no_seconds(started: Callable[..., Run]) -> None:
     run = started("stage=evaluate", "tracking=none")
     (step,) = run.plan.steps
-    stored = run.store.paths.steps / step.key
+    stored = run.store.paths.steps / run.plan.slot(step, run.folder)
     (stored / "artifact").mkdir(parents=True)
     write_json(stored / "step.json", {"run_id": "earlier"})
     artifact = ArtifactInfo(kind="scores", hash=hash_of_folder(stored / "artifact"))
-    Status(state="done", seconds=885.0, artifact=artifact).write(stored)
+    Status(state="done", seconds=885.0, artifact=artifact, numerics=step.numerics).write(stored)
     code, summary = run.execute()
     assert code == ExitCode.DONE
     entry = summary["steps"][step.name]
@@ -107,7 +107,7 @@ def test_a_step_that_a_health_rule_stopped_stays_stopped_for_every_run(started: 
     folder = first.paths_of(step).folder
     folder.mkdir(parents=True)
     Status(state="stopped", reason="kl_explosion: kl 12 is above 10").write(folder)
-    first.store.write_working_directory(step.key, folder)
+    first.store.write_working_directory(first.plan.slot(step, first.folder), folder)
     second = Run(first.plan, first.folder.with_name("second"))
     second.folder.mkdir()
     for run in (first, second):
@@ -127,3 +127,52 @@ def test_a_step_whose_artifact_was_edited_is_not_reported(started: Callable[...,
     write_json(folder / "artifact" / "scores.json", {"summary": {"sampled": 1.0}})
     code, _ = run.execute()
     assert code == ExitCode.FAILED
+
+
+@pytest.fixture
+def made_elsewhere(started: Callable[..., Run]) -> Run:
+    """Return a run whose only step is in the store, made with one more rank."""
+    run = started("stage=sft", "tracking=none", "evaluation.before=false", "evaluation.after=false")
+    (step,) = run.plan.steps
+    stored = run.store.paths.steps / f"{step.key}-other"
+    write_json(stored / "artifact" / "weights.json", {})
+    write_json(stored / "step.json", {"run_id": "earlier"})
+    artifact = ArtifactInfo(kind="model", hash=hash_of_folder(stored / "artifact"))
+    numerics = step.numerics | {"launcher.num_processes": 2}
+    Status(state="done", artifact=artifact, numerics=numerics, variant="other").write(stored)
+    return run
+
+
+def test_a_run_reuses_a_step_with_other_numerics_and_says_so(
+    made_elsewhere: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, summary = made_elsewhere.execute()
+    assert code == ExitCode.DONE
+    assert summary["steps"]["sft"]["other_numerics"] == "launcher.num_processes 2 there, 1 here"
+    assert "its last digits may differ" in capsys.readouterr().err
+    assert "other numerics" in RunPaths(made_elsewhere.folder).report.read_text()
+
+
+def test_a_member_of_a_sweep_reuses_no_step_with_other_numerics(
+    made_elsewhere: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executed = []
+
+    def execute(run: Run, step: PlanStep, folder: Path) -> Status:
+        executed.append(step.name)
+        return Status(state="done")
+
+    monkeypatch.setattr(Run, "_execute", execute)
+    plan = made_elsewhere.plan.model_copy(update={"is_compared": True})
+    Run(plan, made_elsewhere.folder).execute()
+    assert executed == ["sft"]
+
+
+def test_the_variant_of_a_step_follows_from_what_it_really_read(started: Callable[..., Run]) -> None:
+    run = started("pipeline=sft_grpo", "tracking=none")
+    before = {step.name: run.plan.variant(step, run.folder) for step in run.plan.steps}
+    sft = run.plan.step_named("sft")
+    Status(state="done", variant="of another machine").write(run.paths_of(sft).folder)
+    after = {step.name: run.plan.variant(step, run.folder) for step in run.plan.steps}
+    changed = [name for name in before if after[name] != before[name]]
+    assert changed == ["evaluate-post-sft", "rl", "evaluate-post-grpo"]

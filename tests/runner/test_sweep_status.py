@@ -75,7 +75,7 @@ def test_a_run_on_this_machine_is_running_while_its_step_is_leased(run: Path) ->
     status(run, "running")
     assert states_of(run)[0].state == "vanished"
     plan = read_plan(run)
-    with StepStore(Path(plan.config.paths.store)).lease(plan.steps[0].key, on_wait=lambda: None):
+    with StepStore(Path(plan.config.paths.store)).lease(plan.slot(plan.steps[0], run), on_wait=lambda: None):
         assert states_of(run)[0].state == "running"
 
 

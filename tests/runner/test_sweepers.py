@@ -61,6 +61,8 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         assert rate is not None
         summary = {
             "objective": -abs(rate - 2.0),
+            "objective_of": "post sampled",
+            "post_accuracy": {},
             "state": "done",
             "steps": {},
             "comparisons": {},
