@@ -19,6 +19,7 @@ from transformers import (
 
 from r1exp.errors import Refused
 from r1exp.files import whole_folder
+from r1exp.model.chat_template import adapted
 from r1exp.model.locate import check_hub
 from r1exp.model.settings import ModelSettings
 from r1exp.prompt.chat import CHAT_TEMPLATE
@@ -29,13 +30,14 @@ _BROKEN = (OSError, ValueError, KeyError, RuntimeError, ImportError, HFValidatio
 
 
 def load_tokenizer(path: str, settings: ModelSettings) -> PreTrainedTokenizerBase:
-    """Return the tokenizer, with a chat template and a padding token.
+    """Return the tokenizer, with a padding token and a chat template that every prompt can be written with.
 
-    A tokenizer without a chat template gets `r1exp.prompt.chat.CHAT_TEMPLATE`. A tokenizer without a
-    padding token uses its end-of-sequence token for padding.
+    A tokenizer without a chat template gets `r1exp.prompt.chat.CHAT_TEMPLATE`. Its own is adapted where that is
+    needed (`r1exp.model.chat_template`). A tokenizer without a padding token uses its end-of-sequence token for
+    padding.
 
     Raises:
-        Refused: there is no tokenizer at `path`, or it has no end-of-sequence token.
+        Refused: there is no tokenizer at `path`, it has no end-of-sequence token, or its chat template cannot be used.
     """
     check_hub(path, settings.revision)
     try:
@@ -47,8 +49,13 @@ def load_tokenizer(path: str, settings: ModelSettings) -> PreTrainedTokenizerBas
             f"model.path={path}: its tokenizer has no end-of-sequence token, so no completion could end; "
             "set eos_token in its tokenizer_config.json, or choose another model"
         )
-    if tokenizer.chat_template is None:
-        tokenizer.chat_template = CHAT_TEMPLATE
+    template = tokenizer.chat_template
+    if isinstance(template, dict):  # several, by name
+        template = template.get("default")
+    template = CHAT_TEMPLATE if template is None else template
+    tokenizer.chat_template = adapted(
+        template, tokenizer.special_tokens_map, settings.chat_template_kwargs, path
+    ).text
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

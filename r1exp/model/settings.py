@@ -94,6 +94,10 @@ class ModelSettings(Settings):
     shape: ModelShape | None = None  # tiny: sizes to build; else: published sizes, for estimates
     lora: LoraSettings = Field(default_factory=LoraSettings)
     init_seed: NonNegativeInt | None = None  # seed of a tiny model's random weights
+    # Variables of the chat template, for example enable_thinking=false. Left out of keys of steps where it is empty.
+    chat_template_kwargs: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, exclude_if=lambda value: not value
+    )
 
     @model_validator(mode="after")
     def _can_be_found(self) -> Self:
