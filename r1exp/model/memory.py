@@ -21,7 +21,6 @@ most 15 % off (tests/model/test_memory_peak.py).
 Not counted: the CUDA context (about 0.5 GB), NCCL buffers, and fragmentation of the allocator.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,8 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from r1exp.files import read_object
+from r1exp.model.adapters import base_of, is_adapter_folder
 from r1exp.model.locate import locate
 from r1exp.model.settings import BYTES_PER_NUMBER, LoraSettings, ModelSettings, ModelShape
 
@@ -143,16 +144,18 @@ def shape_of(settings: ModelSettings) -> ModelShape | None:
     """
     if settings.path is None:
         return settings.shape
-    place = locate(settings)
+    place, revision = locate(settings), settings.revision
+    if isinstance(place, Path) and is_adapter_folder(place):
+        place, revision = base_of(place)
     if isinstance(place, Path):
         file: Any = place / "config.json"
     else:
         from huggingface_hub import try_to_load_from_cache  # imported late: takes 0.1 s
 
-        file = try_to_load_from_cache(settings.path, "config.json", revision=settings.revision)
+        file = try_to_load_from_cache(place, "config.json", revision=revision)
     if not isinstance(file, str | Path):
         return settings.shape
-    return shape_from_config(json.loads(Path(file).read_text(encoding="utf-8"))) or settings.shape
+    return shape_from_config(read_object(Path(file), f"model.path={settings.path}")) or settings.shape
 
 
 def shape_from_config(config: Mapping[str, Any]) -> ModelShape | None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateError
 
 from r1exp.errors import Refused
-from r1exp.files import read_json
+from r1exp.files import read_object
+from r1exp.model.adapters import base_of, is_adapter_folder
 from r1exp.model.chat_template import ChatTemplate, adapted, render
 from r1exp.model.locate import locate
 from r1exp.model.settings import ModelSettings
@@ -49,7 +50,7 @@ def first_prompt(model: ModelSettings, messages: list[Message]) -> PromptPreview
         Refused: there is no such model, or its chat template cannot be used for these messages.
     """
     place = locate(model)
-    files = _tiny_files(model) if place is None else _files_of(place, model.revision)
+    files = _tiny_files(model) if place is None else _files_of(place, model)
     if files is None:
         plain = "\n".join(f"{message['role']}: {message['content']}" for message in messages)
         return PromptPreview(plain, None, f"the tokenizer of {model.path} is not on this machine yet")
@@ -97,14 +98,24 @@ def _tiny_files(model: ModelSettings) -> _Files:
     return _Files(TINY_TEMPLATE, {"pad_token": PAD, "eos_token": END}, build_tokenizer(tokens))
 
 
-def _files_of(place: Path | str, revision: str | None) -> _Files | None:
+def check_template(model: ModelSettings) -> None:
+    """Raise Refused if the model's tokenizer is on this machine and its chat template cannot be used."""
+    place = locate(model)
+    if place is not None and (files := _files_of(place, model)) is not None:
+        files.chat_template(model, str(model.path))
+
+
+def _files_of(place: Path | str, model: ModelSettings) -> _Files | None:
     """Return what the tokenizer's files say; None if they are not on this machine."""
+    revision = model.revision
+    if isinstance(place, Path) and is_adapter_folder(place) and not (place / _FILES[0]).is_file():
+        place, revision = base_of(place)
     found = {name: _file(place, name, revision) for name in _FILES}
     config_file, tokens_file, template_file, tokenizer_file = (found[name] for name in _FILES)
     if config_file is None:
         return None
-    config = read_json(config_file)
-    tokens = read_json(tokens_file) if tokens_file else {}
+    config = read_object(config_file, f"model.path={model.path}")
+    tokens = read_object(tokens_file, f"model.path={model.path}") if tokens_file else {}
     template = (
         template_file.read_text(encoding="utf-8") if template_file else _default(config.get("chat_template"))
     )
