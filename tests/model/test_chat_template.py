@@ -7,18 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import AddedToken, Tokenizer
-from tokenizers.decoders import ByteLevel as ByteLevelDecoder
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
-from tokenizers.processors import TemplateProcessing
 
 from r1exp.errors import Refused
 from r1exp.model.chat_template import adapted, render
 from r1exp.model.preview import first_prompt
 from r1exp.model.settings import ModelSettings
 from r1exp.records import Message
-from tests.model.chat_templates import DROPS_SYSTEM, GEMMA2, LLAMA3, MARKERS, QWEN3, SPECIAL_TOKENS, TEMPLATES
+from tests.model.chat_templates import DROPS_SYSTEM, GEMMA2, LLAMA3, QWEN3, SPECIAL_TOKENS, TEMPLATES
+from tests.model.tokenizers_on_disk import tokenizer_folder
 
 ReadModel = Callable[..., ModelSettings]
 PROMPT: list[Message] = [
@@ -31,27 +27,6 @@ ANSWERS = [
     pytest.param("3 + 4 = 7\n#### 7", id="plain"),
 ]
 every_template = pytest.mark.parametrize("name", list(TEMPLATES))
-
-
-def tokenizer_folder(folder: Path, template: str) -> Path:
-    """Write the files of a byte-level tokenizer that adds BOS to plain text, as those of Llama and Gemma do."""
-    folder.mkdir(parents=True, exist_ok=True)
-    alphabet = sorted(ByteLevel.alphabet())
-    tokenizer = Tokenizer(BPE(vocab={token: number for number, token in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = ByteLevelDecoder()
-    special = [*SPECIAL_TOKENS.values(), *MARKERS]
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
-    tokenizer.post_processor = TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
-    )
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "chat_template.jinja").write_text(template)
-    config = {"tokenizer_class": "TokenizersBackend", **SPECIAL_TOKENS}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    (folder / "config.json").write_text('{"model_type": "llama"}')
-    (folder / "model.safetensors").touch()  # the tests read the tokenizer only
-    return folder
 
 
 def answered(answer: str) -> list[Message]:
