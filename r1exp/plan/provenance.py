@@ -19,7 +19,9 @@ from r1exp.assets import ROOT
 from r1exp.config.targets import flat
 from r1exp.dataset.rows import fingerprint_of_file
 from r1exp.errors import Refused
-from r1exp.files import hash_of, hash_of_file, hash_of_folder
+from r1exp.files import hash_of, hash_of_file
+from r1exp.model.adapters import base_of, is_adapter_folder
+from r1exp.model.folder_hash import remembered_hash
 from r1exp.model.locate import locate
 from r1exp.model.settings import ModelSettings
 from r1exp.plan.other_models import hashes_of_models
@@ -86,9 +88,13 @@ def _base_key(model: ModelSettings) -> str:
     place = locate(model)
     if place is None:
         return hash_of(model.model_dump(mode="json", include={"shape", "init_seed"}))
-    if isinstance(place, Path):
-        return hash_of_folder(place)
-    return f"{place}@{model.revision or 'main'}"
+    if isinstance(place, str):
+        return f"{place}@{model.revision or 'main'}"
+    if not is_adapter_folder(place):
+        return remembered_hash(place)
+    base, revision = base_of(place)
+    below = f"{base}@{revision or 'main'}" if isinstance(base, str) else remembered_hash(base)
+    return hash_of([remembered_hash(place), below])
 
 
 def versions(config: StepConfig) -> dict[str, str]:
@@ -104,6 +110,8 @@ def versions(config: StepConfig) -> dict[str, str]:
         names += _TRAINING
         names += ("peft",) if config.model.lora.r else ()
         names += ("deepspeed",) if config.launcher.zero_stage else ()
+    if config.model.quantization is not None:
+        names.append("bitsandbytes")
     if config.generates and config.rollout.uses_vllm:
         names.append("vllm")
     if config.rewards is not None or config.stage.makes == "scores":
@@ -133,7 +141,7 @@ def files_in(config: StepConfig) -> dict[str, str]:
         if path.is_file():
             found[key] = hash_of_file(path)
         elif path.is_dir():
-            found[key] = hash_of_folder(path)
+            found[key] = remembered_hash(path)
     return found
 
 

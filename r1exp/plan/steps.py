@@ -16,6 +16,7 @@ from r1exp.errors import Refused
 from r1exp.files import hash_of
 from r1exp.launcher.base import Device
 from r1exp.model.memory import shape_of
+from r1exp.model.preview import check_template
 from r1exp.plan.batch import Batch, batch_of
 from r1exp.plan.provenance import inputs_of, versions, without
 from r1exp.plan.references import names_in, resolved
@@ -182,6 +183,8 @@ def _planned(index: int, sourced: _SourcedStep, keys: dict[str, str]) -> Planned
     config = composed.config if data_from is None else stage.reading_from(composed.config, data_from)
     _refuse_what_needs_logprobs(config)
     _refuse_beyond_context(config)
+    if source == BASE and not config.rollout.is_remote:
+        check_template(config.model)
     device = config.launcher.resolved_device()
     if config.generates:
         config.rollout.check(config.launcher, device, config.trainer if config.online is not None else None)

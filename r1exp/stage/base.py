@@ -19,12 +19,11 @@ ArtifactKind = Literal["model", "reward_model", "dataset", "scores"]
 ARTIFACT = "artifact:"  # prefix of a setting that names the artifact of an earlier step
 TRAINING_FIELDS = frozenset({"learning_rate", "max_steps", "trainer"})
 # What every training stage reads. `max_steps` and `debug.max_steps` count as the number of optimizer steps, `health` as
-# the rules that can stop a step (StepConfig.deciding_settings).
-TRAINING_READS = frozenset(
-    {"seed", "learning_rate", "trainer", "model.dtype", "model.compute_dtype", "model.lora"}
-)
+# the rules that can stop a step (StepConfig.deciding_settings). A field that is left out where it is not set needs no value.
+_MODEL_READS = frozenset({"model.dtype", "model.quantization", "model.chat_template_kwargs"})
+TRAINING_READS = _MODEL_READS | {"seed", "learning_rate", "trainer", "model.compute_dtype", "model.lora"}
 # What every stage reads that generates completions without training.
-GENERATION_READS = frozenset({"seed", "prompt", "rollout", "model.dtype"})
+GENERATION_READS = _MODEL_READS | {"seed", "prompt", "rollout"}
 # Top-level settings that only some stages and algorithms read; each lists its own in `fields`.
 STAGE_FIELDS = ("algorithm", "rewards", *sorted(TRAINING_FIELDS), "beta", "num_generations", "temperature")
 

@@ -13,6 +13,7 @@ from r1exp.algorithm.base import OnlineAlgorithm, Rows
 from r1exp.algorithm.menu import ALGORITHMS
 from r1exp.algorithm.trainer_fields import OUTSIDE_KEY, complaints
 from r1exp.launcher.base import Device
+from r1exp.model.quantization import refuse_unable
 from r1exp.serving.step_server import ServedStep
 from r1exp.stage.base import STAGE_FIELDS
 from r1exp.stage.menu import STAGES, StageSettings
@@ -86,6 +87,15 @@ class StepConfig(StepSettings):
             "rollout=vllm_colocate or rollout=vllm_server, and keep rollout=endpoint for stage=evaluate and "
             "stage=sample"
         )
+
+    @model_validator(mode="after")
+    def _a_quantized_model_can_work(self) -> Self:
+        refuse_unable(
+            self.model,
+            zero_stage=self.launcher.zero_stage,
+            uses_vllm=self.generates and self.rollout.uses_vllm,
+        )
+        return self
 
     @model_validator(mode="after")
     def _the_trainer_accepts_its_arguments(self) -> Self:
@@ -201,6 +211,8 @@ def selected(values: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key in sorted(keys):
         head, _, rest = key.partition(".")
+        if head not in values:  # `exclude_if`: an optional field that is not set
+            continue
         if rest:
             found.setdefault(head, {}).update(selected(values[head], [rest]))
         else:
