@@ -177,7 +177,7 @@ def write(name: str, picture: Text) -> None:
     FOLDER.mkdir(exist_ok=True)
     lines = [line.rstrip() for line in picture.plain.splitlines()]
     (FOLDER / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         console = Console(
             record=True, width=COLUMNS, file=nowhere, force_terminal=True, color_system="truecolor"
         )
