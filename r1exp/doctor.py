@@ -117,6 +117,12 @@ def _features() -> list[Finding]:
         ),
         *_deepspeed(),
         *_vllm(),
+        _feature(
+            "model.quantization=4bit|8bit",
+            _version("bitsandbytes") is not None,
+            f"bitsandbytes {_version('bitsandbytes')}",
+            "type: pip install 'r1exp[quantization]'",
+        ),
         _slurm(),
         _feature(
             "git",

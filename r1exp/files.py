@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from r1exp.errors import Refused
+
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically; a reader never sees a partial file, also after a crash."""
@@ -39,6 +41,26 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Return the content of a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_object(path: Path, key: str) -> dict[str, Any]:
+    """Return the content of a JSON file that a setting leads to, which must be an object.
+
+    Args:
+        path: The file.
+        key: The setting, for messages.
+
+    Raises:
+        Refused: the file cannot be read, or holds something else.
+    """
+    try:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise Refused(f"{key}: {path} cannot be read ({reason}); copy the folder again") from error
+    if not isinstance(content, dict):
+        raise Refused(f"{key}: {path} holds no JSON object; copy the folder again")
+    return content
 
 
 @contextmanager

@@ -7,8 +7,10 @@
 <artifact>/scores.json, answers.jsonl, facts.json, samples.jsonl, data.jsonl, or a model
 <sweep>/sweep.json, report.md, <n>/ (the run of member n)
 <store>/steps/<key>/, leases/, models/
+<user's cache>/folder-hashes/
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -280,3 +282,16 @@ class StorePaths:
     def tiny_model(self, identity: str) -> Path:
         """Return the folder of a model that r1exp builds."""
         return self.folder / "models" / f"tiny-{identity}"
+
+    def merged_model(self, identity: str) -> Path:
+        """Return the folder of a base model with adapters added to its weights."""
+        return self.folder / "models" / f"merged-{identity}"
+
+
+def user_cache() -> Path | None:
+    """Return r1exp's folder in the user's cache, which may not exist; None for a user without a home."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "r1exp"
+    except RuntimeError:  # no HOME, and the user is not in the password database
+        return None

@@ -69,5 +69,7 @@ class Ppo(OnlineAlgorithm):
             return load
         own = None
         if self.critic.path is not None and not self.critic.path.startswith("artifact:"):
-            own = shape_of(model.model_copy(update={"path": self.critic.path, "revision": None}))
+            own = shape_of(
+                model.model_copy(update={"kind": "pretrained", "path": self.critic.path, "revision": None})
+            )
         return replace(load, critic=own or shape_of(model))

@@ -3,23 +3,35 @@
 Runs in workers: imports torch.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import PartialState
 from huggingface_hub.errors import HFValidationError
-from peft import LoraConfig, PeftModel
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
 from safetensors import SafetensorError
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from r1exp.errors import Refused
 from r1exp.files import whole_folder
+from r1exp.model.chat_template import adapted
 from r1exp.model.locate import check_hub
+from r1exp.model.quantization import refuse_missing_library
 from r1exp.model.settings import ModelSettings
 from r1exp.prompt.chat import CHAT_TEMPLATE
 
@@ -29,13 +41,14 @@ _BROKEN = (OSError, ValueError, KeyError, RuntimeError, ImportError, HFValidatio
 
 
 def load_tokenizer(path: str, settings: ModelSettings) -> PreTrainedTokenizerBase:
-    """Return the tokenizer, with a chat template and a padding token.
+    """Return the tokenizer, with a padding token and a chat template that every prompt can be written with.
 
-    A tokenizer without a chat template gets `r1exp.prompt.chat.CHAT_TEMPLATE`. A tokenizer without a
-    padding token uses its end-of-sequence token for padding.
+    A tokenizer without a chat template gets `r1exp.prompt.chat.CHAT_TEMPLATE`. Its own is adapted where that is
+    needed (`r1exp.model.chat_template`). A tokenizer without a padding token uses its end-of-sequence token for
+    padding.
 
     Raises:
-        Refused: there is no tokenizer at `path`, or it has no end-of-sequence token.
+        Refused: there is no tokenizer at `path`, it has no end-of-sequence token, or its chat template cannot be used.
     """
     check_hub(path, settings.revision)
     try:
@@ -47,30 +60,44 @@ def load_tokenizer(path: str, settings: ModelSettings) -> PreTrainedTokenizerBas
             f"model.path={path}: its tokenizer has no end-of-sequence token, so no completion could end; "
             "set eos_token in its tokenizer_config.json, or choose another model"
         )
-    if tokenizer.chat_template is None:
-        tokenizer.chat_template = CHAT_TEMPLATE
+    template = tokenizer.chat_template
+    if isinstance(template, dict):  # several, by name
+        template = template.get("default")
+    template = CHAT_TEMPLATE if template is None else template
+    tokenizer.chat_template = adapted(
+        template, tokenizer.special_tokens_map, settings.chat_template_kwargs, path
+    ).text
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
 def load_policy(path: str, settings: ModelSettings) -> PreTrainedModel:
-    """Return the model with weights of `settings.dtype`.
+    """Return the model with weights of `settings.dtype`; the matrices of its layers quantized if the settings say so.
+
+    A quantized model is on this rank's device, and cannot be moved.
 
     Raises:
-        Refused: there is no causal language model at `path`, or some of its weights are missing.
+        Refused: there is no causal language model at `path`, or some of its weights are missing; or bitsandbytes is not
+            installed.
     """
     check_hub(path, settings.revision)
-    attention = (
-        {} if settings.attn_implementation is None else {"attn_implementation": settings.attn_implementation}
-    )
+    refuse_missing_library(settings)
+    options: dict[str, Any] = {}
+    if settings.attn_implementation is not None:
+        options["attn_implementation"] = settings.attn_implementation
+    if settings.quantization is not None:
+        options |= {
+            "quantization_config": _quantization(settings),
+            "device_map": {"": PartialState().device},
+        }
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
             path,
             revision=settings.revision,
             dtype=getattr(torch, settings.dtype),
             output_loading_info=True,
-            **attention,
+            **options,
         )
     except _BROKEN as error:
         raise Refused(_message(path, "model", error)) from error
@@ -81,6 +108,18 @@ def load_policy(path: str, settings: ModelSettings) -> PreTrainedModel:
             "random; the files are incomplete or belong to another config.json: copy the model again"
         )
     return model
+
+
+def _quantization(settings: ModelSettings) -> BitsAndBytesConfig:
+    """Return the configuration of `r1exp.model.quantization`."""
+    if settings.quantization == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, settings.compute_dtype),
+    )
 
 
 def load_backbone(key: str, path: str, revision: str | None, dtype: torch.dtype) -> PreTrainedModel:
@@ -122,18 +161,21 @@ def save_artifact(
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
     weights: dict[str, torch.Tensor] | None = None,
+    load_base: Callable[[], PreTrainedModel] | None = None,
 ) -> None:
     """Save a model that `from_pretrained` loads without further steps; adapters are merged.
 
-    The folder appears only when every file is written.
+    The folder appears only when every file is written. Adapters of a quantized model are merged into the weights that
+    it was quantized from: merging into quantized weights would round them a second time.
 
     Args:
         model: The policy.
         tokenizer: Saved in the same folder.
         folder: Must not exist.
         weights: State dict to save instead of the model's own, for example gathered from all ranks.
+        load_base: Returns the model that adapters of a quantized model belong to, without quantization.
     """
-    plain = model.merge_and_unload() if isinstance(model, PeftModel) else model
+    plain = _merged(model, load_base) if isinstance(model, PeftModel) else model
     if weights is not None:  # the state dict gathered by DeepSpeed holds a tied weight under both names
         weights = {
             name: weight for name, weight in weights.items() if name not in plain.all_tied_weights_keys
@@ -141,6 +183,15 @@ def save_artifact(
     with whole_folder(folder) as unfinished:
         plain.save_pretrained(unfinished, state_dict=weights)
         tokenizer.save_pretrained(unfinished)
+
+
+def _merged(model: PeftModel, load_base: Callable[[], PreTrainedModel] | None) -> PreTrainedModel:
+    if not getattr(model.get_base_model(), "is_quantized", False):
+        return model.merge_and_unload()
+    assert load_base is not None
+    whole = get_peft_model(load_base(), model.peft_config["default"])
+    set_peft_model_state_dict(whole, get_peft_model_state_dict(model))
+    return whole.merge_and_unload()
 
 
 def _message(path: str, what: str, error: Exception, key: str = "model.path") -> str:

@@ -1,4 +1,4 @@
-"""Resolves `model.path` to a folder, the artifact of an earlier run, or a hub id. Torch-free.
+"""Resolves `model.path` to a folder of a model or of adapters, the artifact of an earlier run, or a hub id. Torch-free.
 
 `locate` makes no network request. `check_hub` makes one, and reports within seconds a problem that
 the library reports only after minutes of retries.
@@ -8,9 +8,11 @@ import re
 from pathlib import Path
 
 from r1exp.errors import Refused
-from r1exp.files import read_json
+from r1exp.files import read_object
+from r1exp.model.adapters import base_of, is_adapter_folder
 from r1exp.model.settings import ModelSettings
 from r1exp.model.tiny import check_tiny
+from r1exp.model.tokenizer import END, PAD
 from r1exp.paths import RunPaths, StepPaths
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
@@ -21,17 +23,25 @@ def locate(settings: ModelSettings) -> Path | str | None:
     """Return the folder of the model, its hub id, or None if the model is built on this machine.
 
     For the directory of a run, the model of its last finished training step is returned; for the
-    directory of a step, the model of that step.
+    directory of a step, the model of that step. A folder of adapters is returned as it is (`r1exp.model.adapters`).
 
     Raises:
         Refused: the path is neither a model, nor a run that made one, nor a hub id; or the model cannot be
-            built from its settings.
+            built from its settings; or the settings are those of model=tiny and the model is another one.
     """
     if settings.path is None:
         check_tiny(settings)
         return None
+    place = _place_of(settings)
+    if settings.kind == "tiny":
+        _refuse_other_than_tiny(place, settings.path)
+    return place
+
+
+def _place_of(settings: ModelSettings) -> Path | str:
+    assert settings.path is not None
     folder = Path(settings.path).expanduser()
-    if not folder.exists() and _HUB_ID.fullmatch(settings.path):
+    if not _exists(folder) and _HUB_ID.fullmatch(settings.path):
         return settings.path
     if settings.revision is not None:
         raise Refused(
@@ -109,28 +119,65 @@ def check_hub(path: str, revision: str | None, key: str = "model.path") -> None:
         ) from error
 
 
+def _exists(folder: Path) -> bool:
+    try:
+        return folder.exists()
+    except OSError:  # for example a name that is too long
+        return False
+
+
+def _refuse_other_than_tiny(place: Path | str, typed: str) -> None:
+    """Raise Refused if the model is not one that model=tiny built, or that was trained from one.
+
+    It is recognized by its tokenizer: the sizes of a tiny model are settings.
+    """
+    if isinstance(place, Path):
+        file = place / "tokenizer_config.json"
+        tokens = read_object(file, f"model.path={typed}") if file.is_file() else {}
+        if (tokens.get("pad_token"), tokens.get("eos_token")) == (PAD, END):
+            return
+    raise Refused(
+        f"model.path={typed} is not a tiny model, and model=tiny (the default) has learning rates, batches and a "
+        f"precision for half a million weights; type model=hf model.path={typed}, or another model group"
+    )
+
+
 def _model_in(folder: Path, typed: str) -> Path:
     """Return the folder of the model itself."""
+    if not _exists(folder):
+        raise Refused(
+            f"model.path={typed}: there is no such folder, and a hub id looks like owner/name; "
+            "give a folder with config.json, the directory of a run, or a hub id"
+        )
     if (folder / "config.json").is_file():
+        _check_files(folder, typed)
         return folder
     if RunPaths(folder).manifest.is_file():
         return _model_of_run(folder)
     if StepPaths(folder).step.is_file():
         return _model_of_step(folder)
-    if (folder / "adapter_config.json").is_file():
-        raise Refused(
-            f"model.path={typed}: the folder holds adapters without their model; merge them first "
-            "(peft: `merge_and_unload`, then `save_pretrained`) and give that folder"
-        )
-    if folder.is_dir():
-        raise Refused(
-            f"model.path={typed}: the folder holds neither a model (config.json), nor a run (manifest.json), "
-            "nor a step (step.json); give one that does"
-        )
+    if is_adapter_folder(folder):
+        base_of(folder)
+        return folder
     raise Refused(
-        f"model.path={typed}: there is no such folder, and a hub id looks like owner/name; "
-        "give a folder with config.json, the directory of a run, or a hub id"
+        f"model.path={typed}: the folder holds neither a model (config.json), nor adapters (adapter_config.json), "
+        "nor a run (manifest.json), nor a step (step.json); give one that does"
     )
+
+
+def _check_files(folder: Path, typed: str) -> None:
+    """Raise Refused if a folder with a config.json is not a whole model."""
+    config = read_object(folder / "config.json", f"model.path={typed}")
+    if not isinstance(config.get("model_type"), str):
+        raise Refused(
+            f"model.path={typed}: its config.json names no model_type, so that no library can load it; copy the model "
+            "again"
+        )
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+        raise Refused(
+            f"model.path={typed}: the folder has a config.json and no weights (*.safetensors or *.bin); copy the model "
+            "again"
+        )
 
 
 def _model_of_run(run: Path) -> Path:
@@ -152,8 +199,8 @@ def _model_of_step(step: Path) -> Path:
 def _has_model(step: StepPaths) -> bool:
     if not step.status.is_file():
         return False
-    content = read_json(step.status)
-    return content["state"] == "done" and (content.get("artifact") or {}).get("kind") == "model"
+    content = read_object(step.status, f"model.path={step.folder}")
+    return content.get("state") == "done" and (content.get("artifact") or {}).get("kind") == "model"
 
 
 def _first_line(error: Exception) -> str:

@@ -2,7 +2,8 @@
 
 P parameters, T trained parameters (all, or LoRA's r * (in + out) per matrix), W ranks, ZeRO stage z:
 
-    weights      P * bytes of dtype + LoRA's T * 4    / W if z = 3
+    weights      P * bytes of dtype + LoRA's T * 4    / W if z = 3; of a quantized model, the matrices of its
+                 layers have fewer bytes (r1exp.model.quantization)
     gradients    T * bytes of dtype                   / W if z >= 2; twice that with plain data
                  parallelism, which also keeps buckets
     optimizer    AdamW, two moments: 2 * T * bytes    / W if z >= 1; ZeRO keeps them and a master
@@ -23,7 +24,6 @@ DeepSpeed casts the whole model to the compute dtype, also the reference, and ke
 Not counted: the CUDA context (about 0.5 GB), buffers of NCCL and of ZeRO-3, and fragmentation of the allocator.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,10 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from r1exp.files import read_object
+from r1exp.model.adapters import base_of, is_adapter_folder
 from r1exp.model.locate import locate
+from r1exp.model.quantization import BYTES_PER_WEIGHT
 from r1exp.model.settings import BYTES_PER_NUMBER, LoraSettings, ModelSettings, ModelShape
 
 _FLOAT32 = 4  # bytes
@@ -109,7 +112,7 @@ def memory_per_device(shape: ModelShape, model: ModelSettings, load: Load) -> Me
     has_reference = load.keeps_reference and load.trains and not num_adapted
     gradients = num_trained * trained_width + num_valued * width
     return Memory(
-        weights=shared(num_parameters * width + num_adapted * _FLOAT32, 3),
+        weights=shared(_weight_bytes(shape, model) + num_adapted * _FLOAT32, 3),
         gradients=shared(gradients * buckets, 2),
         optimizer=shared(num_trained * moments, 1),
         reference=shared(num_parameters * width, 3) if has_reference else 0,
@@ -132,6 +135,22 @@ def count_parameters(shape: ModelShape) -> int:
     return shape.num_hidden_layers * layer + hidden + embeddings
 
 
+def _weight_bytes(shape: ModelShape, model: ModelSettings) -> int:
+    """Return the bytes of all weights, without adapters."""
+    plain = _num_unquantized(shape, model)
+    num_quantized = count_parameters(shape) - plain
+    bytes_each = BYTES_PER_WEIGHT[model.quantization] if model.quantization else 0.0
+    return plain * BYTES_PER_NUMBER[model.dtype] + int(num_quantized * bytes_each)
+
+
+def _num_unquantized(shape: ModelShape, model: ModelSettings) -> int:
+    """Return the number of parameters that have `model.dtype`."""
+    if model.quantization is None:
+        return count_parameters(shape)
+    matrices = sum(rows * columns for rows, columns in _linear_layers(shape).values())
+    return count_parameters(shape) - shape.num_hidden_layers * matrices
+
+
 def count_lora(shape: ModelShape, lora: LoraSettings) -> int:
     """Return the number of parameters of the adapters: r * (in + out) for every adapted matrix."""
     names = lora.target_modules
@@ -151,16 +170,18 @@ def shape_of(settings: ModelSettings) -> ModelShape | None:
     """
     if settings.path is None:
         return settings.shape
-    place = locate(settings)
+    place, revision = locate(settings), settings.revision
+    if isinstance(place, Path) and is_adapter_folder(place):
+        place, revision = base_of(place)
     if isinstance(place, Path):
         file: Any = place / "config.json"
     else:
         from huggingface_hub import try_to_load_from_cache  # imported late: takes 0.1 s
 
-        file = try_to_load_from_cache(settings.path, "config.json", revision=settings.revision)
+        file = try_to_load_from_cache(place, "config.json", revision=revision)
     if not isinstance(file, str | Path):
         return settings.shape
-    return shape_from_config(json.loads(Path(file).read_text(encoding="utf-8"))) or settings.shape
+    return shape_from_config(read_object(Path(file), f"model.path={settings.path}")) or settings.shape
 
 
 def shape_from_config(config: Mapping[str, Any]) -> ModelShape | None:
@@ -238,7 +259,8 @@ def _sampling_bytes(shape: ModelShape, model: ModelSettings, load: Load) -> int:
     # The layer being extended is copied, and its keys and values are repeated for each query head.
     once = layer + 2 * load.tokens * rows * queries * width
     logits = 3 * rows * shape.vocab_size * _FLOAT32
-    copies = count_parameters(shape) * width if rows and model.compute_dtype != model.dtype else 0
+    # Autocast keeps a copy of each weight in the compute dtype; quantized matrices are converted one at a time.
+    copies = _num_unquantized(shape, model) * width if rows and model.compute_dtype != model.dtype else 0
     return shape.num_hidden_layers * layer + once + logits + copies
 
 
@@ -273,7 +295,7 @@ def _trunk_bytes(shape: ModelShape, model: ModelSettings, load: Load) -> tuple[i
         token += shape.num_attention_heads * _FLOAT32  # the logarithms of their sums
     num_tokens = load.rows * load.tokens
     last_norm = num_tokens * (norm + hidden * stream)
-    copies = (count_parameters(shape) - _embedding(shape)) * width if is_mixed else 0
+    copies = (_num_unquantized(shape, model) - _embedding(shape)) * width if is_mixed else 0
     if model.gradient_checkpointing:  # only the inputs of layers are kept
         return num_tokens * shape.num_hidden_layers * stream * hidden + last_norm, num_tokens * token + copies
     return num_tokens * token * shape.num_hidden_layers + last_norm + copies, 0

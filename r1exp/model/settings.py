@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from r1exp.settings import Name, Probability, Settings
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+Quantization = Literal["4bit", "8bit"]
 BYTES_PER_NUMBER: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -63,6 +64,17 @@ class LoraSettings(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _has_a_rank(self) -> Self:
+        fields = type(self).model_fields
+        changed = [name for name in fields if name != "r" and getattr(self, name) != fields[name].default]
+        if self.r == 0 and changed:
+            raise ValueError(
+                f"model.lora.{changed[0]}={getattr(self, changed[0])} has no effect without adapters: give their rank as "
+                f"well, for example model.lora.r=16, or leave out model.lora.{changed[0]}"
+            )
+        return self
+
 
 class LearningRates(Settings):
     """Default learning rates of this model; the top-level `learning_rate` interpolates them."""
@@ -94,6 +106,12 @@ class ModelSettings(Settings):
     shape: ModelShape | None = None  # tiny: sizes to build; else: published sizes, for estimates
     lora: LoraSettings = Field(default_factory=LoraSettings)
     init_seed: NonNegativeInt | None = None  # seed of a tiny model's random weights
+    # Bits of the frozen weights below LoRA adapters (bitsandbytes); null: those of `dtype`. In no key where it is null.
+    quantization: Quantization | None = Field(default=None, exclude_if=lambda value: value is None)
+    # Variables of the chat template, for example enable_thinking=false. In no key where it is empty.
+    chat_template_kwargs: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, exclude_if=lambda value: not value
+    )
 
     @model_validator(mode="after")
     def _can_be_found(self) -> Self:
@@ -106,6 +124,15 @@ class ModelSettings(Settings):
             raise ValueError(
                 f"init_seed={self.init_seed} seeds the random weights of a tiny model, and a pretrained model "
                 "has its own weights: drop model.init_seed, or use model=tiny"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _quantization_trains_adapters(self) -> Self:
+        if self.quantization is not None and self.lora.r == 0:
+            raise ValueError(
+                f"quantization={self.quantization}: weights of so few bits cannot be trained, only adapters on top of "
+                "them; give model.lora.r as well, for example model.lora.r=16"
             )
         return self
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from r1exp.files import hash_of_folder
+from r1exp.model.folder_hash import remembered_hash
 from r1exp.model.locate import check_model
 from r1exp.plan.references import PREFIX
 from r1exp.stage.config import StepConfig
@@ -22,5 +22,5 @@ def refuse_missing_models(config: StepConfig) -> None:
 def hashes_of_models(config: StepConfig) -> dict[str, str]:
     """Return dotted key -> hash of the files, for models in folders; the hashes are part of the step's key."""
     return {
-        key: hash_of_folder(Path(path)) for key, path in other_models(config).items() if Path(path).is_dir()
+        key: remembered_hash(Path(path)) for key, path in other_models(config).items() if Path(path).is_dir()
     }

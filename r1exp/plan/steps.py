@@ -13,9 +13,12 @@ from pydantic import InstanceOf
 from r1exp.config.experiment import ComposedStep, Experiment, step_name
 from r1exp.config.overrides import Override
 from r1exp.errors import Refused
-from r1exp.files import hash_of, hash_of_folder
+from r1exp.files import hash_of
+from r1exp.model.adapters import base_of, is_adapter_folder
+from r1exp.model.folder_hash import remembered_hash
 from r1exp.model.locate import locate
 from r1exp.model.memory import shape_of
+from r1exp.model.preview import check_template
 from r1exp.model.settings import ModelSettings
 from r1exp.plan.batch import batch_of
 from r1exp.plan.other_models import hashes_of_models
@@ -150,6 +153,8 @@ def _planned(index: int, sourced: _SourcedStep, keys: dict[str, str]) -> Planned
     model_key = _base_key(config.model) if source == BASE else keys[source]
     _refuse_what_needs_logprobs(config)
     _refuse_beyond_context(config)
+    if source == BASE and not config.rollout.is_remote:
+        check_template(config.model)
     device = config.launcher.resolved_device()
     if config.generates:
         config.rollout.check(config.launcher, device, config.trainer if config.online is not None else None)
@@ -208,9 +213,13 @@ def _base_key(model: ModelSettings) -> str:
     place = locate(model)
     if place is None:
         return "built"  # model.shape and model.init_seed are among the settings
-    if isinstance(place, Path):
-        return hash_of_folder(place)
-    return f"{place}@{model.revision or 'main'}"
+    if isinstance(place, str):
+        return f"{place}@{model.revision or 'main'}"
+    if not is_adapter_folder(place):
+        return remembered_hash(place)
+    base, revision = base_of(place)
+    below = f"{base}@{revision or 'main'}" if isinstance(base, str) else remembered_hash(base)
+    return hash_of([remembered_hash(place), below])
 
 
 def targets_of(override: Override, steps: Sequence[PlannedStep]) -> list[str]:

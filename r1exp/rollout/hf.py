@@ -122,5 +122,7 @@ def _length(ids_t: list[int], end_ids: set[int]) -> int:
 
 def generator(settings: HfRollout, inputs: GeneratorInputs) -> HfGenerator:
     """Return a generator with the step's model, loaded on this rank's device."""
-    policy = load_policy(inputs.model_path, inputs.model).to(PartialState().device)
+    policy = load_policy(inputs.model_path, inputs.model)
+    if inputs.model.quantization is None:  # a quantized model is on its device, and refuses to be moved
+        policy = policy.to(PartialState().device)
     return HfGenerator(policy, load_tokenizer(inputs.model_path, inputs.model), settings)

@@ -4,6 +4,8 @@ The files of a run directory are named in `r1exp.paths`.
 """
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -12,8 +14,10 @@ from typing import Any
 
 from r1exp import __version__
 from r1exp.config.targets import flat
-from r1exp.errors import ExitCode, Interrupted, Preempted, R1ExpError
+from r1exp.errors import ExitCode, Interrupted, Preempted, R1ExpError, Refused
 from r1exp.files import hash_of, link_tree, read_json, write_text
+from r1exp.model.adapters import base_of, is_adapter_folder
+from r1exp.model.folder_hash import remembered_hash
 from r1exp.model.locate import locate
 from r1exp.model.tiny import build_tiny
 from r1exp.paths import RunPaths, StepPaths
@@ -236,12 +240,29 @@ class Run:
             return self.paths_of(self.plan.step_named(step.model_from)).artifact.resolve()
         model = step.config.model
         place = locate(model)
+        if isinstance(place, Path) and is_adapter_folder(place):
+            return self._merged(place)
         if place is not None:
             return place.resolve() if isinstance(place, Path) else place
         identity = hash_of([model.model_dump(mode="json", include={"shape", "init_seed"}), __version__])
         folder = self.store.paths.tiny_model(identity).resolve()
         with self.store.lease(folder.name, on_wait=lambda: None):
             return folder if folder.is_dir() else build_tiny(model, folder)
+
+    def _merged(self, adapters: Path) -> Path:
+        """Return the folder of a base model with adapters added to its weights; makes it if it does not exist yet."""
+        base, revision = base_of(adapters)
+        below = hash_of([str(base), revision]) if isinstance(base, str) else remembered_hash(base)
+        folder = self.store.paths.merged_model(hash_of([remembered_hash(adapters), below])).resolve()
+        with self.store.lease(folder.name, on_wait=lambda: None):
+            if not folder.is_dir():
+                say(f"adding the adapters of {adapters} to the weights of {base}")
+                command = [sys.executable, "-m", "r1exp.model.merge", str(adapters.resolve()), str(folder)]
+                ended = subprocess.run(command, capture_output=True, text=True, check=False)
+                if ended.returncode:
+                    lines = ended.stderr.strip().splitlines() or ["the process ended without a message"]
+                    raise Refused(lines[-1])
+        return folder
 
     @staticmethod
     def _final_status(

@@ -7,7 +7,9 @@ from typing import Any
 from r1exp.config.experiment import Experiment
 from r1exp.errors import ExitCode, Refused
 from r1exp.files import read_json, write_json
+from r1exp.model.adapters import base_of, is_adapter_folder
 from r1exp.model.locate import check_hub, locate
+from r1exp.model.quantization import refuse_missing_library
 from r1exp.paths import RunPaths
 from r1exp.plan.other_models import refuse_missing_models
 from r1exp.plan.slurm_job import job_of
@@ -79,9 +81,13 @@ def _refuse_unreachable(experiment: Experiment, steps: tuple[PlannedStep, ...]) 
         if step.config.generates:
             step.config.rollout.refuse_unready(step.config.launcher)
         refuse_missing_models(step.config)
+        refuse_missing_library(step.config.model)
         place = locate(step.config.model) if step.model_from == BASE else None
+        revision = step.config.model.revision
+        if isinstance(place, Path) and is_adapter_folder(place):
+            place, revision = base_of(place)
         if isinstance(place, str):
-            check_hub(place, step.config.model.revision)
+            check_hub(place, revision)
 
 
 def _run_folder(experiment: Experiment) -> Path:

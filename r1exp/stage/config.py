@@ -12,6 +12,7 @@ from r1exp.algorithm.base import OnlineAlgorithm, Rows
 from r1exp.algorithm.menu import ALGORITHMS
 from r1exp.algorithm.trainer_fields import complaints
 from r1exp.launcher.base import Device
+from r1exp.model.quantization import refuse_unable
 from r1exp.serving.step_server import ServedStep
 from r1exp.stage.base import STAGE_FIELDS
 from r1exp.stage.menu import STAGES, StageSettings
@@ -85,6 +86,15 @@ class StepConfig(StepSettings):
             "rollout=vllm_colocate or rollout=vllm_server, and keep rollout=endpoint for stage=evaluate and "
             "stage=sample"
         )
+
+    @model_validator(mode="after")
+    def _a_quantized_model_can_work(self) -> Self:
+        refuse_unable(
+            self.model,
+            zero_stage=self.launcher.zero_stage,
+            uses_vllm=self.generates and self.rollout.uses_vllm,
+        )
+        return self
 
     @model_validator(mode="after")
     def _the_trainer_accepts_its_arguments(self) -> Self:

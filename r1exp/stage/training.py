@@ -14,7 +14,7 @@ from transformers.training_args import TrainingArguments
 from r1exp.algorithm.critic import detach, without_critic
 from r1exp.errors import ExitCode, StepFailed, StoppedByHealth
 from r1exp.health.callback import HealthCallback
-from r1exp.model.load import save_artifact
+from r1exp.model.load import load_policy, save_artifact
 from r1exp.paths import CheckpointPaths, StepPaths
 from r1exp.stage.step import Step
 from r1exp.stage.stopping import StopCallback
@@ -67,18 +67,19 @@ def train(
         close_run(run, request.exit_code)
         trainer.accelerator.wait_for_everyone()  # a rank that exits first would end the others
         raise request
-    _export(trainer, tokenizer, paths.artifact)
+    _export(trainer, tokenizer, paths.artifact, step)
     return close_run(run, ExitCode.DONE)
 
 
-def _export(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def _export(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, folder: Path, step: Step) -> None:
     """Save the policy without a critic, gathered if the ranks hold partitions of it."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     if isinstance(model, PeftModel):
         with _gathered(model):
             if trainer.is_world_process_zero():
                 detach(model)
-                save_artifact(model, tokenizer, folder)
+                plain = step.config.model.model_copy(update={"quantization": None})
+                save_artifact(model, tokenizer, folder, load_base=lambda: load_policy(step.model_path, plain))
     else:
         weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
         if trainer.is_world_process_zero():  # under ZeRO-3 the other ranks have no weights

@@ -56,7 +56,7 @@ def test_a_folder_with_a_config_is_a_model(read_model: ReadModel, tiny_folder: P
 
 
 def test_the_path_of_a_run_gives_its_last_finished_model(read_model: ReadModel, run: Path) -> None:
-    assert locate(read_model("tiny", path=str(run))) == run / "steps" / "03-rl" / "artifact"
+    assert locate(read_model("hf", path=str(run))) == run / "steps" / "03-rl" / "artifact"
 
 
 def test_the_path_of_a_step_gives_its_model(read_model: ReadModel, run: Path) -> None:
@@ -68,7 +68,7 @@ def test_the_path_of_a_step_gives_its_model(read_model: ReadModel, run: Path) ->
     ("files", "message"),
     [
         pytest.param(["notes.txt"], "neither a model", id="some other folder"),
-        pytest.param(["adapter_config.json"], "adapters without their model", id="adapters alone"),
+        pytest.param(["adapter_config.json"], "does not name the model", id="adapters of no model"),
         pytest.param(["manifest.json"], "no step of that run", id="a run without a model"),
         pytest.param(["step.json"], "has not finished", id="a step without a model"),
         pytest.param([], "no such folder", id="nothing"),
