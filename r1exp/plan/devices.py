@@ -114,5 +114,7 @@ def _nvidia_cards() -> Sequence[tuple[str, int]]:
 def _memory_of_this_machine() -> int:
     """Return the bytes of memory that this process may use, which a container may limit."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limits = [Path(name).read_text(encoding="ascii").strip() for name in _CGROUP_LIMITS if Path(name).is_file()]
+    limits = [
+        Path(name).read_text(encoding="ascii").strip() for name in _CGROUP_LIMITS if Path(name).is_file()
+    ]
     return min([total, *(int(limit) for limit in limits if limit.isdigit())])

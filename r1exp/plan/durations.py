@@ -65,9 +65,7 @@ class Durations:
         if status is not None:
             return Duration(_seconds(status), _run_of(folder, status), is_reused=True)
         number = None if step.batch is None else step.batch.num_steps
-        work = _work(
-            step.config, step.device, None if step.batch is None else step.batch.rows_per_device
-        )
+        work = _work(step.config, step.device, None if step.batch is None else step.batch.rows_per_device)
         found = [
             earlier for earlier in self._all() if earlier.work == work and _is_near(number, earlier.num_steps)
         ]
@@ -141,11 +139,11 @@ def _work(config: StepConfig, device: str, rows_per_device: int | None) -> str:
     """Return a text that is equal for steps that compute as much per optimizer step, or per problem."""
     values: dict[str, Any] = config.model_dump(mode="json")
     kept = {name: value for name, value in values.items() if name not in _WITHOUT_WORK}
-    kept["trainer"] = {
-        key: value for key, value in config.trainer.items() if key in _COUNTED_TRAINER_KEYS
-    }
+    kept["trainer"] = {key: value for key, value in config.trainer.items() if key in _COUNTED_TRAINER_KEYS}
     kept["rewards"] = sorted(reward["kind"] for reward in (values["rewards"] or {}).values())
-    kept["model"] = {name: value for name, value in values["model"].items() if name not in ("learning_rate", "init_seed")}
+    kept["model"] = {
+        name: value for name, value in values["model"].items() if name not in ("learning_rate", "init_seed")
+    }
     if config.algorithm is not None:
         kept["algorithm"] = {name: value for name, value in values["algorithm"].items() if name != "kl"}
     if config.generates and config.online is None:  # an evaluation, or answers that are sampled

@@ -109,7 +109,12 @@ def _step(step: PlannedStep, run: StepConfig, origins: Origins, memory: MemoryRe
 def _wrapped(text: str) -> list[str]:
     """Return a text as indented lines; continued lines are indented further."""
     return textwrap.wrap(
-        text, _WIDTH, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+        text,
+        _WIDTH,
+        initial_indent="  ",
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
     )
 
 

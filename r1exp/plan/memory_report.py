@@ -22,7 +22,9 @@ class Need:
     """The memory that a step needs on one device."""
 
     parts: Memory
-    engine: int | None  # bytes of a vLLM engine beside the trainer; None: not known without the size of the device
+    engine: (
+        int | None
+    )  # bytes of a vLLM engine beside the trainer; None: not known without the size of the device
     sleeps: bool  # the engine frees its memory during optimizer steps
     assumed_tokens: int | None  # of the longest prompt, if it could not be measured
 
@@ -71,7 +73,9 @@ class MemoryReport:
             return ["memory per device: not known before the model's config.json is on this machine"]
         lines = need.parts.lines()
         if need.assumed_tokens is not None:
-            lines.append(f"prompts of {need.assumed_tokens} tokens are assumed: the data are not on this machine yet")
+            lines.append(
+                f"prompts of {need.assumed_tokens} tokens are assumed: the data are not on this machine yet"
+            )
         if step.device == "cpu" and config.launcher.num_processes > 1:
             lines.append(
                 f"on a CPU the {config.launcher.num_processes} ranks share one memory: multiply by their number"

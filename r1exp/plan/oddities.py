@@ -13,9 +13,7 @@ _LARGE_FOR_A_CPU = 50_000_000  # parameters
 _DROPPED_SHARE = 0.05  # of the problems of an epoch
 
 
-def oddities(
-    steps: Sequence[PlannedStep], hardware: Hardware, needs: Sequence[Need | None]
-) -> list[str]:
+def oddities(steps: Sequence[PlannedStep], hardware: Hardware, needs: Sequence[Need | None]) -> list[str]:
     """Return one sentence for each thing that is unusual; sentences of several steps are said once.
 
     Args:
@@ -28,7 +26,9 @@ def oddities(
         found += _of_memory(step, hardware, need)
     found += _of_devices(steps, hardware)
     for step in steps:
-        found += [f"{step.name}: {warning}" for warning in constant_in_group_warnings(step.config.rewards or {})]
+        found += [
+            f"{step.name}: {warning}" for warning in constant_in_group_warnings(step.config.rewards or {})
+        ]
         if step.batch is not None:
             found += [f"{step.name}: {text}" for text in _of_batch(step.batch)]
     return list(dict.fromkeys(found))

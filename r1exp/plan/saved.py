@@ -40,13 +40,18 @@ def saved_text(experiment: Experiment) -> str:
             steps[step.name]["use"] = _options(step)
             steps[step.name]["set"] = step.config.model_dump(mode="json")
         of_focus = focus.config.model_dump(mode="json")
-        values |= {name: of_focus[name] for name in TRAINING if name != "stage"}
+        values |= {name: of_focus[name] for name in TRAINING}
+        choices = {group: option for group, option in choices.items() if group not in TRAINING}
         choices |= {group: option for group, option in _options(focus).items() if group in TRAINING}
-        choices.pop("stage", None)
-        del values["stage"]
+        del values["stage"], choices["stage"]
     else:
         del values["pipeline"]
-    defaults: list[Any] = [*({f"override /{group}": option} for group, option in reversed(choices.items())), "_self_"]
+    # `rewards: null` would be read as an option of the group.
+    values = {key: value for key, value in values.items() if value is not None}
+    defaults: list[Any] = [
+        *({f"override /{group}": option} for group, option in reversed(choices.items())),
+        "_self_",
+    ]
     typed = shlex.join(experiment.arguments) or "nothing typed"
     return (
         "# @package _global_\n"
@@ -67,7 +72,9 @@ def _options(step: ComposedStep) -> dict[str, str]:
     return {group: option for group, option in chosen.items() if group not in (*NAMED, "pipeline")}
 
 
-def refuse_other_steps(text: str, keys: Sequence[str], config_dirs: Sequence[Path], search_path: Sequence[str]) -> None:
+def refuse_other_steps(
+    text: str, keys: Sequence[str], config_dirs: Sequence[Path], search_path: Sequence[str]
+) -> None:
     """Compose the file, outside of a session, and raise Refused if its steps do not have the same keys."""
     with tempfile.TemporaryDirectory() as name:
         file = Path(name) / "experiment" / f"{_OPTION}.yaml"

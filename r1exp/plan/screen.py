@@ -16,6 +16,7 @@ from rich.text import Text
 from r1exp.config.experiment import Experiment
 from r1exp.launcher.base import available_cores
 from r1exp.model.memory import count_lora, count_parameters, readable, shape_of
+from r1exp.model.preview import first_prompt
 from r1exp.plan.batch import RlBatch
 from r1exp.plan.devices import Hardware, hardware_here
 from r1exp.plan.durations import Duration, Durations, as_clock, total_seconds
@@ -23,10 +24,12 @@ from r1exp.plan.memory_report import MemoryReport, Need
 from r1exp.plan.oddities import oddities, uses_device
 from r1exp.plan.steps import PlannedStep
 from r1exp.plan.typed import NOTHING, TypedRow, typed_rows
+from r1exp.prompt.chat import messages
 
 WIDTH, HEIGHT = 120, 38  # characters and lines: one line for the command above, one for what is typed next
 _MOST_TYPED = 6  # overrides that are listed
 _LONGEST_OVERRIDE = 52  # characters
+_LONGEST_PROMPT = 280  # characters
 _LABEL = 9  # characters of the words on the left
 
 
@@ -82,6 +85,7 @@ def screen_of(
     below = [
         *_about(steps, facts),
         ("rewards", _rewards(steps)),
+        ("prompt", _prompt(steps, experiment.focus)),
     ]
     parts = [_title(experiment, steps, facts), *_typed(typed, len(steps)), table, Text(), labelled(below)]
     return rendered(with_odd(parts, facts.odd, width), width, colors)
@@ -104,7 +108,14 @@ def with_odd(parts: Sequence[RenderableType], odd: Sequence[str], width: int) ->
         if not shown or used + len(rendered([last], width).splitlines()) <= HEIGHT:
             break
         shown.pop()
-    more = labelled([("more", "--full every value and its origin   --launch commands and files   --yaml a file to run again")])
+    more = labelled(
+        [
+            (
+                "more",
+                "--full every value and its origin   --launch commands and files   --yaml a file to run again",
+            )
+        ]
+    )
     return [*parts, last, more]
 
 
@@ -147,7 +158,9 @@ def _title(experiment: Experiment, steps: Sequence[PlannedStep], facts: Facts) -
     names = [step.name for step in experiment.steps]
     seconds = total_seconds(facts.durations)
     text = Text(experiment.name, style="bold")
-    text.append(f": {model_text(experiment)} on {_dataset(experiment)}; {', then '.join(names)}; ", style="not bold")
+    text.append(
+        f": {model_text(experiment)} on {_dataset(experiment)}; {', then '.join(names)}; ", style="not bold"
+    )
     text.append(f"{processes_text(steps, facts.hardware)}; ", style="not bold")
     text.append(f"{len(steps)} step{'s' if len(steps) > 1 else ''}", style="not bold")
     if seconds is not None:
@@ -165,7 +178,9 @@ def model_text(experiment: Experiment) -> str:
     if shape is None:
         return name
     size = _short(count_parameters(shape))
-    return f"{name} ({size}{f', LoRA trains {_short(count_lora(shape, model.lora))}' if model.lora.r else ''})"
+    return (
+        f"{name} ({size}{f', LoRA trains {_short(count_lora(shape, model.lora))}' if model.lora.r else ''})"
+    )
 
 
 def _short(number: int) -> str:
@@ -217,7 +232,9 @@ def _targets(row: TypedRow, num_steps: int) -> str:
 
 
 def _steps(steps: Sequence[PlannedStep], facts: Facts, focus: str) -> Table:
-    table = columns("#", "step", "optimizer steps", "data", "batch", "memory", "time", right=("#", "optimizer steps"))
+    table = columns(
+        "#", "step", "optimizer steps", "data", "batch", "memory", "time", right=("#", "optimizer steps")
+    )
     for step, need, duration in zip(steps, facts.needs, facts.durations, strict=True):
         name = Text(step.name, style="bold" if step.name == focus else "")
         if step.name == focus and len(steps) > 1:
@@ -225,7 +242,13 @@ def _steps(steps: Sequence[PlannedStep], facts: Facts, focus: str) -> Table:
         number = "" if step.batch is None else f"{step.batch.num_steps:,}"
         data, batch = data_and_batch(step)
         table.add_row(
-            str(step.index), name, number, data, batch, memory_text(step, need, facts.hardware), _time(duration)
+            str(step.index),
+            name,
+            number,
+            data,
+            batch,
+            memory_text(step, need, facts.hardware),
+            _time(duration),
         )
     return table
 
@@ -299,12 +322,16 @@ def memory_line(steps: Sequence[PlannedStep], facts: Facts) -> str:
         for step, need in zip(steps, facts.needs, strict=True)
         if need is not None and need.assumed_tokens is not None and uses_device(step)
     ]
-    return text + (f"; ~: prompts of {assumed[0]} tokens assumed, as the data are not here yet" if assumed else "")
+    return text + (
+        f"; ~: prompts of {assumed[0]} tokens assumed, as the data are not here yet" if assumed else ""
+    )
 
 
 def time_line(durations: Sequence[Duration | None]) -> str:
     """Return where the column with the times comes from."""
-    reused = dict.fromkeys(duration.source for duration in durations if duration is not None and duration.is_reused)
+    reused = dict.fromkeys(
+        duration.source for duration in durations if duration is not None and duration.is_reused
+    )
     earlier = dict.fromkeys(
         duration.source for duration in durations if duration is not None and not duration.is_reused
     )
@@ -316,6 +343,36 @@ def time_line(durations: Sequence[Duration | None]) -> str:
     if any(duration is None for duration in durations):
         parts.append("?: no earlier run to tell" if parts else "no earlier run to tell")
     return "; ".join(parts)
+
+
+def _prompt(steps: Sequence[PlannedStep], focus: str) -> Text | None:
+    """Return the first prompt of the focus step, or of another step if its data are not known yet.
+
+    Raises:
+        Refused: the chat template of the model cannot be used.
+    """
+    known = [step for step in steps if step.num_problems and uses_device(step)]
+    if not known:
+        return None
+    step = next((step for step in known if step.name == focus), known[0])
+    config = step.config
+    assert config.stage is not None
+    (problem,) = config.dataset.first(config.stage.split, 1)
+    shown = first_prompt(config.model, messages(problem.prompt, config.prompt))
+    counted = "" if shown.num_tokens is None else f"{shown.num_tokens} tokens: "
+    note = f"   [{shown.note}]" if shown.note else ""
+    text = Text(counted)
+    text.append(_cut(shown.text), style="cyan")
+    text.append(note, style="yellow")
+    return text
+
+
+def _cut(text: str) -> str:
+    """Return a prompt in one line, without its middle if it is long: the markers of the template are at its ends."""
+    line = text.strip("\n").replace("\n", "↵")
+    if len(line) <= _LONGEST_PROMPT:
+        return line
+    return f"{line[: _LONGEST_PROMPT * 2 // 3]} … {line[-(_LONGEST_PROMPT // 3) :]}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -57,10 +57,14 @@ def plan_text(
             return screen_of(first.experiment, first.steps, given, width=width, colors=colors)
         if view == "yaml":
             if len(members) > 1:
-                raise Refused(f"--yaml writes one run, and these are {len(members)}; leave out -m and give one value each")
+                raise Refused(
+                    f"--yaml writes one run, and these are {len(members)}; leave out -m and give one value each"
+                )
             text = saved_text(first.experiment)
         else:
-            text = _listed(members) + (full_text if view == "full" else launch_text)(first.experiment, first.steps)
+            text = _listed(members) + (full_text if view == "full" else launch_text)(
+                first.experiment, first.steps
+            )
     if view == "yaml":
         refuse_other_steps(text, [step.key for step in first.steps], config_dirs, search_path)
     return text

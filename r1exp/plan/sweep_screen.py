@@ -52,7 +52,9 @@ def sweep_screen_of(
         Text(),
         _steps(members, facts, durations),
         Text(),
-        labelled([("memory", memory_line(first.steps, facts)), ("time", time_line(list(durations.values())))]),
+        labelled(
+            [("memory", memory_line(first.steps, facts)), ("time", time_line(list(durations.values())))]
+        ),
         Text(),
     ]
     used = len(rendered(parts, width).splitlines())
@@ -79,12 +81,16 @@ def _title(
     if command.sweeper == BASIC:
         what = f"{len(members)} runs, {number} steps, {len(durations)} of them different"
     else:
-        what = f"runs whose values hydra/sweeper={command.sweeper} chooses as it goes; below is one without them"
+        what = (
+            f"runs whose values hydra/sweeper={command.sweeper} chooses as it goes; below is one without them"
+        )
     text.append(f": {what}; {model_text(first)}; ", style="not bold")
     text.append(processes_text(members[0].steps, facts.hardware), style="not bold")
     if command.sweeper == BASIC and all(duration is not None for duration in durations.values()):
         seconds = sum(
-            duration.seconds for duration in durations.values() if duration is not None and not duration.is_reused
+            duration.seconds
+            for duration in durations.values()
+            if duration is not None and not duration.is_reused
         )
         text.append(f"; about {as_clock(seconds)} to run one after the other", style="not bold")
     return text
@@ -94,7 +100,9 @@ def _typed(members: Sequence[Member], texts: Sequence[str]) -> list[TypedRow]:
     """Return a row for each override; one that lists several values has one row with all of them."""
     first = members[0]
     listed = {
-        text.partition("=")[0]: list(dict.fromkeys(_with_key(member, text.partition("=")[0]) for member in members))
+        text.partition("=")[0]: list(
+            dict.fromkeys(_with_key(member, text.partition("=")[0]) for member in members)
+        )
         for text in texts
     }
     rows = typed_rows(first.experiment, first.steps, texts)
@@ -114,7 +122,16 @@ def _joined(row: TypedRow, texts: Sequence[str]) -> TypedRow:
 
 def _steps(members: Sequence[Member], facts: Facts, durations: dict[str, Duration | None]) -> RenderableType:
     first = members[0]
-    table = columns("#", "step", "optimizer steps", "batch", "memory", "computed", "time each", right=("#", "optimizer steps"))
+    table = columns(
+        "#",
+        "step",
+        "optimizer steps",
+        "batch",
+        "memory",
+        "computed",
+        "time each",
+        right=("#", "optimizer steps"),
+    )
     for step, need in zip(first.steps, facts.needs, strict=True):
         keys = [other.key for member in members for other in member.steps if other.name == step.name]
         name = Text(step.name, style="bold" if step.name == first.experiment.focus else "")
@@ -128,20 +145,25 @@ def _steps(members: Sequence[Member], facts: Facts, durations: dict[str, Duratio
             _computed(keys, len(members), sum(duration.is_reused for duration in known)),
             as_clock(max(duration.seconds for duration in known)) if known else Text("?", style="dim"),
         )
-    others = [step.name for member in members for step in member.steps]
-    extra = [name for name in dict.fromkeys(others) if name not in {step.name for step in first.steps}]
-    if extra:
-        table.add_row("", f"other members also have: {', '.join(extra)}", "", "", "", "", "")
     return table
+
+
+def _others(members: Sequence[Member]) -> str | None:
+    """Return the steps that the first member does not have; None if there are none."""
+    own = {step.name for step in members[0].steps}
+    names = dict.fromkeys(step.name for member in members for step in member.steps if step.name not in own)
+    return f"some runs have other steps: {', '.join(names)}" if names else None
 
 
 def _computed(keys: Sequence[str], num_members: int, num_reused: int) -> Text:
     """Return how often a step is computed, of how many members that need it."""
     different = len(set(keys))
     if different == 1 and len(keys) > 1:
-        text = Text("once for all" if len(keys) == num_members else f"once for {len(keys)} runs", style="green")
+        text = Text(
+            "once for all" if len(keys) == num_members else f"once for {len(keys)} runs", style="green"
+        )
     else:
-        text = Text(f"{different} times" + ("" if different == len(keys) else f", shared by {len(keys)} runs"))
+        text = Text(f"{different} times" + ("" if different == len(keys) else f" for {len(keys)} runs"))
     if num_reused:
         text.append(f" ({num_reused} already there)", style="green")
     return text

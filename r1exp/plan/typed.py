@@ -4,7 +4,7 @@
 that a file or the pipeline chooses, of a value what the files set. Nothing is composed again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from r1exp.config.compose import Composition, content_of
-from r1exp.config.experiment import Experiment
+from r1exp.config.experiment import ComposedStep, Experiment
 from r1exp.config.origin import contents
 from r1exp.config.overrides import Override
 from r1exp.config.targets import NAMED
@@ -32,51 +32,45 @@ class TypedRow:
     was: str
 
 
-def typed_rows(
-    experiment: Experiment, steps: Sequence[PlannedStep], texts: Sequence[str]
-) -> list[TypedRow]:
+def typed_rows(experiment: Experiment, steps: Sequence[PlannedStep], texts: Sequence[str]) -> list[TypedRow]:
     """Return a row for each of `texts`, overrides that were typed. Needs a session."""
     by_text = {override.text: override for step in steps for override in step.composed.typed}
     of_run = {override.text: override for override in experiment.overrides}
     rows = []
     for text in texts:
-        if text not in by_text:  # applies to the run as a whole: name, pipeline, paths, ...
-            was = _was(of_run[text], experiment.composition, experiment.overrides) if text in of_run else NOTHING
+        if text in by_text:
+            targets = targets_of(by_text[text], steps)
+            step = next(step.composed for step in steps if step.name == targets[0])
+            rows.append(TypedRow(text, tuple(targets), _was_in_step(by_text[text], step, experiment)))
+        else:  # applies to the run as a whole: name, pipeline, paths, ...
+            was = _was_in_run(of_run[text], experiment) if text in of_run else NOTHING
             rows.append(TypedRow(text, (), was))
-            continue
-        override = by_text[text]
-        targets = targets_of(override, steps)
-        step = next(step.composed for step in steps if step.name == targets[0])
-        prefix = f"pipeline.steps.{step.name}.set."
-        was = NOTHING
-        if override.key.startswith(prefix):  # the value that the pipeline sets, if it does
-            was = _in_files(experiment.composition, override.key)
-        if was == NOTHING:
-            was = _was(override, step.composition, step.overrides, override.key.removeprefix(prefix))
-        rows.append(TypedRow(text, tuple(targets), was))
     return rows
 
 
-def _was(
-    override: Override, composition: Composition, overrides: Sequence[Override], key: str | None = None
-) -> str:
-    """Return what applied before, as it would be typed; `-` if nothing did.
-
-    Args:
-        override: The override.
-        composition: Composition of the run, or of a step that the override applies to.
-        overrides: What it was composed from.
-        key: The overridden key in that composition; None: the override's own.
-    """
+def _was_in_run(override: Override, experiment: Experiment) -> str:
     if override.is_group:
-        return _option_before(override, composition, overrides)
-    key = key or override.key
+        return _option_before(override, experiment.composition, experiment, None)
+    return _in_files(experiment.composition, override.key)
+
+
+def _was_in_step(override: Override, step: ComposedStep, experiment: Experiment) -> str:
+    if override.is_group:
+        return _option_before(override, step.composition, experiment, step.name)
+    prefix = f"pipeline.steps.{step.name}.set."
+    if override.key.startswith(prefix):
+        set_before = _in_files(experiment.composition, override.key)
+        if set_before != NOTHING:
+            return set_before
+    key = override.key.removeprefix(prefix)
     lower = [
         other.value
-        for other in overrides
-        if other.key == key and not other.is_group and (other.file or other.set_by not in (None, override.key))
+        for other in step.overrides
+        if other.key == key
+        and not other.is_group
+        and (other.file or other.set_by not in (None, override.key))
     ]
-    return lower[-1] if lower else _in_files(composition, key)
+    return lower[-1] if lower else _in_files(step.composition, key)
 
 
 def _in_files(composition: Composition, key: str) -> str:
@@ -90,25 +84,35 @@ def _in_files(composition: Composition, key: str) -> str:
     return _resolved(found, composition, key)
 
 
-def _option_before(override: Override, composition: Composition, overrides: Sequence[Override]) -> str:
+def _option_before(
+    override: Override, composition: Composition, experiment: Experiment, step: str | None
+) -> str:
+    """Return the option of a group before: of the files, of the step's `use`, or of the experiment that was chosen."""
     if override.key in NAMED:
         return NOTHING
-    lower = [other.value for other in overrides if other.is_group and other.key == override.key and other != override]
-    if lower:
-        return lower[-1]
-    found = NOTHING
-    for defaults in _defaults(composition):
+    option = _in_defaults(override.key, composition)
+    steps = {} if experiment.run.pipeline is None else experiment.run.pipeline.steps
+    if step in steps:  # and not an evaluation between them, which has no `use` of its own
+        option = steps[step].use.get(override.key, option)
+    return _in_defaults(override.key, experiment.composition, NAMED) or option or NOTHING
+
+
+def _in_defaults(group: str, composition: Composition, groups: Collection[str] = ()) -> str | None:
+    """Return the option of a group in the defaults lists of a composition's files; the last file counts."""
+    found = None
+    for defaults in _defaults(composition, groups):
         for default in defaults:
-            if isinstance(default, GroupDefault) and (default.group or "").lstrip("/") == override.key:
-                found = NOTHING if default.value is None else str(default.value)
+            if isinstance(default, GroupDefault) and (default.group or "").lstrip("/") == group:
+                found = None if default.value is None else str(default.value)
     return found
 
 
-def _defaults(composition: Composition) -> Iterator[list[Any]]:
-    """Yield the defaults list of the root file, then of the files that were merged."""
-    yield content_of(ROOT)[0]
+def _defaults(composition: Composition, groups: Collection[str]) -> Iterator[list[Any]]:
+    """Yield the defaults list of the root file, unless only some groups are asked for, then of the other files."""
+    if not groups:
+        yield content_of(ROOT)[0]
     for path, _ in composition.files():
-        if path != ROOT and not path.startswith("hydra"):
+        if path != ROOT and not path.startswith("hydra") and (not groups or path.split("/")[0] in groups):
             yield content_of(path)[0]
 
 
