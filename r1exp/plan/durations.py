@@ -52,10 +52,12 @@ class Durations:
 
     Args:
         store: The folder of the store, which need not exist.
+        is_elsewhere: The plan is for other hardware, of which the store cannot tell more than what is finished.
     """
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, *, is_elsewhere: bool = False) -> None:
         self._steps = StorePaths(store).steps
+        self._is_elsewhere = is_elsewhere
         self._earlier: list[_Earlier] | None = None  # newest first; read at the first question
 
     def of(self, step: PlannedStep) -> Duration | None:
@@ -64,6 +66,8 @@ class Durations:
         status = _finished(folder)
         if status is not None:
             return Duration(_seconds(status), _run_of(folder, status), is_reused=True)
+        if self._is_elsewhere:
+            return None
         number = None if step.batch is None else step.batch.num_steps
         work = _work(step.config, step.device, None if step.batch is None else step.batch.rows_per_device)
         found = [

@@ -50,7 +50,9 @@ def _of_memory(step: PlannedStep, hardware: Hardware, need: Need | None) -> Iter
 def uses_device(step: PlannedStep) -> bool:
     """Whether the model of a step is on the devices of its ranks."""
     config = step.config
-    return step.batch is not None or (config.generates and not config.rollout.is_remote)
+    if step.batch is not None:
+        return True
+    return config.generates and not config.rollout.is_remote and step.served() is None
 
 
 def _remedy(step: PlannedStep, parts: Memory) -> str:
@@ -85,16 +87,22 @@ def _of_devices(steps: Sequence[PlannedStep], hardware: Hardware) -> Iterator[st
         return
     if ranks + beside > number:
         server = f" and {beside} for the vLLM server" if beside else ""
-        yield (
-            f"{ranks} processes{server} on {number} devices: several would share one; lower "
-            "launcher.num_processes"
-        )
-    elif ranks + beside < number:
+        yield f"{ranks} processes{server} on {number} devices: several share one; lower launcher.num_processes"
+        return
+    more = _most_ranks(steps, number - beside)
+    if more > ranks:
+        server = f", {beside} for the vLLM server" if beside else ""
         choice = "" if launcher.is_distributed or ranks > 1 else "launcher=zero2 "
         yield (
-            f"{number} devices and {ranks} process{'es' if ranks > 1 else ''}: {number - ranks - beside} stay unused; type "
-            f"{choice}launcher.num_processes={number - beside}"
+            f"{number} devices{server} and {ranks} process{'es' if ranks > 1 else ''}, so that some stay unused: type "
+            f"{choice}launcher.num_processes={more}"
         )
+
+
+def _most_ranks(steps: Sequence[PlannedStep], most: int) -> int:
+    """Return the largest number of ranks that can share the batch of every training step."""
+    rows = [step.batch.rows_per_step for step in steps if step.batch is not None]
+    return next((number for number in range(most, 0, -1) if all(row % number == 0 for row in rows)), 1)
 
 
 def _of_batch(batch: Batch) -> Iterator[str]:

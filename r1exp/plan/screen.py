@@ -54,7 +54,7 @@ def facts_of(experiment: Experiment, steps: Sequence[PlannedStep], given: Hardwa
     hardware = given or _hardware(steps)
     report = MemoryReport(hardware.memory)
     needs = tuple(report.need(step) for step in steps)
-    store = Durations(Path(experiment.run.paths.store))
+    store = Durations(Path(experiment.run.paths.store), is_elsewhere=given is not None and given.is_given)
     return Facts(
         hardware,
         needs,

@@ -118,6 +118,8 @@ def _defaults(composition: Composition, groups: Collection[str]) -> Iterator[lis
 
 def _resolved(value: Any, composition: Composition, key: str) -> str:
     """Return a value of a file as text, with its interpolations resolved as they would be in its place."""
+    if value == "???":  # the files require a value
+        return NOTHING
     if not isinstance(value, str) or "${" not in value:
         return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     config = composition.config.copy()
