@@ -62,7 +62,12 @@ class Recording:
 
 RECORDINGS = {
     "plan": Recording("r1exp plan rewards=vote_partial beta=0.01", (Moment("plan"),)),
-    "error": Recording("r1exp rewards=vote_partal betta=0.01", (Moment("error"),)),
+    "plan-h100": Recording(
+        "r1exp plan experiment=gemma2_gsm8k_vote device=h100 devices=8 launcher=zero3 launcher.num_processes=4",
+        (Moment("plan-h100"),),
+    ),
+    "plan-sweep": Recording("r1exp plan sweeps=reward_weights", (Moment("plan-sweep"),)),
+    "error": Recording("r1exp plan rewards=vote_partial betta=0.01 seed=1.5", (Moment("error"),)),
 }
 
 

@@ -10,7 +10,8 @@ P parameters, T trained parameters (all, or LoRA's r * (in + out) per matrix), W
                  copy in float32: 12 * T              (arXiv:1910.02054, section 3.1)
     reference    P * bytes of dtype                   / W if z = 3; none with LoRA
     critic       weights and optimizer of a value model; its gradients and activations count with the others
-    sampling     keys and values of all rows, for one layer a second copy and a copy per query head, logits
+    sampling     keys and values of all rows, for one layer a second copy and a copy per query head, logits;
+                 with z = 3 the gathered weights, also where merged adapters are sent to vLLM
     activations  what the backward pass needs of each layer (arXiv:2205.05198, section 4, for a gated MLP
                  and attention that keeps no scores), and TRL 1.16's tiled output matrix: one tile of
                  4,096 tokens x 32,768 vocabulary entries, and float32 gradients of the matrix and its inputs
@@ -55,6 +56,9 @@ class Load:
     world_size: int = 1  # ranks
     zero_stage: int = 0  # 0: plain data parallelism
     offload: bool = False  # ZeRO keeps the optimizer states in host memory
+    gathers: bool = (
+        False  # ZeRO-3 gathers the whole model, to sample from it or to send merged adapters to vLLM
+    )
     accumulates: bool = False  # several passes per optimizer step
     critic: ModelShape | None = None  # PPO's value model; None: no critic, or a head on the policy's trunk
     device: Literal["cpu", "cuda"] = "cuda"
@@ -109,15 +113,17 @@ def memory_per_device(shape: ModelShape, model: ModelSettings, load: Load) -> Me
     def shared(size: int, from_stage: int) -> int:
         return -(-size // load.world_size) if load.zero_stage >= from_stage else size
 
+    weights = _weight_bytes(shape, model) + num_adapted * _FLOAT32
+    gathered = weights - shared(weights, 3) if load.gathers else 0
     has_reference = load.keeps_reference and load.trains and not num_adapted
     gradients = num_trained * trained_width + num_valued * width
     return Memory(
-        weights=shared(_weight_bytes(shape, model) + num_adapted * _FLOAT32, 3),
+        weights=shared(weights, 3),
         gradients=shared(gradients * buckets, 2),
         optimizer=shared(num_trained * moments, 1),
         reference=shared(num_parameters * width, 3) if has_reference else 0,
         critic=shared(num_valued * width, 3) + shared(num_valued * moments, 1),
-        sampling=_sampling_bytes(shape, model, load),
+        sampling=_sampling_bytes(shape, model, load) + gathered,
         activations=_activation_bytes(shape, model, load) if load.trains else 0,
         last_layers=_embedding(shape) * width if load.trains and not num_adapted else 0,
         accumulates=load.accumulates or load.world_size > 1,

@@ -116,6 +116,7 @@ def _load(step: PlannedStep, prompt_tokens: int) -> Load:
             device=step.device,
         )
     samples_here = config.online is not None and config.rollout.rows_in_process > 0
+    merges = config.online is not None and config.rollout.uses_vllm and config.model.lora.r > 0
     load = Load(
         trains=True,
         keeps_reference=False,
@@ -126,6 +127,7 @@ def _load(step: PlannedStep, prompt_tokens: int) -> Load:
         world_size=step.batch.world_size,
         zero_stage=config.launcher.zero_stage,
         offload=config.launcher.is_offloaded,
+        gathers=samples_here or merges,
         accumulates=step.batch.accumulation > 1,
         device=step.device,
     )
