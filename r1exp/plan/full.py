@@ -18,10 +18,11 @@ from r1exp.launcher.base import Launch
 from r1exp.launcher.slurm import job_text
 from r1exp.paths import RunPaths
 from r1exp.plan.batch import Batch, RlBatch
+from r1exp.plan.devices import Hardware
+from r1exp.plan.facts import facts_of
 from r1exp.plan.memory_report import MemoryReport
 from r1exp.plan.slurm_job import job_of
 from r1exp.plan.steps import BASE, PlannedStep, targets_of
-from r1exp.rewards.advice import constant_in_group_warnings
 from r1exp.stage.config import StepConfig
 
 _WIDTH = 120  # characters
@@ -29,18 +30,26 @@ _VALUE = 60  # characters of a value
 _RUN = "RUN"  # stands for the run directory, which does not exist yet
 
 
-def full_text(experiment: Experiment, steps: Sequence[PlannedStep], run_folder: str = _RUN) -> str:
+def full_text(
+    experiment: Experiment,
+    steps: Sequence[PlannedStep],
+    given: Hardware | None = None,
+    run_folder: str = _RUN,
+) -> str:
     """Return the whole plan. Needs a `compose.session`.
 
     Args:
         experiment: The composed experiment.
         steps: Its planned steps.
+        given: The devices that were typed; None: this machine's.
         run_folder: Placeholder for the run directory in the launch commands, because it does not exist yet.
     """
     origins = Origins(experiment.composition, experiment.overrides)
     lines = [f"Run {experiment.name!r}, focus {experiment.focus}, {len(steps)} steps", ""]
     lines += _configuration(experiment, origins)
     lines += ["", "Overrides and the steps they apply to", *_targets(experiment, steps)]
+    odd = facts_of(experiment, steps, given).odd
+    lines += ["", "Odd", *(line for text in odd or ("nothing",) for line in _wrapped(text))]
     memory = MemoryReport()
     for step in steps:
         lines += ["", *_step(step, experiment.run, origins, memory), *_commands(step, run_folder)]
@@ -94,8 +103,6 @@ def _targets(experiment: Experiment, steps: Sequence[PlannedStep]) -> Iterator[s
 def _step(step: PlannedStep, run: StepConfig, origins: Origins, memory: MemoryReport) -> Iterator[str]:
     yield f"Step {step.index} {step.name}: stage={step.kind}, model from {step.model_from}, key {step.key}"
     yield from _differences(step, run, origins)
-    for warning in constant_in_group_warnings(step.config.rewards or {}):
-        yield from _wrapped(f"note: {warning}")
     if step.batch is not None:
         yield from (f"  {line}" for line in _batch(step.batch))
         yield from _wrapped(f"trainer arguments: {json.dumps(step.trainer_args, ensure_ascii=False)}")

@@ -21,10 +21,7 @@ def oddities(steps: Sequence[PlannedStep], hardware: Hardware, needs: Sequence[N
         hardware: The devices.
         needs: The memory that each step needs.
     """
-    found: list[str] = []
-    for step, need in zip(steps, needs, strict=True):
-        found += _of_memory(step, hardware, need)
-    found += _of_devices(steps, hardware)
+    found = [*_of_memory(steps, hardware, needs), *_of_devices(steps, hardware)]
     for step in steps:
         found += [
             f"{step.name}: {warning}" for warning in constant_in_group_warnings(step.config.rewards or {})
@@ -34,17 +31,25 @@ def oddities(steps: Sequence[PlannedStep], hardware: Hardware, needs: Sequence[N
     return list(dict.fromkeys(found))
 
 
-def _of_memory(step: PlannedStep, hardware: Hardware, need: Need | None) -> Iterator[str]:
-    if need is None or need.total is None or hardware.memory is None or not uses_device(step):
-        return
-    ranks = step.config.launcher.num_processes if step.device == "cpu" else 1
-    if need.total * ranks <= hardware.memory:
-        return
-    what = f"{ranks} ranks together" if ranks > 1 else hardware.name
-    yield (
-        f"{step.name} needs about {readable(need.total * ranks)}, and {what} has {readable(hardware.memory)}: "
-        f"{_remedy(step, need.parts)}"
-    )
+def _of_memory(
+    steps: Sequence[PlannedStep], hardware: Hardware, needs: Sequence[Need | None]
+) -> Iterator[str]:
+    """Yield one sentence for each remedy, with the steps that need it."""
+    too_large: dict[str, list[tuple[str, int]]] = {}
+    for step, need in zip(steps, needs, strict=True):
+        if need is None or need.total is None or hardware.memory is None or not uses_device(step):
+            continue
+        total = need.total * (step.config.launcher.num_processes if step.device == "cpu" else 1)
+        if total > hardware.memory:
+            too_large.setdefault(_remedy(step, need.parts), []).append((step.name, total))
+    for remedy, found in too_large.items():
+        largest = readable(max(total for _, total in found))
+        what = (
+            f"{found[0][0]} needs about"
+            if len(found) == 1
+            else f"{', '.join(name for name, _ in found)} need up to"
+        )
+        yield f"{what} {largest}, and {hardware.name} has {readable(hardware.memory or 0)}: {remedy}"
 
 
 def uses_device(step: PlannedStep) -> bool:
@@ -57,6 +62,8 @@ def uses_device(step: PlannedStep) -> bool:
 
 def _remedy(step: PlannedStep, parts: Memory) -> str:
     """Return what to type to need less of the largest part."""
+    if step.device == "cpu" and step.config.launcher.num_processes > 1:
+        return "fewer processes, or a smaller model"
     held = parts.weights + parts.optimizer + parts.reference + parts.critic + parts.gradients
     if step.batch is None:
         return "a smaller rollout.batch_size or model"
@@ -64,6 +71,8 @@ def _remedy(step: PlannedStep, parts: Memory) -> str:
         group = "rl" if step.config.online is not None else "sft"
         lower = max(1, step.batch.rows_per_device // 2)
         return f"model.rows_per_device.{group}={lower}, or model.gradient_checkpointing=true"
+    if step.device == "cpu":
+        return "a smaller model"
     if step.config.launcher.zero_stage < 3:
         return "launcher=zero3 with more processes, or model.lora.r=16"
     return "more processes, model.lora.r=16, or launcher.offload=true"

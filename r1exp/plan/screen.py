@@ -5,9 +5,7 @@ is odd. The rest is in `r1exp.plan.full`.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from io import StringIO
-from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -18,56 +16,21 @@ from r1exp.launcher.base import available_cores
 from r1exp.model.memory import count_lora, count_parameters, readable, shape_of
 from r1exp.model.preview import first_prompt
 from r1exp.plan.batch import RlBatch
-from r1exp.plan.devices import Hardware, hardware_here
-from r1exp.plan.durations import Duration, Durations, as_clock, total_seconds
-from r1exp.plan.memory_report import MemoryReport, Need
-from r1exp.plan.oddities import oddities, uses_device
+from r1exp.plan.devices import Hardware
+from r1exp.plan.durations import Duration, as_clock, total_seconds
+from r1exp.plan.facts import Facts, facts_of
+from r1exp.plan.memory_report import Need
+from r1exp.plan.oddities import uses_device
 from r1exp.plan.steps import PlannedStep
 from r1exp.plan.typed import NOTHING, TypedRow, typed_rows
 from r1exp.prompt.chat import messages
 
 WIDTH, HEIGHT = 120, 38  # characters and lines: one line for the command above, one for what is typed next
-_MOST_TYPED = 6  # overrides that are listed
+_MOST_LISTED = 14  # steps and overrides together
+_LEAST_TYPED = 5  # overrides that are listed in any case
 _LONGEST_OVERRIDE = 52  # characters
 _LONGEST_PROMPT = 280  # characters
 _LABEL = 9  # characters of the words on the left
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the screen says about the steps, besides their settings."""
-
-    hardware: Hardware
-    needs: tuple[Need | None, ...]
-    durations: tuple[Duration | None, ...]
-    odd: tuple[str, ...]
-
-
-def facts_of(experiment: Experiment, steps: Sequence[PlannedStep], given: Hardware | None) -> Facts:
-    """Collect what is known about memory and time.
-
-    Args:
-        experiment: The composed experiment.
-        steps: Its planned steps.
-        given: The devices that were typed; None: those of this machine, or of a job that says nothing about them.
-    """
-    hardware = given or _hardware(steps)
-    report = MemoryReport(hardware.memory)
-    needs = tuple(report.need(step) for step in steps)
-    store = Durations(Path(experiment.run.paths.store), is_elsewhere=given is not None and given.is_given)
-    return Facts(
-        hardware,
-        needs,
-        tuple(store.of(step) for step in steps),
-        tuple(oddities(steps, hardware, needs)),
-    )
-
-
-def _hardware(steps: Sequence[PlannedStep]) -> Hardware:
-    device = next((step.device for step in steps if step.batch is not None), steps[0].device)
-    if any(step.config.launcher.job is not None for step in steps):
-        return Hardware("nodes of a SLURM job", device, None)
-    return hardware_here(device)
 
 
 def screen_of(
@@ -213,12 +176,13 @@ def _typed(rows: Sequence[TypedRow], num_steps: int) -> Iterator[RenderableType]
 def typed_table(rows: Sequence[TypedRow], num_steps: int) -> Table:
     """Return a table of overrides, the steps they apply to, and what applied before."""
     table = columns("you typed", "applies to", "was")
-    for row in rows[:_MOST_TYPED]:
+    most = max(_LEAST_TYPED, _MOST_LISTED - num_steps)
+    for row in rows[:most]:
         text = row.text if len(row.text) <= _LONGEST_OVERRIDE else f"{row.text[: _LONGEST_OVERRIDE - 1]}…"
         was = row.was if len(row.was) <= 30 else f"{row.was[:29]}…"
         table.add_row(Text(text, style="cyan"), _targets(row, num_steps), was)
-    if len(rows) > _MOST_TYPED:
-        table.add_row(f"and {len(rows) - _MOST_TYPED} more: --full", "", "")
+    if len(rows) > most:
+        table.add_row(f"and {len(rows) - most} more: --full", "", "")
     return table
 
 
@@ -268,7 +232,8 @@ def data_and_batch(step: PlannedStep) -> tuple[str, str]:
         data = f"{unit} of step {source}" if source else f"{unit}, not here yet"
     sizes = step.batch
     if isinstance(sizes, RlBatch):
-        batch = f"{sizes.prompts_per_step} prompts x {sizes.num_generations} = {sizes.rows_per_step}"
+        prompts = "prompt" if sizes.prompts_per_step == 1 else "prompts"
+        batch = f"{sizes.prompts_per_step} {prompts} x {sizes.num_generations} = {sizes.rows_per_step}"
     else:
         batch = f"{sizes.rows_per_step} {unit}"
     if sizes.world_size > 1 or sizes.accumulation > 1:

@@ -61,10 +61,10 @@ def plan_text(
                     f"--yaml writes one run, and these are {len(members)}; leave out -m and give one value each"
                 )
             text = saved_text(first.experiment)
+        elif view == "full":
+            text = _listed(members) + full_text(first.experiment, first.steps, given)
         else:
-            text = _listed(members) + (full_text if view == "full" else launch_text)(
-                first.experiment, first.steps
-            )
+            text = _listed(members) + launch_text(first.experiment, first.steps)
     if view == "yaml":
         refuse_other_steps(text, [step.key for step in first.steps], config_dirs, search_path)
     return text

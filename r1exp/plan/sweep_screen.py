@@ -7,14 +7,13 @@ from rich.text import Text
 
 from r1exp.plan.devices import Hardware
 from r1exp.plan.durations import Duration, as_clock
+from r1exp.plan.facts import Facts, facts_of
 from r1exp.plan.members import BASIC, Command, Member
 from r1exp.plan.screen import (
     HEIGHT,
     WIDTH,
-    Facts,
     columns,
     data_and_batch,
-    facts_of,
     labelled,
     memory_line,
     memory_text,
@@ -79,7 +78,7 @@ def _title(
     text = Text(first.name, style="bold")
     number = sum(len(member.steps) for member in members)
     if command.sweeper == BASIC:
-        what = f"{len(members)} runs, {number} steps, {len(durations)} of them different"
+        what = f"{len(members)} run{'s' if len(members) > 1 else ''}, {number} steps, {len(durations)} of them different"
     else:
         what = (
             f"runs whose values hydra/sweeper={command.sweeper} chooses as it goes; below is one without them"
@@ -163,14 +162,17 @@ def _computed(keys: Sequence[str], num_members: int, num_reused: int) -> Text:
             "once for all" if len(keys) == num_members else f"once for {len(keys)} runs", style="green"
         )
     else:
-        text = Text(f"{different} times" + ("" if different == len(keys) else f" for {len(keys)} runs"))
+        text = Text(
+            f"{different} time{'s' if different > 1 else ''}"
+            + ("" if different == len(keys) else f" for {len(keys)} runs")
+        )
     if num_reused:
         text.append(f" ({num_reused} already there)", style="green")
     return text
 
 
 def _members(members: Sequence[Member], most: int) -> RenderableType:
-    common = set.intersection(*(set(member.arguments) for member in members))
+    common = set.intersection(*(set(member.arguments) for member in members)) if len(members) > 1 else set()
     table = columns("run", "what differs", right=("run",))
     shown = members if len(members) <= most else members[: most - 1]
     for number, member in enumerate(shown):

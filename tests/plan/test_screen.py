@@ -213,6 +213,9 @@ def test_the_full_plan_is_not_wider_than_a_terminal_and_its_files_are_what_is_wr
     text = plan_text(["launcher=zero3", "rewards=vote_partial"], view="full")
     assert widest(text.splitlines()) <= WIDTH
     assert "{{" not in text
+    assert "groups are split" in plan_text(
+        ["stage=rl", "launcher=ddp", "launcher.num_processes=4", "algorithm.prompts_per_step=2"], view="full"
+    )
     launch = plan_text(["stage=rl", "launcher=zero3"], view="launch")
     _, _, rest = launch.partition("deepspeed.json:\n")
     content = json.loads(rest.partition("accelerate.yaml:")[0])
