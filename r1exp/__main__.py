@@ -17,7 +17,10 @@ VERBS = {  # verb: (its arguments, what it does)
         "[-m] overrides...",
         "compose, check, run; with -m one run for each combination of listed values",
     ),
-    "plan": ("[-m] overrides...", "show what `run` would do: values and origins, batches, memory, commands"),
+    "plan": (
+        "[-m] overrides...",
+        "show what `run` would do on one screen; --full, --launch, --yaml; device=h100 devices=8",
+    ),
     "check": ("overrides...", "score gold and adversarial answers with the rewards before training"),
     "sweep": (
         "status|retry|report DIR",

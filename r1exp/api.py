@@ -18,7 +18,7 @@ from r1exp.errors import Refused
 from r1exp.files import read_json
 from r1exp.paths import RunPaths, StepPaths
 from r1exp.plan.run_plan import RunPlan, has_plan, read_plan
-from r1exp.plan.show import plan_text
+from r1exp.plan.screen import screen_of
 from r1exp.plan.steps import PlannedStep, planned_steps
 from r1exp.report.summary import accuracies, summarize
 from r1exp.runner.run_directory import perform, start_run
@@ -90,7 +90,7 @@ class ComposedRun:
     def plan(self) -> str:
         """Return what `r1exp plan` prints."""
         with session(self._config_dirs, self._search_path):
-            return plan_text(self._experiment, self._steps)
+            return screen_of(self._experiment, self._steps)
 
     def run(self, folder: str | Path | None = None) -> "RunResults":
         """Run it, or submit it to SLURM, and return its results.

@@ -74,7 +74,7 @@ def _check_world(step: Step) -> None:
     if found != step.world_size:
         raise StepFailed(
             f"{step.world_size} ranks were planned, but {found} were started; "
-            "start this step with the launch command that `r1exp plan` shows"
+            "start this step with the launch command that `r1exp plan --launch` shows"
         )
 
 

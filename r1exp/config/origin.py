@@ -15,7 +15,7 @@ from r1exp.config.overrides import Override
 from r1exp.config.targets import NAMED, flat
 
 
-def _contents(
+def contents(
     composition: Composition, groups: Collection[str] = ()
 ) -> Iterator[tuple[str, list[InputDefault], dict[str, Any]]]:
     """Yield the path, the defaults and the dotted keys of each file, in the order in which they were merged.
@@ -37,7 +37,7 @@ def experiment_overrides(composition: Composition) -> list[Override]:
     if not any(composition.choices.get(group) for group in NAMED):
         return []
     found: dict[str, Override] = {}
-    for path, defaults, values in _contents(composition, NAMED):
+    for path, defaults, values in contents(composition, NAMED):
         choices = {
             default.group.lstrip("/"): default.value
             for default in defaults
@@ -62,7 +62,7 @@ class Origins:
         self, composition: Composition, overrides: Sequence[Override], run: "Origins | None" = None
     ) -> None:
         found: dict[str, str] = {}
-        for path, _, values in _contents(composition):
+        for path, _, values in contents(composition):
             found |= dict.fromkeys(values, f"{path}.yaml")
         for override in overrides:
             if not override.is_group:

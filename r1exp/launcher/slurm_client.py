@@ -55,7 +55,7 @@ def refuse_without_slurm() -> None:
     if missing:
         raise Refused(
             f"launcher=slurm needs {', '.join(missing)}, not installed here; type the command on a login node of "
-            "your cluster, or use launcher=ddp. `r1exp plan` shows the job without submitting it"
+            "your cluster, or use launcher=ddp. `r1exp plan --launch` shows the job without submitting it"
         )
 
 

@@ -10,7 +10,8 @@ P parameters, T trained parameters (all, or LoRA's r * (in + out) per matrix), W
                  copy in float32: 12 * T              (arXiv:1910.02054, section 3.1)
     reference    P * bytes of dtype                   / W if z = 3; none with LoRA
     critic       weights and optimizer of a value model; its gradients and activations count with the others
-    sampling     keys and values of all rows, for one layer a second copy and a copy per query head, logits
+    sampling     keys and values of all rows, for one layer a second copy and a copy per query head, logits;
+                 with z = 3 the gathered weights, also where merged adapters are sent to vLLM
     activations  what the backward pass needs of each layer (arXiv:2205.05198, section 4, for a gated MLP
                  and attention that keeps no scores), and TRL 1.16's tiled output matrix: one tile of
                  4,096 tokens x 32,768 vocabulary entries, and float32 gradients of the matrix and its inputs
@@ -19,7 +20,9 @@ Sampling, the forward and backward passes and the optimizer step run one after t
 frees activations while it allocates gradients, so the peak holds the larger of the two. With gradient
 accumulation, the gradients of earlier passes are held in addition. Measured on a CPU, the estimate is at
 most 15 % off (tests/model/test_memory_peak.py).
-Not counted: the CUDA context (about 0.5 GB), NCCL buffers, and fragmentation of the allocator.
+DeepSpeed casts the whole model to the compute dtype, also the reference, and keeps float32 in the master copy only. For
+7 billion parameters on 8 devices about 52 GB were measured with ZeRO-2; with ZeRO-3 24 GB and 4 to 8 GB of buffers.
+Not counted: the CUDA context (about 0.5 GB), buffers of NCCL and of ZeRO-3, and fragmentation of the allocator.
 """
 
 from collections.abc import Mapping
@@ -53,6 +56,9 @@ class Load:
     world_size: int = 1  # ranks
     zero_stage: int = 0  # 0: plain data parallelism
     offload: bool = False  # ZeRO keeps the optimizer states in host memory
+    gathers: bool = (
+        False  # ZeRO-3 gathers the whole model, to sample from it or to send merged adapters to vLLM
+    )
     accumulates: bool = False  # several passes per optimizer step
     critic: ModelShape | None = None  # PPO's value model; None: no critic, or a head on the policy's trunk
     device: Literal["cpu", "cuda"] = "cuda"
@@ -73,11 +79,15 @@ class Memory:
     accumulates: bool
 
     @property
+    def permanent(self) -> int:
+        """Return the parts that are held during the whole step."""
+        return self.weights + self.optimizer + self.reference + self.critic
+
+    @property
     def total(self) -> int:
         """Return the peak: the permanent parts plus the largest of sampling, the passes and their end."""
-        permanent = self.weights + self.optimizer + self.reference + self.critic
         passes = self.activations + (self.gradients if self.accumulates else 0)
-        return permanent + max(self.sampling, passes, self.gradients + self.last_layers)
+        return self.permanent + max(self.sampling, passes, self.gradients + self.last_layers)
 
     def lines(self) -> list[str]:
         """Return the estimate as `plan` shows it."""
@@ -88,6 +98,8 @@ class Memory:
 
 def memory_per_device(shape: ModelShape, model: ModelSettings, load: Load) -> Memory:
     """Return the estimate for one device at the peak of a step."""
+    if load.zero_stage:
+        model = model.model_copy(update={"dtype": model.compute_dtype})  # DeepSpeed casts the whole model
     width = BYTES_PER_NUMBER[model.dtype]
     num_parameters = count_parameters(shape)
     num_adapted = count_lora(shape, model.lora)
@@ -101,15 +113,17 @@ def memory_per_device(shape: ModelShape, model: ModelSettings, load: Load) -> Me
     def shared(size: int, from_stage: int) -> int:
         return -(-size // load.world_size) if load.zero_stage >= from_stage else size
 
+    weights = _weight_bytes(shape, model) + num_adapted * _FLOAT32
+    gathered = weights - shared(weights, 3) if load.gathers else 0
     has_reference = load.keeps_reference and load.trains and not num_adapted
     gradients = num_trained * trained_width + num_valued * width
     return Memory(
-        weights=shared(_weight_bytes(shape, model) + num_adapted * _FLOAT32, 3),
+        weights=shared(weights, 3),
         gradients=shared(gradients * buckets, 2),
         optimizer=shared(num_trained * moments, 1),
         reference=shared(num_parameters * width, 3) if has_reference else 0,
         critic=shared(num_valued * width, 3) + shared(num_valued * moments, 1),
-        sampling=_sampling_bytes(shape, model, load),
+        sampling=_sampling_bytes(shape, model, load) + gathered,
         activations=_activation_bytes(shape, model, load) if load.trains else 0,
         last_layers=_embedding(shape) * width if load.trains and not num_adapted else 0,
         accumulates=load.accumulates or load.world_size > 1,

@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from r1exp.config.compose import Composition, compose, expanded, parsed, search_path_of, session
+from r1exp.config.compose import Composition, compose, expanded, parsed
 from r1exp.config.experiment import Experiment, experiment_from
 from r1exp.config.overrides import Override
 from r1exp.errors import Refused
-from r1exp.plan.show import plan_text
 from r1exp.plan.steps import PlannedStep, planned_steps
 
 BASIC = "basic"  # Hydra's sweeper that runs every combination
@@ -39,20 +37,6 @@ class Command:
     def sweeper(self) -> str:
         """The chosen `hydra/sweeper`."""
         return self.composition.choices.get("hydra/sweeper") or BASIC
-
-
-def plan_members(arguments: Sequence[str], is_multirun: bool, config_dirs: Sequence[Path]) -> str:
-    """Return the plan of a command line; of a sweep, its members and the plan of the first."""
-    folders, arguments = search_path_of(arguments)
-    with session(config_dirs, folders):
-        members = members_of(command_of(arguments, is_multirun))
-        text = plan_text(members[0].experiment, members[0].steps)
-        if len(members) == 1:
-            return text
-        listed = "".join(
-            f"  {number}: {' '.join(member.arguments)}\n" for number, member in enumerate(members)
-        )
-        return f"{len(members)} runs\n{listed}\nThe first of them\n\n{text}"
 
 
 def command_of(arguments: Sequence[str], is_multirun: bool) -> Command:

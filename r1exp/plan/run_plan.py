@@ -3,6 +3,7 @@
 Changes of conf/ after a job was submitted therefore do not affect the job.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +33,7 @@ class PlanStep(Settings):
     data: Name  # content hash of its data, or key of the step that makes them
     reads: tuple[Name, ...]  # the earlier steps whose artifacts it reads
     numerics: dict[str, int | bool | str | None]  # what shifts the last digits of its result
+    variant: Name  # second part of its key: a hash of its numerics and those of the steps that it reads
     inputs: dict[str, str]  # what it reads from outside the run -> content hash
     device: Device
     num_problems: int | None  # problems of the split it reads; None: not known before the download
@@ -47,6 +49,11 @@ class PlanStep(Settings):
     def served(self) -> ServedStep | None:
         """Return what the step's vLLM server needs to know; None if the step needs no server."""
         return self.config.served(self.device, self.key)
+
+    @property
+    def slot(self) -> str:
+        """Both parts of the key, which name the step in the store."""
+        return f"{self.key}-{self.variant}"
 
     @property
     def kind(self) -> str:
@@ -67,9 +74,7 @@ class RunPlan(Settings):
     is_compared: bool = False  # a member of a sweep: nothing with other numerics may be reused
 
     def variant(self, step: PlanStep, run: Path) -> str:
-        """Return the second part of a step's key: a hash of its numerics and those of the steps that it reads.
-
-        An earlier step may have been reused with other numerics than planned; its status says so.
+        """Return the second part of a step's key in a run; an earlier step may be reused with other numerics than planned.
 
         Args:
             step: A step of this plan.
@@ -81,7 +86,7 @@ class RunPlan(Settings):
             status = read_status(earlier.paths(run).folder)
             done = None if status is None else status.variant
             known.append(done or self.variant(earlier, run))
-        return hash_of([step.numerics, known])[:8]
+        return variant_of(step.numerics, known)
 
     def slot(self, step: PlanStep, run: Path) -> str:
         """Return both parts of a step's key, which name it in the store."""
@@ -97,6 +102,26 @@ class RunPlan(Settings):
             if step.name == name:
                 return step
         raise Refused(f"no step {name!r}; the run has {[step.name for step in self.steps]}")
+
+
+def variant_of(numerics: Mapping[str, Any], read: Sequence[str]) -> str:
+    """Return the second part of a step's key.
+
+    Args:
+        numerics: What shifts the last digits of its result.
+        read: The second parts of the keys of the steps that it reads.
+    """
+    return hash_of([dict(numerics), list(read)])[:8]
+
+
+def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Return how the numerics of a step differ from the planned ones."""
+    found = [
+        f"{name} {there.get(name)} there, {value} here"
+        for name, value in here.items()
+        if there.get(name) != value
+    ]
+    return "; ".join(found) or "of a step that it reads"
 
 
 def has_plan(run: Path) -> bool:

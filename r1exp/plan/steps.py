@@ -20,7 +20,7 @@ from r1exp.model.preview import check_template
 from r1exp.plan.batch import Batch, batch_of
 from r1exp.plan.provenance import inputs_of, versions, without
 from r1exp.plan.references import names_in, resolved
-from r1exp.plan.run_plan import PlanStep, RunPlan
+from r1exp.plan.run_plan import PlanStep, RunPlan, variant_of
 from r1exp.plan.trainer_args import trainer_args
 from r1exp.rewards.advice import members_that_need_logprobs
 from r1exp.stage.base import STAGE_FIELDS
@@ -57,12 +57,14 @@ def planned_steps(experiment: Experiment) -> tuple[PlannedStep, ...]:
         Refused: a batch does not divide, there are too few data, or a model or data set does not exist.
     """
     keys: dict[str, str] = {}
+    variants: dict[str, str] = {}
     steps: list[PlannedStep] = []
     sourced_steps = _with_evaluations(experiment)
     _refuse_shared_names(sourced_steps)
     for sourced in sourced_steps:
-        step = _planned(len(steps) + 1, sourced, keys)
+        step = _planned(len(steps) + 1, sourced, keys, variants)
         keys[step.name] = step.key
+        variants[step.name] = step.variant
         steps.append(step)
     return tuple(steps)
 
@@ -84,7 +86,7 @@ def _with_evaluations(experiment: Experiment) -> list[_SourcedStep]:
     for position, step in enumerate(experiment.steps):
         source = step.model_from or model
         if source != BASE:
-            _refuse_own_weights(step, source)
+            _refuse_own_weights(step, source, experiment.run)
         label = labels[step.name]
         makes_policy = step.stage.makes == "model"
         measured = _measured_on(step, experiment.run) if makes_policy else None
@@ -99,10 +101,13 @@ def _with_evaluations(experiment: Experiment) -> list[_SourcedStep]:
     return found
 
 
-def _refuse_own_weights(step: ComposedStep, source: str) -> None:
+def _refuse_own_weights(step: ComposedStep, source: str, run: StepConfig) -> None:
     """Raise Refused if a step that continues from another step's model names the weights of another one."""
     for override in step.overrides:
-        if override.set_by is not None and override.key in _WEIGHTS:
+        name = override.key.removeprefix("model.")
+        if override.set_by is None or override.key not in _WEIGHTS:
+            continue
+        if getattr(step.config.model, name) != getattr(run.model, name):
             raise Refused(
                 f"{override.set_by} has no effect, because step {step.name} starts from the model that step {source} made; "
                 f"leave it out, or add pipeline.steps.{step.name}.model_from={BASE}"
@@ -177,7 +182,9 @@ def _is_read_by_evaluation(override: Override, step: str) -> bool:
     return key.split(".")[0] not in (*STAGE_FIELDS, "stage")
 
 
-def _planned(index: int, sourced: _SourcedStep, keys: dict[str, str]) -> PlannedStep:
+def _planned(
+    index: int, sourced: _SourcedStep, keys: dict[str, str], variants: dict[str, str]
+) -> PlannedStep:
     composed, source = sourced.composed, sourced.source
     stage, data_from = composed.stage, composed.data_from
     config = composed.config if data_from is None else stage.reading_from(composed.config, data_from)
@@ -197,6 +204,7 @@ def _planned(index: int, sourced: _SourcedStep, keys: dict[str, str]) -> Planned
     settings = without(config.deciding_settings(), inputs)
     identity = resolved(settings, lambda name: _key_of(name, keys, composed.name))
     identity |= {"dataset": data, "inputs": inputs, "versions": versions(config)}
+    reads, numerics = _reads(config, source, data_from), _numerics(config, batch, device)
     return PlannedStep(
         index=index,
         name=composed.name,
@@ -205,8 +213,9 @@ def _planned(index: int, sourced: _SourcedStep, keys: dict[str, str]) -> Planned
         model_from=source,
         key=hash_of({"settings": identity, "model": model_key}),
         data=data,
-        reads=_reads(config, source, data_from),
-        numerics=_numerics(config, batch, device),
+        reads=reads,
+        numerics=numerics,
+        variant=variant_of(numerics, [variants[name] for name in reads]),
         inputs=inputs,
         device=device,
         num_problems=num_problems,

@@ -109,6 +109,22 @@ class Rollout(Settings):
         del device
         return None
 
+    def engine_bytes(self, device: Device, weights: int, capacity: int | None) -> int | None:
+        """Return the memory that an engine takes on each device of the ranks; None: not known.
+
+        Args:
+            device: Device of the step.
+            weights: Bytes of the model's weights in the compute dtype.
+            capacity: Bytes of a device; None: not known.
+        """
+        del device, weights, capacity
+        return 0
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether the engine frees its memory during optimizer steps."""
+        return False
+
     def engine(self, model: ModelSettings, device: Device, seed: int) -> AbstractContextManager[None]:
         """Return the context in which TRL builds its engine."""
         del model, device, seed

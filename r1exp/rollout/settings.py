@@ -136,6 +136,17 @@ class VllmColocate(VllmEngine):
         share = f"{100 * self.gpu_memory_utilization:.0f} % of the device"
         return f"plus vLLM: {share} (rollout.gpu_memory_utilization){', while it generates' if self.sleep else ''}"
 
+    def engine_bytes(self, device: Device, weights: int, capacity: int | None) -> int | None:
+        """Return the memory of the engine, which shares the devices of the ranks."""
+        if device == "cpu":
+            return weights + (self.cpu_kvcache_gib << 30)
+        return None if capacity is None else int(self.gpu_memory_utilization * capacity)
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether the engine frees its memory during optimizer steps."""
+        return self.sleep
+
     def engine(self, model: ModelSettings, device: Device, seed: int) -> AbstractContextManager[None]:
         """Return the context in which TRL builds the engine as these settings say."""
         # Named by its path: the module imports vLLM.

@@ -23,7 +23,7 @@ from r1exp.model.tiny import build_tiny
 from r1exp.paths import RunPaths, StepPaths
 from r1exp.plan.provenance import refuse_changed_inputs
 from r1exp.plan.references import resolved
-from r1exp.plan.run_plan import PlanStep, RunPlan
+from r1exp.plan.run_plan import PlanStep, RunPlan, difference
 from r1exp.plan.steps import BASE
 from r1exp.report.summary import accuracies, summarize, write_report
 from r1exp.runner.attempt import Attempt
@@ -142,7 +142,9 @@ class Run:
         assert original is not None
         origin = original.reused_from or self._origin(stored)
         # `seconds` counts the time of this run, which spent none on the step.
-        differs = None if original.numerics == step.numerics else _difference(original, step)
+        differs = (
+            None if stored.name == self._slot(step) else difference(original.numerics or {}, step.numerics)
+        )
         reused = original.model_copy(
             update={
                 "other_numerics": differs,
@@ -324,17 +326,6 @@ class Run:
         elif status.state == "running" or (status.state in ("failed", "done") and code != 0):
             status = attempt.explain(status, code)
         return status.model_copy(update={"seconds": round(seconds, 3)})
-
-
-def _difference(original: Status, step: PlanStep) -> str:
-    """Return how the numerics of a reused step differ from the planned ones."""
-    theirs = original.numerics or {}
-    found = [
-        f"{name} {theirs.get(name)} there, {value} here"
-        for name, value in step.numerics.items()
-        if theirs.get(name) != value
-    ]
-    return "; ".join(found) or "an earlier step of it"
 
 
 def _headline(folder: Path) -> str:

@@ -95,7 +95,7 @@ class Stage(Settings):
         return load
 
     def describe(self, config: StepSettings, num_problems: int | None) -> str:
-        """Return what the step does, for `plan`; not asked of a stage that trains.
+        """Return what the step reads and, after a comma, what it does; for `plan`. Not asked of a stage that trains.
 
         Args:
             config: Settings of the step.

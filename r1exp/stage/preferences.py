@@ -40,4 +40,4 @@ class Preferences(Stage):
 
     def describe(self, config: StepSettings, num_problems: int | None) -> str:
         """Return where the answers come from."""
-        return f"pairs from the answers in {self.samples}"
+        return f"answers of {self.samples}, pairs of better and worse"

@@ -33,7 +33,7 @@ class Sample(Stage):
     def describe(self, config: StepSettings, num_problems: int | None) -> str:
         """Return how many problems are asked, and how often."""
         number = smallest(self.num_problems, config.debug.num_problems, num_problems)
-        return f"{'all' if number is None else number} training problems, {self.samples} answers each"
+        return f"{'all' if number is None else f'{number:,}'} training problems, {self.samples} answers each"
 
 
 def debug_limit(config: StepSettings) -> int | None:

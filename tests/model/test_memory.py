@@ -151,6 +151,37 @@ def test_a_zero_stage_partitions_its_parts_over_ranks(
     }
 
 
+# Qwen2.5-7B, from its published config.json.
+SEVEN_BILLION = ModelShape(
+    hidden_size=3584, num_hidden_layers=28, num_attention_heads=28, num_key_value_heads=4, intermediate_size=18944,
+    vocab_size=152064, max_position_embeddings=32768, tie_word_embeddings=False, qkv_bias=True,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("zero_stage", "measured"),
+    [pytest.param(2, 52e9, id="ZeRO-2"), pytest.param(3, 24e9, id="ZeRO-3, without its buffers")],
+)
+def test_deepspeed_keeps_the_model_in_the_compute_dtype(
+    zero_stage: int, measured: float, read_model: ReadModel
+) -> None:
+    model = read_model("qwen2.5-1.5b")  # float32, computes in bfloat16
+    load = Load(
+        True, True, rows=8, tokens=2048, logit_tokens=1024, sampled_rows=0, world_size=8, accumulates=True
+    )
+    memory = memory_per_device(SEVEN_BILLION, model, replace(load, zero_stage=zero_stage))
+    assert memory.total == pytest.approx(measured, rel=0.05)
+
+
+def test_zero_3_gathers_the_whole_model_to_sample(read_model: ReadModel) -> None:
+    load = replace(LOAD, world_size=4, zero_stage=3)
+    parts, gathered = (
+        memory_per_device(TOY, read_model("tiny"), replace(load, gathers=gathers))
+        for gathers in (False, True)
+    )
+    assert gathered.sampling - parts.sampling == TOY_PARAMETERS * 4 * 3 / 4
+
+
 def test_adapters_need_no_reference_and_optimizer_states_of_adapters_only(read_model: ReadModel) -> None:
     memory = memory_per_device(TOY, read_model("tiny", lora={"r": 1}), LOAD)
     adapted = (2 + 2) + 2 * (1 + 2) + (2 + 2) + 2 * (3 + 2) + (2 + 3)  # q, k and v, o, gate and up, down

@@ -7,7 +7,7 @@ import pytest
 from r1exp.config.experiment import Experiment
 from r1exp.errors import Refused
 from r1exp.launcher.slurm import Slurm
-from r1exp.plan.show import plan_text
+from r1exp.plan.full import full_text
 from r1exp.plan.slurm_job import job_of
 from r1exp.plan.steps import planned_steps
 
@@ -21,13 +21,14 @@ def test_a_job_with_a_server_node_requests_it_and_starts_the_server_there(
 ) -> None:
     experiment = compose_line(*SERVED)
     steps = planned_steps(experiment)
-    text = plan_text(experiment, steps)
+    text = full_text(experiment, steps)
+    commands = " ".join(text.replace("\\\n", " ").split())  # a command is written on several lines
     assert "#SBATCH --nodes=3\n" in text.replace("  #", "#")
     assert (
         "srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --mpi=none --wait=0 --gpus-per-node=4 --relative=0"
-        in text
+        in commands
     )
-    assert '--weight-transfer-config \'{"backend": "nccl"}\'' in text
+    assert '--weight-transfer-config \'{"backend": "nccl"}\'' in commands
     command = steps[0].config.launcher.server_command("PYTHON")
     assert command[:-1] == [
         "srun", "--nodes=1", "--ntasks=1", "--ntasks-per-node=1", "--mpi=none", "--wait=0", "--gpus-per-node=4",

@@ -1,0 +1,56 @@
+"""Collects what a plan says about its steps besides their settings: devices, memory, time, and what is odd."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from r1exp.config.experiment import Experiment
+from r1exp.plan.devices import Hardware, hardware_here
+from r1exp.plan.durations import Duration, Durations
+from r1exp.plan.memory_report import MemoryReport, Need
+from r1exp.plan.oddities import oddities
+from r1exp.plan.steps import PlannedStep
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known about the steps of a plan, in their order."""
+
+    hardware: Hardware
+    needs: tuple[Need | None, ...]
+    durations: tuple[Duration | None, ...]
+    odd: tuple[str, ...]
+
+
+def facts_of(
+    experiment: Experiment, steps: Sequence[PlannedStep], given: Hardware | None, *, is_compared: bool = False
+) -> Facts:
+    """Collect what is known about memory and time.
+
+    Args:
+        experiment: The composed experiment.
+        steps: Its planned steps.
+        given: The devices that were typed; None: those of this machine, or of a job that says nothing about them.
+        is_compared: Whether it is a member of a sweep.
+    """
+    hardware = given or _hardware(steps)
+    report = MemoryReport(hardware.memory)
+    needs = tuple(report.need(step) for step in steps)
+    store = Durations(
+        Path(experiment.run.paths.store),
+        is_elsewhere=given is not None and given.is_given,
+        is_compared=is_compared,
+    )
+    return Facts(
+        hardware,
+        needs,
+        tuple(store.of(step) for step in steps),
+        (*oddities(steps, hardware, needs), *(text for step in steps for text in store.notes(step))),
+    )
+
+
+def _hardware(steps: Sequence[PlannedStep]) -> Hardware:
+    device = next((step.device for step in steps if step.batch is not None), steps[0].device)
+    if any(step.config.launcher.job is not None for step in steps):
+        return Hardware("nodes of a SLURM job", device, None)
+    return hardware_here(device)
