@@ -209,7 +209,7 @@ def _feature(what: str, is_there: bool, good: str, bad: str) -> Finding:
 
 
 def _has_wandb_key() -> bool:
-    from r1exp.tracking.settings import has_api_key
+    from r1exp.tracking.wandb import has_api_key
 
     return has_api_key()
 

@@ -31,7 +31,7 @@ class Status(Settings):
     original_seconds: NonNegativeFloat | None = None  # of a reused step: seconds in the run that executed it
     artifact: ArtifactInfo | None = None
     reused_from: str | None = None  # the run that executed the step, if it was found in the step store
-    tracking_id: str | None = None  # W&B id of the step
+    tracking_id: str | None = None  # identity of the step in trackers; None: no tracker
 
     def write(self, folder: Path) -> None:
         """Replace the status of the step in `folder`."""
