@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator
@@ -17,7 +18,7 @@ from r1exp.errors import ExitCode
 from r1exp.settings import Name
 from r1exp.tracking.base import Level, Row, TrackedRun, Tracker, refuse_secret
 
-_LOCAL = "sqlite:///mlflow.db"  # MLflow's own default: in the folder in which the command was typed
+_LOCAL = "mlflow.db"  # MLflow's own default, in the folder in which the command was typed
 _IDENTITY = "r1exp.identity"
 _STATES = {ExitCode.DONE: "FINISHED", ExitCode.INTERRUPTED: "KILLED", ExitCode.PREEMPTED: "KILLED"}
 _MAX_PARAMS = 100  # of one request
@@ -57,7 +58,9 @@ class Mlflow(Tracker):
             logging.getLogger(library).setLevel(logging.WARNING)
         from mlflow import MlflowClient
 
-        self._client = MlflowClient(tracking_uri=self.uri or os.environ.get("MLFLOW_TRACKING_URI") or _LOCAL)
+        # Absolute, because mlflow keeps connections by this text.
+        local = f"sqlite:///{Path(_LOCAL).resolve()}"
+        self._client = MlflowClient(tracking_uri=self.uri or os.environ.get("MLFLOW_TRACKING_URI") or local)
         known = self._client.get_experiment_by_name(self.project)
         experiment = self._client.create_experiment(self.project) if known is None else known.experiment_id
         found = self._client.search_runs([experiment], f"tags.`{_IDENTITY}` = '{run.identity}'")
