@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 SHORT = [
     "stage=rl", "rewards=open_r1", "max_steps=4", "trainer.save_steps=2", "trainer.logging_steps=1", "dataset.num_train=40",
     "max_completion_length=20", "algorithm.prompts_per_step=4", "num_generations=4", "model.rows_per_device.rl=16",
-    "completions.per_step=16",
+    "completions.per_step=32", "algorithm.minibatches=1",
 ]  # fmt: skip
 TRACKERS = ("trackio", "tensorboard", "mlflow")
 
@@ -36,15 +36,15 @@ def kept(folder: Path) -> dict[int, list[dict[str, Any]]]:
     }
 
 
-def assert_rows_agree_with_metrics(folder: Path) -> None:
-    """With a sample as large as the batch, its means are the logged metrics."""
+def assert_rows_agree_with_metrics(folder: Path, minibatches: int = 1) -> None:
+    """With a sample as large as the generation batch, its means are the logged metrics."""
     logged = {row["step"]: row for row in MetricsFile(StepPaths(folder).metrics).rows() if "reward" in row}
     found = kept(folder)
-    assert list(found) == [1, 2, 3, 4]
+    assert list(found) == list(range(1, 5, minibatches))
     for step, rows in found.items():
-        assert len(rows) == 16
+        assert len(rows) == 16 * minibatches
         assert {row["step"] for row in rows} == {step}
-        assert len({row["prompt"] for row in rows}) == 4
+        assert len({row["prompt"] for row in rows}) == 4 * minibatches
         metrics = logged[step]
         assert fmean(row["reward"] for row in rows) == pytest.approx(metrics["reward"], abs=1e-6)
         assert fmean(row["tokens"] for row in rows) == pytest.approx(metrics["completions/mean_length"])
@@ -55,25 +55,46 @@ def assert_rows_agree_with_metrics(folder: Path) -> None:
         assert all(isinstance(row["advantage"], float) for row in rows)
 
 
-def interrupted_and_resumed(step: Step, folder: Path) -> None:
-    """Run a step that is killed after its fourth optimizer step, before its second checkpoint, and again."""
-    run_stage(step, folder)
-    shutil.rmtree(folder / "artifact")
-    shutil.rmtree(folder / "checkpoints" / "checkpoint-4")
-    run_stage(step, folder)
-
-
-@pytest.mark.parametrize("algorithm", ["ppo", "rloo", "dapo"])
+@pytest.mark.parametrize(("algorithm", "minibatches"), [("ppo", 1), ("rloo", 1), ("dr_grpo", 2)])
 def test_the_kept_completions_agree_with_the_logged_metrics(
-    algorithm: str, frozen: Callable[..., Step], tmp_path: Path
+    algorithm: str, minibatches: int, frozen: Callable[..., Step], tmp_path: Path
 ) -> None:
-    overrides = [*SHORT, f"algorithm={algorithm}", "tracking=none"]
-    if algorithm == "dapo":
-        overrides.append("algorithm.resampling_rounds=0")
+    overrides = [
+        *SHORT, f"algorithm={algorithm}", f"algorithm.minibatches={minibatches}", "tracking=none", "trainer.save_strategy=no",
+    ]  # fmt: skip
     step = frozen(*overrides, model=str(tmp_path / "model"))
     build_tiny(step.config.model, tmp_path / "model")
     run_stage(step, tmp_path / "step")
-    assert_rows_agree_with_metrics(tmp_path / "step")
+    assert_rows_agree_with_metrics(tmp_path / "step", minibatches)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name", "keys"),
+    [
+        pytest.param(
+            ["stage=evaluate", "evaluation.num_problems=8", "evaluation.samples=2"],
+            "evaluation",
+            {"problem", "prompt", "answer", "mode", "completion", "read", "correct", "tokens", "cut"},
+            id="evaluate",
+        ),
+        pytest.param(
+            ["stage=sample", "stage.num_problems=8", "stage.samples=2"],
+            "samples",
+            {"problem", "prompt", "answer", "completion", "correct", "reward", "tokens", "cut"},
+            id="sample",
+        ),
+    ],
+)
+def test_a_step_that_only_generates_keeps_completions_of_a_few_problems(
+    overrides: list[str], name: str, keys: set[str], frozen: Callable[..., Step], tmp_path: Path
+) -> None:
+    step = frozen(*overrides, "tracking=none", "completions.per_step=7", model=str(tmp_path / "model"))
+    build_tiny(step.config.model, tmp_path / "model")
+    run_stage(step, tmp_path / "step")
+    text = (tmp_path / "step" / "completions" / f"{name}.jsonl").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in text.split("\n")[:-1]]
+    assert 4 <= len(rows) <= 7
+    assert all(row.keys() == keys for row in rows)
 
 
 @pytest.mark.integration
@@ -136,20 +157,10 @@ def logged_rewards(records: list[Record]) -> list[tuple[int, float]]:
     ]
 
 
-def test_two_ranks_keep_completions_of_both_and_an_evaluation_keeps_its_first_problems(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_ranks_keep_completions_of_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     overrides = [*SHORT, "model.rows_per_device.rl=8", "tracking=none", "launcher=ddp", "launcher.num_processes=2",
-                 "launcher.threads_per_process=1", "evaluation.before=false", "evaluation.num_problems=8",
-                 "evaluation.samples=2", "paths.run=run"]  # fmt: skip
+                 "launcher.threads_per_process=1", "evaluation.before=false", "evaluation.after=false",
+                 "paths.run=run"]  # fmt: skip
     assert main(overrides) == 0
     assert_rows_agree_with_metrics(tmp_path / "run" / "steps" / "01-grpo")
-    file = tmp_path / "run" / "steps" / "02-evaluate-post-grpo" / "completions" / "evaluation.jsonl"
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
-    assert 10 <= len(rows) <= 16
-    assert {row["mode"] for row in rows} == {"sampled", "greedy"}
-    answers = {
-        row["gold"] for row in map(json.loads, file.parents[1].joinpath("artifact", "answers.jsonl").open())
-    }
-    assert {row["answer"] for row in rows} <= answers

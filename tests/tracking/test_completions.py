@@ -31,7 +31,7 @@ def test_the_number_of_files_is_bounded_and_the_last_step_is_among_them(
 def test_per_step_0_keeps_nothing(tmp_path: Path) -> None:
     none = files(tmp_path, per_step=0)
     assert not none.is_kept(1, every=1, last=1)
-    assert none.write("samples", none.sample([["a"]])) == []
+    assert none.write("samples", none.sample([[{"completion": "a"}]])) == []
     assert list(tmp_path.iterdir()) == []
 
 
