@@ -5,7 +5,6 @@ it, is part of the whole package.
 """
 
 import json
-import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +24,8 @@ _MAX_PARAMS = 100  # of one request
 _MAX_LENGTH = 6000  # characters of a parameter
 _VARIABLES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     # A server that does not answer is given up after a minute and a half, instead of a quarter of an hour.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
@@ -54,8 +55,6 @@ class Mlflow(Tracker):
         """Create the run, or continue the one that has the same identity in a tag."""
         for name, value in _VARIABLES.items():
             os.environ.setdefault(name, value)
-        for library in ("mlflow", "alembic"):
-            logging.getLogger(library).setLevel(logging.WARNING)
         from mlflow import MlflowClient
 
         # Absolute, because mlflow keeps connections by this text.

@@ -40,6 +40,7 @@ class Wandb(Tracker):
 
         Where the server does not answer or rejects the key, the run is written to files, as in offline mode.
         """
+        _use_writable_folders(run.folder / "wandb" / ".cache")
         import wandb
         from wandb.errors import CommError
 
@@ -102,6 +103,17 @@ class Wandb(Tracker):
             self._run.finish(exit_code=int(code))
         finally:
             wandb.teardown()  # `finish` returns while W&B's service process still writes
+
+
+def _use_writable_folders(folder: Path) -> None:
+    """Let W&B keep its own files in `folder` where the user has no home folder, or one that cannot be written.
+
+    Its service process would otherwise write a log of its own to standard error.
+    """
+    home = os.environ.get("HOME")
+    if home is None or not os.access(home, os.W_OK):
+        for name in ("CACHE", "DATA", "CONFIG"):
+            os.environ.setdefault(f"WANDB_{name}_DIR", str(folder.resolve()))
 
 
 def has_api_key() -> bool:

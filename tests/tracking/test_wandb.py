@@ -1,6 +1,7 @@
 """Tests of W&B runs; offline files are read with the record classes of the wandb package."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -178,3 +179,34 @@ trackers.finish(ExitCode.PREEMPTED)
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("the run goes on without it") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "home", [None, "/proc/no-such-folder"], ids=["no HOME", "HOME that cannot be written"]
+)
+def test_a_run_is_tracked_without_a_message_where_there_is_no_home(home: str | None, tmp_path: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+from r1exp.tracking.trackers import Trackers
+from r1exp.tracking.wandb import Wandb
+from tests.tracking.toys import tracked
+wandb = Wandb(kind="wandb", project="p", entity=None, mode="offline", tags=())
+with Trackers({"wandb": wandb}, tracked(Path(sys.argv[1]))) as trackers:
+    trackers.log({"loss": 1.0}, 1)
+    trackers.log_completions([{"completion": "4"}], 1)
+"""
+    variables = {
+        key: value for key, value in os.environ.items() if key != "HOME" and not key.startswith("WANDB")
+    }
+    variables |= {"PYTHONPATH": str(Path(__file__).parents[2])} | ({} if home is None else {"HOME": home})
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=variables,
+    )
+    assert (done.stdout, done.stderr) == ("", "")
+    assert list(tmp_path.glob("wandb/offline-run-*/files/media/table/*.json"))
