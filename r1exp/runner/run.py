@@ -74,7 +74,16 @@ class Run:
 
     def _track(self, summary: dict[str, Any], code: ExitCode) -> None:
         """Track the run's accuracies as a run of their own, in the group of its steps."""
-        run = TrackedRun(
+        trackers = Trackers(self.plan.config.tracking, self.tracked())
+        measured = flat(accuracies(summary))
+        trackers.summarize(
+            {key.replace(".", "/"): value for key, value in measured.items()} | {"state": summary["state"]}
+        )
+        trackers.finish(code)
+
+    def tracked(self) -> TrackedRun:
+        """Return what trackers know about the run as a whole."""
+        return TrackedRun(
             identity=hash_of([self._token, "run"]),
             name=self._name,
             group=self._group,
@@ -82,12 +91,6 @@ class Run:
             config=self.plan.config.model_dump(mode="json"),
             folder=self.folder,
         )
-        trackers = Trackers(self.plan.config.tracking, run)
-        measured = flat(accuracies(summary))
-        trackers.summarize(
-            {key.replace(".", "/"): value for key, value in measured.items()} | {"state": summary["state"]}
-        )
-        trackers.finish(code)
 
     @property
     def _sweep(self) -> str | None:
