@@ -9,7 +9,7 @@ STAMP := .venv/installed
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.venv/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help install parts vllm quickstart test test-slow test-all matrix lint rooms bench clean
+.PHONY: help install parts trackers vllm quickstart test test-slow test-all matrix lint rooms bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,7 +24,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) -c constraints.txt -e '.[dev]'
 	touch $@
 
-parts: .venv/deepspeed .venv/vllm  ## install the optional parts: DeepSpeed and vLLM (its CPU build without a GPU)
+parts: .venv/trackers .venv/deepspeed .venv/vllm  ## install the optional parts: trackers, DeepSpeed and vLLM (its CPU build without a GPU)
+
+trackers: .venv/trackers  ## install trackio, TensorBoard and the client of MLflow only
+
+.venv/trackers: $(STAMP)
+	$(PIP) -c constraints.txt -e '.[dev,trackio,tensorboard,mlflow]'
+	touch $@
 
 .venv/deepspeed: $(STAMP)
 	$(PIP) -c constraints.txt -e '.[dev,deepspeed]'

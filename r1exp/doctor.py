@@ -4,6 +4,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -13,6 +14,7 @@ from r1exp.launcher.base import available_cores
 from r1exp.launcher.extensions import abandoned_locks, is_compiled
 from r1exp.launcher.local import Local
 from r1exp.launcher.slurm_client import missing_commands
+from r1exp.tracking.menu import TRACKERS
 
 # Package, required versions, reason (docs/traps.md).
 _CONFLICTS = (
@@ -115,6 +117,7 @@ def _features() -> list[Finding]:
             "g++ found",
             "type: apt-get install g++",
         ),
+        *tracker_findings(),
         *_deepspeed(),
         *_vllm(),
         _feature(
@@ -131,6 +134,20 @@ def _features() -> list[Finding]:
             "manifests will not name the commit",
         ),
     ]
+
+
+def tracker_findings() -> list[Finding]:
+    """Check the packages of trackers."""
+    findings = []
+    for kind in TRACKERS.kinds():
+        needs = TRACKERS.find(kind).needs
+        if needs is not None:
+            findings.append(
+                _feature(
+                    f"tracking={kind}", find_spec(needs[0]) is not None, "installed", f"type: {needs[1]}"
+                )
+            )
+    return findings
 
 
 def _deepspeed() -> list[Finding]:
@@ -215,7 +232,7 @@ def _feature(what: str, is_there: bool, good: str, bad: str) -> Finding:
 
 
 def _has_wandb_key() -> bool:
-    from r1exp.tracking.settings import has_api_key
+    from r1exp.tracking.wandb import has_api_key
 
     return has_api_key()
 

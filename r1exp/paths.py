@@ -2,8 +2,9 @@
 
 <run>/manifest.json, plan.json, summary.json, report.md, job.sbatch, job.json, slurm.log
 <run>/steps/<nn>-<name>/step.json, status.json, stop.json, log.txt, log-rank-<n>.txt, metrics.jsonl, health.jsonl,
-    failed-rank-<n>.json, check.txt, server.json, server.log, accelerate.yaml, deepspeed.json, checkpoints/, artifact/
+    failed-rank-<n>.json, check.txt, server.json, server.log, accelerate.yaml, deepspeed.json, checkpoints/, completions/, artifact/
 <checkpoint>/complete.json, health.json, critic.safetensors, memory-<rank>-of-<n>.pt, and what transformers writes
+<completions>/step-<n>.jsonl, evaluation.jsonl, samples.jsonl
 <artifact>/scores.json, answers.jsonl, facts.json, samples.jsonl, data.jsonl, or a model
 <sweep>/sweep.json, report.md, <n>/ (the run of member n)
 <store>/steps/<key>/, leases/, models/
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Self
 
 _CHECKPOINT = "checkpoint-"  # the prefix that transformers uses
+_COMPLETIONS = "step-"
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,20 @@ class StepPaths:
         return self.folder / "checkpoints"
 
     @property
+    def completions(self) -> Path:
+        """Folder of the sampled completions."""
+        return self.folder / "completions"
+
+    def completions_at(self, global_step: int) -> Path:
+        """Return the file with completions that were sampled for an optimizer step."""
+        return self.completions / f"{_COMPLETIONS}{global_step:06d}.jsonl"
+
+    def all_completions(self) -> dict[int, Path]:
+        """Return optimizer step -> file of completions, in the order of the steps."""
+        found = self.completions.glob(f"{_COMPLETIONS}*.jsonl")
+        return dict(sorted((int(path.stem.removeprefix(_COMPLETIONS)), path) for path in found))
+
+    @property
     def artifact(self) -> Path:
         """Folder of the artifact."""
         return self.folder / "artifact"
@@ -219,6 +235,12 @@ class RunPaths:
     def job_ids(self) -> Path:
         """The ids of the run's SLURM jobs."""
         return self.folder / "job.json"
+
+    @property
+    def sweep(self) -> "SweepPaths | None":
+        """The sweep that this run is a member of, or None."""
+        folder = self.folder.resolve()
+        return SweepPaths(folder.parent) if folder.name.isdigit() else None
 
     def step(self, index: int, name: str) -> StepPaths:
         """Return the paths of a step.

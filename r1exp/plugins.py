@@ -24,7 +24,7 @@ from typing import Any
 from r1exp.errors import R1ExpError, Refused
 
 # Groups whose options have a `kind` that a plugin can add.
-GROUPS = ("algorithm", "dataset", "launcher", "prompt", "rewards", "rollout", "stage")
+GROUPS = ("algorithm", "dataset", "launcher", "prompt", "rewards", "rollout", "stage", "tracking")
 _GROUP = "r1exp.plugins"  # of entry points
 
 

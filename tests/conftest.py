@@ -2,6 +2,7 @@
 
 import os
 import struct
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from r1exp.config.compose import session
 from r1exp.config.experiment import Experiment, experiment_from
 from r1exp.plan.steps import planned_steps
 from r1exp.stage.step import Step
+
+# trackio reads it when it is imported, which TRL does.
+os.environ.setdefault("TRACKIO_DIR", tempfile.mkdtemp(prefix="r1exp-trackio-"))
 
 GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k"  # optional: next to the checkout
 

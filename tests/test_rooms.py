@@ -13,6 +13,7 @@ from r1exp.registry import Registry
 from r1exp.rollout.menu import ROLLOUTS
 from r1exp.settings import Settings
 from r1exp.stage.menu import STAGES
+from r1exp.tracking.menu import TRACKERS
 
 PACKAGE = Path(__file__).parents[1] / "r1exp"
 
@@ -64,6 +65,9 @@ def test_a_package_imports_only_from_those_before_it(path: Path) -> None:
     ("library", "only"),
     [
         ("wandb", {"tracking/wandb.py"}),
+        ("trackio", {"tracking/trackio.py"}),
+        ("mlflow", {"tracking/mlflow.py"}),
+        ("tensorboard", {"tracking/tensorboard.py"}),
         ("vllm", {"rollout/vllm.py"}),
         ("math_verify", {"rewards/math_verify.py"}),
     ],
@@ -84,6 +88,7 @@ ASKED_OF = {  # config group -> the rooms whose files may ask for the class of a
     "stage": {"stage"},
     "launcher": {"launcher"},
     "rollout": {"rollout", "serving"},
+    "tracking": {"tracking"},
 }
 
 
@@ -94,6 +99,7 @@ def _classes(group: str) -> set[str]:
         "stage": STAGES,
         "launcher": LAUNCHERS,
         "rollout": ROLLOUTS,
+        "tracking": TRACKERS,
     }
     registry = registries[group]
     found = {

@@ -43,6 +43,13 @@ class OwnAdvantages(Trainer):
         start = self.accelerator.process_index * num_rows
         return slice(start, start + num_rows)
 
+    def _log_advantages(self, advantages_n: Tensor) -> None:
+        """Replace the advantages of the last batch of all ranks, (N,), in TRL's log of completions."""
+        logged = self._logs["advantages"]
+        for _ in range(min(len(advantages_n), len(logged))):
+            logged.pop()
+        logged.extend(advantages_n.tolist())
+
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         # Replaces TRL's advantages if the algorithm defines its own.
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
@@ -56,9 +63,6 @@ class OwnAdvantages(Trainer):
                 f"the algorithm's advantages must have the shape of its rewards, {tuple(totals_n.shape)}, but have {found}"
             )
         advantages_n = advantages_n.to(totals_n).nan_to_num(nan=0.0)
-        logged = self._logs["advantages"]
-        for _ in range(min(len(totals_n), len(logged))):
-            logged.pop()
-        logged.extend(advantages_n.tolist())
+        self._log_advantages(advantages_n)
         batch["advantages"] = advantages_n[self.own_slice(len(batch["prompt_ids"]))]
         return batch

@@ -169,6 +169,8 @@ class Ppo(Grpo):
         self._log_rollout(values_bt, advantages_bt, returns_bt, mask_bt)
         if self.options.whiten_advantages:
             advantages_bt = whiten(advantages_bt, mask_bt, self._sum_over_ranks)
+        mean_b = (advantages_bt * mask_bt).sum(dim=1) / mask_bt.sum(dim=1).clamp(min=1)
+        self._log_advantages(self.accelerator.gather(mean_b))
         return batch | {
             "advantages": advantages_bt, "values": values_bt, "returns": returns_bt, "value_mask": mask_bt,
         }  # fmt: skip

@@ -310,11 +310,18 @@ def _check_options(overrides: Sequence[Override], place: str = "") -> None:
     known = groups()
     for override in overrides:
         if override.is_group and not override.is_sweep and override.value:
-            _check_option(override, known[override.key], place)
+            for value in _options_of(override):
+                _check_option(override, value, known[override.key], place)
 
 
-def _check_option(override: Override, options: list[str], place: str) -> None:
-    value = override.value.strip("'\"")
+def _options_of(override: Override) -> list[str]:
+    """Return the options that an override chooses: `tracking=[wandb,tensorboard]` chooses two."""
+    value = override.value
+    listed = value[1:-1].split(",") if value.startswith("[") and value.endswith("]") else [value]
+    return [option.strip().strip("'\"") for option in listed]
+
+
+def _check_option(override: Override, value: str, options: list[str], place: str) -> None:
     if value in options or not value:
         return
     if value == "null":

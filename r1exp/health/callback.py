@@ -1,6 +1,7 @@
 """Trainer callback that applies the rules of `health` to logged rows and takes their actions. Runs in workers."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from r1exp.health.monitor import Monitor, Violation
 from r1exp.health.settings import HealthSettings
 from r1exp.paths import CheckpointPaths, StepPaths
 from r1exp.terminal import say
+from r1exp.tracking.base import Level
 from r1exp.tracking.metrics import MetricsFile
 
 
@@ -22,10 +24,18 @@ class HealthCallback(TrainerCallback):
 
     All ranks follow the decision of rank 0, because a metric that differs between ranks (`step_time`) must
     not save a checkpoint or stop training on some ranks only.
+
+    Args:
+        settings: The rules.
+        step_folder: Folder of the step.
+        alert: Passes a broken rule on: called with its name, the message, "warn" or "error", and the optimizer step.
     """
 
-    def __init__(self, settings: HealthSettings, step_folder: Path) -> None:
+    def __init__(
+        self, settings: HealthSettings, step_folder: Path, alert: Callable[[str, str, Level, int], None]
+    ) -> None:
         self._settings = settings
+        self._alert = alert
         self._reports = MetricsFile(StepPaths(step_folder).health_log)
         self._monitor = Monitor(settings)
         self.stopped: Violation | None = None  # the rule that ended the step
@@ -87,6 +97,9 @@ class HealthCallback(TrainerCallback):
         }
         report = {**row, "action": violation.action, "sentence": sentence}
         self._reports.append(report)
+        self._alert(
+            violation.rule, sentence, "error" if violation.action == "stop" else "warn", violation.step
+        )
 
 
 def _of_rank_0(found: list[Violation]) -> list[Violation]:

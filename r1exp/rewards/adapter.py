@@ -19,10 +19,12 @@ from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Context, TokenizedCompletion
 from r1exp.rewards.committee import Committee
 from r1exp.rewards.metrics import AbstentionBound, AbstentionWatch, Metrics
-from r1exp.rewards.ranks import ALONE, Ranks, score_together
-from r1exp.rewards.total import impute_group_mean
+from r1exp.rewards.ranks import ALONE, Ranks, Scored, score_together
+from r1exp.rewards.total import Column, impute_group_mean
 
 RewardFunc = Callable[..., list[float | None]]
+# Receives each scored batch of all ranks, and for each member its imputed scores and its weight.
+OnScored = Callable[[Scored, Mapping[str, Column], Mapping[str, float]], None]
 
 # One list of natural logarithms for each completion, or null; present if the rollout provides it.
 LOGPROBS_COLUMN = "completion_logprobs"
@@ -31,7 +33,10 @@ _NOT_COLUMNS |= {"trainer_state", "log_extra", "log_metric"}
 
 
 def reward_funcs(
-    committee: Committee, ranks: Ranks = ALONE, bound: AbstentionBound | None = None
+    committee: Committee,
+    ranks: Ranks = ALONE,
+    bound: AbstentionBound | None = None,
+    on_scored: OnScored | None = None,
 ) -> list[RewardFunc]:
     """Return the committee as TRL reward functions, each named after its member.
 
@@ -39,18 +44,22 @@ def reward_funcs(
         committee: Its `weights` are TRL's `reward_weights`.
         ranks: This rank among the others, with accelerate's `gather_object`.
         bound: The share of abstentions at which the run is stopped.
+        on_scored: Called with each scored batch.
     """
-    batches = _ScoredBatches(committee, ranks, AbstentionWatch(bound or AbstentionBound()))
+    batches = _ScoredBatches(committee, ranks, AbstentionWatch(bound or AbstentionBound()), on_scored)
     return [batches.function(name) for name in committee.names]
 
 
 class _ScoredBatches:
     """Scores each batch once and gives each reward function its column."""
 
-    def __init__(self, committee: Committee, ranks: Ranks, watch: AbstentionWatch) -> None:
+    def __init__(
+        self, committee: Committee, ranks: Ranks, watch: AbstentionWatch, on_scored: OnScored | None
+    ) -> None:
         self._committee = committee
         self._ranks = ranks
         self._watch = watch
+        self._on_scored = on_scored
         self._metrics = Metrics()
         self._batch: Any = None  # the list TRL passes to every function of one batch
         self._columns: dict[str, list[float | None]] = {}
@@ -77,6 +86,8 @@ class _ScoredBatches:
         columns = {
             name: impute_group_mean(scores, scored.batch.groups) for name, scores in scored.table.items()
         }
+        if self._on_scored is not None:
+            self._on_scored(scored, columns, weights)
         log_metric = kwargs.get("log_metric")
         if log_metric is not None:
             for metric, value in self._metrics.compute(scored, weights, columns).items():

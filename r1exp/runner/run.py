@@ -38,7 +38,8 @@ from r1exp.stage.step import Step
 from r1exp.step.checkpoints import last_checkpoint, remove_incomplete
 from r1exp.step.status import EXIT_CODES, Status, is_changed, read_status, state_of
 from r1exp.terminal import say
-from r1exp.tracking.settings import WandbTracking
+from r1exp.tracking.base import TrackedRun
+from r1exp.tracking.trackers import Trackers
 
 
 class Run:
@@ -77,26 +78,44 @@ class Run:
         return code, summary
 
     def _track(self, summary: dict[str, Any], code: ExitCode) -> None:
-        """Write the run's accuracies to a separate W&B run, in the group of its steps."""
-        settings = self.plan.config.tracking
-        if not isinstance(settings, WandbTracking):
-            return
-        from r1exp.tracking.wandb import WandbRun  # takes a second to import
+        """Track the run's accuracies as a run of their own, in the group of its steps."""
+        trackers = Trackers(self.plan.config.tracking, self.tracked())
+        measured = flat(accuracies(summary))
+        trackers.summarize(
+            {key.replace(".", "/"): value for key, value in measured.items()} | {"state": summary["state"]}
+        )
+        trackers.finish(code)
 
-        run = WandbRun(
-            settings,
-            identity=hash_of([self.id, "run"]),
-            name=self.plan.name,
-            group=self.id,
+    def tracked(self) -> TrackedRun:
+        """Return what trackers know about the run as a whole."""
+        return TrackedRun(
+            identity=hash_of([self._token, "run"]),
+            name=self._name,
+            group=self._group,
             job_type="run",
             config=self.plan.config.model_dump(mode="json"),
             folder=self.folder,
         )
-        measured = flat(accuracies(summary))
-        run.set_summary(
-            {key.replace(".", "/"): value for key, value in measured.items()} | {"state": summary["state"]}
-        )
-        run.finish(int(code))
+
+    @property
+    def _sweep(self) -> str | None:
+        sweep = RunPaths(self.folder).sweep
+        return None if sweep is None else sweep.folder.name
+
+    @property
+    def _group(self) -> str:
+        return self._sweep or self.id
+
+    @property
+    def _name(self) -> str:
+        return self.plan.name if self._sweep is None else f"{self.plan.name}/{self.id}"
+
+    @property
+    def _token(self) -> str:
+        """A hash that differs between any two run directories, also between members 0 of two sweeps."""
+        manifest = RunPaths(self.folder).manifest
+        created = read_json(manifest)["created"] if manifest.exists() else ""
+        return hash_of([str(self.folder.resolve()), created])
 
     def paths_of(self, step: PlanStep) -> StepPaths:
         """Return the paths of a step."""
@@ -267,7 +286,9 @@ class Run:
             name=step.name,
             index=step.index,
             run_id=self.id,
-            run_name=self.plan.name,
+            run_name=self._name,
+            run_group=self._group,
+            run_token=self._token,
             key=step.key,
             data=step.data,
             config=self._config_of(step),

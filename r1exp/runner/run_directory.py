@@ -17,7 +17,6 @@ from r1exp.plan.steps import BASE, PlannedStep, run_plan
 from r1exp.runner.manifest import manifest
 from r1exp.runner.run import Run
 from r1exp.runner.slurm_submit import await_run, submit_run
-from r1exp.tracking.settings import WandbTracking, resolved_mode
 
 
 def start_run(
@@ -81,8 +80,9 @@ def perform(run: Run) -> tuple[ExitCode, dict[str, Any], int | None]:
 
 def _refuse_unreachable(experiment: Experiment, steps: tuple[PlannedStep, ...]) -> None:
     """Raise Refused for what this machine or the network lacks, before anything is written."""
-    if isinstance(experiment.run.tracking, WandbTracking):
-        resolved_mode(experiment.run.tracking)
+    for settings in (experiment.run, *(step.config for step in steps)):
+        for tracker in settings.tracking.values():
+            tracker.refuse_unready()
     for step in steps:
         step.config.launcher.refuse_unready()
         if step.config.generates:

@@ -192,7 +192,7 @@ class StepConfig(StepSettings):
         reads = self._reads()
         chosen = values if reads is None else selected(values, reads)
         chosen["stage"] = self.stage.own_settings(self)
-        for name in ("launcher", "tracking", "health", "debug", "max_steps"):
+        for name in ("launcher", "tracking", "health", "completions", "debug", "max_steps"):
             chosen.pop(name, None)
         if self.stage.trains:
             chosen |= {"optimizer_steps": self.capped_steps, "stop_rules": self.health.stopping()}

@@ -9,7 +9,7 @@ The answers are used for preference pairs and for rejection sampling, and to mea
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,11 @@ from r1exp.stage.context_length import refuse_beyond_context
 from r1exp.stage.generator import generator_for
 from r1exp.stage.sample import Sample, debug_limit
 from r1exp.stage.step import Step
+from r1exp.tracking.completions import CompletionFiles
 
 
 def sample_answers(step: Step, folder: Path) -> str | None:
-    """Write the artifact; the problems are divided among the ranks. Opens no W&B run."""
+    """Write the artifact; the problems are divided among the ranks. Tracks nothing."""
     config = step.config
     stage = config.stage
     assert isinstance(stage, Sample) and config.temperature is not None and config.rewards is not None
@@ -62,6 +63,8 @@ def sample_answers(step: Step, folder: Path) -> str | None:
         stage = stage.model_copy(update={"min_pass_rate": 0.0, "max_pass_rate": 1.0})
     if state.is_main_process:
         _save(whole, stage, StepPaths(folder).artifact)
+        files = CompletionFiles(config.completions, folder)
+        files.write("samples", files.sample([list(_readable(row)) for row in whole]))
     state.wait_for_everyone()
     return None
 
@@ -120,6 +123,21 @@ def _save(rows: list[dict[str, Any]], stage: Sample, artifact: Path) -> None:
         _write_rows(paths.samples, rows)
         _write_rows(paths.data, [_problem_row(row) for row in kept])
         write_json(paths.facts, facts)
+
+
+def _readable(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the answers to a problem as rows for a person."""
+    for answer in row["answers"]:
+        yield {
+            "problem": row["id"],
+            "prompt": row["prompt"],
+            "answer": row["answer"],
+            "completion": answer["text"],
+            "correct": answer["right"],
+            "reward": answer["reward"],
+            "tokens": answer["num_tokens"],
+            "cut": not answer["finished"],
+        }
 
 
 def _problem_row(row: dict[str, Any]) -> dict[str, Any]:

@@ -17,8 +17,10 @@ class Step(Settings):
 
     name: Name
     index: PositiveInt  # position in the run, from 1
-    run_id: Name  # shared by all steps of a run; the W&B group
+    run_id: Name  # name of the run directory
     run_name: Name
+    run_group: Name | None = None  # shared in trackers by a run, or by all members of a sweep; None: run_id
+    run_token: Name | None = None  # differs between any two run directories; None: run_id
     key: Name  # hash of what determines the result
     data: Name  # fingerprint of its data, or key of the step that makes them
     config: StepConfig

@@ -14,7 +14,8 @@ from r1exp.prompt.settings import PromptSettings
 from r1exp.rewards.menu import RewardSettings
 from r1exp.rollout.menu import RolloutSettings
 from r1exp.settings import Settings
-from r1exp.tracking.settings import TrackingSettings
+from r1exp.tracking.completions import CompletionSettings
+from r1exp.tracking.menu import TrackingSettings
 
 
 class DebugSettings(Settings):
@@ -33,8 +34,9 @@ class StepSettings(Settings):
     dataset: DatasetSettings
     rollout: RolloutSettings
     launcher: LauncherSettings
-    tracking: TrackingSettings
+    tracking: TrackingSettings = Field(default_factory=dict)
     health: HealthSettings
+    completions: CompletionSettings
     evaluation: EvaluationSettings
     debug: DebugSettings
     max_completion_length: PositiveInt  # tokens

@@ -43,7 +43,7 @@ from r1exp.step.checkpoints import last_checkpoint
 
 
 def train_reward_model(step: Step, folder: Path) -> str | None:
-    """Train, save the model in `artifact/`, and return the W&B id."""
+    """Train, save the model in `artifact/`, and return the identity of the step in trackers."""
     config = step.config
     if config.model.lora.r:
         raise Refused(

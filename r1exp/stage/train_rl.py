@@ -23,9 +23,10 @@ from r1exp.model.load import load_policy, load_tokenizer, peft_config
 from r1exp.model.scorer import open_reward_model
 from r1exp.prompt.chat import messages
 from r1exp.registry import load
-from r1exp.rewards.adapter import reward_funcs
+from r1exp.rewards.adapter import OnScored, reward_funcs
 from r1exp.rewards.committee import Committee
 from r1exp.rewards.ranks import Ranks
+from r1exp.stage.completions import Recorder
 from r1exp.stage.context_length import refuse_beyond_context
 from r1exp.stage.pair_rows import pair_row
 from r1exp.stage.step import Step
@@ -34,15 +35,17 @@ from r1exp.step.checkpoints import last_checkpoint
 
 
 def train_rl(step: Step, folder: Path) -> str | None:
-    """Train, save the model in `artifact/`, and return the W&B id."""
+    """Train, save the model in `artifact/`, and return the identity of the step in trackers."""
     config = step.config
     tokenizer = load_tokenizer(step.model_path, config.model)
+    recorder = None if config.online is None else Recorder()
+    on_scored = None if recorder is None else recorder.add
 
     def make_trainer(output: Path, callbacks: list[TrainerCallback]) -> Trainer:
         with config.rollout.engine(config.model, step.device, config.seed):
-            return trainer_of(step, output, tokenizer, callbacks, lambda: last_checkpoint(folder))
+            return trainer_of(step, output, tokenizer, callbacks, lambda: last_checkpoint(folder), on_scored)
 
-    return train(step, folder, tokenizer, make_trainer)
+    return train(step, folder, tokenizer, make_trainer, recorder)
 
 
 def trainer_of(
@@ -51,6 +54,7 @@ def trainer_of(
     tokenizer: PreTrainedTokenizerBase,
     callbacks: list[TrainerCallback],
     last: Callable[[], Path | None],
+    on_scored: OnScored | None = None,
 ) -> Trainer:
     """Return the trainer of the step's algorithm.
 
@@ -60,11 +64,12 @@ def trainer_of(
         tokenizer: Tokenizer of the policy.
         callbacks: Callbacks of the trainer.
         last: Returns the last complete checkpoint, or None.
+        on_scored: Called with each batch that the rewards have scored.
     """
     config = step.config
     assert config.algorithm is not None
     trainer_class = load(config.algorithm.trainer)
-    inputs = _pairs(step) if config.online is None else _prompts(step, config.online)
+    inputs = _pairs(step) if config.online is None else _prompts(step, config.online, on_scored)
     policy = Policy(step.model_path, config.model.revision, tokenizer)
     arguments = {**step.trainer_args, **_server_address(step), "output_dir": str(output)}
     trainer: Trainer = trainer_class(
@@ -80,7 +85,7 @@ def trainer_of(
     return trainer
 
 
-def _prompts(step: Step, algorithm: OnlineAlgorithm) -> dict[str, Any]:
+def _prompts(step: Step, algorithm: OnlineAlgorithm, on_scored: OnScored | None) -> dict[str, Any]:
     """Return the data and rewards of a trainer that samples from the policy."""
     config = step.config
     assert config.rewards is not None and config.beta is not None
@@ -89,7 +94,7 @@ def _prompts(step: Step, algorithm: OnlineAlgorithm) -> dict[str, Any]:
     _refuse_too_few(len(problems), step)
     refuse_beyond_context(problems, step)
     return {
-        "reward_funcs": reward_funcs(committee, _ranks(step)),
+        "reward_funcs": reward_funcs(committee, _ranks(step), on_scored=on_scored),
         "train_dataset": Dataset.from_list([p.to_row(messages(p.prompt, config.prompt)) for p in problems]),
         "kl": KlController(algorithm.kl, config.beta),
     }

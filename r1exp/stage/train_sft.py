@@ -19,7 +19,7 @@ from r1exp.step.checkpoints import last_checkpoint
 
 
 def train_sft(step: Step, folder: Path) -> str | None:
-    """Train, save the model in `artifact/`, and return the W&B id."""
+    """Train, save the model in `artifact/`, and return the identity of the step in trackers."""
     config = step.config
     tokenizer = load_tokenizer(step.model_path, config.model)
     rows = [demonstration(problem, config) for problem in config.dataset.load("train")]

@@ -12,39 +12,74 @@ from transformers.trainer_callback import PrinterCallback, TrainerControl, Train
 from transformers.training_args import TrainingArguments
 
 from r1exp.algorithm.critic import detach, without_critic
-from r1exp.errors import ExitCode, StepFailed, StoppedByHealth
+from r1exp.errors import StepFailed, StoppedByHealth
 from r1exp.health.callback import HealthCallback
 from r1exp.model.load import load_policy, save_artifact
 from r1exp.paths import CheckpointPaths, StepPaths
+from r1exp.stage.completions import KeepCompletions, Recorder
 from r1exp.stage.step import Step
 from r1exp.stage.stopping import StopCallback
-from r1exp.stage.tracking import close_run, open_run
+from r1exp.stage.tracking import open_trackers
 from r1exp.step.checkpoints import last_checkpoint, mark_complete, mark_of
 from r1exp.tracking.callback import TrackingCallback
+from r1exp.tracking.completions import CompletionFiles
 from r1exp.tracking.metrics import MetricsFile
-from r1exp.tracking.wandb import WandbRun
+from r1exp.tracking.trackers import Trackers
 
 MakeTrainer = Callable[[Path, list[TrainerCallback]], Trainer]
 
 
 def train(
-    step: Step, folder: Path, tokenizer: PreTrainedTokenizerBase, make_trainer: MakeTrainer
+    step: Step,
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    make_trainer: MakeTrainer,
+    recorder: Recorder | None = None,
 ) -> str | None:
     """Train to the end, from the last complete checkpoint if there is one, and save `artifact/`.
 
-    Returns the W&B id of the step, or None without W&B.
+    Args:
+        step: The step.
+        folder: Its folder.
+        tokenizer: Tokenizer of the policy.
+        make_trainer: Creates the trainer, from the folder of its checkpoints and its callbacks.
+        recorder: Has the completions that the trainer scores; None: the trainer samples none.
+
+    Returns the identity of the step in trackers, or None without any.
     """
-    paths = StepPaths(folder)
     set_seed(step.config.seed)  # LoRA weights are sampled before the trainer sets the seed
-    metrics = MetricsFile(paths.metrics)
     resume = last_checkpoint(folder)
     known = None if resume is None else mark_of(resume, step).tracking_id
-    run = open_run(step, folder, known)
-    health = HealthCallback(step.config.health, folder)
-    stop = StopCallback(folder)
-    trainer = make_trainer(
-        paths.checkpoints, [TrackingCallback(metrics, run), health, stop, _MarkCheckpoint(step, run)]
-    )
+    # A resumed step computes the rows after its checkpoint again, which the trackers have had before.
+    tracked_until = -1 if resume is None else MetricsFile(StepPaths(folder).metrics).last_step()
+    with open_trackers(step, folder, known, tracked_until) as trackers:
+        health = HealthCallback(step.config.health, folder, trackers.alert)
+        stop = StopCallback(folder)
+        tracking = TrackingCallback(MetricsFile(StepPaths(folder).metrics), trackers)
+        trainer = make_trainer(
+            StepPaths(folder).checkpoints, [tracking, health, stop, _MarkCheckpoint(step, trackers)]
+        )
+        _check(trainer, step)
+        files = CompletionFiles(step.config.completions, folder)
+        if recorder is not None:
+            trainer.add_callback(KeepCompletions(recorder, trainer, files, trackers))
+        if resume is not None:
+            health.resume(resume)
+        if trainer.is_world_process_zero():
+            _forget_after(-1 if resume is None else CheckpointPaths(resume).global_step, folder, files)
+        if health.stopped is None:
+            trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+        error = stop.error() if health.stopped is None else StoppedByHealth(health.text(health.stopped))
+        if error is not None:
+            trackers.finish(error.exit_code)
+            trainer.accelerator.wait_for_everyone()  # a rank that exits first would end the others
+            raise error
+        _export(trainer, tokenizer, StepPaths(folder).artifact, step)
+    return trackers.identity
+
+
+def _check(trainer: Trainer, step: Step) -> None:
+    """Remove transformers' own output, and raise StepFailed if the ranks are not connected."""
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     if trainer.accelerator.num_processes != step.world_size:
@@ -52,24 +87,12 @@ def train(
             f"{step.world_size} ranks were planned, but the trainer sees {trainer.accelerator.num_processes}: "
             "each rank would have trained alone"
         )
-    if resume is not None:
-        health.resume(resume)
-        if trainer.is_world_process_zero():
-            metrics.forget_after(CheckpointPaths(resume).global_step)
-    elif trainer.is_world_process_zero():
-        metrics.forget_after(-1)
-    if health.stopped is None:
-        trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
-    if health.stopped is not None:
-        close_run(run, ExitCode.STOPPED)
-        raise StoppedByHealth(health.text(health.stopped))
-    request = stop.error()
-    if request is not None:
-        close_run(run, request.exit_code)
-        trainer.accelerator.wait_for_everyone()  # a rank that exits first would end the others
-        raise request
-    _export(trainer, tokenizer, paths.artifact, step)
-    return close_run(run, ExitCode.DONE)
+
+
+def _forget_after(global_step: int, folder: Path, files: CompletionFiles) -> None:
+    """Remove rows and completions after a checkpoint, which the resumed step writes again."""
+    MetricsFile(StepPaths(folder).metrics).forget_after(global_step)
+    files.forget_after(global_step)
 
 
 def _export(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, folder: Path, step: Step) -> None:
@@ -100,9 +123,9 @@ def _gathered(model: PeftModel) -> AbstractContextManager[None]:
 class _MarkCheckpoint(TrainerCallback):
     """Marks a checkpoint as complete after everything in it is written."""
 
-    def __init__(self, step: Step, run: WandbRun | None) -> None:
+    def __init__(self, step: Step, trackers: Trackers) -> None:
         self._step = step
-        self._run = run
+        self._trackers = trackers
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -110,6 +133,4 @@ class _MarkCheckpoint(TrainerCallback):
         """Write the mark last, so that a checkpoint that a crash left incomplete is not loaded."""
         if state.is_world_process_zero:
             paths = CheckpointPaths.at(Path(args.output_dir), state.global_step)
-            mark_complete(
-                paths.folder, self._step, state.global_step, None if self._run is None else self._run.id
-            )
+            mark_complete(paths.folder, self._step, state.global_step, self._trackers.identity)

@@ -1,18 +1,22 @@
 """Prevents the import of installed libraries that a step does not use.
 
-TRL 1.16 imports vLLM if it is installed, and accelerate 1.15 imports DeepSpeed when it unwraps a model, which takes
-seconds in every worker. Both call a function that checks whether the library is installed; this module replaces it.
+TRL 1.16 imports vLLM, wandb and trackio if they are installed, and accelerate 1.15 imports DeepSpeed when it unwraps a
+model, which takes seconds in every worker. They call a function that checks whether the library is installed; this module
+replaces it. Trackers of r1exp import their own library, in a thread.
 tests/stage/test_unused_libraries.py fails if a later version checks in another way.
 """
 
 import accelerate.utils.other
+from transformers.integrations import integration_utils
 
 from r1exp.distributed import uses_deepspeed
 from r1exp.stage.config import StepConfig
 
 
 def leave_out_unused(config: StepConfig) -> None:
-    """Hide vLLM and DeepSpeed from a step that does not use them; called before TRL is imported."""
+    """Hide vLLM and DeepSpeed from a step that does not use them, and trackers from TRL; called before TRL is imported."""
+    accelerate.utils.is_wandb_available = _is_not_installed
+    integration_utils.is_wandb_available = integration_utils.is_trackio_available = _is_not_installed
     if config.online is None or not config.rollout.uses_vllm:
         from trl import import_utils
 

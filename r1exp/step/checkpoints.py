@@ -6,7 +6,7 @@ A complete checkpoint has a mark, which is written last:
     {"key": ..., "global_step": 50, "data": ..., "tracking_id": ..., "settings": {...}}
 
 `key` is the hash of what decides the step's result, `data` the fingerprint of its data, `tracking_id` the
-W&B run that is continued, `settings` the settings in the key, so that a refusal can name what differs.
+identity in trackers that is continued, `settings` the settings in the key, so that a refusal can name what differs.
 """
 
 import shutil
@@ -40,7 +40,7 @@ class Mark(Settings):
     key: Name  # hash of what decides the step's result
     global_step: PositiveInt  # optimizer steps taken
     data: Name  # fingerprint of the data
-    tracking_id: Name | None  # W&B id; None without W&B
+    tracking_id: Name | None  # identity of the step in trackers; None: no tracker
     settings: dict[str, Any]  # the step's settings that decide its result
 
 

@@ -34,7 +34,7 @@ class Status(Settings):
     variant: str | None = None  # of a finished step: the second part of its key, a hash of its numerics
     numerics: dict[str, int | bool | str | None] | None = None  # what shifted the last digits of its result
     other_numerics: str | None = None  # of a step reused with other numerics than planned: how they differ
-    tracking_id: str | None = None  # W&B id of the step
+    tracking_id: str | None = None  # identity of the step in trackers; None: no tracker
 
     def write(self, folder: Path) -> None:
         """Replace the status of the step in `folder`."""

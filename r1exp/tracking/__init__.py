@@ -1,1 +1,1 @@
-"""Writes metrics to metrics.jsonl, and to W&B if configured."""
+"""Writes metrics to metrics.jsonl and to the chosen trackers, and keeps a sample of completions."""

@@ -1,4 +1,4 @@
-"""Trainer callback that writes every logged row to metrics.jsonl and W&B, under the same names. Runs in workers."""
+"""Trainer callback that writes every logged row to metrics.jsonl and the trackers, under the same names. Runs in workers."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
 from r1exp.tracking.metrics import MetricsFile, loggable
-from r1exp.tracking.wandb import WandbRun
+from r1exp.tracking.trackers import Trackers
 
 
 class TrackingCallback(TrainerCallback):
     """Writes logged rows on rank 0; does nothing on the other ranks."""
 
-    def __init__(self, metrics: MetricsFile, run: WandbRun | None) -> None:
+    def __init__(self, metrics: MetricsFile, trackers: Trackers) -> None:
         self._metrics = metrics
-        self._run = run
+        self._trackers = trackers
 
     def on_log(
         self,
@@ -29,7 +29,4 @@ class TrackingCallback(TrainerCallback):
             return
         row = loggable(logs, state.global_step)
         self._metrics.append(row)
-        if self._run is not None:
-            self._run.log(
-                {key: value for key, value in row.items() if value is not None}, step=state.global_step
-            )
+        self._trackers.log(row, state.global_step)

@@ -29,6 +29,10 @@ class MetricsFile:
         rows = [row for row in self.rows() if row["step"] <= step]
         write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
 
+    def last_step(self) -> int:
+        """Return the last optimizer step that has a row; -1 without rows."""
+        return max((int(row["step"]) for row in self.rows()), default=-1)
+
     def rows(self) -> list[dict[str, Any]]:
         """Return all complete rows."""
         if not self._path.exists():

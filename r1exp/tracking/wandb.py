@@ -1,65 +1,60 @@
-"""Writes one W&B run. The only file that imports wandb.
+"""Tracks in Weights & Biases: one W&B run per step. The only file that imports wandb.
 
-Offline runs are written to the given folder; `wandb sync` uploads them later.
+Offline runs are written below the step's folder; `wandb sync` uploads them later (docs/tracking.md).
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import netrc
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
+from urllib.parse import urlparse
 
-import wandb
-from wandb.errors import CommError
-
-from r1exp.errors import StepFailed
+from r1exp.errors import ExitCode, Refused
+from r1exp.settings import Name
 from r1exp.terminal import say
-from r1exp.tracking.settings import WandbTracking, resolved_mode
+from r1exp.tracking.base import Level, Row, TrackedRun, Tracker
 
 INIT_TIMEOUT = 30.0  # seconds to wait for the server
+Mode = Literal["online", "offline", "disabled"]
 
 
-class WandbRun:
-    """A run in W&B, which holds one step or a whole run of r1exp."""
+class Wandb(Tracker):
+    """Weights & Biases."""
 
-    def __init__(
-        self,
-        settings: WandbTracking,
-        *,
-        identity: str,
-        name: str,
-        group: str,
-        job_type: str,
-        config: Mapping[str, Any],
-        folder: Path,
-    ) -> None:
-        """Start the run, or resume it if `identity` exists. Never prompts, and waits `INIT_TIMEOUT` at most.
+    kind: Literal["wandb"]
+    project: Name
+    entity: Name | None  # team or user; null: default of the API key
+    mode: Literal["auto", "online", "offline"]  # auto: online if an API key is configured
+    tags: tuple[Name, ...]
 
-        Args:
-            settings: Project, entity, mode and tags.
-            identity: W&B id; the same id resumes the same run.
-            name: Shown in the list of runs.
-            group: Shared by all steps of one run.
-            job_type: The kind of work, for example rl.
-            config: The resolved configuration.
-            folder: The folder in which `wandb/` is created.
+    _run: Any = None
 
-        Raises:
-            Refused: the mode is online, and there is no API key.
-            StepFailed: `tracking.mode` is online, and the server does not answer or rejects the key.
+    def refuse_unready(self) -> None:
+        """Raise Refused if an API key is needed and missing."""
+        super().refuse_unready()
+        resolved_mode(self)
+
+    def start(self, run: TrackedRun) -> None:
+        """Start the W&B run, or resume it if its id exists. Never prompts, and waits `INIT_TIMEOUT` at most.
+
+        Where the server does not answer or rejects the key, the run is written to files, as in offline mode.
         """
-        self._has_exited = False
-        folder.mkdir(parents=True, exist_ok=True)
-        mode = resolved_mode(settings)
+        _use_writable_folders(run.folder / "wandb" / ".cache")
+        import wandb
+        from wandb.errors import CommError
+
+        run.folder.mkdir(parents=True, exist_ok=True)
         options: dict[str, Any] = {
-            "entity": settings.entity,
-            "project": settings.project,
-            "id": identity,
-            "name": name,
-            "group": group,
-            "job_type": job_type,
-            "config": dict(config),
-            "tags": list(settings.tags),
-            "dir": str(folder),
+            "entity": self.entity,
+            "project": self.project,
+            "id": run.identity,
+            "name": run.name,
+            "group": run.group,
+            "job_type": run.job_type,
+            "config": dict(run.config),
+            "tags": list(self.tags),
+            "dir": str(run.folder),
             "resume": "allow",
             "settings": wandb.Settings(
                 console="off",
@@ -70,49 +65,98 @@ class WandbRun:
             ),
         }
         try:
-            self._run = wandb.init(mode=mode, **options)
+            self._run = wandb.init(mode=resolved_mode(self), **options)
         except CommError as error:
             wandb.teardown()  # W&B's service process still holds the id
             reason = str(error).partition("\n")[0]
-            if settings.mode == "online":
-                raise StepFailed(
-                    f"W&B cannot be reached or rejects the key ({reason}); type tracking.mode=offline and upload "
-                    "the files later with `wandb sync`, or tracking.mode=auto to go offline whenever this happens"
-                ) from error
-            say(f"W&B: {reason}; its files stay in {folder / 'wandb'} until `wandb sync`")
+            say(f"W&B: {reason}; its files stay in {run.folder / 'wandb'} until `wandb sync`")
             self._run = wandb.init(mode="offline", **options)
 
-    @property
-    def id(self) -> str:
-        """Return the W&B id."""
-        return str(self._run.id)
-
-    def log(self, row: Mapping[str, Any], step: int) -> None:
+    def log(self, row: Row, step: int) -> None:
         """Log a row at an optimizer step."""
-        with self._ignoring_service_exit():
-            self._run.log(dict(row), step=step)
+        self._run.log({key: value for key, value in row.items() if value is not None}, step=step)
 
-    def set_summary(self, values: Mapping[str, Any]) -> None:
+    def log_completions(self, rows: Sequence[Row], step: int) -> None:
+        """Log a table under the key `completions`."""
+        import wandb
+
+        columns = list(rows[0])
+        table = wandb.Table(columns=[*columns], data=[[row[column] for column in columns] for row in rows])
+        self._run.log({"completions": table}, step=step)
+
+    def alert(self, title: str, text: str, level: Level, step: int) -> None:
+        """Send an alert; W&B passes it on by e-mail or Slack, as the user's settings there say."""
+        from wandb import AlertLevel  # type: ignore[attr-defined] # missing in wandb's stub
+
+        levels = {"warn": AlertLevel.WARN, "error": AlertLevel.ERROR}
+        self._run.alert(title=title, text=f"step {step}: {text}", level=levels[level])
+
+    def summarize(self, values: Row) -> None:
         """Write values to the summary of the W&B run."""
-        with self._ignoring_service_exit():
-            self._run.summary.update(dict(values))
+        self._run.summary.update(dict(values))
 
-    def finish(self, exit_code: int = 0) -> None:
-        """Finish the run and wait until its file is complete; a non-zero code marks the run as failed."""
-        with self._ignoring_service_exit():
-            self._run.finish(exit_code=exit_code)
-        with self._ignoring_service_exit():
+    def finish(self, code: ExitCode) -> None:
+        """Finish the run and wait until its file is complete; a code other than 0 marks the run as failed."""
+        import wandb
+
+        try:
+            self._run.finish(exit_code=int(code))
+        finally:
             wandb.teardown()  # `finish` returns while W&B's service process still writes
 
-    @contextmanager
-    def _ignoring_service_exit(self) -> Iterator[None]:
-        """Ignore the exit of W&B's service process.
 
-        SLURM's preemption terminates it while the checkpoint is still to be saved.
-        """
-        try:
-            yield
-        except ConnectionError as error:
-            if not self._has_exited:
-                say(f"W&B: its service process has exited ({error}); metrics.jsonl has every row")
-            self._has_exited = True
+def _use_writable_folders(folder: Path) -> None:
+    """Let W&B keep its own files in `folder` where the user has no home folder, or one that cannot be written.
+
+    Its service process would otherwise write a log of its own to standard error.
+    """
+    home = os.environ.get("HOME")
+    if home is None or not os.access(home, os.W_OK):
+        for name in ("CACHE", "DATA", "CONFIG"):
+            os.environ.setdefault(f"WANDB_{name}_DIR", str(folder.resolve()))
+
+
+def has_api_key() -> bool:
+    """Return whether W&B finds an API key in the environment or in netrc, without a prompt."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    given = os.environ.get("NETRC")
+    try:
+        places = [Path(given)] if given else [Path.home() / ".netrc", Path.home() / "_netrc"]
+    except RuntimeError:  # the user has no home folder
+        return False
+    return host is not None and any(_has_password(place, host) for place in places)
+
+
+def resolved_mode(settings: Wandb) -> Mode:
+    """Return the mode for `wandb.init`, chosen so that W&B never prompts for an API key.
+
+    `auto` uses the variable WANDB_MODE; if that is not set, it is online if there is an API key.
+
+    Raises:
+        Refused: the mode is online, and there is no API key; or WANDB_MODE is not a mode of W&B.
+    """
+    mode = os.environ.get("WANDB_MODE", "auto") if settings.mode == "auto" else settings.mode
+    if mode == "auto":
+        return "online" if has_api_key() else "offline"
+    if mode == "online" and not has_api_key():
+        source = "tracking.mode" if settings.mode == "online" else "the variable WANDB_MODE"
+        raise Refused(
+            f"{source} is online, but there is no W&B key in WANDB_API_KEY or .netrc, and r1exp cannot prompt for one; "
+            "type `wandb login` first, or tracking.mode=offline"
+        )
+    if mode not in get_args(Mode):
+        raise Refused(
+            f"the variable WANDB_MODE is {mode!r}, but must be one of {', '.join(get_args(Mode))}; set one of these"
+        )
+    return mode  # type: ignore[return-value] # just checked
+
+
+def _has_password(place: Path, host: str) -> bool:
+    """Return whether a netrc file has a password for `host`; like W&B, ignore the file's permissions."""
+    try:
+        entry = netrc.netrc(str(place)).authenticators(host)
+    except (OSError, netrc.NetrcParseError):
+        return False
+    return entry is not None and bool(entry[2])

@@ -21,6 +21,10 @@ def rule(action: str, **values: Any) -> Rule:
     return Rule.model_validate({**given, "action": action})
 
 
+def no_alert(*values: Any) -> None:
+    del values
+
+
 def log(callback: Any, step: int, row: dict[str, Any], *, is_first: bool = True) -> Any:
     """Pass a row to the callback as a trainer does, and return the control object it changed."""
     state = transformers.TrainerState(global_step=step, is_world_process_zero=is_first)
@@ -42,7 +46,9 @@ def test_a_broken_rule_takes_its_action(
 ) -> None:
     from r1exp.health.callback import HealthCallback
 
-    callback = HealthCallback(HealthSettings(rules={"kl_high": rule(action)}), tmp_path)
+    alerts: list[Any] = []
+    settings = HealthSettings(rules={"kl_high": rule(action)})
+    callback = HealthCallback(settings, tmp_path, lambda *values: alerts.append(values))
     healthy = log(callback, 1, {"kl": 0.5})
     assert not (healthy.should_save or healthy.should_training_stop or (tmp_path / "health.jsonl").exists())
     control = log(callback, 2, {"kl": 1.5})
@@ -58,12 +64,13 @@ def test_a_broken_rule_takes_its_action(
         "sentence": sentence,
     }
     assert sentence in capsys.readouterr().err
+    assert alerts == [("kl_high", sentence, "error" if stops else "warn", 2)]
 
 
 def test_other_ranks_act_but_report_nothing(tmp_path: Path) -> None:
     from r1exp.health.callback import HealthCallback
 
-    callback = HealthCallback(HealthSettings(rules={"kl_high": rule("stop")}), tmp_path)
+    callback = HealthCallback(HealthSettings(rules={"kl_high": rule("stop")}), tmp_path, no_alert)
     assert log(callback, 1, {"kl": 2.0}, is_first=False).should_training_stop
     assert list(tmp_path.iterdir()) == []
 
@@ -72,7 +79,7 @@ def test_a_resumed_step_removes_the_reports_after_its_checkpoint(tmp_path: Path)
     from r1exp.health.callback import HealthCallback
 
     settings = HealthSettings(rules={"kl_high": rule("warn")})
-    first = HealthCallback(settings, tmp_path)
+    first = HealthCallback(settings, tmp_path, no_alert)
     for step, kl in enumerate([2.0, 0.5, 2.0], 1):
         log(first, step, {"kl": kl})
         if step == 2:
@@ -81,7 +88,7 @@ def test_a_resumed_step_removes_the_reports_after_its_checkpoint(tmp_path: Path)
             state = transformers.TrainerState(global_step=2, is_world_process_zero=True)
             arguments = transformers.TrainingArguments(output_dir=str(checkpoint.parent), report_to="none")
             first.on_save(args=arguments, state=state, control=transformers.TrainerControl())
-    second = HealthCallback(settings, tmp_path)
+    second = HealthCallback(settings, tmp_path, no_alert)
     second.resume(checkpoint)
     log(second, 3, {"kl": 2.0})
     reported = [json.loads(line)["step"] for line in (tmp_path / "health.jsonl").read_text().splitlines()]
@@ -98,7 +105,7 @@ from r1exp.health.settings import HealthSettings, Rule
 rank = int(os.environ["RANK"])
 torch.distributed.init_process_group("gloo", f"file://{sys.argv[2]}/meet", rank=rank, world_size=2)
 rule = Rule(metric="step_time", above=1.0, window=1, action="stop", advice="wait")
-callback = HealthCallback(HealthSettings(rules={"slow": rule}), Path(sys.argv[2]))
+callback = HealthCallback(HealthSettings(rules={"slow": rule}), Path(sys.argv[2]), lambda *values: None)
 state = transformers.TrainerState(global_step=1, is_world_process_zero=rank == 0)
 for seconds in sys.argv[1].split():
     control = transformers.TrainerControl()
@@ -126,7 +133,7 @@ def test_a_step_stopped_by_a_rule_stays_stopped_when_it_is_resumed(tmp_path: Pat
     from r1exp.health.callback import HealthCallback
 
     settings = HealthSettings(rules={"kl_high": rule("stop")})
-    first = HealthCallback(settings, tmp_path)
+    first = HealthCallback(settings, tmp_path, no_alert)
     log(first, 1, {"kl": 2.0})
     checkpoint = tmp_path / "checkpoints" / "checkpoint-1"
     checkpoint.mkdir(parents=True)
@@ -134,6 +141,6 @@ def test_a_step_stopped_by_a_rule_stays_stopped_when_it_is_resumed(tmp_path: Pat
     arguments = transformers.TrainingArguments(output_dir=str(checkpoint.parent), report_to="none")
     first.on_save(arguments, state, transformers.TrainerControl())
     # Killed here, before its status was written.
-    second = HealthCallback(settings, tmp_path)
+    second = HealthCallback(settings, tmp_path, no_alert)
     second.resume(checkpoint)
     assert second.stopped == first.stopped

@@ -21,3 +21,23 @@ def test_a_run_that_needs_vllm_is_refused_if_it_is_not_installed(
     with pytest.raises(Refused, match="rollout=vllm_colocate needs vLLM"):
         start_run(experiment, planned_steps(experiment))
     assert not list(tmp_path.iterdir())
+
+
+def test_runs_and_sweep_members_are_told_apart_in_trackers_and_members_share_a_group(
+    compose_line: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    experiment = compose_line("stage=rl", "tracking=none", f"paths.store={tmp_path}/store")
+    steps = planned_steps(experiment)
+    folders = ["a/run", "b/run", "first-sweep/0", "first-sweep/1", "second-sweep/0"]
+    tracked = [start_run(experiment, steps, tmp_path / folder).tracked() for folder in folders]
+    assert len({run.identity for run in tracked}) == 5
+    assert [run.group for run in tracked] == ["run", "run", "first-sweep", "first-sweep", "second-sweep"]
+    assert [run.name for run in tracked] == [
+        "quickstart",
+        "quickstart",
+        "quickstart/0",
+        "quickstart/1",
+        "quickstart/0",
+    ]
+    again = start_run(experiment, steps, tmp_path / "a/run").tracked()
+    assert again == tracked[0]
