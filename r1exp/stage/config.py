@@ -121,12 +121,6 @@ class StepConfig(StepSettings):
         return self.stage.longest_completion(self)
 
     @property
-    def capped_steps(self) -> int:
-        """The number of optimizer steps of a training step, after the limit of `debug`."""
-        assert self.max_steps is not None
-        return min(self.max_steps, self.debug.max_steps or self.max_steps)
-
-    @property
     def rows(self) -> Rows:
         """The rows, pairs or completions of one optimizer step, over all ranks."""
         rows = None if self.stage is None else self.stage.rows(self)
@@ -177,4 +171,6 @@ class StepConfig(StepSettings):
         values = self.model_dump(mode="json", exclude=left_out | {"rollout": set(self.rollout.outside_key)})
         if self.stage is not None and self.stage.makes != "scores":
             del values["evaluation"]
+        # The other limits have lowered the settings themselves.
+        values["debug"] = {name: values["debug"][name] for name in ("max_steps", "num_problems")}
         return values

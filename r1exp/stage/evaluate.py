@@ -22,7 +22,7 @@ class Evaluate(Stage):
 
     def describe(self, config: StepSettings, num_problems: int | None) -> str:
         """Return how many problems are measured, and how."""
-        number = smallest(config.evaluation.num_problems, config.debug.num_problems, num_problems)
+        number = smallest(config.evaluation.num_problems, num_problems)
         problems = "all (counted after the download)" if number is None else str(number)
         greedy = " and 1 greedy" if config.evaluation.greedy else ""
         return f"{problems} held-out problems, {config.evaluation.samples} sampled{greedy} completion(s) each"

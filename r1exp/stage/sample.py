@@ -25,5 +25,5 @@ class Sample(Stage):
 
     def describe(self, config: StepSettings, num_problems: int | None) -> str:
         """Return how many problems are asked, and how often."""
-        number = smallest(self.num_problems, config.debug.num_problems, num_problems)
+        number = smallest(self.num_problems, num_problems)
         return f"{'all' if number is None else number} training problems, {self.samples} answers each"

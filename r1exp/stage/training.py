@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
-from transformers import PreTrainedTokenizerBase, ProgressCallback, Trainer, TrainerCallback, set_seed
+from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, set_seed
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import PrinterCallback, TrainerControl, TrainerState
+from transformers.trainer_callback import ProgressCallback as BarCallback
 from transformers.training_args import TrainingArguments
 
 from r1exp.algorithm.critic import detach, without_critic
@@ -19,6 +20,7 @@ from r1exp.paths import CheckpointPaths, StepPaths
 from r1exp.stage.step import Step
 from r1exp.stage.stopping import StopCallback
 from r1exp.stage.tracking import close_run, open_run
+from r1exp.stage.training_progress import ProgressCallback
 from r1exp.step.checkpoints import last_checkpoint, mark_complete, mark_of
 from r1exp.tracking.callback import TrackingCallback
 from r1exp.tracking.metrics import MetricsFile
@@ -43,9 +45,10 @@ def train(
     health = HealthCallback(step.config.health, folder)
     stop = StopCallback(folder)
     trainer = make_trainer(
-        paths.checkpoints, [TrackingCallback(metrics, run), health, stop, _MarkCheckpoint(step, run)]
+        paths.checkpoints,
+        [TrackingCallback(metrics, run), health, stop, _MarkCheckpoint(step, run), ProgressCallback(folder)],
     )
-    for callback in (PrinterCallback, ProgressCallback):
+    for callback in (PrinterCallback, BarCallback):
         trainer.remove_callback(callback)
     if trainer.accelerator.num_processes != step.world_size:
         raise StepFailed(
