@@ -1,5 +1,6 @@
 """What a person sees on a terminal while a step runs, and after Ctrl-C."""
 
+import itertools
 import os
 import pty
 import re
@@ -69,7 +70,7 @@ def test_the_bar_of_an_evaluation_moves_at_least_every_two_seconds(tmp_path: Pat
                 shown = count
     assert terminal.exit_code() == 0
     assert len(moved) > 3
-    assert max(after - before for before, after in zip(moved, moved[1:], strict=False)) < 2.0
+    assert max(after - before for before, after in itertools.pairwise(moved)) < 2.0
 
 
 @pytest.mark.slow
