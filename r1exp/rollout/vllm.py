@@ -98,7 +98,7 @@ def _plain_linear(layer: torch.nn.Module, remove_weight: bool) -> None:
     layer.cpu_linear = torch.nn.functional.linear  # type: ignore[assignment]  # as vLLM itself does
 
 
-class _Counter(tqdm):  # type: ignore[type-arg]  # its items are counted, not iterated
+class _Counter(tqdm):
     """A progress bar that is not drawn: vLLM 0.31 updates it with the number of new completions."""
 
     def __init__(self, advance: Callable[[float], None], **options: Any) -> None:
