@@ -67,6 +67,16 @@ RECORDINGS = {
         (Moment("plan-h100"),),
     ),
     "plan-sweep": Recording("r1exp plan sweeps=reward_weights", (Moment("plan-sweep"),)),
+    "run": Recording(
+        "r1exp",
+        (
+            Moment("run-evaluation", r"[1-9]\d\d/2,000 completions", delay=0.5),
+            Moment("run-sft", r"sft.* [4-9]\d/150 optimizer steps"),
+            Moment("run-rl", r"rl.* [3-9]/100 optimizer steps(.|\n)*generating", delay=0.3, keys=CTRL_C),
+            Moment("run-ctrl-c", r"saves a checkpoint", delay=0.2),
+            Moment("run-interrupted"),
+        ),
+    ),
     "error": Recording("r1exp plan rewards=vote_partial betta=0.01 seed=1.5", (Moment("error"),)),
 }
 

@@ -1,7 +1,7 @@
 """Names every file of a run directory, a sweep, a step and the step store.
 
 <run>/manifest.json, plan.json, summary.json, report.md, job.sbatch, job.json, slurm.log
-<run>/steps/<nn>-<name>/step.json, status.json, stop.json, log.txt, log-rank-<n>.txt, metrics.jsonl, health.jsonl,
+<run>/steps/<nn>-<name>/step.json, status.json, stop.json, progress.json, log.txt, log-rank-<n>.txt, metrics.jsonl, health.jsonl,
     failed-rank-<n>.json, check.txt, server.json, server.log, accelerate.yaml, deepspeed.json, checkpoints/, completions/, artifact/
 <checkpoint>/complete.json, health.json, critic.safetensors, memory-<rank>-of-<n>.pt, and what transformers writes
 <completions>/step-<n>.jsonl, evaluation.jsonl, samples.jsonl
@@ -112,6 +112,11 @@ class StepPaths:
     def stop_request(self) -> Path:
         """The request to save a checkpoint and end the step."""
         return self.folder / "stop.json"
+
+    @property
+    def progress(self) -> Path:
+        """How far the step is, while it runs."""
+        return self.folder / "progress.json"
 
     @property
     def metrics(self) -> Path:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from r1exp.config.compose import Composition, compose, compose_steps, parsed
+from r1exp.config.debug import cut_short, typed_keys
 from r1exp.config.origin import experiment_overrides
 from r1exp.config.overrides import Override
 from r1exp.config.pipeline import PipelineSettings
@@ -91,16 +92,18 @@ def experiment_from(arguments: Sequence[str], composition: Composition | None = 
     if from_files and stage in STAGES.kinds():
         overrides = _read_by(stage, overrides, from_files)
         composition = compose(overrides)
+    debug = composition.choices.get("debug") or "none"
+    whole = [*overrides, *cut_short(composition.config, typed_keys(overrides), debug)]
     run = validated(RunConfig, composition.values, overrides)
     if run.stage is not None:
-        steps: tuple[ComposedStep, ...] = (_single_step(run.stage, composition, overrides, arguments),)
+        steps: tuple[ComposedStep, ...] = (_single_step(run.stage, composition, whole, arguments),)
         focus = steps[0].name
     elif run.pipeline is not None:
-        steps = _steps_of(run.pipeline, overrides, from_files)
+        steps = _steps_of(run.pipeline, overrides, from_files, debug)
         focus = run.pipeline.focus
     else:
         raise Refused("nothing to run: name a stage (stage=sft) or a pipeline (pipeline=sft_grpo)")
-    return Experiment(run, composition, tuple(overrides), tuple(arguments), focus, steps)
+    return Experiment(run, composition, tuple(whole), tuple(arguments), focus, steps)
 
 
 def _refuse_stage_and_pipeline(typed: Sequence[Override], from_files: Sequence[Override]) -> None:
@@ -152,7 +155,7 @@ def step_name(kind: str) -> str:
 
 
 def _steps_of(
-    pipeline: PipelineSettings, typed: Sequence[Override], from_files: Sequence[Override]
+    pipeline: PipelineSettings, typed: Sequence[Override], from_files: Sequence[Override], debug: str
 ) -> tuple[ComposedStep, ...]:
     chosen = {
         name: overrides_for_step(name, spec, pipeline, typed, from_files)
@@ -165,6 +168,7 @@ def _steps_of(
         if spec.data_from is not None and all(given.key != _LENGTH for given in overrides):
             # Its completions answer the same problems. Set before interpolations are resolved.
             composition.config[_LENGTH] = steps[spec.data_from].config.max_completion_length
+        overrides += cut_short(composition.config, typed_keys(chosen[name].typed, name), debug)
         steps[name] = ComposedStep(
             name=name,
             config=validated(StepConfig, _step_values(composition), overrides, where=f"step {name}: "),

@@ -88,18 +88,19 @@ def batch_of(config: StepConfig, num_rows: int | None) -> Batch:
     share = total // world
     per_device = next(size for size in range(min(rows.most_per_device, share), 0, -1) if share % size == 0)
     accumulation = share // per_device
+    assert config.max_steps is not None
     if config.online is None:
         _refuse_small(num_rows, total, f"{total} {rows.unit} of one optimizer step ({rows.setting})")
         steps_per_epoch = None if num_rows is None else num_rows // total
         dropped = None if num_rows is None else num_rows % total
         return Batch(
-            world, total, per_device, accumulation, config.capped_steps, num_rows, dropped, steps_per_epoch
+            world, total, per_device, accumulation, config.max_steps, num_rows, dropped, steps_per_epoch
         )
     return _rl_batch(config, num_rows, per_device, accumulation)
 
 
 def _rl_batch(config: StepConfig, num_rows: int | None, per_device: int, accumulation: int) -> RlBatch:
-    assert config.num_generations is not None and config.online is not None
+    assert config.num_generations is not None and config.online is not None and config.max_steps is not None
     world, total, group = config.launcher.num_processes, config.rows.number, config.num_generations
     per_generation = accumulation * config.online.minibatches  # forward passes
     completions = per_device * world * per_generation
@@ -119,7 +120,7 @@ def _rl_batch(config: StepConfig, num_rows: int | None, per_device: int, accumul
         rows_per_step=total,
         rows_per_device=per_device,
         accumulation=accumulation,
-        num_steps=config.capped_steps,
+        num_steps=config.max_steps,
         num_rows=num_rows,
         rows_dropped=None if num_rows is None else num_rows % prompts,
         steps_per_epoch=None if num_rows is None else num_rows // prompts * updates,

@@ -1,6 +1,6 @@
 """The base class of rollouts, and how completions are sampled. Torch-free."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,9 @@ class GeneratorInputs:
     server: str | None  # base URL of the vLLM server that was started for the step
     key: str  # of the step
     folder: Path  # of the step
+    advance: Callable[[float], None] = lambda amount: (
+        None
+    )  # receives how many completions are new, also in parts
 
 
 class Rollout(Settings):

@@ -6,6 +6,7 @@ tokens is the endpoint's count, and it has a seed of its own. Not for training, 
 the endpoint are not those of the policy.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from r1exp import http_client
@@ -27,9 +28,10 @@ class EndpointGenerator:
         Refused: the environment variable of the key is not set.
     """
 
-    def __init__(self, settings: Endpoint) -> None:
+    def __init__(self, settings: Endpoint, advance: Callable[[float], None] = lambda amount: None) -> None:
         self._settings = settings
         self._refuses_system = False  # the endpoint's template
+        self._advance = advance
         key_advice = (
             f"export the right key as {settings.api_key_env}"
             if settings.api_key_env
@@ -100,6 +102,7 @@ class EndpointGenerator:
                 f"{self._client.url}{_PATH}: the answer has no message or no usage.completion_tokens, the length "
                 "of the completion; use an endpoint that reports both"
             )
+        self._advance(1.0)
         return Completion(
             text=choice["message"].get("content") or "",
             num_tokens=num_tokens,
@@ -122,5 +125,4 @@ def stream(seed: int, number: int) -> int:
 
 def generator(settings: Endpoint, inputs: GeneratorInputs) -> EndpointGenerator:
     """Return a generator that sends requests to the endpoint; the step's own model is not loaded."""
-    del inputs
-    return EndpointGenerator(settings)
+    return EndpointGenerator(settings, inputs.advance)

@@ -6,7 +6,7 @@ column. Sampling uses its own seed and leaves the global random state unchanged.
 Shapes: B completions of a batch, S tokens of the longest prompt, T tokens of the longest completion.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,11 +24,16 @@ class HfGenerator:
     """Generates completions with a causal language model and its tokenizer."""
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: HfRollout
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        settings: HfRollout,
+        advance: Callable[[float], None] = lambda amount: None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.settings = settings
+        self._advance = advance
         self.end_ids = _end_ids(model, tokenizer)
         self.pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
@@ -43,7 +48,8 @@ class HfGenerator:
         with self._sampling_mode(sampling.seed):
             for start in range(0, len(rows), self.settings.batch_size):
                 batch = by_length[start : start + self.settings.batch_size]
-                answers = self._complete([rows[row] for row in batch], sampling)
+                with self._counting(len(batch), sampling.max_tokens):
+                    answers = self._complete([rows[row] for row in batch], sampling)
                 completions |= dict(zip(batch, answers, strict=True))
         return [[completions[index * n + k] for k in range(n)] for index in range(len(prompts))]
 
@@ -67,6 +73,24 @@ class HfGenerator:
                 yield
         finally:
             self.model.train(was_training)
+
+    @contextmanager
+    def _counting(self, num_rows: int, most_tokens: int) -> Iterator[None]:
+        """Report each token of a batch as a part of its completions, and at the end what is left of them."""
+        counted = 0.0
+
+        def count(*_: Any) -> None:
+            nonlocal counted
+            part = min(num_rows / most_tokens, num_rows - counted)
+            counted += part
+            self._advance(part)
+
+        hook = self.model.register_forward_pre_hook(count)
+        try:
+            yield
+        finally:
+            hook.remove()
+        self._advance(num_rows - counted)
 
     def _complete(self, rows: list[list[int]], sampling: Sampling) -> list[Completion]:
         longest = max(map(len, rows))
@@ -125,4 +149,4 @@ def generator(settings: HfRollout, inputs: GeneratorInputs) -> HfGenerator:
     policy = load_policy(inputs.model_path, inputs.model)
     if inputs.model.quantization is None:  # a quantized model is on its device, and refuses to be moved
         policy = policy.to(PartialState().device)
-    return HfGenerator(policy, load_tokenizer(inputs.model_path, inputs.model), settings)
+    return HfGenerator(policy, load_tokenizer(inputs.model_path, inputs.model), settings, inputs.advance)

@@ -8,14 +8,16 @@ The only file that imports vLLM. It sets what vLLM 0.31 and TRL 1.16 leave to th
   the packed copy, so that later updates of the weights would have no effect.
 """
 
+import io
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
 
 import torch
+from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 os.environ |= {
@@ -96,6 +98,18 @@ def _plain_linear(layer: torch.nn.Module, remove_weight: bool) -> None:
     layer.cpu_linear = torch.nn.functional.linear  # type: ignore[assignment]  # as vLLM itself does
 
 
+class _Counter(tqdm):
+    """A progress bar that is not drawn: vLLM 0.31 updates it with the number of new completions."""
+
+    def __init__(self, advance: Callable[[float], None], **options: Any) -> None:
+        super().__init__(**options, file=io.StringIO())
+        self._advance = advance
+
+    def update(self, n: float | None = 1) -> bool | None:
+        self._advance(n or 0)
+        return super().update(n)
+
+
 class VllmGenerator:
     """Generates completions with a model in vLLM and its tokenizer.
 
@@ -109,8 +123,10 @@ class VllmGenerator:
         tokenizer: PreTrainedTokenizerBase,
         settings: VllmColocate,
         device: Device,
+        advance: Callable[[float], None] = lambda amount: None,
     ) -> None:
         self.tokenizer = tokenizer
+        self._advance = advance
         self._end_ids = _end_ids(path, model.revision, tokenizer)
         self._sharing = _sharing_ranks(settings.tensor_parallel_size)
         self._engine = _engine(
@@ -140,10 +156,12 @@ class VllmGenerator:
         streams = random.Random(sampling.seed)
         requests = [(row, streams.getrandbits(31)) for row in rows]
         offset, gathered = self._with_sharing_ranks(requests)
+        # The engine counts what it has drawn for all ranks that share it.
+        share = len(requests) * n / max(1, len(gathered) * num_drawn)
         answers = self._engine.generate(
             [{"prompt_token_ids": row} for row, _ in gathered],
             [self._parameters(num_drawn, sampling, seed) for _, seed in gathered],
-            use_tqdm=False,
+            use_tqdm=partial(_Counter, lambda number: self._advance(number * share)),
         )
         own = answers[offset : offset + len(requests)]
         groups = [[self._completion(output) for output in answer.outputs] for answer in own]
@@ -217,4 +235,4 @@ def _end_ids(path: str, revision: str | None, tokenizer: PreTrainedTokenizerBase
 def generator(settings: VllmColocate, inputs: GeneratorInputs) -> VllmGenerator:
     """Return a generator with an engine in this process."""
     tokenizer = load_tokenizer(inputs.model_path, inputs.model)
-    return VllmGenerator(inputs.model_path, inputs.model, tokenizer, settings, inputs.device)
+    return VllmGenerator(inputs.model_path, inputs.model, tokenizer, settings, inputs.device, inputs.advance)

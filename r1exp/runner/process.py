@@ -17,19 +17,22 @@ from r1exp.paths import StepPaths
 PARENT_VARIABLE = "R1EXP_PARENT"  # "pid:start time" of the parent; workers end when that process has ended
 # An outer torchrun or a notebook may have set these variables; the launcher sets them again.
 _RENDEZVOUS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_GRACE = 20.0  # seconds between SIGTERM and SIGKILL
+_AFTER_PARENT = 2.0  # seconds that W&B's service gets to end after the process that started it
 _POLL = 0.2  # seconds between two checks of the process
 
 
-def run_process(launch: Launch, folder: Path, follow: Callable[[], None]) -> int:
+def run_process(
+    launch: Launch, folder: Path, follow: Callable[[], None], grace: Callable[[], float] = lambda: 20.0
+) -> int:
     """Run a step's processes to their end and return the exit status.
 
-    An exception in the parent (Ctrl-C, SIGTERM) ends the whole process group.
+    An exception of `follow` ends every process that was started.
 
     Args:
         launch: The command, its environment and its files.
         folder: The step's folder; the files and log.txt are written to it.
-        follow: Called several times per second while the processes run, to show progress.
+        follow: Called several times per second while the processes run: shows progress, and answers signals.
+        grace: Returns the seconds between SIGTERM and SIGKILL, also while they pass.
     """
     for name, text in launch.files.items():
         write_text(folder / name, text)
@@ -49,9 +52,8 @@ def run_process(launch: Launch, folder: Path, follow: Callable[[], None]) -> int
                 follow()
                 time.sleep(_POLL)
         except BaseException:
-            _end_group(process)
+            _end_all(process, grace)
             raise
-        follow()
         return process.returncode
 
 
@@ -69,12 +71,29 @@ def parent_is_gone(mark: str) -> bool:
         return True
 
 
-def _end_group(process: subprocess.Popen[bytes]) -> None:
+def _end_all(process: subprocess.Popen[bytes], grace: Callable[[], float]) -> None:
+    """End a process and everything it started, also what has a process group of its own."""
+    started = psutil.Process(process.pid).children(recursive=True)
     _signal_group(process, signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(_GRACE)
-    _signal_group(process, signal.SIGKILL)  # processes that ignored SIGTERM, grandchildren included
+    begun = time.monotonic()
+    while process.poll() is None and time.monotonic() - begun < grace():
+        time.sleep(_POLL / 4)
+    _signal_group(process, signal.SIGKILL)  # processes that ignored SIGTERM
     process.wait()
+    begun = time.monotonic()
+    while any(map(_is_alive, started)) and time.monotonic() - begun < min(grace(), _AFTER_PARENT):
+        time.sleep(_POLL / 4)
+    for each in filter(_is_alive, started):
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    """Whether a process runs; one that nobody has waited for does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -1,68 +1,222 @@
-"""Shows the progress of a step: as a bar on a terminal, as a line every few seconds elsewhere.
+"""Shows the progress of a step and of its pipeline: as bars on a terminal, as a line now and then elsewhere.
 
-The parent reads the step's metrics.jsonl, so that it works wherever the workers run.
+The parent reads the step's progress.json and metrics.jsonl, so that it works wherever the workers run. Rate and time
+left are those of the last `_WINDOW` seconds:
+
+    rate = (done now - done then) / seconds between,    time left = (total - done) / rate
 """
 
 import json
 import os
 import sys
 import time
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from tqdm import tqdm
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from r1exp.paths import StepPaths
+from r1exp.step.progress import Progress, read_progress
 
 _SHOWN = {"reward": "reward", "kl": "kl", "loss": "loss", "mean_token_accuracy": "token acc"}
-_LINE_EVERY = 15.0  # seconds between lines if there is no terminal
+_WINDOW = 30.0  # seconds over which the rate is measured
+_STARTING = "starting: imports, model, data"
 
 
-class Progress:
-    """Shows the progress of one step."""
+def pause_between_lines(elapsed: float) -> float:
+    """Return the seconds until the next line of a log: 10 at first, a tenth of the time so far later, at most 300."""
+    return min(max(elapsed / 10, 10.0), 300.0)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as minutes and seconds, or with hours."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def rate_text(rate: float) -> str:
+    """Return units per second, or seconds per unit if a unit takes longer than a second."""
+    return f"{rate:,.1f}/s" if rate >= 1.0 else f"{1 / rate:,.1f} s each"
+
+
+class Pace:
+    """The rate of the last seconds.
+
+    Args:
+        window: Seconds over which it is measured.
+    """
+
+    def __init__(self, window: float = _WINDOW) -> None:
+        self._window = window
+        self._samples: deque[tuple[float, float]] = deque()  # seconds, units done
+
+    def add(self, seconds: float, done: float) -> None:
+        """Record how many units were done at a time. A smaller number than before starts again."""
+        if self._samples and done < self._samples[-1][1]:
+            self._samples.clear()
+        if self._samples and done == self._samples[-1][1]:
+            return
+        self._samples.append((seconds, done))
+        while len(self._samples) > 2 and self._samples[1][0] < seconds - self._window:
+            self._samples.popleft()
+
+    def rate(self, seconds: float) -> float | None:
+        """Return units per second at a time; None before two numbers are known."""
+        if len(self._samples) < 2:
+            return None
+        (first, before), (last, done) = self._samples[0], self._samples[-1]
+        # A unit that takes longer than the ones before lowers the rate while it lasts.
+        typical = (last - first) / (len(self._samples) - 1)
+        spent = (last - first) + max(0.0, seconds - last - typical)
+        return (done - before) / spent if spent > 0 else None
+
+    def time_left(self, seconds: float, total: float) -> float | None:
+        """Return the seconds until `total` units are done; None if the rate is not known."""
+        rate = self.rate(seconds)
+        return None if not rate else max(0.0, total - self._samples[-1][1]) / rate
+
+
+class StepProgress:
+    """Shows the progress of one step.
+
+    Args:
+        name: Name of the step.
+        index: Position of the step in the run, from 1.
+        num_steps: Steps of the run.
+        folder: Folder of the step.
+        begun: When the run began, in seconds of `clock`.
+        stream: Where to write; a terminal gets bars, other streams get lines. None: standard error.
+        clock: Returns seconds.
+    """
 
     def __init__(
-        self, title: str, metrics: Path, num_steps: int | None, stream: TextIO | None = None
+        self,
+        name: str,
+        index: int,
+        num_steps: int,
+        folder: Path,
+        begun: float,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Start to show progress.
-
-        Args:
-            title: Title of the step.
-            metrics: metrics.jsonl of the step; need not exist yet.
-            num_steps: Optimizer steps; None for a step without them.
-            stream: Where to write; a terminal gets a bar, other streams get lines. None: standard error.
-        """
-        self._title, self._metrics, self._num_steps = title, metrics, num_steps
+        self._title = f"[{index}/{num_steps}] {name}"
+        self._index, self._num_steps = index, num_steps
+        self._folder = folder
         self._stream = sys.stderr if stream is None else stream
-        self._file, self._offset = 0, 0  # inode of the file, and bytes of it that have been read
-        self._row: dict[str, Any] = {}
-        self._last_line = self._begun = time.monotonic()
-        self._bar = None
-        if self._stream.isatty():
-            self._bar = tqdm(total=num_steps, desc=title, file=self._stream, leave=False)
+        self._clock = clock
+        self._run_begun, self._begun = begun, clock()
+        self._last_line = self._begun
+        self._rows = _Rows(StepPaths(folder).metrics)
+        self._pace = Pace()
+        self._found: Progress | None = None
+        self._spinner = Spinner("dots")
+        StepPaths(folder).progress.unlink(missing_ok=True)
+        self._live = self._bars_on(self._stream)
+
+    @staticmethod
+    def _bars_on(stream: TextIO) -> Live | None:
+        console = Console(file=stream)
+        if not console.is_terminal or console.is_dumb_terminal:
+            return None
+        # Drawn by `follow`, not by a thread, so that messages are never written into a bar that is being drawn.
+        return Live(
+            console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+        )
 
     def follow(self) -> None:
-        """Read new rows and show them."""
-        for row in self._new_rows():
-            self._row |= row
-        step = int(self._row.get("step", 0))
-        numbers = self._numbers()
-        if self._bar is not None:
-            self._bar.n = step
-            self._bar.set_postfix_str(numbers, refresh=False)
-            self._bar.refresh()
-        elif time.monotonic() - self._last_line >= _LINE_EVERY and step:
-            self._last_line = time.monotonic()
-            self._stream.write(f"{self._title}: {step}/{self._num_steps} {numbers}{self._time_left(step)}\n")
-            self._stream.flush()
+        """Read what is new and show it."""
+        now = self._clock()
+        self._rows.read()
+        self._found = read_progress(self._folder) or self._found
+        if self._found is not None:
+            self._pace.add(now, self._found.done)
+        if self._live is not None:
+            self._live.start()  # has no effect after the first time
+            self._live.update(self._bars(now), refresh=True)
+        elif now - self._last_line >= pause_between_lines(now - self._begun):
+            self._last_line = now
+            self._write(self.line(now))
+
+    def note(self, text: str) -> None:
+        """Write a line for the user above the bars."""
+        if self._live is None:
+            self._write(text)
+        else:
+            self._live.console.print(Text(text), soft_wrap=True)
 
     def close(self) -> None:
-        """Remove the bar."""
-        if self._bar is not None:
-            self._bar.close()
+        """Remove the bars."""
+        if self._live is not None:
+            self._live.stop()
+        StepPaths(self._folder).progress.unlink(missing_ok=True)
 
-    def _new_rows(self) -> list[dict[str, Any]]:
-        if not self._metrics.exists():
-            return []
-        with self._metrics.open("rb") as file:
+    def line(self, now: float) -> str:
+        """Return the progress as one line."""
+        parts = [part for part in (*self._counts(now), self._rows.text()) if part]
+        return f"{self._title}: {', '.join(parts)}"
+
+    def _counts(self, now: float) -> tuple[str, str, str, str]:
+        """Return what is done, the rate, the time left, and what the step is doing."""
+        found = self._found
+        if found is None:
+            return f"{_STARTING} ({duration(now - self._begun)})", "", "", ""
+        rate, left = self._pace.rate(now), self._pace.time_left(now, found.total)
+        return (
+            f"{found.done:,.0f}/{found.total:,.0f} {found.unit}",
+            "" if not rate else rate_text(rate),
+            "" if left is None else f"{duration(left)} left",
+            found.doing,
+        )
+
+    def _bars(self, now: float) -> Group:
+        """Return two bars: of the step, and of the pipeline."""
+        found = self._found
+        share = 0.0 if found is None else found.done / found.total
+        done, rate, left, doing = self._counts(now)
+        table = Table.grid(padding=(0, 1))
+        table.add_row(
+            Text(self._title, style="bold"),
+            ProgressBar(total=1.0, completed=share, width=30),
+            self._spinner,
+            Text(" ".join(part for part in (done, rate) if part)),
+            Text(left, style="cyan"),
+        )
+        if self._num_steps > 1:
+            table.add_row(
+                Text("whole run", style="dim"),
+                ProgressBar(total=self._num_steps, completed=self._index - 1 + share, width=30),
+                Text(""),
+                Text(f"step {self._index} of {self._num_steps}, {duration(now - self._run_begun)}", "dim"),
+            )
+        numbers = Text("  ".join(part for part in (doing, self._rows.text()) if part), style="dim")
+        return Group(table, numbers) if numbers else Group(table)
+
+    def _write(self, text: str) -> None:
+        self._stream.write(f"{text}\n")
+        self._stream.flush()
+
+
+class _Rows:
+    """The newest values in a metrics.jsonl that is being written."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file, self._offset = 0, 0  # inode of the file, and bytes of it that have been read
+        self.row: dict[str, Any] = {}
+
+    def read(self) -> None:
+        """Read the new rows."""
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
             inode = os.fstat(file.fileno()).st_ino
             if inode != self._file:  # the file was replaced, because a resumed step dropped rows
                 self._file, self._offset = inode, 0
@@ -70,14 +224,10 @@ class Progress:
             text = file.read()
         whole = text[: text.rfind(b"\n") + 1]
         self._offset += len(whole)
-        return [json.loads(line) for line in whole.splitlines()]
+        for line in whole.splitlines():
+            self.row |= json.loads(line)
 
-    def _numbers(self) -> str:
-        known = ((short, self._row.get(key)) for key, short in _SHOWN.items())
+    def text(self) -> str:
+        """Return the values that are shown."""
+        known = ((short, self.row.get(key)) for key, short in _SHOWN.items())
         return " ".join(f"{short} {value:.3f}" for short, value in known if isinstance(value, float | int))
-
-    def _time_left(self, step: int) -> str:
-        if not self._num_steps:
-            return ""
-        spent = time.monotonic() - self._begun
-        return f", about {spent / step * (self._num_steps - step):.0f} s left"

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from r1exp.plan.steps import BASE
 from r1exp.report.summary import accuracies, summarize, write_report
 from r1exp.runner.attempt import Attempt
 from r1exp.runner.process import run_process
-from r1exp.runner.progress import Progress
+from r1exp.runner.progress import StepProgress
 from r1exp.runner.reward_check import report_of
 from r1exp.runner.signals import Listener, listening
 from r1exp.runner.store import StepStore
@@ -51,12 +50,13 @@ class Run:
         self.id = folder.resolve().name
         self.store = StepStore(Path(plan.config.paths.store))
         self._listener = Listener()
+        self._begun = time.monotonic()
 
     def execute(self) -> tuple[ExitCode, dict[str, Any]]:
         """Run every step in order; return the exit code and the summary. No step is left `running`."""
         code = ExitCode.DONE
         reason = ""
-        started = time.monotonic()
+        started = self._begun = time.monotonic()
         with listening() as self._listener:
             for step in self.plan.steps:
                 try:
@@ -72,7 +72,8 @@ class Run:
                     break
         summary = summarize(self.plan, self.folder, elapsed=time.monotonic() - started)
         write_report(summary, self.folder)
-        self._track(summary, code)
+        if code not in (ExitCode.INTERRUPTED, ExitCode.PREEMPTED):  # else it continues, and W&B takes seconds
+            self._track(summary, code)
         if code != ExitCode.DONE:
             say(f"{self.folder}: {reason}")
         return code, summary
@@ -243,25 +244,24 @@ class Run:
 
     def _run_processes(self, step: PlanStep, frozen: Step, folder: Path) -> int:
         """Run the step's processes and its server; return the exit status of the launcher."""
-        progress = Progress(
-            self._title(step), StepPaths(folder).metrics, step.batch.num_steps if step.batch else None
-        )
+        progress = StepProgress(step.name, step.index, len(self.plan.steps), folder, self._begun)
+        self._listener.note = progress.note
         served = frozen.served()
         try:
-            with serving(frozen, folder) as server, self._savable(step, folder):
+            with (
+                serving(frozen, folder) as server,
+                self._listener.running(folder, can_save=step.batch is not None),
+            ):
                 launch = step.config.launcher.launch(folder)
                 if server is not None and served is not None:
                     frozen.model_copy(update={"server": server.url}).write(folder)
                     launch = served.beside(launch)
-                return run_process(launch, folder, self._follower(progress, server))
+                return run_process(launch, folder, self._follower(progress, server), self._listener.grace)
         finally:
+            self._listener.note = say
             progress.close()
 
-    def _savable(self, step: PlanStep, folder: Path) -> AbstractContextManager[None]:
-        """Return a context in which a training step saves a checkpoint when the run receives a signal."""
-        return nullcontext() if step.batch is None else self._listener.training(folder)
-
-    def _follower(self, progress: Progress, server: Server | None) -> Callable[[], None]:
+    def _follower(self, progress: StepProgress, server: Server | None) -> Callable[[], None]:
         def follow() -> None:
             self._listener.check()
             if server is not None:

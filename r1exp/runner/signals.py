@@ -1,8 +1,13 @@
 """Handles the signals that end a run.
 
-A training step saves a checkpoint first: the first signal requests it (`r1exp.step.stop_request`), and a second
-signal, or the end of `_PATIENCE` seconds, ends the ranks at once. Any other step ends at once. Inside a SLURM job
-the scheduler sends several signals and sets the time limit itself, so that further signals are ignored.
+While a step runs, a signal is only recorded; `Listener.check`, which is called several times per second, answers it:
+
+* A training step that has taken optimizer steps since its last checkpoint saves one first: the first signal requests it
+  (`r1exp.step.stop_request`). A second signal, or the end of `_PATIENCE` seconds, ends the processes at once.
+* Any other step ends at once, because nothing would be saved.
+
+Between two steps a signal ends the run at once. Inside a SLURM job the scheduler sends several signals and sets the time
+limit itself, so that further signals are ignored.
 
     Ctrl-C, SIGTERM      interrupted: the same command continues from the checkpoint
     SIGUSR1, and SIGTERM in a job      preempted: exit code 75; the job is requeued
@@ -12,15 +17,20 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 from r1exp.launcher.slurm import JOB_VARIABLE
+from r1exp.paths import CheckpointPaths
+from r1exp.step.checkpoints import last_checkpoint
+from r1exp.step.progress import read_progress
 from r1exp.step.stop_request import StopRequest, request_stop, withdraw_stop
+from r1exp.terminal import say
 
 _PATIENCE = 60.0  # seconds for the current optimizer step and the checkpoint
+_GRACE = 20.0  # seconds that processes get to end after SIGTERM
 
 
 def in_job() -> bool:
@@ -29,40 +39,91 @@ def in_job() -> bool:
 
 
 class Listener:
-    """Receives signals while a run is executed."""
+    """Receives signals while a run is executed.
+
+    Attributes:
+        request: The first request to end the run.
+        note: Writes a line for the user.
+    """
 
     def __init__(self) -> None:
-        self.request: StopRequest | None = None  # the first request
+        self.request: StopRequest | None = None
+        self.note: Callable[[str], None] = say
         self._requested_at = 0.0  # seconds of the monotonic clock
-        self._training: Path | None = None  # folder of the training step that is running
+        self._num_signals = 0
+        self._step: Path | None = None  # folder of the step that is running
+        self._can_save = False  # whether that step saves checkpoints
+        self._is_saving = False
 
     def receive(self, number: int, frame: FrameType | None = None) -> None:
-        """Handle a signal: request that the ranks save a checkpoint, or raise the error that ends the run."""
-        first = self.request is None
+        """Record a signal; between two steps, raise the error that ends the run."""
+        self._num_signals += 1
         if self.request is None:
             self.request = _request(signal.Signals(number))
             self._requested_at = time.monotonic()
-        if self._training is None:
-            raise self.request.error()
-        if first:
-            request_stop(self._training, self.request)
-        elif not in_job():
+        if self._step is None:
             raise self.request.error()
 
     def check(self) -> None:
-        """Raise the error that ends the run if the ranks have not saved a checkpoint in time."""
-        if self.request is not None and not in_job() and time.monotonic() - self._requested_at > _PATIENCE:
+        """Answer a signal: request that the ranks save a checkpoint, or raise the error that ends the run."""
+        if self.request is None:
+            return
+        assert self._step is not None
+        if self._is_saving:
+            if not in_job() and (self._num_signals > 1 or self._has_waited(_PATIENCE)):
+                self.note("ending now, without a checkpoint")
+                raise self.request.error()
+            return
+        if self._has_new_steps():
+            self._is_saving = True
+            self.note(self._saving_text())
+            request_stop(self._step, self.request)
+        else:
+            self.note(f"{self._cause()}: ending {self._step.name}; the same command continues from here")
             raise self.request.error()
 
+    def grace(self) -> float:
+        """Return how many seconds processes get to end: none after a second signal."""
+        return 0.0 if self._num_signals > 1 and not in_job() else _GRACE
+
     @contextmanager
-    def training(self, folder: Path) -> Iterator[None]:
-        """Within the block, a signal requests that the training step in `folder` saves a checkpoint."""
+    def running(self, folder: Path, *, can_save: bool) -> Iterator[None]:
+        """Within the block, `check` answers signals for the step in `folder`.
+
+        Args:
+            folder: Folder of the step.
+            can_save: Whether the step saves checkpoints.
+        """
         withdraw_stop(folder)
-        self._training = folder
+        self._step, self._can_save, self._is_saving = folder, can_save, False
         try:
             yield
         finally:
-            self._training = None
+            self._step = None
+
+    def _has_waited(self, seconds: float) -> bool:
+        return time.monotonic() - self._requested_at > seconds
+
+    def _has_new_steps(self) -> bool:
+        """Whether the step would lose optimizer steps if it ended now."""
+        assert self._step is not None
+        progress = read_progress(self._step) if self._can_save else None
+        if progress is None:
+            return False
+        checkpoint = last_checkpoint(self._step)
+        saved = 0 if checkpoint is None else CheckpointPaths(checkpoint).global_step
+        return progress.done >= saved + 1
+
+    def _saving_text(self) -> str:
+        assert self._step is not None
+        progress = read_progress(self._step)
+        where = "" if progress is None else f" {int(progress.done) + 1} of {progress.total:.0f}"
+        again = "" if in_job() else "; Ctrl-C again ends now, without it"
+        return f"{self._cause()}: {self._step.name} saves a checkpoint after optimizer step{where} and ends{again}"
+
+    def _cause(self) -> str:
+        assert self.request is not None
+        return "Ctrl-C" if "SIGINT" in self.request.reason else self.request.state
 
 
 def _request(number: signal.Signals) -> StopRequest:

@@ -37,6 +37,7 @@ class ServerGenerator:
         revision: Revision of a hub id; None: its main branch.
         settings: The rollout.
         why_lost: Returns why the server has ended for good; None while it may still answer.
+        advance: Receives how many completions are new.
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class ServerGenerator:
         revision: str | None,
         settings: VllmServer,
         why_lost: Callable[[], str | None] = lambda: None,
+        advance: Callable[[float], None] = lambda amount: None,
     ) -> None:
+        self._advance = advance
         self._model = model
         self._tokenizer = tokenizer
         self._end_ids = _end_ids(tokenizer, model_path, revision)
@@ -78,7 +81,13 @@ class ServerGenerator:
             self._body(ids, num_drawn, sampling, stream(sampling.seed, row * n))
             for row, ids in enumerate(rows)
         ]
-        groups = self._connection.map(self._request, bodies)
+
+        def request(body: dict[str, Any]) -> list[Completion]:
+            group = self._request(body)
+            self._advance(n)
+            return group
+
+        groups = self._connection.map(request, bodies)
         return [group * n if is_greedy else group for group in groups]
 
     def _body(self, ids: list[int], n: int, sampling: Sampling, seed: int) -> dict[str, Any]:
@@ -140,6 +149,7 @@ def generator(settings: VllmServer, inputs: GeneratorInputs) -> ServerGenerator:
         revision=inputs.model.revision,
         settings=settings,
         why_lost=_why_lost(inputs.folder),
+        advance=inputs.advance,
     )
 
 

@@ -18,7 +18,7 @@ Config = TypeVar("Config", bound=StepSettings)
 ArtifactKind = Literal["model", "reward_model", "dataset", "scores"]
 ARTIFACT = "artifact:"  # prefix of a setting that names the artifact of an earlier step
 TRAINING_FIELDS = frozenset({"learning_rate", "max_steps", "trainer"})
-# What every training stage reads. `max_steps` and `debug.max_steps` count as the number of optimizer steps, `health` as
+# What every training stage reads. `max_steps` counts as the number of optimizer steps, `health` as
 # the rules that can stop a step (StepConfig.deciding_settings). A field that is left out where it is not set needs no value.
 _MODEL_READS = frozenset({"model.dtype", "model.quantization", "model.chat_template_kwargs"})
 TRAINING_READS = _MODEL_READS | {"seed", "learning_rate", "trainer", "model.compute_dtype", "model.lora"}

@@ -132,12 +132,6 @@ class StepConfig(StepSettings):
         return self.stage.longest_completion(self)
 
     @property
-    def capped_steps(self) -> int:
-        """The number of optimizer steps of a training step, after the limit of `debug`."""
-        assert self.max_steps is not None
-        return min(self.max_steps, self.debug.max_steps or self.max_steps)
-
-    @property
     def rows(self) -> Rows:
         """The rows, pairs or completions of one optimizer step, over all ranks."""
         rows = None if self.stage is None else self.stage.rows(self)
@@ -195,7 +189,7 @@ class StepConfig(StepSettings):
         for name in ("launcher", "tracking", "health", "completions", "debug", "max_steps"):
             chosen.pop(name, None)
         if self.stage.trains:
-            chosen |= {"optimizer_steps": self.capped_steps, "stop_rules": self.health.stopping()}
+            chosen |= {"optimizer_steps": self.max_steps, "stop_rules": self.health.stopping()}
         return chosen
 
     def _reads(self) -> frozenset[str] | None:

@@ -24,12 +24,11 @@ class Evaluate(Stage):
     def own_settings(self, config: StepSettings) -> dict[str, Any]:
         """Return how problems are answered, and how many; not when a pipeline evaluates."""
         evaluation = config.evaluation.model_dump(mode="json", exclude={"before": True, "after": True})
-        limit = smallest(config.evaluation.num_problems, config.debug.num_problems)
-        return self.model_dump(mode="json") | {"evaluation": evaluation | {"num_problems": limit}}
+        return self.model_dump(mode="json") | {"evaluation": evaluation}
 
     def describe(self, config: StepSettings, num_problems: int | None) -> str:
         """Return how many problems are measured, and how."""
-        number = smallest(config.evaluation.num_problems, config.debug.num_problems, num_problems)
+        number = smallest(config.evaluation.num_problems, num_problems)
         problems = "all" if number is None else f"{number:,}"
         sampled = [f"{config.evaluation.samples} sampled"] if config.evaluation.samples else []
         greedy = ["1 greedy"] if config.evaluation.greedy else []

@@ -13,11 +13,11 @@ from r1exp.evaluation.score import Scores, score
 from r1exp.files import whole_folder, write_json, write_text
 from r1exp.paths import ArtifactPaths, StepPaths
 from r1exp.records import Problem
-from r1exp.stage.base import smallest
 from r1exp.stage.context_length import refuse_beyond_context
 from r1exp.stage.generator import generator_for
 from r1exp.stage.step import Step
 from r1exp.stage.tracking import open_trackers
+from r1exp.step.progress import ProgressWriter
 from r1exp.tracking.completions import CompletionFiles
 
 
@@ -28,11 +28,12 @@ def measure(step: Step, folder: Path) -> str | None:
     """
     config = step.config
     state = PartialState(cpu=step.device == "cpu")
-    limit = smallest(config.evaluation.num_problems, config.debug.num_problems)
-    problems = config.dataset.load("test")[:limit]
+    problems = config.dataset.load("test")[: config.evaluation.num_problems]
     refuse_beyond_context(problems, step)
-    generator = generator_for(step, folder)
     rank, num_ranks = state.process_index, state.num_processes
+    per_problem = config.evaluation.samples + int(config.evaluation.greedy)
+    progress = ProgressWriter(folder, "completions", len(problems) * per_problem, share=1 / num_ranks)
+    generator = generator_for(step, folder, progress.advance)
     mine = score(
         generator, shard(problems, rank, num_ranks), config.prompt, config.evaluation, config.seed + rank
     )

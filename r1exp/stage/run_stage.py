@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from accelerate import PartialState
-
 from r1exp.distributed import is_main_process, uses_deepspeed
 from r1exp.files import hash_of_folder
 from r1exp.launcher.extensions import find_ninja
@@ -24,7 +22,8 @@ def run_stage(step: Step, folder: Path) -> Status:
     """
     stage = step.config.stage
     assert stage is not None
-    join_ranks(step)
+    if stage.trains or stage.generates:
+        join_ranks(step)  # other work is done by rank 0 alone, and needs no torch
     tracking_id: str | None = load(stage.work)(step, folder)
     artifact = None
     if is_main_process():
@@ -34,6 +33,8 @@ def run_stage(step: Step, folder: Path) -> Status:
 
 def join_ranks(step: Step) -> None:
     """Connect the ranks before anything is loaded."""
+    from accelerate import PartialState  # imports torch
+
     PartialState(cpu=step.device == "cpu")
     if step.device == "cpu" and uses_deepspeed():
         find_ninja()

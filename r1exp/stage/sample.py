@@ -25,17 +25,11 @@ class Sample(Stage):
     generates = True
 
     def own_settings(self, config: StepSettings) -> dict[str, Any]:
-        """Return the settings, with the number of problems that `debug` may lower, and whether it keeps every problem."""
-        limit = smallest(self.num_problems, debug_limit(config))
+        """Return the settings; in a debug run every problem is kept."""
         bounds = {} if config.debug.num_problems is None else {"min_pass_rate": 0.0, "max_pass_rate": 1.0}
-        return self.model_dump(mode="json") | {"num_problems": limit} | bounds
+        return self.model_dump(mode="json") | bounds
 
     def describe(self, config: StepSettings, num_problems: int | None) -> str:
         """Return how many problems are asked, and how often."""
-        number = smallest(self.num_problems, config.debug.num_problems, num_problems)
+        number = smallest(self.num_problems, num_problems)
         return f"{'all' if number is None else f'{number:,}'} training problems, {self.samples} answers each"
-
-
-def debug_limit(config: StepSettings) -> int | None:
-    """Return the limit of `debug` on problems; large enough to leave pairs for a batch of the next training step."""
-    return None if config.debug.num_problems is None else 8 * config.debug.num_problems

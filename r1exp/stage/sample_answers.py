@@ -28,12 +28,12 @@ from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Context
 from r1exp.rewards.committee import Committee
 from r1exp.rollout.base import Sampling
-from r1exp.stage.base import smallest
 from r1exp.stage.config import StepConfig
 from r1exp.stage.context_length import refuse_beyond_context
 from r1exp.stage.generator import generator_for
-from r1exp.stage.sample import Sample, debug_limit
+from r1exp.stage.sample import Sample
 from r1exp.stage.step import Step
+from r1exp.step.progress import ProgressWriter
 from r1exp.tracking.completions import CompletionFiles
 
 
@@ -43,16 +43,19 @@ def sample_answers(step: Step, folder: Path) -> str | None:
     stage = config.stage
     assert isinstance(stage, Sample) and config.temperature is not None and config.rewards is not None
     state = PartialState(cpu=step.device == "cpu")
-    problems = config.dataset.load("train")[: smallest(stage.num_problems, debug_limit(config))]
+    problems = config.dataset.load("train")[: stage.num_problems]
     refuse_beyond_context(problems, step)
     rank, num_ranks = state.process_index, state.num_processes
     sampling = Sampling(
         temperature=config.temperature, max_tokens=config.max_completion_length, seed=config.seed + rank
     )
     mine = shard(problems, rank, num_ranks)
-    groups = generator_for(step, folder).generate(
+    num_answers = len(problems) * stage.samples
+    progress = ProgressWriter(folder, "completions", num_answers, share=1 / num_ranks)
+    groups = generator_for(step, folder, progress.advance).generate(
         [messages(problem.prompt, config.prompt) for problem in mine], stage.samples, sampling
     )
+    progress.move_to(num_answers, "scoring the completions", now=True)
     rows = [asdict(problem) | {"answers": []} for problem in mine]
     for row, answers in zip(rows, scored(config, mine, groups), strict=True):
         row["answers"] = answers

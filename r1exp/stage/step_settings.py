@@ -19,10 +19,15 @@ from r1exp.tracking.menu import TrackingSettings
 
 
 class DebugSettings(Settings):
-    """Limits that shorten a run and change nothing else."""
+    """Largest values of settings that decide how long a step takes; null: no limit. Typed values may be larger."""
 
     max_steps: PositiveInt | None  # optimizer steps of any step
     num_problems: PositiveInt | None  # problems of any evaluation
+    num_rows: PositiveInt | None = None  # rows of the training split
+    num_prompts: PositiveInt | None = None  # problems that stage=sample answers
+    rows_per_step: PositiveInt | None = None  # rows, pairs or prompts of an optimizer step, over all ranks
+    num_generations: PositiveInt | None = None  # completions of a prompt
+    max_completion_length: PositiveInt | None = None  # tokens of a completion
 
 
 class StepSettings(Settings):

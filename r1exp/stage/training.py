@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
-from transformers import PreTrainedTokenizerBase, ProgressCallback, Trainer, TrainerCallback, set_seed
+from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, set_seed
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import PrinterCallback, TrainerControl, TrainerState
+from transformers.trainer_callback import ProgressCallback as BarCallback
 from transformers.training_args import TrainingArguments
 
 from r1exp.algorithm.critic import detach, without_critic
@@ -20,6 +21,7 @@ from r1exp.stage.completions import KeepCompletions, Recorder
 from r1exp.stage.step import Step
 from r1exp.stage.stopping import StopCallback
 from r1exp.stage.tracking import open_trackers
+from r1exp.stage.training_progress import ProgressCallback
 from r1exp.step.checkpoints import last_checkpoint, mark_complete, mark_of
 from r1exp.tracking.callback import TrackingCallback
 from r1exp.tracking.completions import CompletionFiles
@@ -57,7 +59,8 @@ def train(
         stop = StopCallback(folder)
         tracking = TrackingCallback(MetricsFile(StepPaths(folder).metrics), trackers)
         trainer = make_trainer(
-            StepPaths(folder).checkpoints, [tracking, health, stop, _MarkCheckpoint(step, trackers)]
+            StepPaths(folder).checkpoints,
+            [tracking, health, stop, _MarkCheckpoint(step, trackers), ProgressCallback(folder)],
         )
         _check(trainer, step)
         files = CompletionFiles(step.config.completions, folder)
@@ -80,7 +83,7 @@ def train(
 
 def _check(trainer: Trainer, step: Step) -> None:
     """Remove transformers' own output, and raise StepFailed if the ranks are not connected."""
-    for callback in (PrinterCallback, ProgressCallback):
+    for callback in (PrinterCallback, BarCallback):
         trainer.remove_callback(callback)
     if trainer.accelerator.num_processes != step.world_size:
         raise StepFailed(

@@ -183,7 +183,7 @@ def test_the_key_of_a_step_changes_with_what_determines_its_result(compose_line:
         return {step.name: step.key for step in planned_steps(compose_line(*overrides))}
 
     plain = keys()
-    assert keys("tracking=none", "name=other", "health=off", "launcher.threads_per_process=1") == plain
+    assert keys("tracking=none", "name=other", "launcher.threads_per_process=1") == plain
     other_beta = keys("beta=0.1")
     changed = {name for name in plain if plain[name] != other_beta[name]}
     assert changed == {"rl", "evaluate-post-grpo"}

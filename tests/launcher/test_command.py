@@ -24,20 +24,22 @@ def zero(kind: str, offload: bool = False) -> Zero:
 @pytest.mark.parametrize("folder", ["runs/steps/01-sft", "a b/it's $HOME/ü中", 'x"y'])
 def test_the_command_of_one_process_accepts_any_folder_name(folder: str) -> None:
     launch = local().launch(Path(folder))
-    assert launch.arguments == (
-        sys.executable, "-m", "accelerate.commands.launch",
-        "--config_file", f"{folder}/accelerate.yaml", "-m", "r1exp.worker", folder,
-    )  # fmt: skip
+    assert launch.arguments == (sys.executable, "-m", "r1exp.worker", folder)
     assert launch.environment == {
         "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "2",
+        "ACCELERATE_USE_CPU": "True", "ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_DYNAMO_BACKEND": "NO",
     }  # fmt: skip
+    assert launch.files == {}
 
 
 @pytest.mark.parametrize(
     ("launcher", "expected"),
     [
-        pytest.param(local(), {"distributed_type": "NO", "num_processes": 1, "use_cpu": True}, id="local"),
-        pytest.param(local("cuda"), {"distributed_type": "NO", "use_cpu": False}, id="local on a GPU"),
+        pytest.param(
+            Ddp(kind="ddp", num_processes=1, device="cuda", threads_per_process=None, port=None),
+            {"distributed_type": "NO", "num_processes": 1, "use_cpu": False},
+            id="one process on a GPU",
+        ),
         pytest.param(
             Ddp(kind="ddp", num_processes=4, device="cpu", threads_per_process=None, port=None),
             {"distributed_type": "MULTI_GPU", "num_processes": 4, "use_cpu": True},

@@ -217,6 +217,8 @@ def workers_on(folder: Path) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
+                if (entry / "cwd").readlink() != folder.parents[2].resolve():
+                    continue  # a run of somebody else
                 arguments = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue

@@ -1,14 +1,27 @@
-"""Signals during a training step and between steps."""
+"""Signals while a step runs and between steps."""
 
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from r1exp.errors import Interrupted, Preempted
+from r1exp.paths import CheckpointPaths, StepPaths
 from r1exp.runner import signals
 from r1exp.runner.signals import Listener
+from r1exp.step.progress import ProgressWriter
 from r1exp.step.stop_request import StopRequest, request_stop, requested_stop
+
+
+def listener_with_notes() -> tuple[Listener, list[str]]:
+    listener, notes = Listener(), list[str]()
+    listener.note = notes.append
+    return listener, notes
+
+
+def take_steps(folder: Path, number: int) -> None:
+    ProgressWriter(folder, "optimizer steps", 100).move_to(number)
 
 
 @pytest.mark.parametrize(
@@ -20,36 +33,66 @@ from r1exp.step.stop_request import StopRequest, request_stop, requested_stop
         pytest.param(signal.SIGUSR1, False, "preempted", id="SIGUSR1"),
     ],
 )
-def test_the_first_signal_requests_a_checkpoint_of_a_training_step(
+def test_the_first_signal_requests_a_checkpoint_of_a_training_step_and_says_so(
     number: signal.Signals, is_job: bool, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("R1EXP_JOB", "1") if is_job else monkeypatch.delenv("R1EXP_JOB", raising=False)
-    listener = Listener()
-    with listener.training(tmp_path):
+    listener, notes = listener_with_notes()
+    with listener.running(tmp_path, can_save=True):
+        take_steps(tmp_path, 12)
         listener.receive(number)
+        listener.check()
+        listener.check()  # the time limit is not reached
         request = requested_stop(tmp_path)
         assert request is not None and request.state == expected
         assert number.name in request.reason
-        listener.check()  # the time limit is not reached
+    (note,) = notes
+    assert "saves a checkpoint after optimizer step 13 of 100" in note
+    assert ("Ctrl-C again" in note) is not is_job
 
 
 def test_a_second_signal_ends_the_run_at_once_except_in_a_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listener = Listener()
-    with listener.training(tmp_path):
+    listener, _ = listener_with_notes()
+    in_job, _ = listener_with_notes()
+    take_steps(tmp_path, 1)
+    with listener.running(tmp_path, can_save=True):
+        listener.receive(signal.SIGINT)
+        listener.check()
+        assert listener.grace() > 0.0
         listener.receive(signal.SIGINT)
         with pytest.raises(Interrupted):
-            listener.receive(signal.SIGINT)
+            listener.check()
+        assert listener.grace() == 0.0
     monkeypatch.setenv("R1EXP_JOB", "1")
-    in_job = Listener()
-    with in_job.training(tmp_path):
-        in_job.receive(signal.SIGUSR1)
-        in_job.receive(signal.SIGTERM)
+    with in_job.running(tmp_path, can_save=True):
+        for number in (signal.SIGUSR1, signal.SIGTERM):
+            in_job.receive(number)
+            in_job.check()
+        assert in_job.grace() > 0.0
         assert in_job.request is not None and "SIGUSR1" in in_job.request.reason
 
 
-def test_a_step_that_does_not_train_ends_at_once() -> None:
+def test_a_step_with_nothing_to_save_ends_at_once(tmp_path: Path) -> None:
+    """It evaluates, or it has not started to train, or its last checkpoint has every optimizer step."""
+    checkpoint = CheckpointPaths.at(StepPaths(tmp_path).checkpoints, 50)
+    checkpoint.folder.mkdir(parents=True)
+    checkpoint.mark.touch()
+    for num_steps, can_save in ((60, False), (None, True), (50, True)):
+        listener, notes = listener_with_notes()
+        StepPaths(tmp_path).progress.unlink(missing_ok=True)
+        if num_steps is not None:
+            take_steps(tmp_path, num_steps)
+        with listener.running(tmp_path, can_save=can_save):
+            listener.receive(signal.SIGINT)
+            with pytest.raises(Interrupted):
+                listener.check()
+        assert len(notes) == 1 and "ending" in notes[0]
+        assert requested_stop(tmp_path) is None
+
+
+def test_a_signal_between_two_steps_ends_the_run_at_once() -> None:
     with pytest.raises(Preempted):
         Listener().receive(signal.SIGUSR1)
 
@@ -57,15 +100,18 @@ def test_a_step_that_does_not_train_ends_at_once() -> None:
 def test_the_run_ends_if_the_ranks_do_not_save_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(signals, "_PATIENCE", -1.0)
-    listener = Listener()
-    with listener.training(tmp_path):
+    monkeypatch.setattr(signals, "_PATIENCE", 0.0)
+    listener, _ = listener_with_notes()
+    take_steps(tmp_path, 1)
+    with listener.running(tmp_path, can_save=True):
         listener.receive(signal.SIGINT)
+        listener.check()
+        time.sleep(0.01)
         with pytest.raises(Interrupted):
             listener.check()
 
 
 def test_a_request_to_an_earlier_start_is_deleted(tmp_path: Path) -> None:
     request_stop(tmp_path, StopRequest(state="interrupted", reason="earlier"))
-    with Listener().training(tmp_path):
+    with Listener().running(tmp_path, can_save=True):
         assert requested_stop(tmp_path) is None
