@@ -158,7 +158,7 @@ def _planned(index: int, sourced: _SourcedStep, keys: dict[str, str]) -> Planned
     device = config.launcher.resolved_device()
     if config.generates:
         config.rollout.check(config.launcher, device, config.trainer if config.online is not None else None)
-    num_problems = None if data_from else config.dataset.count(stage.split)
+    num_problems = None if data_from else stage.check_data(config, config.dataset.count(stage.split))
     batch = batch_of(config, num_problems) if stage.trains else None
     identity = resolved(config.deciding_settings(), lambda name: _key_of(name, keys, composed.name))
     identity["model"].pop("path")

@@ -7,7 +7,7 @@ of prompt and completion.
 """
 
 from r1exp.prompt.settings import PromptSettings
-from r1exp.records import Message
+from r1exp.records import Message, Problem
 
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
@@ -30,3 +30,10 @@ def messages(question: str, settings: PromptSettings) -> list[Message]:
     """Return the prompt in conversational form: the system message, unless it is "", and the question."""
     system = [{"role": "system", "content": settings.system}] if settings.system else []
     return [*system, {"role": "user", "content": question}]
+
+
+def prompt_of(problem: Problem, settings: PromptSettings) -> list[Message]:
+    """Return the prompt of a problem: with the earlier turns of its chat, and with the chat's own system text if it has one."""
+    if problem.earlier and problem.earlier[0]["role"] == "system":
+        return problem.messages
+    return [*messages(problem.prompt, settings)[:-1], *problem.messages]

@@ -80,6 +80,8 @@ def _refuse_unreachable(experiment: Experiment, steps: tuple[PlannedStep, ...]) 
         if step.config.generates:
             step.config.rollout.refuse_unready(step.config.launcher)
         refuse_missing_models(step.config)
+        if step.composed.data_from is None:
+            step.config.dataset.check_source()
         place = locate(step.config.model) if step.model_from == BASE else None
         revision = step.config.model.revision
         if isinstance(place, Path) and is_adapter_folder(place):

@@ -76,6 +76,29 @@ class Stage(Settings):
         """Return a content hash of the data that this stage reads."""
         return config.dataset.fingerprint()
 
+    @property
+    def outside_key(self) -> frozenset[str]:
+        """The settings of this stage that do not change its result."""
+        return frozenset()
+
+    def check_data(self, config: StepSettings, num_problems: int | None) -> int | None:
+        """Return how many of the problems this stage uses, after judging them; called once they are on this machine.
+
+        Args:
+            config: Settings of the step.
+            num_problems: Problems of the split it reads; None: not known yet.
+
+        Raises:
+            Refused: the stage cannot work with them.
+        """
+        del config
+        return num_problems
+
+    def data_notes(self, config: StepSettings) -> list[str]:
+        """Return what `plan` says about the data; called only if they are on this machine."""
+        del config
+        return []
+
     def memory_load(self, load: Load, config: StepSettings) -> Load:
         """Return `load` with what this stage keeps in memory."""
         del config

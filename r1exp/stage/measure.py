@@ -1,6 +1,7 @@
 """Evaluates a model on held-out problems, sampled and greedy; the problems are divided among the ranks."""
 
 import json
+from itertools import islice
 from pathlib import Path
 
 from accelerate import PartialState
@@ -26,7 +27,7 @@ def measure(step: Step, folder: Path) -> str | None:
     config = step.config
     state = PartialState(cpu=step.device == "cpu")
     limit = smallest(config.evaluation.num_problems, config.debug.num_problems)
-    problems = config.dataset.load("test")[:limit]
+    problems = list(islice(config.dataset.stream("test"), limit))
     refuse_beyond_context(problems, step)
     generator = generator_for(step, folder)
     rank, num_ranks = state.process_index, state.num_processes

@@ -11,6 +11,7 @@ The answers are used for preference pairs and for rejection sampling, and to mea
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from r1exp.files import whole_folder, write_json, write_text
 from r1exp.model.scorer import open_reward_model
 from r1exp.paths import ArtifactPaths, StepPaths
 from r1exp.prompt.answer import answer_or_last_number, same_answer
-from r1exp.prompt.chat import messages
+from r1exp.prompt.chat import prompt_of
 from r1exp.prompt.style import style_named
 from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Context
@@ -32,7 +33,7 @@ from r1exp.stage.base import smallest
 from r1exp.stage.config import StepConfig
 from r1exp.stage.context_length import refuse_beyond_context
 from r1exp.stage.generator import generator_for
-from r1exp.stage.sample import Sample
+from r1exp.stage.sample import Sample, question_of
 from r1exp.stage.step import Step
 
 
@@ -42,7 +43,8 @@ def sample_answers(step: Step, folder: Path) -> str | None:
     stage = config.stage
     assert isinstance(stage, Sample) and config.temperature is not None and config.rewards is not None
     state = PartialState(cpu=step.device == "cpu")
-    problems = config.dataset.load("train")[: smallest(stage.num_problems, debug_limit(config))]
+    limit = smallest(stage.num_problems, debug_limit(config))
+    problems = list(islice(config.dataset.stream("train"), limit))
     refuse_beyond_context(problems, step)
     rank, num_ranks = state.process_index, state.num_processes
     sampling = Sampling(
@@ -50,9 +52,9 @@ def sample_answers(step: Step, folder: Path) -> str | None:
     )
     mine = shard(problems, rank, num_ranks)
     groups = generator_for(step, folder).generate(
-        [messages(problem.prompt, config.prompt) for problem in mine], stage.samples, sampling
+        [prompt_of(problem, config.prompt) for problem in mine], stage.samples, sampling
     )
-    rows = [asdict(problem) | {"answers": []} for problem in mine]
+    rows = [_sampled_row(problem) for problem in mine]
     for row, answers in zip(rows, scored(config, mine, groups), strict=True):
         row["answers"] = answers
         row["pass_rate"] = pass_rate(answers)
@@ -64,6 +66,13 @@ def sample_answers(step: Step, folder: Path) -> str | None:
         _save(whole, stage, StepPaths(folder).artifact)
     state.wait_for_everyone()
     return None
+
+
+def _sampled_row(problem: Problem) -> dict[str, Any]:
+    """Return a row of samples.jsonl without answers; only that of a chat has the turns before the question."""
+    row = {name: value for name, value in asdict(problem).items() if name != "completion"}
+    row["earlier"] = list(row["earlier"])
+    return {name: value for name, value in row.items() if name != "earlier" or value} | {"answers": []}
 
 
 def debug_limit(config: StepConfig) -> int | None:
@@ -136,7 +145,7 @@ def _problem_row(row: dict[str, Any]) -> dict[str, Any]:
     return {
         **columns,
         "id": row["id"],
-        "question": row["prompt"],
+        "question": question_of(row),
         "answer": row["answer"],
         "pass_rate": row["pass_rate"],
     }
