@@ -47,6 +47,10 @@ class Dataset(Settings, ABC):
         """Raise Refused if data that are downloaded cannot be; called before a run starts, not by `plan`."""
         return
 
+    def notes(self) -> list[str]:
+        """Return what `plan` says about where the data are."""
+        return []
+
     def unteachable(self) -> str | None:
         """Return which training problem SFT cannot learn from, and where it is; None if there is none, or unknown."""
         return None

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, model_validator
 
 from r1exp.dataset.columns import Reader
 from r1exp.dataset.extract import known_rule
-from r1exp.dataset.sources import Hub, Source, located, sources, split_named
+from r1exp.dataset.sources import Hub, Source, check_hub, located, sources, split_named
 from r1exp.dataset.table import Splits, Table
 from r1exp.errors import Refused
 from r1exp.files import hash_of
@@ -77,8 +77,21 @@ class Hf(Table):
 
     def check_source(self) -> None:
         """Raise Refused if the data are on the hub, and there is no such data set or split, or no network."""
-        if not self.is_local:
-            self.splits()
+        if self.is_local:
+            return
+        for path in (self._given(), self.test_path):
+            place = None if path is None else located(path, "dataset.path")
+            if isinstance(place, str):
+                check_hub(place, self.revision)
+        self.splits()
+
+    def notes(self) -> list[str]:
+        """Return that the data are on the hub: a path that is not on this machine may be a slip."""
+        if self.is_local:
+            return []
+        return [
+            f"dataset.path={self.path} is on the hub (no such folder here); it is downloaded when the run starts"
+        ]
 
     @property
     def drops_shared_questions(self) -> bool:

@@ -243,7 +243,7 @@ def _tsv(path: Path) -> Rows:
 
 def _parquet(path: Path) -> Rows:
     import pyarrow
-    from pyarrow import parquet  # type: ignore[import-untyped]  # it has no type hints
+    from pyarrow import parquet
 
     try:
         with parquet.ParquetFile(path) as file:

@@ -21,6 +21,7 @@ from r1exp.files import read_json
 from r1exp.settings import nearest
 
 HUB = "hf://datasets/"  # prefix of a path that is on the hub, whatever there is on this machine
+_HUB_TIMEOUT = 10.0  # seconds
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # owner/name
 # Other names of a split, as in `datasets`.
 _ALIASES = {
@@ -159,6 +160,26 @@ def located(path: str, setting: str) -> Path | str:
     raise Refused(
         f"{setting}={path} is neither a file or folder on this machine nor a hub id (owner/name, as openai/gsm8k); {hint}{also}"
     )
+
+
+def check_hub(path: str, revision: str | None) -> None:
+    """Make one request for a data set of the hub, because `datasets` reports a fault only after half a minute of retries.
+
+    Raises:
+        Refused: there is no such data set or revision, no access to it, or no network.
+    """
+    import datasets
+    import httpx  # the HTTP client of huggingface_hub
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError
+
+    cached = Path(datasets.config.HF_DATASETS_CACHE) / path.replace("/", "___")
+    if constants.is_offline_mode() or cached.is_dir():
+        return
+    try:
+        HfApi().dataset_info(path, revision=revision, timeout=_HUB_TIMEOUT)
+    except (HfHubHTTPError, httpx.HTTPError) as error:
+        raise _no_download(path, f"revision {revision or 'main'}", error) from error
 
 
 def split_named(found: dict[str, Source], name: str, path: str, setting: str) -> Source:

@@ -72,7 +72,7 @@ def _step(
     yield from _differences(step, run, origins)
     for warning in constant_in_group_warnings(step.config.rewards or {}):
         yield f"  note: {warning}"
-    if step.config.stage is not None and step.num_problems is not None:
+    if step.config.stage is not None and step.composed.data_from is None:
         yield from (f"  note: {note}" for note in step.config.stage.data_notes(step.config))
     if step.batch is not None:
         yield from (f"  {line}" for line in _batch(step.batch))

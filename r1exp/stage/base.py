@@ -95,9 +95,8 @@ class Stage(Settings):
         return num_problems
 
     def data_notes(self, config: StepSettings) -> list[str]:
-        """Return what `plan` says about the data; called only if they are on this machine."""
-        del config
-        return []
+        """Return what `plan` says about the data."""
+        return config.dataset.notes()
 
     def memory_load(self, load: Load, config: StepSettings) -> Load:
         """Return `load` with what this stage keeps in memory."""

@@ -47,7 +47,9 @@ class Sft(Stage):
         return counted.num_fitting
 
     def data_notes(self, config: StepSettings) -> list[str]:
-        """Return how many rows are left out because they are too long."""
+        """Return how many rows are left out because they are too long, where they are on this machine."""
+        if config.dataset.count(self.split) is None:
+            return super().data_notes(config)
         counted = self._counted(config)
         return [f"{counted.summary()} and are left out"] if counted.num_too_long else []
 

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow  # type: ignore[import-untyped]  # it ships no types
 import pytest
 import yaml
-from pyarrow import parquet  # type: ignore[import-untyped]  # it ships no types
+from pyarrow import parquet
 
 from r1exp.dataset.hf import Hf
 from r1exp.errors import Refused
@@ -334,7 +334,7 @@ def test_a_conversation_that_cannot_be_learned_is_refused(
 
 
 def test_columns_with_the_names_of_a_trainers_arguments_are_renamed(tmp_path: Path) -> None:
-    taken = {"images": 1, "completions": 2, "trainer_state": 3, "prompt": "x", "level": 4}
+    taken: Row = {"images": 1, "completions": 2, "trainer_state": 3, "prompt": "x", "level": 4}
     path = lines(tmp_path / "rows.jsonl", rows(2, **taken))
     problem = hf(path, num_test=0).load("train")[0]
     renamed = {"row_images": 1, "row_completions": 2, "row_trainer_state": 3, "row_prompt": "x"}
@@ -448,7 +448,7 @@ def test_a_limit_stops_reading_and_repeated_ids_cost_no_more(tmp_path: Path) -> 
     assert hf(path, test_path=str(test), limit=10).count("train") == 10  # the broken line is never reached
 
 
-PUBLISHED = {
+PUBLISHED: dict[str, Row] = {
     "limo": {"question": "q{}", "solution": "long\n\\boxed{{{}}}", "answer": "{}"},
     "math500": {"problem": "q{}", "solution": "so", "answer": "{}", "subject": "Algebra", "level": 2, "unique_id": "test/{}.json"},
     "aime": {"id": 60, "problem": "q{}", "solution": "so", "answer": "{}", "url": "https://...", "year": "2024"},
