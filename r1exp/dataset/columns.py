@@ -125,8 +125,9 @@ class Reader:
         return text if self.remove is None else re.sub(self.remove, "", text).strip()
 
     def _identity(self, row: Row, chat: Chat, place: str) -> str:
-        if self.identity is not None and self.identity in row:
-            return text_of(row[self.identity], self.identity, place)
+        identity = None if self.identity is None else find(row, self.identity)[1]
+        if identity is not None:
+            return text_of(identity, str(self.identity), place)
         return hashlib.sha256(key_of(chat.question, chat.earlier).encode()).hexdigest()[:16]
 
     def _others(self, row: Row, place: str) -> Row:

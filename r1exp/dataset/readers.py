@@ -229,8 +229,8 @@ def _csv(path: Path, delimiter: str = ",") -> Rows:
                         f"{place}: the row has {len(values)} fields and line 1 names {len(names)}; a text with a "
                         f"{'comma' if delimiter == ',' else 'tab'} needs quotation marks around it; correct the row"
                     )
-                if values:
-                    yield place, dict(zip(names, values, strict=True))
+                if values:  # an empty field is null
+                    yield place, {name: value or None for name, value in zip(names, values, strict=True)}
         except csv.Error as error:
             raise Refused(
                 f"{path}, line {lines.line_num}: this is not CSV ({error}); correct the row"

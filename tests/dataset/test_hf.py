@@ -4,9 +4,11 @@ import csv
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 import yaml
 from pyarrow import parquet
 
+from r1exp.dataset.columns import TAKEN_NAMES
 from r1exp.dataset.hf import Hf
 from r1exp.errors import Refused
 
@@ -435,6 +438,25 @@ def test_a_subset_is_chosen_by_name(tmp_path: Path) -> None:
     assert hf(folder).count("train") == 6  # the only one
     with pytest.raises(Refused, match=r"has no subset 'algbra': \['algebra'\]; type dataset.subset=algebra"):
         hf(folder, subset="algbra").count("train")
+
+
+def test_an_empty_field_of_a_csv_file_is_null(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('question,answer,solution,id\n"1, or 2?",1,,\n')
+    [problem] = hf(path, num_test=0).load("train")
+    assert (problem.prompt, problem.columns) == ("1, or 2?", {})
+    path.write_text("question,answer\n1?,\n")
+    with pytest.raises(Refused, match=r"line 2: column 'answer' holds null"):
+        hf(path, num_test=0).load("train")
+
+
+def test_every_name_that_trl_gives_to_a_reward_function_is_taken() -> None:
+    """Read from the source of the installed version, so that a new name is noticed."""
+    text = Path(str(find_spec("trl.trainer.grpo_trainer").origin)).read_text(encoding="utf-8")  # type: ignore[union-attr]
+    given = set(re.findall(r'reward_kwargs\["(\w+)"\] = ', text))
+    given |= set(re.findall(r"(\w+)=\w+", re.findall(r"\bprompts=prompts, completions=[^*]*", text)[0]))
+    assert {"trainer_state", "log_metric", "environments", "completion_ids"} <= given
+    assert given <= TAKEN_NAMES
 
 
 def test_a_limit_stops_reading_and_repeated_ids_cost_no_more(tmp_path: Path) -> None:
