@@ -279,10 +279,26 @@ def _broken(path: Path, name: str, error: Exception) -> Refused:
 def _batches(batches: Iterator[Any], path: Path) -> Rows:
     number = 0
     for batch in batches:
+        unlike_json = [field.name for field in batch.schema if not _is_like_json(field.type)]
         for start in range(0, batch.num_rows, _ROWS_PER_BATCH):
             for row in batch.slice(start, _ROWS_PER_BATCH).to_pylist():
-                yield f"{path}, row {number}", plain(row)
+                for name in unlike_json:
+                    row[name] = plain(row[name])
+                yield f"{path}, row {number}", row
                 number += 1
+
+
+def _is_like_json(kind: Any) -> bool:
+    """Whether the values of an Arrow type are texts, integers, or lists or objects of them."""
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        return all(_is_like_json(kind.field(number).type) for number in range(kind.num_fields))
+    if types.is_list(kind) or types.is_large_list(kind):
+        return _is_like_json(kind.value_type)
+    return any(
+        test(kind) for test in (types.is_string, types.is_large_string, types.is_integer, types.is_boolean)
+    )
 
 
 _TEXTS: dict[str, Callable[[Path], Rows]] = {
