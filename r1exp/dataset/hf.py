@@ -75,6 +75,11 @@ class Hf(Table):
             paths.append(("dataset.test_path", self.test_path))
         return not any(isinstance(located(path, setting), str) for setting, path in paths)
 
+    @property
+    def has_training_split(self) -> bool:
+        """Whether a training split is named."""
+        return self.train is not None
+
     def check_source(self) -> None:
         """Raise Refused if the data are on the hub, and there is no such data set or split, or no network."""
         if self.is_local:

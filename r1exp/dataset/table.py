@@ -67,6 +67,11 @@ class Table(Dataset):
         return True
 
     @property
+    def has_training_split(self) -> bool:
+        """Whether there are problems to train on, and not only to evaluate."""
+        return True
+
+    @property
     def prefix_of_ids(self) -> str | None:
         """The name before the number that is an id; None: an id is that of the row, or a hash of its question."""
         return None
@@ -86,9 +91,10 @@ class Table(Dataset):
 
     def count(self, split: Split) -> int | None:
         """Return the number of problems, or None if they are on the hub."""
+        self._refuse_missing(split)
         if not self.is_local:
             return None
-        self._refuse_missing(split, self.splits())
+        self._refuse_nothing_held_out(split, self.splits())
         scan = self._scan()
         return scan.num_train if split == "train" else scan.num_test
 
@@ -98,22 +104,25 @@ class Table(Dataset):
 
     def unteachable(self) -> str | None:
         """Return where the first training problem without a worked solution is; None if there is none, or unknown."""
-        return self._scan().unteachable if self.is_local and self.splits().train is not None else None
+        return self._scan().unteachable if self.is_local and self.has_training_split else None
 
     def stream(self, split: Split) -> Iterator[Problem]:
         """Yield the first `limit` problems of a split, one at a time."""
+        self._refuse_missing(split)
         places = self.splits()
-        self._refuse_missing(split, places)
+        self._refuse_nothing_held_out(split, places)
         tests = self._scan().tests
         problems = (problem for problem, _, _ in self._problems(split, places, tests))
         return islice(problems, self.limit if split == "train" else self.test_limit)
 
-    def _refuse_missing(self, split: Split, places: Splits) -> None:
-        if split == "train" and places.train is None:
+    def _refuse_missing(self, split: Split) -> None:
+        if split == "train" and not self.has_training_split:
             raise Refused(
                 "dataset.train=null: this data set is for evaluation and has no training problems; type dataset.train=SPLIT, or "
                 "use it with stage=evaluate"
             )
+
+    def _refuse_nothing_held_out(self, split: Split, places: Splits) -> None:
         if split == "test" and places.test is None and self.num_test == 0:
             raise Refused(
                 "no problem is held out (dataset.num_test=0), so nothing can be evaluated; raise "

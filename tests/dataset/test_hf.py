@@ -492,5 +492,6 @@ def test_a_preset_reads_the_published_layout(preset: str, tmp_path: Path) -> Non
     assert len(problems) == (50 if preset == "limo" else 60)
     assert all(problem.prompt == f"q{problem.answer}" for problem in problems)
     if preset != "limo":
-        with pytest.raises(Refused, match="for evaluation and has no training problems"):
-            data.count("train")
+        for kind in (data, hf("someone/repository", preset)):  # known before a download
+            with pytest.raises(Refused, match="for evaluation and has no training problems"):
+                kind.count("train")
