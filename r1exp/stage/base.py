@@ -76,10 +76,10 @@ class Stage(Settings):
         """Return a content hash of the data that this stage reads."""
         return config.dataset.fingerprint()
 
-    @property
-    def outside_key(self) -> frozenset[str]:
-        """The settings of this stage that do not change its result."""
-        return frozenset()
+    def own_settings(self, config: StepSettings) -> dict[str, Any]:
+        """Return this stage's own settings that decide its result, and values that several settings decide together."""
+        del config
+        return self.model_dump(mode="json")
 
     def check_data(self, config: StepSettings, num_problems: int | None) -> int | None:
         """Return how many of the problems this stage uses, after judging them; called once they are on this machine.

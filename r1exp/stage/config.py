@@ -170,14 +170,13 @@ class StepConfig(StepSettings):
     def deciding_settings(self) -> dict[str, Any]:
         """Return the settings that determine the step's result; the step's key is a hash of them.
 
-        Left out are settings of the stage that do not change the result, where it runs and where metrics are written (launcher, tracking, health), settings of the
+        Left out are where it runs and where metrics are written (launcher, tracking, health), settings of the
         rollout that do not change the completions, and, unless the step evaluates, `evaluation`.
         """
         left_out: dict[str, Any] = dict.fromkeys(("launcher", "tracking", "health"), True)
-        left_out["rollout"] = set(self.rollout.outside_key)
+        values = self.model_dump(mode="json", exclude=left_out | {"rollout": set(self.rollout.outside_key)})
         if self.stage is not None:
-            left_out["stage"] = set(self.stage.outside_key)
-        values = self.model_dump(mode="json", exclude=left_out)
+            values["stage"] = self.stage.own_settings(self)
         if self.stage is not None and self.stage.makes != "scores":
             del values["evaluation"]
         return values

@@ -29,10 +29,12 @@ class Sft(Stage):
     trains = True
     trainer_config = "SFTConfig"
 
-    @property
-    def outside_key(self) -> frozenset[str]:
-        """`too_long`, unless rows are dropped: a step that refuses them has no result."""
-        return frozenset() if self.too_long == "drop" else frozenset({"too_long"})
+    def own_settings(self, config: StepSettings) -> dict[str, Any]:
+        """Return the settings without `too_long`, unless rows are dropped: a step that refuses them has no result."""
+        values = super().own_settings(config)
+        if self.too_long == "refuse":
+            del values["too_long"]
+        return values
 
     def check_data(self, config: StepSettings, num_problems: int | None) -> int | None:
         """Return the number of rows that are learned from; counts their tokens if the tokenizer is on this machine.
