@@ -10,7 +10,8 @@ from typing import Any
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 
-_OWN_COLUMNS = ("id", "question", "answer", "prompt")
+# `earlier_messages` is in the rows of chats only.
+OWN_COLUMNS = ("id", "question", "answer", "prompt", "earlier_messages")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,20 @@ class Problem:
     prompt: str  # the question, without system text or template
     answer: str | None = None  # gold answer
     columns: Mapping[str, Any] = field(default_factory=dict)  # further columns, which rewards may read
+    earlier: tuple[Message, ...] = ()  # of a chat: its own system text, and the turns before the question
+    completion: str | None = None  # of a chat: the assistant's whole answer, which SFT learns as it is
+
+    @property
+    def messages(self) -> list[Message]:
+        """The conversation up to and including the question."""
+        return [*self.earlier, {"role": "user", "content": self.prompt}]
+
+    @property
+    def text(self) -> str:
+        """The question; of a chat with earlier turns, all of them, each after the name of its role."""
+        if not self.earlier:
+            return self.prompt
+        return "\n\n".join(f"{message['role']}: {message['content']}" for message in self.messages)
 
     def to_row(self, messages: list[Message]) -> dict[str, Any]:
         """Return the row that a trainer reads; `messages` is the prompt in conversational form.
@@ -28,13 +43,15 @@ class Problem:
         Raises:
             ValueError: a further column has a name that r1exp uses.
         """
-        taken = sorted(set(self.columns) & set(_OWN_COLUMNS))
+        taken = sorted(set(self.columns) & set(OWN_COLUMNS))
         if taken:
             raise ValueError(
                 f"problem {self.id!r} has columns {taken}, which are names that r1exp uses; rename them"
             )
+        earlier = {"earlier_messages": list(self.earlier)} if self.earlier else {}
         return {
             **self.columns,
+            **earlier,
             "id": self.id,
             "question": self.prompt,
             "answer": self.answer,
@@ -44,8 +61,9 @@ class Problem:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Problem":
         """Return the problem of a row that `to_row` returned."""
-        rest = {name: value for name, value in row.items() if name not in _OWN_COLUMNS}
-        return cls(id=row["id"], prompt=row["question"], answer=row["answer"], columns=rest)
+        rest = {name: value for name, value in row.items() if name not in OWN_COLUMNS}
+        earlier = tuple(row.get("earlier_messages") or ())
+        return cls(row["id"], row["question"], row["answer"], rest, earlier)
 
 
 @dataclass(frozen=True, slots=True)

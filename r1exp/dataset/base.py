@@ -1,6 +1,7 @@
 """Base class of data sets: two splits of problems, the same in every process."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from r1exp.records import Problem
@@ -42,3 +43,19 @@ class Dataset(Settings, ABC):
     def first(self, split: Split, num_problems: int) -> list[Problem]:
         """Return the first problems of one split."""
         return self.load(split)[:num_problems]
+
+    def stream(self, split: Split) -> Iterator[Problem]:
+        """Yield the problems of one split; a large data set overrides it, so as not to hold them all in memory."""
+        return iter(self.load(split))
+
+    def check_source(self) -> None:
+        """Raise Refused if data that are downloaded cannot be; called before a run starts, not by `plan`."""
+        return
+
+    def notes(self) -> list[str]:
+        """Return what `plan` says about where the data are."""
+        return []
+
+    def unteachable(self) -> str | None:
+        """Return which training problem SFT cannot learn from, and where it is; None if there is none, or unknown."""
+        return None

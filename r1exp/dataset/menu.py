@@ -10,7 +10,7 @@ DATASETS: Registry[Dataset] = Registry(
     Dataset,
     {
         "arithmetic": "r1exp.dataset.arithmetic:Arithmetic",
-        "gsm8k": "r1exp.dataset.gsm8k:Gsm8k",
+        "hf": "r1exp.dataset.hf:Hf",
         "jsonl": "r1exp.dataset.jsonl:Jsonl",
         "preference": "r1exp.dataset.preference:Preference",
     },

@@ -19,7 +19,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PositiveInt
 
 from r1exp.dataset.base import Dataset, Split
-from r1exp.dataset.rows import fingerprint_of_file, read_json_lines, text_in
+from r1exp.dataset.readers import read_rows
+from r1exp.dataset.rows import fingerprint_of_file, text_in
 from r1exp.errors import Refused
 from r1exp.files import hash_of
 from r1exp.records import Problem
@@ -76,7 +77,7 @@ class Preference(Dataset):
 
     def _read(self, path: Path) -> list[Problem]:
         problems = []
-        for number, (place, row) in enumerate(read_json_lines(path)):
+        for number, (place, row) in enumerate(read_rows(path, default=".jsonl")):
             columns = {name: _answer(row, name, place) for name in ("chosen", "rejected")}
             if columns["chosen"] == columns["rejected"]:
                 raise Refused(

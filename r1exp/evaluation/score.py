@@ -12,7 +12,7 @@ from r1exp.errors import Refused
 from r1exp.evaluation.outcomes import accuracy
 from r1exp.evaluation.settings import EvaluationSettings
 from r1exp.prompt.answer import answer_or_last_number, same_answer
-from r1exp.prompt.chat import messages
+from r1exp.prompt.chat import prompt_of
 from r1exp.prompt.settings import PromptSettings
 from r1exp.prompt.style import style_named
 from r1exp.records import Completion, Problem
@@ -74,7 +74,7 @@ def score(
     """
     selected = problems[: settings.num_problems]
     _check_gold(selected)
-    prompts = [messages(problem.prompt, prompt) for problem in selected]
+    prompts = [prompt_of(problem, prompt) for problem in selected]
     outcomes: dict[Mode, list[list[bool]]] = {}
     judged: list[Judged] = []
     for mode, num_samples, sampling in _modes(settings, seed):

@@ -4,7 +4,7 @@ It reads the tokenizer's files directly, because `AutoTokenizer` imports torch. 
 compares it with `apply_chat_template`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -65,6 +65,21 @@ def first_prompt(model: ModelSettings, messages: list[Message]) -> PromptPreview
             f"{', '.join(message['role'] for message in messages)}"
         ) from error
     return PromptPreview(text, files.count(text), "; ".join(template.notes))
+
+
+def token_counter(model: ModelSettings) -> Callable[[list[Message]], int] | None:
+    """Return a function that counts the tokens of a whole conversation; None if the tokenizer is not on this machine."""
+    place = locate(model)
+    files = _tiny_files(model) if place is None else _files_of(place, model)
+    if files is None or files.count("") is None:
+        return None
+    template = files.chat_template(model, model.path or "tiny").text
+
+    def count(messages: list[Message]) -> int:
+        text = render(template, messages, files.special_tokens, add_generation_prompt=False)
+        return files.count(text) or 0
+
+    return count
 
 
 class _Files:

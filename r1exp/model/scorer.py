@@ -31,7 +31,7 @@ class LearnedScorer:
         """Return one normalized score per completion, in order. Rows of similar length share a batch."""
         del context
         texts = [
-            self._text(problem.prompt, completion.text)
+            self._text(problem, completion.text)
             for problem, completion in zip(problems, completions, strict=True)
         ]
         by_length = sorted(range(len(texts)), key=lambda row: len(texts[row]))
@@ -42,10 +42,11 @@ class LearnedScorer:
                 scores[row] = self._settings.normalized(logit)
         return scores
 
-    def _text(self, question: str, reply: str) -> str:
-        chat = [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]
+    def _text(self, problem: Problem, reply: str) -> str:
+        turns = [message for message in problem.messages if message["role"] != "system"]
+        chat = [*turns, {"role": "assistant", "content": reply}]
         if self._tokenizer.chat_template is None:
-            return f"{question}\n{reply}"
+            return f"{problem.text}\n{reply}"
         return str(self._tokenizer.apply_chat_template(chat, tokenize=False))
 
     @torch.inference_mode()

@@ -1,6 +1,6 @@
 """Collects what a plan says about its steps besides their settings: devices, memory, time, and what is odd."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +45,19 @@ def facts_of(
         hardware,
         needs,
         tuple(store.of(step) for step in steps),
-        (*oddities(steps, hardware, needs), *(text for step in steps for text in store.notes(step))),
+        (
+            *oddities(steps, hardware, needs),
+            *_of_data(steps),
+            *(text for step in steps for text in store.notes(step)),
+        ),
     )
+
+
+def _of_data(steps: Sequence[PlannedStep]) -> Iterator[str]:
+    """Yield what a user should know about the data: rows left out, data on the hub."""
+    for step in steps:
+        if step.config.stage is not None and step.composed.data_from is None:
+            yield from (f"{step.name}: {note}" for note in step.config.stage.data_notes(step.config))
 
 
 def _hardware(steps: Sequence[PlannedStep]) -> Hardware:

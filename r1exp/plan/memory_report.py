@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from r1exp.model.memory import Load, Memory, count_parameters, memory_per_device, shape_of
 from r1exp.model.settings import BYTES_PER_NUMBER
 from r1exp.plan.steps import PlannedStep
-from r1exp.prompt.chat import messages
+from r1exp.prompt.chat import prompt_of
 
 _CHARACTERS_PER_TOKEN = 3
 _NUM_PROBLEMS = 500  # problems whose prompts are measured
@@ -95,7 +95,7 @@ class MemoryReport:
         key = f"{split} {config.dataset.model_dump_json()} {config.prompt.model_dump_json()}"
         if key not in self._prompt_tokens:
             problems = config.dataset.first(split, _NUM_PROBLEMS)
-            texts = (messages(problem.prompt, config.prompt) for problem in problems)
+            texts = (prompt_of(problem, config.prompt) for problem in problems)
             longest = max(sum(len(message["content"]) for message in text) for text in texts)
             self._prompt_tokens[key] = longest // _CHARACTERS_PER_TOKEN
         return self._prompt_tokens[key]

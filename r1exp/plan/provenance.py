@@ -19,7 +19,7 @@ from r1exp.assets import ROOT
 from r1exp.config.targets import flat
 from r1exp.dataset.rows import fingerprint_of_file
 from r1exp.errors import Refused
-from r1exp.files import hash_of, hash_of_file
+from r1exp.files import hash_of, hash_of_file, hash_of_folder
 from r1exp.model.adapters import base_of, is_adapter_folder
 from r1exp.model.folder_hash import remembered_hash
 from r1exp.model.locate import locate
@@ -56,7 +56,13 @@ def inputs_of(config: StepConfig, *, from_base: bool, own_data: bool) -> dict[st
 def _own_test_file(config: StepConfig) -> dict[str, str]:
     """Return the hash of the held-out problems of a step that takes its training data from an earlier step."""
     path = getattr(config.dataset, "test_path", None)
-    return {"dataset.test_path": fingerprint_of_file(Path(path).expanduser())} if path else {}
+    if not path:
+        return {}
+    place = Path(path).expanduser()
+    found = (
+        hash_of_folder(place) if place.is_dir() else fingerprint_of_file(place) if place.is_file() else path
+    )
+    return {"dataset.test_path": found}
 
 
 def refuse_changed_inputs(config: StepConfig, planned: dict[str, str], *, from_base: bool) -> None:

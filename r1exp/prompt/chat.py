@@ -7,7 +7,7 @@ of prompt and completion.
 """
 
 from r1exp.prompt.settings import PromptSettings
-from r1exp.records import Message
+from r1exp.records import Message, Problem
 
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
@@ -40,3 +40,10 @@ def without_system_role(prompt: list[Message]) -> list[Message]:
     if not rest or rest[0]["role"] != "user":
         return [{"role": "user", "content": system}, *rest]
     return [{**rest[0], "content": f"{system}\n\n{rest[0]['content']}"}, *rest[1:]]
+
+
+def prompt_of(problem: Problem, settings: PromptSettings) -> list[Message]:
+    """Return the prompt of a problem: with the earlier turns of its chat, and with the chat's own system text if it has one."""
+    if problem.earlier and problem.earlier[0]["role"] == "system":
+        return problem.messages
+    return [*messages(problem.prompt, settings)[:-1], *problem.messages]

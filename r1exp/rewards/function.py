@@ -66,7 +66,7 @@ class Function(SlowGroupReward):
         columns = {**problem.columns, "id": problem.id, "question": problem.prompt, "answer": problem.answer}
         num = len(completions)
         values = self._function()(
-            prompts=[[{"role": "user", "content": problem.prompt}] for _ in completions],
+            prompts=[problem.messages for _ in completions],
             completions=[[{"role": "assistant", "content": answer.text}] for answer in completions],
             completion_ids=[_token_ids(answer) for answer in completions],
             trainer_state=SimpleNamespace(global_step=context.step, max_steps=context.num_steps),

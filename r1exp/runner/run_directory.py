@@ -89,6 +89,8 @@ def _refuse_unreachable(experiment: Experiment, steps: tuple[PlannedStep, ...]) 
             step.config.rollout.refuse_unready(step.config.launcher)
         refuse_missing_models(step.config)
         refuse_missing_library(step.config.model)
+        if step.composed.data_from is None:
+            step.config.dataset.check_source()
         place = locate(step.config.model) if step.model_from == BASE else None
         revision = step.config.model.revision
         if isinstance(place, Path) and is_adapter_folder(place):

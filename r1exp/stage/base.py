@@ -89,6 +89,23 @@ class Stage(Settings):
         """Return a content hash of the data that this stage reads."""
         return config.dataset.fingerprint_of(self.split)
 
+    def check_data(self, config: StepSettings, num_problems: int | None) -> int | None:
+        """Return how many of the problems this stage uses, after judging them; called once they are on this machine.
+
+        Args:
+            config: Settings of the step.
+            num_problems: Problems of the split it reads; None: not known yet.
+
+        Raises:
+            Refused: the stage cannot work with them.
+        """
+        del config
+        return num_problems
+
+    def data_notes(self, config: StepSettings) -> list[str]:
+        """Return what `plan` says about the data."""
+        return config.dataset.notes()
+
     def memory_load(self, load: Load, config: StepSettings) -> Load:
         """Return `load` with what this stage keeps in memory."""
         del config

@@ -1,13 +1,15 @@
 """Refuses prompts that are longer than the model's context, together with their completion."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from r1exp.errors import Refused
 from r1exp.model.load import load_tokenizer
 from r1exp.model.memory import positions_of
-from r1exp.prompt.chat import messages
+from r1exp.prompt.chat import prompt_of
 from r1exp.records import Message, Problem
 from r1exp.stage.step import Step
 
@@ -21,7 +23,17 @@ def refuse_beyond_context(problems: Sequence[Problem], step: Step) -> None:
         problems: The problems for which completions will be generated.
         step: The step that generates.
     """
-    if step.config.rollout.is_remote or not problems:
+    deque(within_context(problems, step), maxlen=0)
+
+
+def within_context(problems: Iterable[Problem], step: Step) -> Iterator[Problem]:
+    """Yield the problems; raise as `refuse_beyond_context` at the first whose prompt leaves no room."""
+    if step.config.rollout.is_remote:
+        yield from problems
+        return
+    iterator = iter(problems)
+    first = next(iterator, None)
+    if first is None:
         return
     # Loaded before the config, because it raises a helpful error for a broken folder.
     tokenizer = load_tokenizer(step.model_path, step.config.model)
@@ -29,21 +41,23 @@ def refuse_beyond_context(problems: Sequence[Problem], step: Step) -> None:
     num_positions = positions_of(config.get_text_config().to_dict())
     limit, what = step.config.rollout.length_limit(num_positions)
     if limit is None:
+        yield from chain([first], iterator)
         return
-    prompts = [messages(problem.prompt, step.config.prompt) for problem in problems]
+    turns = prompt_of(first, step.config.prompt)
     # A token has at least one byte, so that a prompt with few enough bytes fits without being tokenized.
-    overhead = len(_text(prompts[0], tokenizer).encode()) - _size(prompts[0])
+    overhead = len(_text(turns, tokenizer).encode()) - _size(turns)
     setting, num_tokens = step.config.longest_completion
     room = limit - num_tokens
-    for problem, prompt in zip(problems, prompts, strict=True):
-        if overhead + _size(prompt) <= room:
-            continue
-        length = len(tokenizer(_text(prompt, tokenizer), add_special_tokens=False)["input_ids"])
-        if length > room:
-            raise Refused(
-                f"problem {problem.id}: its prompt has {length} tokens; with {setting}={num_tokens} that is more than "
-                f"{what}; lower {setting}, or leave such problems out"
-            )
+    for problem in chain([first], iterator):
+        prompt = prompt_of(problem, step.config.prompt)
+        if len(prompt) != len(turns) or overhead + _size(prompt) > room:
+            length = len(tokenizer(_text(prompt, tokenizer), add_special_tokens=False)["input_ids"])
+            if length > room:
+                raise Refused(
+                    f"problem {problem.id}: its prompt has {length} tokens; with {setting}={num_tokens} that is more than "
+                    f"{what}; lower {setting}, or leave such problems out"
+                )
+        yield problem
 
 
 def _size(prompt: list[Message]) -> int:

@@ -10,13 +10,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from r1exp.dataset.rows import read_json_lines
+from r1exp.dataset.readers import read_json_lines
 from r1exp.distributed import is_main_process
 from r1exp.errors import Refused, StepFailed
 from r1exp.files import whole_folder, write_json, write_text
 from r1exp.paths import ArtifactPaths, StepPaths
 from r1exp.stage.base import resolved_path
 from r1exp.stage.preferences import Preferences
+from r1exp.stage.sample import question_of
 from r1exp.stage.step import Step
 
 
@@ -57,7 +58,7 @@ def pair_of(row: dict[str, Any], min_margin: float) -> dict[str, Any] | None:
     if margin <= 0.0 or margin < min_margin or best["text"] == worst["text"]:
         return None
     return {
-        "prompt": row["prompt"],
+        "prompt": question_of(row),
         "chosen": best["text"],
         "rejected": worst["text"],
         "chosen_reward": best["reward"],

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def measure(step: Step, folder: Path) -> str | None:
     """
     config = step.config
     state = PartialState(cpu=step.device == "cpu")
-    problems = config.dataset.load("test")[: config.evaluation.num_problems]
+    problems = list(islice(config.dataset.stream("test"), config.evaluation.num_problems))
     refuse_beyond_context(problems, step)
     rank, num_ranks = state.process_index, state.num_processes
     per_problem = config.evaluation.samples + int(config.evaluation.greedy)

@@ -1,5 +1,6 @@
 """Settings of stage=sample. The work is in `r1exp.stage.sample_answers`."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import PositiveInt
@@ -33,3 +34,9 @@ class Sample(Stage):
         """Return how many problems are asked, and how often."""
         number = smallest(self.num_problems, num_problems)
         return f"{'all' if number is None else f'{number:,}'} training problems, {self.samples} answers each"
+
+
+def question_of(row: Mapping[str, Any]) -> Any:
+    """Return the question of a row of samples.jsonl: a text, or the messages of a chat."""
+    earlier = row.get("earlier")
+    return [*earlier, {"role": "user", "content": row["prompt"]}] if earlier else row["prompt"]

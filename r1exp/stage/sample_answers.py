@@ -11,6 +11,7 @@ The answers are used for preference pairs and for rejection sampling, and to mea
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from r1exp.files import whole_folder, write_json, write_text
 from r1exp.model.scorer import open_reward_model
 from r1exp.paths import ArtifactPaths, StepPaths
 from r1exp.prompt.answer import answer_or_last_number, same_answer
-from r1exp.prompt.chat import messages
+from r1exp.prompt.chat import prompt_of
 from r1exp.prompt.style import style_named
 from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Context
@@ -31,7 +32,7 @@ from r1exp.rollout.base import Sampling
 from r1exp.stage.config import StepConfig
 from r1exp.stage.context_length import refuse_beyond_context
 from r1exp.stage.generator import generator_for
-from r1exp.stage.sample import Sample
+from r1exp.stage.sample import Sample, question_of
 from r1exp.stage.step import Step
 from r1exp.step.progress import ProgressWriter
 from r1exp.tracking.completions import CompletionFiles
@@ -43,7 +44,7 @@ def sample_answers(step: Step, folder: Path) -> str | None:
     stage = config.stage
     assert isinstance(stage, Sample) and config.temperature is not None and config.rewards is not None
     state = PartialState(cpu=step.device == "cpu")
-    problems = config.dataset.load("train")[: stage.num_problems]
+    problems = list(islice(config.dataset.stream("train"), stage.num_problems))
     refuse_beyond_context(problems, step)
     rank, num_ranks = state.process_index, state.num_processes
     sampling = Sampling(
@@ -53,10 +54,10 @@ def sample_answers(step: Step, folder: Path) -> str | None:
     num_answers = len(problems) * stage.samples
     progress = ProgressWriter(folder, "completions", num_answers, share=1 / num_ranks)
     groups = generator_for(step, folder, progress.advance).generate(
-        [messages(problem.prompt, config.prompt) for problem in mine], stage.samples, sampling
+        [prompt_of(problem, config.prompt) for problem in mine], stage.samples, sampling
     )
     progress.move_to(num_answers, "scoring the completions", now=True)
-    rows = [asdict(problem) | {"answers": []} for problem in mine]
+    rows = [_sampled_row(problem) for problem in mine]
     for row, answers in zip(rows, scored(config, mine, groups), strict=True):
         row["answers"] = answers
         row["pass_rate"] = pass_rate(answers)
@@ -70,6 +71,13 @@ def sample_answers(step: Step, folder: Path) -> str | None:
         files.write("samples", files.sample([list(_readable(row)) for row in whole]))
     state.wait_for_everyone()
     return None
+
+
+def _sampled_row(problem: Problem) -> dict[str, Any]:
+    """Return a row of samples.jsonl without answers; only that of a chat has the turns before the question."""
+    row = {name: value for name, value in asdict(problem).items() if name != "completion"}
+    row["earlier"] = list(row["earlier"])
+    return {name: value for name, value in row.items() if name != "earlier" or value} | {"answers": []}
 
 
 def scored(
@@ -152,7 +160,7 @@ def _problem_row(row: dict[str, Any]) -> dict[str, Any]:
     return {
         **columns,
         "id": row["id"],
-        "question": row["prompt"],
+        "question": question_of(row),
         "answer": row["answer"],
         "pass_rate": row["pass_rate"],
     }

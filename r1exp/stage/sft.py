@@ -1,13 +1,17 @@
 """Settings of stage=sft. The work is in `r1exp.stage.train_sft`."""
 
+from collections import deque
 from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import PositiveInt
 
 from r1exp.algorithm.base import Rows
+from r1exp.errors import Refused
 from r1exp.model.memory import Load
+from r1exp.model.preview import token_counter
 from r1exp.stage.base import TRAINING_FIELDS, TRAINING_READS, Stage
+from r1exp.stage.sft_rows import FittingRows, TooLong, max_length_of
 from r1exp.stage.step_settings import StepSettings
 
 
@@ -17,6 +21,7 @@ class Sft(Stage):
     kind: Literal["sft"]
     rows_per_step: PositiveInt  # rows per optimizer step, over all ranks
     completion_only: bool  # the loss covers the answer only; false: the prompt too [sft-grpo]
+    too_long: TooLong  # what is done with rows of more than `trainer.max_length` tokens
 
     work = "r1exp.stage.train_sft:train_sft"
     makes = "model"
@@ -24,6 +29,54 @@ class Sft(Stage):
     reads = TRAINING_READS | {"prompt"}
     trains = True
     trainer_config = "SFTConfig"
+
+    def own_settings(self, config: StepSettings) -> dict[str, Any]:
+        """Return the settings without `too_long`, unless rows are dropped: a step that refuses them has no result."""
+        values = super().own_settings(config)
+        if self.too_long == "refuse":
+            del values["too_long"]
+        return values
+
+    def check_data(self, config: StepSettings, num_problems: int | None) -> int | None:
+        """Return the number of rows that are learned from; counts their tokens if the tokenizer is on this machine.
+
+        Raises:
+            Refused: a row has no worked solution, or its answer would be cut.
+        """
+        if num_problems is None:
+            return None
+        counted = self._counted(config)
+        counted.refuse(self.too_long, self.rows_per_step)
+        return counted.num_fitting
+
+    def data_notes(self, config: StepSettings) -> list[str]:
+        """Return how many rows are left out because they are too long, where they are on this machine."""
+        if config.dataset.count(self.split) is None:
+            return super().data_notes(config)
+        counted = self._counted(config)
+        return [f"{counted.summary()} and are left out"] if counted.num_too_long else []
+
+    def _counted(self, config: StepSettings) -> FittingRows:
+        """Read every row once in this process, and count those that are too long."""
+        groups = (config.dataset, config.prompt, config.model)
+        key = (
+            config.dataset.fingerprint(),
+            max_length_of(config),
+            *(group.model_dump_json() for group in groups),
+        )
+        if key not in _COUNTED:
+            place = config.dataset.unteachable()
+            if place is not None:
+                raise Refused(
+                    f"{place}, which stage=sft learns from; correct it, name the right column, or use a data set with "
+                    "worked solutions"
+                )
+            count = token_counter(config.model) or (lambda turns: 0)
+            rows = FittingRows(config.dataset.stream("train"), config, count)
+            deque(rows, maxlen=0)
+            _COUNTED.clear()  # the steps of one run after the other: only the last one is needed again
+            _COUNTED[key] = rows
+        return _COUNTED[key]
 
     def rows(self, config: StepSettings) -> Rows:
         """Return the rows of one optimizer step."""
@@ -37,3 +90,6 @@ class Sft(Stage):
         """Return `load` with the logits of every token, and rows cut at `trainer.max_length`."""
         longest = min(load.tokens, int(config.trainer.get("max_length") or load.tokens))
         return replace(load, tokens=longest, logit_tokens=longest)
+
+
+_COUNTED: dict[tuple[Any, ...], FittingRows] = {}

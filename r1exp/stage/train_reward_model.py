@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedModel,
@@ -38,6 +37,7 @@ from r1exp.stage.config import StepConfig
 from r1exp.stage.pair_rows import pair_row
 from r1exp.stage.step import Step
 from r1exp.stage.training import train
+from r1exp.stage.training_rows import dataset_of
 from r1exp.statistics.intervals import proportion
 from r1exp.step.checkpoints import last_checkpoint
 
@@ -56,7 +56,9 @@ def train_reward_model(step: Step, folder: Path) -> str | None:
         return RewardModelling(
             model=_classifier(step.model_path, config, tokenizer),
             args=RewardConfig(**step.trainer_args, output_dir=str(output)),
-            train_dataset=Dataset.from_list([pair_row(pair, None) for pair in config.dataset.load("train")]),
+            train_dataset=dataset_of(
+                (pair_row(pair, None) for pair in config.dataset.stream("train")), folder
+            ),
             processing_class=tokenizer,
             callbacks=callbacks,
             last_checkpoint=lambda: last_checkpoint(folder),

@@ -11,7 +11,6 @@ from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 
 from r1exp.algorithm.base import OnlineAlgorithm
@@ -21,16 +20,17 @@ from r1exp.errors import Refused, StepFailed
 from r1exp.launcher.base import free_port
 from r1exp.model.load import load_policy, load_tokenizer, peft_config
 from r1exp.model.scorer import open_reward_model
-from r1exp.prompt.chat import messages
+from r1exp.prompt.chat import prompt_of
 from r1exp.registry import load
 from r1exp.rewards.adapter import OnScored, reward_funcs
 from r1exp.rewards.committee import Committee
 from r1exp.rewards.ranks import Ranks
 from r1exp.stage.completions import Recorder
-from r1exp.stage.context_length import refuse_beyond_context
+from r1exp.stage.context_length import within_context
 from r1exp.stage.pair_rows import pair_row
 from r1exp.stage.step import Step
 from r1exp.stage.training import train
+from r1exp.stage.training_rows import dataset_of
 from r1exp.step.checkpoints import last_checkpoint
 
 
@@ -69,7 +69,10 @@ def trainer_of(
     config = step.config
     assert config.algorithm is not None
     trainer_class = load(config.algorithm.trainer)
-    inputs = _pairs(step) if config.online is None else _prompts(step, config.online, on_scored)
+    folder = output.parent
+    inputs = (
+        _pairs(step, folder) if config.online is None else _prompts(step, config.online, folder, on_scored)
+    )
     policy = Policy(step.model_path, config.model.revision, tokenizer)
     arguments = {**step.trainer_args, **_server_address(step), "output_dir": str(output)}
     trainer: Trainer = trainer_class(
@@ -85,25 +88,27 @@ def trainer_of(
     return trainer
 
 
-def _prompts(step: Step, algorithm: OnlineAlgorithm, on_scored: OnScored | None) -> dict[str, Any]:
+def _prompts(
+    step: Step, algorithm: OnlineAlgorithm, folder: Path, on_scored: OnScored | None
+) -> dict[str, Any]:
     """Return the data and rewards of a trainer that samples from the policy."""
     config = step.config
     assert config.rewards is not None and config.beta is not None
     committee = Committee(config.rewards, openers={"reward_model": open_reward_model})
-    problems = config.dataset.load("train")
-    _refuse_too_few(len(problems), step)
-    refuse_beyond_context(problems, step)
+    checked = within_context(config.dataset.stream("train"), step)
+    data = dataset_of((p.to_row(prompt_of(p, config.prompt)) for p in checked), folder)
+    _refuse_too_few(len(data), step)
     return {
         "reward_funcs": reward_funcs(committee, _ranks(step), on_scored=on_scored),
-        "train_dataset": Dataset.from_list([p.to_row(messages(p.prompt, config.prompt)) for p in problems]),
+        "train_dataset": data,
         "kl": KlController(algorithm.kl, config.beta),
     }
 
 
-def _pairs(step: Step) -> dict[str, Any]:
+def _pairs(step: Step, folder: Path) -> dict[str, Any]:
     """Return the data of a trainer that learns from preference pairs."""
-    pairs = [pair_row(problem, step.config.prompt) for problem in step.config.dataset.load("train")]
-    return {"train_dataset": Dataset.from_list(pairs)}
+    pairs = (pair_row(problem, step.config.prompt) for problem in step.config.dataset.stream("train"))
+    return {"train_dataset": dataset_of(pairs, folder)}
 
 
 def _server_address(step: Step) -> dict[str, Any]:

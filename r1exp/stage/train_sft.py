@@ -1,28 +1,38 @@
 """Fine-tunes on worked solutions, written in the style of the prompt (stage=sft) [sft-grpo]."""
 
 from pathlib import Path
-from typing import Any
 
-from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig
 
 from r1exp.algorithm import trainers
-from r1exp.errors import Refused
+from r1exp.distributed import is_main_process
 from r1exp.model.load import load_policy, load_tokenizer, peft_config
-from r1exp.prompt.chat import messages
-from r1exp.prompt.style import style_named
-from r1exp.records import Problem
-from r1exp.stage.config import StepConfig
+from r1exp.records import Message
+from r1exp.stage.sft import Sft
+from r1exp.stage.sft_rows import FittingRows
 from r1exp.stage.step import Step
 from r1exp.stage.training import train
+from r1exp.stage.training_rows import dataset_of
 from r1exp.step.checkpoints import last_checkpoint
+from r1exp.terminal import say
 
 
 def train_sft(step: Step, folder: Path) -> str | None:
-    """Train, save the model in `artifact/`, and return the identity of the step in trackers."""
+    """Train, save the model in `artifact/`, and return its identity in trackers.
+
+    Raises:
+        Refused: a row has no solution, or is too long and `stage.too_long` does not leave it out.
+    """
     config = step.config
+    stage = config.stage
+    assert isinstance(stage, Sft)
     tokenizer = load_tokenizer(step.model_path, config.model)
-    rows = [demonstration(problem, config) for problem in config.dataset.load("train")]
+    rows = FittingRows(config.dataset.stream("train"), config, lambda turns: num_tokens(turns, tokenizer))
+    data = dataset_of(rows, folder)
+    rows.refuse(stage.too_long, stage.rows_per_step)
+    if rows.num_too_long and is_main_process():
+        say(f"{rows.summary()} and are left out (stage.too_long=drop)")
     return train(
         step,
         folder,
@@ -30,7 +40,7 @@ def train_sft(step: Step, folder: Path) -> str | None:
         lambda output, callbacks: trainers.Sft(
             model=load_policy(step.model_path, config.model),
             args=SFTConfig(**step.trainer_args, output_dir=str(output)),
-            train_dataset=Dataset.from_list(rows),
+            train_dataset=data,
             processing_class=tokenizer,
             callbacks=callbacks,
             peft_config=peft_config(config.model),
@@ -39,21 +49,6 @@ def train_sft(step: Step, folder: Path) -> str | None:
     )
 
 
-def demonstration(problem: Problem, config: StepConfig) -> dict[str, Any]:
-    """Return a conversational prompt-completion row with the worked solution and the gold answer in the prompt's style.
-
-    Raises:
-        Refused: a problem has no solution or no answer.
-    """
-    solution = problem.columns.get("solution")
-    if solution is None or problem.answer is None:
-        missing = "a solution" if solution is None else "an answer"
-        raise Refused(
-            f"problem {problem.id!r} has no {missing.removeprefix('a ').removeprefix('an ')}, which stage=sft learns from; "
-            "use a data set with worked solutions"
-        )
-    text = style_named(config.prompt.style).write(str(solution), problem.answer)
-    return {
-        "prompt": messages(problem.prompt, config.prompt),
-        "completion": [{"role": "assistant", "content": text}],
-    }
+def num_tokens(turns: list[Message], tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the number of tokens of a whole conversation, as TRL tokenizes it."""
+    return len(tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True)["input_ids"])

@@ -10,7 +10,7 @@ from r1exp.assets import CONF, SWEEPS
 from r1exp.config.compose import session
 from r1exp.config.experiment import Experiment, experiment_from
 from r1exp.config.origin import Origins
-from r1exp.dataset.gsm8k import Gsm8k
+from r1exp.dataset.hf import Hf
 from r1exp.errors import Refused
 from r1exp.plan.steps import planned_steps
 
@@ -147,7 +147,7 @@ def test_a_typed_stage_replaces_the_pipeline_of_an_experiment(compose_line: Comp
     assert [step.name for step in experiment.steps] == ["grpo"]
     measured = compose_line("experiment=qwen2.5_gsm8k", "stage=evaluate", "dataset.limit=9")
     config = measured.steps[0].config
-    assert isinstance(config.dataset, Gsm8k)
+    assert isinstance(config.dataset, Hf)
     assert (config.rewards, config.model.kind, config.dataset.limit) == (None, "pretrained", 9)
     found = Origins(measured.composition, measured.overrides)
     assert found.of("evaluation.temperature") == "experiment/qwen2.5_gsm8k.yaml"

@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from r1exp.dataset.gsm8k import Gsm8k, split_solution
+from r1exp.dataset.base import SPLITS
+from r1exp.dataset.hf import Hf
 from r1exp.errors import Refused
+from r1exp.files import hash_of
 
 GSM8K = Path(os.environ.get("R1EXP_GSM8K", Path(__file__).parents[2].parent / "shared" / "data" / "gsm8k"))
 ROW = {
@@ -15,9 +18,11 @@ ROW = {
 }
 
 
-def gsm8k(path: Path | str, **changes: Any) -> Gsm8k:
-    values = {"kind": "gsm8k", "path": str(path), "config": "main", "revision": None}
-    return Gsm8k.model_validate(values | {"limit": None, "test_limit": None} | changes)
+PRESET = yaml.safe_load((Path(__file__).parents[2] / "conf" / "dataset" / "gsm8k.yaml").read_text())
+
+
+def gsm8k(path: Path | str, **changes: Any) -> Hf:
+    return Hf.model_validate_json(json.dumps(PRESET | {"path": str(path)} | changes), strict=True)
 
 
 @pytest.fixture
@@ -29,8 +34,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_annotations_are_removed_and_gold_is_split_off() -> None:
-    assert split_solution(ROW["answer"], "here") == ("48/2 = 24.\n48+24 = $72.", "72")
+def test_rows_ids_and_fingerprint_are_those_of_the_class_that_the_preset_replaced(folder: Path) -> None:
+    """The key of a finished step contains the fingerprint; both numbers were computed by `r1exp.dataset.gsm8k`."""
+    data = gsm8k(folder)
+    rows = [problem.to_row([]) for split in SPLITS for problem in data.load(split)]
+    assert hash_of(rows) == "729946ac055e0a95"
+    assert data.fingerprint() == "f18db5dc7056e6d0"
+    assert gsm8k("openai/gsm8k").fingerprint() == "463766e107fbbea6"
 
 
 def test_a_folder_of_json_lines_is_read(folder: Path) -> None:
@@ -48,7 +58,7 @@ def test_a_folder_in_the_layout_of_the_hub_is_read(tmp_path: Path) -> None:
     (tmp_path / "main").mkdir()
     for split in ("train", "test"):
         file = tmp_path / "main" / f"{split}-00000-of-00001.parquet"
-        parquet.write_table(pyarrow.Table.from_pylist([ROW, ROW]), file)
+        parquet.write_table(pyarrow.Table.from_pylist([ROW | {"question": f"{split}?"}] * 2), file)
     assert [problem.answer for problem in gsm8k(tmp_path).load("test")] == ["72", "72"]
 
 
@@ -69,9 +79,11 @@ def test_the_fingerprint_depends_on_content_and_settings_but_not_on_the_path(fol
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        pytest.param("./nowhere", "neither a folder on this machine nor a hub id", id="no such folder"),
-        pytest.param("{folder}/train.jsonl", "neither a folder on this machine nor a hub id", id="a file"),
-        pytest.param("{folder}/empty", "has none of train.jsonl", id="an empty folder"),
+        pytest.param(
+            "./nowhere", "neither a file or folder on this machine nor a hub id", id="no such folder"
+        ),
+        pytest.param("{folder}/train.jsonl", "has no split 'test'", id="a file"),
+        pytest.param("{folder}/empty", "has no data: none of train.jsonl", id="an empty folder"),
     ],
 )
 def test_a_path_without_data_is_refused(folder: Path, path: str, message: str) -> None:
@@ -84,7 +96,7 @@ def test_a_row_without_gold_is_refused_with_its_line(folder: Path) -> None:
     lines = (folder / "train.jsonl").read_text().splitlines()
     lines[2] = json.dumps(ROW | {"answer": "72"})
     (folder / "train.jsonl").write_text("\n".join(lines))
-    with pytest.raises(Refused, match=r"train\.jsonl, line 3: the answer has no last line"):
+    with pytest.raises(Refused, match=r"train\.jsonl, line 3: column 'answer' has no last line"):
         gsm8k(folder).load("train")
 
 
@@ -92,7 +104,7 @@ def test_an_unreachable_hub_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: Any, **__: Any) -> None:
         raise ConnectionError("Couldn't reach 'openai/gsm8k' on the Hub")
 
-    monkeypatch.setattr("datasets.load_dataset", unreachable)
+    monkeypatch.setattr("datasets.get_dataset_split_names", unreachable)
     with pytest.raises(Refused, match=r"could not be downloaded from the hub.*Couldn't reach"):
         gsm8k("openai/gsm8k").load("train")
 

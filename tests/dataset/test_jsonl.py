@@ -99,7 +99,11 @@ GOOD = json.dumps({"question": "1 + 1?", "answer": "2"})
         pytest.param('{"question": "1?", "answer": true}', "holds true or false", id="true is not an answer"),
         pytest.param('{"question": {}, "answer": "2"}', "holds an object", id="question of a wrong type"),
         pytest.param(r'{"question": "\ud800", "answer": "2"}', "surrogate", id="half a surrogate pair"),
-        pytest.param('{"question": "1?", "answer": "2", "prompt": "x"}', "rename them", id="reserved name"),
+        pytest.param(
+            '{"question": "1?", "answer": "2", "images": 1, "row_images": 2}',
+            "rename one",
+            id="reserved name",
+        ),
         pytest.param(GOOD, "leaves none to train on", id="too few to hold out"),
     ],
 )

@@ -27,6 +27,8 @@ print(len(rows), hashlib.sha256(repr(rows).encode()).hexdigest(), data.fingerpri
 def folder(tmp_path: Path) -> Path:
     for split in ("train", "test"):
         rows = [{"question": f"{split} {n}?", "answer": f"so\n#### {n}", "b": n, "a": [n]} for n in range(40)]
+        for row in rows:  # the columns of the presets
+            row |= {"problem": row["question"], "messages": [{"role": "user", "content": row["question"]}]}
         (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     pairs = [{"prompt": f"{n}?", "chosen": str(n), "rejected": str(n + 1)} for n in range(60)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
@@ -36,12 +38,12 @@ def folder(tmp_path: Path) -> Path:
 def option(kind: str, folder: Path) -> dict[str, object]:
     content = yaml.safe_load((CONF / f"{kind}.yaml").read_text(encoding="utf-8"))
     values: dict[str, object] = content.get("dataset", content)
-    paths = {"gsm8k": folder, "jsonl": folder / "train.jsonl", "preference": folder / "pairs.jsonl"}
-    changes = {"path": str(paths[kind])} if kind in paths else {"num_train": 500}
+    paths = {"jsonl": folder / "train.jsonl", "preference": folder / "pairs.jsonl"}
+    changes = {"num_train": 500} if kind == "arithmetic" else {"path": str(paths.get(kind, folder))}
     return values | changes | ({"num_test": 7} if kind == "jsonl" else {})
 
 
-@pytest.mark.parametrize("kind", ["arithmetic", "gsm8k", "jsonl", "preference"])
+@pytest.mark.parametrize("kind", ["arithmetic", "gsm8k", "hf", "jsonl", "preference"])
 def test_two_processes_load_the_same_rows(kind: str, folder: Path) -> None:
     def load_with(hash_seed: str) -> str:
         return subprocess.run(
@@ -60,5 +62,5 @@ def test_two_processes_load_the_same_rows(kind: str, folder: Path) -> None:
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_yaml_is_read_by_the_kind_of_its_name(path: Path, folder: Path) -> None:
     data = ADAPTER.validate_python(option(path.stem, folder))
-    assert data.kind == path.stem
+    assert data.kind in (path.stem, "hf")  # a preset of dataset=hf
     assert data.load("test")

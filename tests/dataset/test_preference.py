@@ -2,7 +2,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow  # type: ignore[import-untyped]  # it ships no types
 import pytest
+from pyarrow import parquet
 
 from r1exp.dataset.preference import Preference
 from r1exp.errors import Refused
@@ -26,6 +28,7 @@ def assistant(text: str) -> dict[str, str]:
     return {"role": "assistant", "content": text}
 
 
+OTHER = {"prompt": "2 + 2?", "chosen": "4", "rejected": "5"}
 PLAIN = {"prompt": "1 + 1?", "chosen": "2", "rejected": "3"}
 CHAT = {
     "prompt": [{"role": "system", "content": "Be brief."}, user("1 + 1?")],
@@ -67,6 +70,14 @@ def test_held_out_pairs_share_no_prompt_with_the_others(tmp_path: Path) -> None:
     assert (len(train), len(test)) == (30, 10)
     assert not {pair.prompt for pair in train} & {pair.prompt for pair in test}
     assert len({pair.id for pair in [*train, *test]}) == 40
+
+
+def test_pairs_are_read_from_the_other_formats_too(tmp_path: Path) -> None:
+    parquet.write_table(pyarrow.Table.from_pylist([PLAIN, OTHER]), tmp_path / "pairs.parquet")
+    assert [pair.columns["chosen"] for pair in preference(tmp_path / "pairs.parquet").load("train")] == [
+        "2",
+        "4",
+    ]
 
 
 def test_without_a_file_the_refusal_names_the_pipeline_that_makes_pairs() -> None:
