@@ -5,7 +5,7 @@ The files of a run directory are named in `r1exp.paths`.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from r1exp.plan.references import resolved
 from r1exp.plan.run_plan import PlanStep, RunPlan
 from r1exp.plan.steps import BASE
 from r1exp.report.summary import accuracies, summarize, write_report
+from r1exp.rewards.check_report import Report
 from r1exp.runner.attempt import Attempt
 from r1exp.runner.process import run_process
 from r1exp.runner.progress import Progress
@@ -37,11 +38,20 @@ from r1exp.tracking.settings import WandbTracking
 
 
 class Run:
-    """A run directory and its plan."""
+    """A run directory and its plan.
 
-    def __init__(self, plan: RunPlan, folder: Path) -> None:
+    Args:
+        plan: The steps.
+        folder: The run directory.
+        reward_checks: For each step whose rewards have been checked already, the report.
+    """
+
+    def __init__(
+        self, plan: RunPlan, folder: Path, reward_checks: Mapping[str, Report] | None = None
+    ) -> None:
         self.plan = plan
         self.folder = folder
+        self._reward_checks = dict(reward_checks or {})
         self.id = folder.resolve().name
         self.store = StepStore(Path(plan.config.paths.store))
         self._listener = Listener()
@@ -199,7 +209,7 @@ class Run:
         """Check the rewards of a step on a few problems; return the failed status if the check fails."""
         if step.config.rewards is None:
             return None
-        report = report_of(self._config_of(step), step.batch)
+        report = self._reward_checks.get(step.name) or report_of(self._config_of(step), step.batch)
         write_text(StepPaths(folder).reward_check, report.text() + "\n")
         if report.ok:
             return None

@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import pytest
@@ -6,7 +7,7 @@ from r1exp.errors import Refused
 from r1exp.prompt.settings import StyleName
 from r1exp.records import Completion, Problem
 from r1exp.rewards.accuracy import Accuracy
-from r1exp.rewards.base import Context, Reward
+from r1exp.rewards.base import Context, Reward, Span
 from r1exp.rewards.check import Report, check
 from r1exp.rewards.graded import Graded
 from r1exp.rewards.judge import Judge
@@ -72,6 +73,10 @@ def test_a_committee_without_weight_on_correctness_is_warned_about() -> None:
 
 class RewardsLength(SoftOverlong):
     """A mistaken member: the longer the completion, the higher the score."""
+
+    @property
+    def span(self) -> Span:
+        return (0.0, math.inf)
 
     def score(self, problem: Problem, completion: Completion, context: Context) -> float:
         return completion.num_tokens / 1000
