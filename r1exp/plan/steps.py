@@ -18,6 +18,7 @@ from r1exp.model.locate import locate
 from r1exp.model.memory import shape_of
 from r1exp.model.settings import ModelSettings
 from r1exp.plan.batch import batch_of
+from r1exp.plan.health_metrics import refuse_unknown_metrics
 from r1exp.plan.other_models import hashes_of_models
 from r1exp.plan.references import resolved
 from r1exp.plan.run_plan import PlanStep, RunPlan
@@ -52,8 +53,10 @@ def planned_steps(experiment: Experiment) -> tuple[PlannedStep, ...]:
     """Plan every step of a run.
 
     Raises:
-        Refused: a batch does not divide, there are too few data, or a model or data set does not exist.
+        Refused: a batch does not divide, there are too few data, a model or data set does not exist, or no step logs
+            the metric of a health rule.
     """
+    refuse_unknown_metrics(experiment.steps)
     keys: dict[str, str] = {}
     steps: list[PlannedStep] = []
     for sourced in _with_evaluations(experiment):

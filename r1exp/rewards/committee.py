@@ -14,6 +14,7 @@ from itertools import groupby
 from typing import IO, Any
 
 from r1exp.records import Completion, Problem
+from r1exp.rewards.advice import check_members
 from r1exp.rewards.base import (
     NOT_APPLICABLE,
     Abstain,
@@ -268,17 +269,3 @@ def _checked(name: str, scores: Sequence[Score], num_completions: int) -> list[S
         return scores_from(scores, num_completions)
     except ValueError as error:
         raise ValueError(f"rewards.{name} {error}") from None
-
-
-def check_members(rewards: Mapping[str, Reward]) -> None:
-    """Raise ValueError for an empty committee and for a `judged_by` that names no suitable member."""
-    if not rewards:
-        raise ValueError("the committee has no member; choose one, for example rewards=graded")
-    judges = [name for name, reward in rewards.items() if reward.judges_correctness]
-    for name, reward in rewards.items():
-        if isinstance(reward, JudgedReward) and reward.judged_by not in judges:
-            raise ValueError(
-                f"rewards.{name}.judged_by={reward.judged_by} must name a member that judges correctness, "
-                f"here one of {judges or 'none'}; to add one that is only logged, give it weight 0: "
-                "'+rewards.right={kind: strict, style: ${prompt.style}, weight: 0}'"
-            )
