@@ -29,6 +29,7 @@ from r1exp.rewards.base import (
     SlowReward,
 )
 from r1exp.rewards.faults import scores_from
+from r1exp.rewards.random_state import kept_random_state
 from r1exp.rewards.total import impute_group_mean, weighted_totals
 from r1exp.rewards.worker_process import Job
 from r1exp.rewards.workers import WorkerPool
@@ -162,7 +163,8 @@ class Committee:
         for name, reward in self.rewards.items():
             begin = time.perf_counter()
             units_of_member = [unit for unit in units if unit.name == name]
-            scores.update(self._score_units_of_member(reward, units_of_member, batch))
+            with kept_random_state():
+                scores.update(self._score_units_of_member(reward, units_of_member, batch))
             seconds[name] = time.perf_counter() - begin
         return UnitScores(scores, seconds)
 
@@ -195,7 +197,9 @@ class Committee:
             verdicts = [table[reward.judged_by][row] for row in rows]
             right = [verdict if isinstance(verdict, Abstain) else verdict >= highest for verdict in verdicts]
             completions = [batch.completions[row] for row in rows]
-            scores = _checked(name, reward.score_judged(completions, right, batch.context), len(rows))
+            with kept_random_state():
+                judged = reward.score_judged(completions, right, batch.context)
+            scores = _checked(name, judged, len(rows))
             for row, score in zip(rows, scores, strict=True):
                 table[name][row] = score
 

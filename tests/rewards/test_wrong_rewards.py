@@ -174,6 +174,28 @@ def test_a_class_that_returns_no_number_ends_the_training_instead_of_spoiling_it
         committee.score(PROBLEMS[:1], [Completion("x", 1)], Context())
 
 
+def test_a_class_that_seeds_the_generators_does_not_change_what_is_sampled_next(write: Write) -> None:
+    import random
+
+    import numpy
+    import torch
+
+    seeds = "import random, numpy, torch\n        random.seed(1); numpy.random.seed(1); torch.manual_seed(1)"
+    kind = f"{write(CLASS.replace('BODY', seeds + '; return 1.0'))}:Mine"
+    committee = Committee({"mine": REWARDS.find(kind)(kind=kind)})
+
+    def drawn() -> list[float]:
+        return [random.random(), float(numpy.random.rand()), torch.rand(1).item()]
+
+    for seed in (random.seed, numpy.random.seed, torch.manual_seed):
+        seed(7)
+    expected = drawn()
+    for seed in (random.seed, numpy.random.seed, torch.manual_seed):
+        seed(7)
+    committee.score(PROBLEMS[:1], [Completion("x", 1)], Context())
+    assert drawn() == expected
+
+
 def test_a_run_with_a_wrong_function_is_refused_before_anything_is_written(
     write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
