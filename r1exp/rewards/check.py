@@ -23,7 +23,7 @@ from r1exp.errors import Refused
 from r1exp.prompt.settings import StyleName
 from r1exp.prompt.style import style_named
 from r1exp.records import Problem
-from r1exp.rewards.base import NOT_APPLICABLE, Abstain, BatchReward, GroupReward, Reward, Score
+from r1exp.rewards.base import NOT_APPLICABLE, Abstain, BatchReward, GroupReward, JudgedReward, Reward, Score
 from r1exp.rewards.check_report import Line, Report
 from r1exp.rewards.committee import Committee, Openers
 from r1exp.rewards.probes import GOLD, probes_of
@@ -31,6 +31,7 @@ from r1exp.rewards.probing import NOT_CALLED, NOT_CHECKED, Failure, Prober, Scor
 from r1exp.rewards.total import weighted_totals
 
 _MOST_SECONDS = 60.0  # of scoring; then the remaining problems get no cheats
+_MOST_SECONDS_OF_GOLDS = 10.0  # of scoring the gold answers of further problems
 _UNKNOWN = (NOT_APPLICABLE, NOT_CALLED, NOT_CHECKED)  # abstentions that say nothing about a member
 Table = dict[str, Scores]  # probe: the members' scores of it, of one problem
 
@@ -43,6 +44,7 @@ def check(
     group_size: int = 4,
     rows_per_batch: int = 1,
     openers: Openers | None = None,
+    more_golds: Sequence[Problem] = (),
 ) -> Report:
     """Score gold answers and cheats with the committee and report what is wrong.
 
@@ -53,6 +55,7 @@ def check(
         group_size: Completions per group, for members that compare completions.
         rows_per_batch: Completions in one training batch, to estimate its seconds.
         openers: As for `Committee`; a member that cannot be opened here is left out, with a warning.
+        more_golds: Further problems of which only the gold answers are scored, as many as time allows.
 
     Raises:
         Refused: `problems` is empty.
@@ -72,6 +75,7 @@ def check(
             few = [probes[0][GOLD]] * min(size, 2)  # so that a call that hangs costs few deadlines
             prober.warm_up(replace(problems[0], id="warm-up"), few, _what(GOLD, problems[0]))
             tables, seconds = _tables(prober, problems, probes, size, own, warnings)
+            warnings += _gold_warnings(prober, rewards, style, more_golds)
         finally:
             committee.close()
         if not prober.failures:
@@ -131,6 +135,41 @@ def _tables(
             break
         table.update({probe: score(number, probe) for probe in probes[number] if probe != GOLD})
     return tables, seconds + time.perf_counter() - begin
+
+
+def _gold_warnings(
+    prober: Prober, rewards: Mapping[str, Reward], style: StyleName, problems: Sequence[Problem]
+) -> list[str]:
+    """Return a warning for each member that judges correctness and does not give some gold answers its maximum."""
+    judges = [
+        name
+        for name, reward in rewards.items()
+        if reward.judges_correctness and not isinstance(reward, BatchReward | JudgedReward)
+    ]
+    until = time.perf_counter() + _MOST_SECONDS_OF_GOLDS
+    seen: list[tuple[Problem, Scores]] = []
+    for problem in problems if judges else ():
+        if time.perf_counter() > until:
+            break
+        text = probes_of(rewards, style_named(style), problem)[GOLD]
+        seen.append((problem, prober.score(problem, [text], _what(GOLD, problem), judges)))
+    warnings = []
+    for name in judges:
+        wrong = [
+            (problem, scores[name])
+            for problem, scores in seen
+            if scores[name] not in (rewards[name].span[1], *_UNKNOWN)
+        ]
+        if wrong:
+            why = Counter(
+                score.reason if isinstance(score, Abstain) else "not the maximum" for _, score in wrong
+            )
+            listed = ", ".join(f"{reason} {number}x" for reason, number in why.most_common())
+            warnings.append(
+                f"rewards.{name} cannot use the gold answer of {len(wrong)} of {len(seen)} further problems ({listed}), "
+                f"first {wrong[0][0].answer!r} of problem {wrong[0][0].id!r}"
+            )
+    return warnings
 
 
 def _what(probe: str, problem: Problem) -> str:

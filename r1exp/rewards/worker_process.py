@@ -26,6 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
+from pathlib import Path
 from typing import NoReturn
 
 from r1exp.records import Completion, Problem
@@ -83,6 +84,8 @@ def main() -> None:
 def _serve_jobs(connection: "Connection[list[Score] | str, Job]", forkserver: int) -> NoReturn:
     """Score jobs until the parent closes the pipe."""
     os.setsid()  # a process group of its own, so that its children can be killed with it
+    with suppress(OSError):  # where memory runs out, the kernel ends this process and not the training
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     worker = os.getpid()
     _exit_with_parent(forkserver)
     threading.Thread(target=_poll_parent, args=(forkserver,), daemon=True).start()

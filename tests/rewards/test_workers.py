@@ -101,6 +101,11 @@ def test_workers_are_kept_between_batches(run: Run) -> None:
     assert set(run("pid", "pid", "pid")) >= set(run("pid"))
 
 
+def test_the_kernel_ends_a_worker_first_where_memory_runs_out(run: Run) -> None:
+    (worker,) = run("pid")
+    assert Path(f"/proc/{int(worker)}/oom_score_adj").read_text().strip() == "1000"
+
+
 def test_workers_are_not_interrupted_by_ctrl_c(run: Run, pool: WorkerPool) -> None:
     worker = int(run("pid")[0])
     forkserver = pool._forkserver._process
