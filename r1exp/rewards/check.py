@@ -19,13 +19,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import IO
 
-from r1exp.errors import Refused
+from r1exp.errors import R1ExpError, Refused
 from r1exp.prompt.settings import StyleName
 from r1exp.prompt.style import style_named
 from r1exp.records import Problem
 from r1exp.rewards.base import NOT_APPLICABLE, Abstain, BatchReward, GroupReward, JudgedReward, Reward, Score
 from r1exp.rewards.check_report import Line, Report
 from r1exp.rewards.committee import Committee, Openers
+from r1exp.rewards.faults import fault_of
 from r1exp.rewards.probes import GOLD, probes_of
 from r1exp.rewards.probing import NOT_CALLED, NOT_CHECKED, Failure, Prober, Scores, openers_of, users_own
 from r1exp.rewards.total import weighted_totals
@@ -64,7 +65,7 @@ def check(
         raise Refused("there is no problem to check the rewards with; give a data set that is not empty")
     warnings: list[str] = []
     size = group_size if any(isinstance(reward, GroupReward) for reward in rewards.values()) else 1
-    probes = [probes_of(rewards, style_named(style), problem) for problem in problems]
+    probes = _probes(rewards, style, problems)
     own = users_own(rewards)
     with tempfile.TemporaryFile() as output:
         committee = Committee(
@@ -73,7 +74,7 @@ def check(
         prober = Prober(committee)
         try:
             few = [probes[0][GOLD]] * min(size, 2)  # so that a call that hangs costs few deadlines
-            prober.warm_up(replace(problems[0], id="warm-up"), few, _what(GOLD, problems[0]))
+            prober.warm_up(replace(problems[0], id="warm-up"), few, _what(GOLD, problems[0]), own)
             tables, seconds = _tables(prober, problems, probes, size, own, warnings)
             warnings += _gold_warnings(prober, rewards, style, more_golds)
         finally:
@@ -89,6 +90,18 @@ def check(
         num_problems=len(problems),
         seconds_per_batch=seconds / num_completions * rows_per_batch,
     )
+
+
+def _probes(
+    rewards: Mapping[str, Reward], style: StyleName, problems: Sequence[Problem]
+) -> list[dict[str, str]]:
+    """Return the completions of each problem by name."""
+    try:
+        return [probes_of(rewards, style_named(style), problem) for problem in problems]
+    except R1ExpError:
+        raise
+    except Exception as error:
+        raise Refused(f"a reward does not say what to check it with: {fault_of(error)}") from error
 
 
 def _tables(

@@ -75,14 +75,18 @@ class Prober:
                 self.failures[name] = Failure(f"{worst.detail}, on {what}", worst in (TIMEOUT, NOT_READY))
         return {name: column[0] for name, column in table.items()}
 
-    def warm_up(self, problem: Problem, texts: Sequence[str], what: str) -> None:
-        """Call every member once, so that imports and connections are not timed; one that is late is called twice."""
+    def warm_up(self, problem: Problem, texts: Sequence[str], what: str, once: Collection[str]) -> None:
+        """Call every member, so that imports and connections are not timed.
+
+        One that is late, perhaps on a busy machine, is called a second time, except those in `once`: the first call of a
+        user's function is late in every new worker of a training too.
+        """
         self.score(problem, texts, what)
-        late = [name for name, failure in self.failures.items() if failure.is_late]
+        late = [name for name, failure in self.failures.items() if failure.is_late and name not in once]
         for name in late:
             del self.failures[name]
         if late:
-            self.score(problem, texts, what)
+            self.score(problem, texts, what, late)
 
     def _scores_of(self, name: str, units: Sequence[Unit], batch: Batch) -> dict[Unit, list[Score]]:
         if name not in self.failures:

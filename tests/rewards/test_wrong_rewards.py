@@ -64,7 +64,7 @@ def test_every_wrong_function_is_found_and_named(write: Write, tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*WRONG, *LATER])
+@pytest.mark.parametrize("name", [*list(WRONG)[:22], *LATER])  # the fast test above has the others
 def test_check_refuses_it_with_the_cause_in_its_first_line(
     name: str, write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,12 +82,12 @@ def test_check_refuses_it_with_the_cause_in_its_first_line(
     assert "rewards.mine" in first
 
 
-def test_a_function_that_hangs_costs_two_deadlines_of_its_first_call(write: Write) -> None:
+def test_a_function_that_hangs_costs_the_deadline_of_its_first_call(write: Write) -> None:
     reward = member(write(LATER["hangs"].source), LATER["hangs"], deadline=0.2)
     started = time.monotonic()
     (failure,) = checked({"mine": reward}).failures
     assert "rewards.mine did not return within its deadline, 0.4 s for 2 completions" in failure
-    assert time.monotonic() - started < 10  # takes 1.5 s; a call for each completion would take 45 s
+    assert time.monotonic() - started < 10  # takes 1 s; a call for each completion would take 45 s
 
 
 def test_a_function_that_hangs_on_a_cheat_is_called_no_more_and_noted(write: Write) -> None:
