@@ -13,6 +13,7 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from r1exp.algorithm.unused_arguments import UNUSED, why_unused
 from r1exp.files import write_json
 from r1exp.settings import nearest
 from r1exp.terminal import say
@@ -111,6 +112,11 @@ def every_field() -> set[str]:
     return {name for trainer_class in _CLASSES for name in fields_of(trainer_class)}
 
 
+def usable_fields() -> set[str]:
+    """Return the names of the fields that can be given as `trainer.NAME` to some trainer."""
+    return every_field() - OWNED.keys() - UNUSED.keys()
+
+
 def complaints(trainer_class: str, arguments: dict[str, Any]) -> list[tuple[str, str]]:
     """Return (key, what is wrong and what to type) for each argument that the trainer does not accept."""
     known = fields_of(trainer_class)
@@ -122,6 +128,8 @@ def complaints(trainer_class: str, arguments: dict[str, Any]) -> list[tuple[str,
             close = nearest(key, known.keys() - OWNED.keys())
             hint = f"; did you mean trainer.{close[0]}?" if close else ""
             found.append((key, f"is not an argument of TRL's {trainer_class}{hint}"))
+        elif (reason := why_unused(trainer_class, key, arguments)) is not None:
+            found.append((key, reason))
         elif not _accepts(known[key], value):
             found.append((key, f"is {value!r}, but {trainer_class}.{key} takes {' or '.join(known[key])}"))
     return found

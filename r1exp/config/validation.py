@@ -4,6 +4,7 @@ An unknown key is refused in every form (plain, `+`, `++`, YAML), with the neare
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -11,7 +12,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from r1exp.algorithm.trainer_fields import OWNED, every_field
+from r1exp.algorithm.trainer_fields import usable_fields
 from r1exp.config.overrides import Override
 from r1exp.config.targets import NAMED
 from r1exp.errors import Refused
@@ -47,21 +48,62 @@ def _line(
     detail: ErrorDetails, schema: type[Settings], values: dict[str, Any], overrides: Sequence[Override]
 ) -> str:
     path = _path(detail["loc"], values)
-    if detail["type"] == "extra_forbidden" or _lacks_its_kind(detail, path, values):
-        typed = _typed_key(path, overrides) or _first_leaf(path, values)
-        head = path.split(".")[0]
-        if head in NAMED:
-            return f"{typed}: the keys of that file are below `{head}`; give it `# @package _global_` as its first line"
-        close = nearest_key(typed, sorted(known_keys(schema, values, skip=path)))
-        hint = f" Did you mean {close}?" if close else ""
-        return f"{typed}: there is no such key.{hint}"
+    entry = _entry_without_key(detail, path, values, overrides)
+    if detail["type"] == "extra_forbidden" or entry is not None:
+        return _unknown_key(entry or path, schema, values, overrides, is_entry=entry is not None)
     reason = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error":
         return f"{path}: {reason}" if path else reason
     if detail["type"] == "missing":
-        return f"{path}: has no value; give one: {path}=..."
+        return f"{path}: has no value; give one: {path}=...{_value_of_neighbor(path, values)}"
+    if detail["type"] == NO_KIND:
+        return f"{path}: {reason}"
+    if detail["type"] == "union_tag_invalid":
+        return (
+            f"{path}.kind={detail['ctx']['tag']}: there is no such {path.rpartition('.')[2]}{_choice(detail)}"
+        )
     found = json.dumps(detail["input"], ensure_ascii=False, default=str)
-    return f"{path}={found if len(found) < 200 else found[:200] + '...'}: {reason[0].lower()}{reason[1:]}"
+    close = _choice(detail) if detail["type"] == "literal_error" else ""
+    return (
+        f"{path}={found if len(found) < 200 else found[:200] + '...'}: {reason[0].lower()}{reason[1:]}{close}"
+    )
+
+
+def _unknown_key(
+    path: str, schema: type[Settings], values: dict[str, Any], overrides: Sequence[Override], is_entry: bool
+) -> str:
+    """Return the message about a key that does not exist, or about an entry of a mapping with a misspelt name."""
+    typed = _typed_key(path, overrides) or _first_leaf(path, values)
+    head = path.split(".")[0]
+    if head in NAMED:
+        return f"{typed}: the keys of that file are below `{head}`; give it `# @package _global_` as its first line"
+    close = nearest_key(typed, sorted(known_keys(schema, values, skip=path)))
+    hint = f" Did you mean {close}?" if close else ""
+    new = f" A new entry needs {path}.{_ENTRIES[head][1]}." if is_entry else ""
+    return f"{typed}: there is no such key.{hint}{new}"
+
+
+def _choice(detail: ErrorDetails) -> str:
+    """Return the allowed value that is most similar to the one found, and for kinds all of them."""
+    is_kind = detail["type"] == "union_tag_invalid"
+    context = detail["ctx"]
+    allowed = re.findall(r"'([^']*)'", str(context["expected_tags" if is_kind else "expected"]))
+    found = context["tag"] if is_kind else detail["input"]
+    close = nearest(found, allowed) if isinstance(found, str) else []
+    hint = f". Did you mean {close[0]}?" if close else "." if is_kind else ""
+    return f"{hint} Kinds: {', '.join(allowed)}" if is_kind else hint
+
+
+def _value_of_neighbor(path: str, values: dict[str, Any]) -> str:
+    """Return the value that another entry of the same mapping has for the last part of `path`."""
+    *above, name, key = path.split(".")
+    mapping: Any = values
+    for part in above:
+        mapping = mapping.get(part) if isinstance(mapping, dict) else None
+    for other, entry in mapping.items() if isinstance(mapping, dict) else ():
+        if other != name and isinstance(entry, dict) and isinstance(entry.get(key), str | int | float):
+            return f" ({'.'.join([*above, other, key])} is {entry[key]})"
+    return ""
 
 
 def _path(location: tuple[int | str, ...], values: Any) -> str:
@@ -81,13 +123,24 @@ def _path(location: tuple[int | str, ...], values: Any) -> str:
     return ".".join(parts)
 
 
-def _lacks_its_kind(detail: ErrorDetails, path: str, values: dict[str, Any]) -> bool:
-    """Whether a misspelt name created a new entry of a mapping, which has no `kind`, `use` or `metric`."""
-    return detail["type"] in (NO_KIND, "union_tag_not_found", "missing") and path.split(".")[0] in (
-        "rewards",
-        "pipeline",
-        "health",
-    )
+# Mappings whose entries have names, and the key that makes an entry: a misspelt name makes one without it.
+_ENTRIES = {"rewards": (1, "kind"), "health": (2, "metric"), "pipeline": (2, "use")}  # depth of the name
+
+
+def _entry_without_key(
+    detail: ErrorDetails, path: str, values: dict[str, Any], overrides: Sequence[Override]
+) -> str | None:
+    """Return the entry of a mapping that a misspelt name created, which has no `kind`, `use` or `metric`; else None."""
+    parts = path.split(".")
+    depth, key = _ENTRIES.get(parts[0], (0, ""))
+    if detail["type"] not in (NO_KIND, "union_tag_not_found", "missing") or depth == 0:
+        return None
+    entry: Any = values
+    for part in parts[: depth + 1]:
+        entry = entry.get(part) if isinstance(entry, dict) else None
+    name = ".".join(parts[: depth + 1])
+    was_deleted = any(override.text.startswith(f"~{name}.") for override in overrides)
+    return name if isinstance(entry, dict) and key not in entry and not was_deleted else None
 
 
 def _typed_key(path: str, overrides: Sequence[Override]) -> str | None:
@@ -134,7 +187,7 @@ def known_keys(schema: type[Settings], values: dict[str, Any], skip: str = "") -
         skip: A key of `values` to leave out, because it is the unknown key.
     """
     keys = {key for key, _ in _walk(schema, values, "")}
-    keys |= {f"trainer.{name}" for name in every_field() - OWNED.keys()}
+    keys |= {f"trainer.{name}" for name in usable_fields()}
     return {key for key in keys if not skip or (key != skip and not key.startswith(f"{skip}."))}
 
 

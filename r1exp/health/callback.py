@@ -11,6 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
 from r1exp.distributed import is_main_process
+from r1exp.health.known import is_known
 from r1exp.health.monitor import Monitor, Violation
 from r1exp.health.settings import HealthSettings
 from r1exp.paths import CheckpointPaths, StepPaths
@@ -58,6 +59,19 @@ class HealthCallback(TrainerCallback):
             if violation.action == "stop":
                 control.should_training_stop = True
                 self.stopped = violation
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Name the rules on a metric that only a trainer of the user's own could log, and that no row had."""
+        if not state.is_world_process_zero:
+            return
+        for name in self._monitor.never_applied():
+            metric = self._settings.rules[name].metric
+            if not is_known(metric):
+                say(
+                    f"health: {name} never acted: no row has the metric {metric}; set health.rules.{name}.metric"
+                )
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

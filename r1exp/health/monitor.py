@@ -59,6 +59,10 @@ class Monitor:
                 found.append(violation)
         return found
 
+    def never_applied(self) -> list[str]:
+        """Return the rules whose metric no row had."""
+        return [name for name, values in self._recent.items() if not values]
+
     def _check(self, name: str, rule: Rule, step: int, value: float) -> Violation | None:
         recent = self._recent[name]
         recent.append(value)

@@ -18,6 +18,7 @@ from r1exp.launcher.base import Device
 from r1exp.model.memory import shape_of
 from r1exp.model.preview import check_template
 from r1exp.plan.batch import Batch, batch_of
+from r1exp.plan.health_metrics import refuse_unknown_metrics
 from r1exp.plan.provenance import inputs_of, versions, without
 from r1exp.plan.references import names_in, resolved
 from r1exp.plan.run_plan import PlanStep, RunPlan, variant_of
@@ -54,8 +55,10 @@ def planned_steps(experiment: Experiment) -> tuple[PlannedStep, ...]:
     """Plan every step of a run.
 
     Raises:
-        Refused: a batch does not divide, there are too few data, or a model or data set does not exist.
+        Refused: a batch does not divide, there are too few data, a model or data set does not exist, or no step logs
+            the metric of a health rule.
     """
+    refuse_unknown_metrics(experiment.steps)
     keys: dict[str, str] = {}
     variants: dict[str, str] = {}
     steps: list[PlannedStep] = []

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from r1exp.rewards.base import Reward
+from r1exp.rewards.base import JudgedReward, Reward
 
 
 def constant_in_group_warnings(rewards: Mapping[str, Reward]) -> list[str]:
@@ -22,3 +22,17 @@ def constant_in_group_warnings(rewards: Mapping[str, Reward]) -> list[str]:
 def members_that_need_logprobs(rewards: Mapping[str, Reward]) -> list[str]:
     """Return the members that abstain where the rollout provides no log-probabilities."""
     return [name for name, reward in rewards.items() if reward.needs_logprobs()]
+
+
+def check_members(rewards: Mapping[str, Reward]) -> None:
+    """Raise ValueError for an empty committee and for a `judged_by` that names no suitable member."""
+    if not rewards:
+        raise ValueError("the committee has no member; choose one, for example rewards=graded")
+    judges = [name for name, reward in rewards.items() if reward.judges_correctness]
+    for name, reward in rewards.items():
+        if isinstance(reward, JudgedReward) and reward.judged_by not in judges:
+            raise ValueError(
+                f"rewards.{name}.judged_by={reward.judged_by} must name a member that judges correctness, "
+                f"here one of {judges or 'none'}; to add one that is only logged, give it weight 0: "
+                "'+rewards.right={kind: strict, style: ${prompt.style}, weight: 0}'"
+            )

@@ -6,7 +6,7 @@ not be scored gets `Abstain` with the reason, never a number.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Final, Protocol
 
 from pydantic import Field
@@ -23,7 +23,8 @@ Seconds = Annotated[float, Field(gt=0.0)]
 class Abstain:
     """Takes the place of a score where the reward could not score the completion."""
 
-    reason: str
+    reason: str  # counted, and part of a metric's name: the same for all completions with the same cause
+    detail: str = field(default="", compare=False)  # what is wrong with the reward's code; "": nothing
 
 
 Score = float | Abstain

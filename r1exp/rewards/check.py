@@ -1,86 +1,40 @@
-"""Checks a committee before training: gold answers must score highest, and no cheat may score as much.
+"""Checks a committee before training: every member works, gold scores highest, and no cheat scores as much.
 
 For some problems, completions of known quality are written: the gold answer in the prompt's style, and
 cheats that a model could find. The check fails where a rule is broken:
 
-    gold    every member that judges correctness gives gold its maximum, on every problem
-    cheats  the weighted total of every cheat, averaged over the problems, is lower than that of gold
+    members  every member gives some completion a number, inside its span, and none raises an error
+    gold     every member that judges correctness gives gold its maximum, on every problem
+    cheats   the weighted total of every cheat, averaged over the problems, is lower than that of gold
 
-Members that compare completions get each cheat among gold completions of the same problem.
+An abstention is no number: a completion on which a weighted member abstains has no total, and is left out of
+the comparison. Members that compare completions get each cheat among gold completions of the same problem.
 """
 
 import math
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import IO
 
 from r1exp.errors import R1ExpError, Refused
 from r1exp.prompt.settings import StyleName
 from r1exp.prompt.style import style_named
-from r1exp.records import Completion, Problem
-from r1exp.rewards.base import (
-    NOT_APPLICABLE,
-    Abstain,
-    BatchReward,
-    BatchScorer,
-    Context,
-    GroupReward,
-    Reward,
-    Score,
-)
+from r1exp.records import Problem
+from r1exp.rewards.base import NOT_APPLICABLE, Abstain, BatchReward, GroupReward, JudgedReward, Reward, Score
+from r1exp.rewards.check_report import Line, Report
 from r1exp.rewards.committee import Committee, Openers
+from r1exp.rewards.faults import fault_of
 from r1exp.rewards.probes import GOLD, probes_of
+from r1exp.rewards.probing import NOT_CALLED, NOT_CHECKED, Failure, Prober, Scores, openers_of, users_own
 from r1exp.rewards.total import weighted_totals
 
-_CHARACTERS_PER_TOKEN = 4  # roughly, to give every text a length in tokens
-_LOGPROBS = (-0.5,)  # natural logarithms, the same for all: every vote has the same weight
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """The scores of one kind of completion, averaged over the problems."""
-
-    probe: str
-    scores: dict[str, float | None]  # member: mean; None: it scored no problem
-    total: float  # weighted
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """The table of scores, what is wrong, and the time that scoring takes."""
-
-    lines: tuple[Line, ...]
-    failures: tuple[str, ...]
-    warnings: tuple[str, ...]
-    num_problems: int
-    seconds_per_batch: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether the committee passed."""
-        return not self.failures
-
-    def text(self) -> str:
-        """Return the table and the verdict as text."""
-        members = list(self.lines[0].scores)
-        table = [["completion", *members, "total"]]
-        for line in self.lines:
-            cells = ["-" if score is None else f"{score:.3f}" for score in line.scores.values()]
-            table.append([line.probe, *cells, f"{line.total:.3f}"])
-        widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-        rows = [
-            "  ".join(
-                cell.ljust(width) if column == 0 else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in table
-        ]
-        verdict = ["FAILED " + failure for failure in self.failures]
-        verdict += ["note   " + warning for warning in self.warnings]
-        problems = f"{self.num_problems} problem" + ("" if self.num_problems == 1 else "s")
-        verdict += [f"means over {problems}; about {self.seconds_per_batch:.2g} s a batch"]
-        verdict += ["passed" if self.ok else "failed"]
-        return "\n".join([*rows, "", *verdict])
+_MOST_SECONDS = 60.0  # of scoring; then the remaining problems get no cheats
+_MOST_SECONDS_OF_GOLDS = 10.0  # of scoring the gold answers of further problems
+_UNKNOWN = (NOT_APPLICABLE, NOT_CALLED, NOT_CHECKED)  # abstentions that say nothing about a member
+Table = dict[str, Scores]  # probe: the members' scores of it, of one problem
 
 
 def check(
@@ -91,6 +45,7 @@ def check(
     group_size: int = 4,
     rows_per_batch: int = 1,
     openers: Openers | None = None,
+    more_golds: Sequence[Problem] = (),
 ) -> Report:
     """Score gold answers and cheats with the committee and report what is wrong.
 
@@ -101,68 +56,183 @@ def check(
         group_size: Completions per group, for members that compare completions.
         rows_per_batch: Completions in one training batch, to estimate its seconds.
         openers: As for `Committee`; a member that cannot be opened here is left out, with a warning.
+        more_golds: Further problems of which only the gold answers are scored, as many as time allows.
 
     Raises:
         Refused: `problems` is empty.
     """
     if not problems:
         raise Refused("there is no problem to check the rewards with; give a data set that is not empty")
-    not_checked: list[str] = []
-    committee = Committee(rewards, openers=_openers(rewards, openers or {}, not_checked))
+    warnings: list[str] = []
     size = group_size if any(isinstance(reward, GroupReward) for reward in rewards.values()) else 1
-    try:
-        probes = [probes_of(rewards, style_named(style), problem) for problem in problems]
-        first = replace(problems[0], id="warm-up")
-        _score(committee, first, [probes[0][GOLD]])  # so that imports and connections are not timed
-        begin = time.perf_counter()
-        tables = [
-            {
-                name: _score(
-                    committee, replace(problem, id=f"{problem.id} {name}"), _group(text, texts[GOLD], size)
-                )
-                for name, text in texts.items()
-            }
-            for problem, texts in zip(problems, probes, strict=True)
-        ]
-        seconds = time.perf_counter() - begin
-    finally:
-        committee.close()
-    num_rows = sum(len(texts) for texts in probes) * size
-    failures, warnings = _verdict(rewards, problems, tables, not_checked)
+    probes = _probes(rewards, style, problems)
+    own = users_own(rewards)
+    with tempfile.TemporaryFile() as output:
+        committee = Committee(
+            rewards, openers_of(rewards, openers or {}, warnings), isolated=own, output=output
+        )
+        prober = Prober(committee)
+        try:
+            few = [probes[0][GOLD]] * min(size, 2)  # so that a call that hangs costs few deadlines
+            prober.warm_up(replace(problems[0], id="warm-up"), few, _what(GOLD, problems[0]), own)
+            tables, seconds = _tables(prober, problems, probes, size, own, warnings)
+            warnings += _gold_warnings(prober, rewards, style, more_golds)
+        finally:
+            committee.close()
+        if not prober.failures:
+            warnings += _printed(output)
+    num_completions = sum(len(table) for table in tables) * size
+    failures, found = _verdict(rewards, problems, tables, prober.failures)
     return Report(
         lines=tuple(_lines(rewards, tables)),
         failures=tuple(failures),
-        warnings=tuple(warnings),
+        warnings=(*warnings, *found),
         num_problems=len(problems),
-        seconds_per_batch=seconds / num_rows * rows_per_batch,
+        seconds_per_batch=seconds / num_completions * rows_per_batch,
     )
 
 
-Scores = dict[str, Score]  # member: its score of one probe on one problem
+def _probes(
+    rewards: Mapping[str, Reward], style: StyleName, problems: Sequence[Problem]
+) -> list[dict[str, str]]:
+    """Return the completions of each problem by name."""
+    try:
+        return [probes_of(rewards, style_named(style), problem) for problem in problems]
+    except R1ExpError:
+        raise
+    except Exception as error:
+        raise Refused(f"a reward does not say what to check it with: {fault_of(error)}") from error
 
 
-def _group(text: str, gold: str, size: int) -> list[str]:
-    return [text, *[gold] * (size - 1)]
+def _tables(
+    prober: Prober,
+    problems: Sequence[Problem],
+    probes: Sequence[Mapping[str, str]],
+    size: int,
+    own: Collection[str],
+    warnings: list[str],
+) -> tuple[list[Table], float]:
+    """Score the gold answers of all problems, then their cheats; return the scores and the seconds that it took.
 
+    Args:
+        prober: Scores a completion.
+        problems: The problems.
+        probes: For each problem, its completions.
+        size: Completions of a group.
+        own: The members that score one completion twice, to see whether they give the same number.
+        warnings: Gets what is worth knowing.
+    """
 
-def _score(committee: Committee, problem: Problem, texts: list[str]) -> Scores:
-    completions = [
-        Completion(text, max(1, len(text) // _CHARACTERS_PER_TOKEN), logprobs=_LOGPROBS) for text in texts
+    def score(number: int, probe: str, only: Collection[str] | None = None) -> Scores:
+        texts, problem = probes[number], problems[number]
+        group = [texts[probe], *[texts[GOLD]] * (size - 1)]
+        return prober.score(replace(problem, id=f"{problem.id} {probe}"), group, _what(probe, problem), only)
+
+    begin = time.perf_counter()
+    tables: list[Table] = [{GOLD: score(number, GOLD)} for number in range(len(problems))]
+    seconds = time.perf_counter() - begin
+    again = score(0, GOLD, own)
+    warnings += [
+        f"rewards.{name} gave {first:g} and then {second:g} for the same completions: a run with it cannot be repeated"
+        for name, first in tables[0][GOLD].items()
+        if not isinstance(first, Abstain)
+        and not isinstance(second := again[name], Abstain)
+        and first != second
     ]
-    table = committee.score([problem] * len(texts), completions, Context())
-    return {name: scores[0] for name, scores in table.items()}
+    begin = time.perf_counter()
+    for number, table in enumerate(tables):
+        if time.perf_counter() - begin > _MOST_SECONDS:
+            warnings.append(
+                f"scoring takes so long that only {number} of {len(problems)} problems got cheats"
+            )
+            break
+        table.update({probe: score(number, probe) for probe in probes[number] if probe != GOLD})
+    return tables, seconds + time.perf_counter() - begin
 
 
-def _lines(rewards: Mapping[str, Reward], tables: Sequence[Mapping[str, Scores]]) -> list[Line]:
-    weights = {name: reward.weight for name, reward in rewards.items()}
+def _gold_warnings(
+    prober: Prober, rewards: Mapping[str, Reward], style: StyleName, problems: Sequence[Problem]
+) -> list[str]:
+    """Return a warning for each member that judges correctness and does not give some gold answers its maximum."""
+    judges = [
+        name
+        for name, reward in rewards.items()
+        if reward.judges_correctness and not isinstance(reward, BatchReward | JudgedReward)
+    ]
+    until = time.perf_counter() + _MOST_SECONDS_OF_GOLDS
+    seen: list[tuple[Problem, Scores]] = []
+    for problem in problems if judges else ():
+        if time.perf_counter() > until:
+            break
+        text = probes_of(rewards, style_named(style), problem)[GOLD]
+        seen.append((problem, prober.score(problem, [text], _what(GOLD, problem), judges)))
+    warnings = []
+    for name in judges:
+        wrong = [
+            (problem, scores[name])
+            for problem, scores in seen
+            if scores[name] not in (rewards[name].span[1], *_UNKNOWN)
+        ]
+        if wrong:
+            why = Counter(
+                score.reason if isinstance(score, Abstain) else "not the maximum" for _, score in wrong
+            )
+            listed = ", ".join(f"{reason} {number}x" for reason, number in why.most_common())
+            warnings.append(
+                f"rewards.{name} cannot use the gold answer of {len(wrong)} of {len(seen)} further problems ({listed}), "
+                f"first {wrong[0][0].answer!r} of problem {wrong[0][0].id!r}"
+            )
+    return warnings
+
+
+def _what(probe: str, problem: Problem) -> str:
+    name = "the gold answer" if probe == GOLD else f"the completion {probe!r}"
+    return f"{name} of problem {problem.id!r}"
+
+
+def _printed(output: IO[bytes]) -> list[str]:
+    """Return a warning where the rewards printed, with the first line; in training it goes to the step's log."""
+    output.seek(0)
+    first = output.readline(200).decode(errors="replace").strip()
+    size = output.seek(0, 2)
+    return (
+        [f"the rewards printed {size} bytes, in training to log.txt; the first line: {first}"] if size else []
+    )
+
+
+def _lines(rewards: Mapping[str, Reward], tables: Sequence[Table]) -> list[Line]:
     lines = []
     for probe in dict.fromkeys(name for table in tables for name in table):
         seen = [table[probe] for table in tables if probe in table]
-        columns = {name: [_number(scores[name]) for scores in seen] for name in rewards}
-        means = {name: _mean(column) for name, column in columns.items()}
-        totals = [0.0 if total is None else total for total in weighted_totals(columns, weights)]
-        lines.append(Line(probe, means, math.fsum(totals) / len(totals)))
+        columns = {name: [scores[name] for scores in seen] for name in rewards}
+        reasons = {
+            name: Counter(
+                score.reason for score in column if isinstance(score, Abstain) and score not in _UNKNOWN
+            )
+            for name, column in columns.items()
+        }
+        lines.append(
+            Line(
+                probe,
+                {name: _mean([_number(score) for score in column]) for name, column in columns.items()},
+                _mean([_total(rewards, scores) for scores in seen]),
+                {name: counts for name, counts in reasons.items() if counts},
+            )
+        )
     return lines
+
+
+def _total(rewards: Mapping[str, Reward], scores: Scores) -> float | None:
+    """Return the weighted total of a completion; None where a weighted member that applies to it gave no number."""
+    for name, score in scores.items():
+        if (
+            rewards[name].weight > 0.0
+            and isinstance(score, Abstain)
+            and score not in (NOT_APPLICABLE, NOT_CHECKED)
+        ):
+            return None
+    columns = {name: [_number(score)] for name, score in scores.items()}
+    return weighted_totals(columns, {name: reward.weight for name, reward in rewards.items()})[0]
 
 
 def _number(score: Score) -> float | None:
@@ -177,11 +247,27 @@ def _mean(column: Sequence[float | None]) -> float | None:
 def _verdict(
     rewards: Mapping[str, Reward],
     problems: Sequence[Problem],
-    tables: Sequence[Mapping[str, Scores]],
-    not_checked: list[str],
+    tables: Sequence[Table],
+    broken: Mapping[str, Failure],
 ) -> tuple[list[str], list[str]]:
-    failures = [line for name in rewards for line in _gold_failures(name, rewards[name], problems, tables)]
-    warnings = list(not_checked)
+    """Return what is wrong and what is worth knowing."""
+    failures: list[str] = []
+    warnings: list[str] = []
+    for name, reward in rewards.items():
+        scores = [table[probe][name] for table in tables for probe in table]
+        found = _member_failures(name, reward, scores, broken.get(name), problems)
+        is_gold_scored = all(not isinstance(table[GOLD][name], Abstain) for table in tables)
+        if name in broken and broken[name].is_late and is_gold_scored:
+            warnings += found  # only on a cheat
+        elif (
+            found and name not in broken and isinstance(reward, BatchReward) and not reward.judges_correctness
+        ):
+            warnings += found  # its service may be started later
+        else:
+            failures += found or _gold_failures(name, reward, problems, tables)
+        warnings += _never_applies(name, reward, problems)
+    if failures:
+        return failures, warnings  # totals without the members that fail would say nothing
     judged = [
         table
         for problem, table in zip(problems, tables, strict=True)
@@ -192,20 +278,68 @@ def _verdict(
     ]
     cheats = _cheats_that_reach_gold(rewards, judged or tables)
     if judged:
-        failures += cheats
-    else:
-        no_judge = "no member with a positive weight judges correctness, so nothing makes gold score higher"
-        warnings += [no_judge, *cheats]
-    return failures, warnings
+        return cheats, warnings
+    no_judge = "no member with a positive weight judges correctness, so nothing makes gold score higher"
+    return [], [*warnings, no_judge, *cheats]
+
+
+def _member_failures(
+    name: str, reward: Reward, scores: Sequence[Score], broken: Failure | None, problems: Sequence[Problem]
+) -> list[str]:
+    """Return what is wrong with the scores of one member, whatever it is meant to judge."""
+    if broken is not None:
+        return [f"{_joined(name, broken.text)}{_hint(broken.text, problems[0])}"]
+    judged = [score for score in scores if score not in _UNKNOWN]
+    numbers = [score for score in judged if not isinstance(score, Abstain)]
+    if judged and not numbers:
+        reasons = Counter(score.reason for score in judged if isinstance(score, Abstain))
+        listed = ", ".join(f"{reason} {number}x" for reason, number in reasons.most_common())
+        return [f"rewards.{name} scored none of {len(judged)} completions ({listed}), gold answers included"]
+    low, high = reward.span
+    outside = [score for score in numbers if not low - 1e-9 <= score <= high + 1e-9]
+    if outside:
+        return [
+            f"rewards.{name} gave {outside[0]:g}, outside of the span that it declares, {low:g} to {high:g}"
+        ]
+    return []
+
+
+def _joined(name: str, text: str) -> str:
+    """Return `text` after the name of the member, which some errors begin with."""
+    if text.startswith(f"rewards.{name} "):
+        return text
+    starts_with_verb = text.partition(" ")[0].isalpha() and text[0].islower()
+    return f"rewards.{name}{' ' if starts_with_verb else ': '}{text}"
+
+
+def _hint(text: str, problem: Problem) -> str:
+    """Return what to know about the arguments of a reward function, for the errors that a wrong guess of them causes."""
+    if "KeyError" in text:
+        columns = ", ".join(["id", "question", "answer", *problem.columns])
+        return f"; the columns of the data are {columns}"
+    if "'list'" in text:
+        return "; a completion is a list of messages, [{'role': 'assistant', 'content': TEXT}]"
+    return ""
+
+
+def _never_applies(name: str, reward: Reward, problems: Sequence[Problem]) -> list[str]:
+    if reward.applies_to is None or any(reward.applies(problem) for problem in problems):
+        return []
+    missing = [
+        column for column in reward.applies_to if all(column not in problem.columns for problem in problems)
+    ]
+    columns = ", ".join(dict.fromkeys(column for problem in problems for column in problem.columns)) or "none"
+    why = f": they have no column {missing[0]!r} (columns: {columns})" if missing else ""
+    return [f"rewards.{name} applies to none of the {len(problems)} problems that were checked{why}"]
 
 
 def _gold_failures(
-    name: str, reward: Reward, problems: Sequence[Problem], tables: Sequence[Mapping[str, Scores]]
+    name: str, reward: Reward, problems: Sequence[Problem], tables: Sequence[Table]
 ) -> list[str]:
     if not reward.judges_correctness:
         return []
     pairs = [(problem, table[GOLD][name]) for problem, table in zip(problems, tables, strict=True)]
-    wrong = [(problem, score) for problem, score in pairs if score not in (reward.span[1], NOT_APPLICABLE)]
+    wrong = [(problem, score) for problem, score in pairs if score not in (reward.span[1], *_UNKNOWN)]
     if not wrong:
         return []
     problem, score = wrong[0]
@@ -217,41 +351,24 @@ def _gold_failures(
     ]
 
 
-def _cheats_that_reach_gold(
-    rewards: Mapping[str, Reward], tables: Sequence[Mapping[str, Scores]]
-) -> list[str]:
-    lines = {line.probe: line for line in _lines(rewards, tables)}
-    gold = lines[GOLD].total
-    return [
-        f"{probe!r} scores {line.total:.3f} and gold scores {gold:.3f}: the policy will learn to cheat; raise the "
-        "weight of the member that judges correctness, or add a member that the cheat fails, such as rewards.format"
-        for probe, line in lines.items()
-        if probe != GOLD and line.total >= gold - 1e-9
-    ]
-
-
-class _NotOpened:
-    """Abstains in place of a scorer that cannot be opened here."""
-
-    def __init__(self, reason: str) -> None:
-        self._reason = Abstain(reason)
-
-    def score(
-        self, problems: Sequence[Problem], completions: Sequence[Completion], context: Context
-    ) -> list[Score]:
-        del completions, context
-        return [self._reason] * len(problems)
-
-
-def _openers(rewards: Mapping[str, Reward], given: Openers, not_checked: list[str]) -> Openers:
-    """Return openers that add what cannot be opened to `not_checked`, instead of raising."""
-
-    def open_or_abstain(reward: BatchReward) -> BatchScorer:
-        try:
-            return given[reward.kind](reward) if reward.kind in given else reward.open()
-        except R1ExpError as error:
-            name = next(name for name, member in rewards.items() if member is reward)
-            not_checked.append(f"rewards.{name} was not checked: {error}")
-            return _NotOpened("not checked")
-
-    return {reward.kind: open_or_abstain for reward in rewards.values() if isinstance(reward, BatchReward)}
+def _cheats_that_reach_gold(rewards: Mapping[str, Reward], tables: Sequence[Table]) -> list[str]:
+    """Return a sentence for each cheat whose mean total is that of gold, over the problems where both have one."""
+    found = []
+    for probe in dict.fromkeys(name for table in tables for name in table if name != GOLD):
+        pairs = [
+            (cheat, gold)
+            for table in tables
+            if probe in table
+            and (cheat := _total(rewards, table[probe])) is not None
+            and (gold := _total(rewards, table[GOLD])) is not None
+        ]
+        if not pairs:
+            continue
+        cheat, gold = (math.fsum(totals) / len(pairs) for totals in zip(*pairs, strict=True))
+        if cheat >= gold - 1e-9:
+            found.append(
+                f"{probe!r} scores {cheat:.3f} and gold scores {gold:.3f}: the policy will learn to cheat; raise the "
+                "weight of the member that judges correctness, or add a member that the cheat fails, such as "
+                "rewards.format"
+            )
+    return found

@@ -8,12 +8,13 @@ once, as its base class says. The work is split into independent units, so that 
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import IO, Any
 
 from r1exp.records import Completion, Problem
+from r1exp.rewards.advice import check_members
 from r1exp.rewards.base import (
     NOT_APPLICABLE,
     Abstain,
@@ -27,6 +28,8 @@ from r1exp.rewards.base import (
     SlowGroupReward,
     SlowReward,
 )
+from r1exp.rewards.faults import scores_from
+from r1exp.rewards.random_state import kept_random_state
 from r1exp.rewards.total import impute_group_mean, weighted_totals
 from r1exp.rewards.worker_process import Job
 from r1exp.rewards.workers import WorkerPool
@@ -78,22 +81,30 @@ class Committee:
         rewards: The members.
         openers: For kinds whose scorer is in a later room (`reward_model`), how to open it.
         num_workers: Processes for slow members; None: as many as there are cores.
+        isolated: Members that are scored in worker processes although they are not slow.
+        output: File that the output of the worker processes is written to; None: that of this process.
 
     Raises:
         ValueError: there is no member, or a `judged_by` names no member that judges correctness.
     """
 
     def __init__(
-        self, rewards: Mapping[str, Reward], openers: Openers | None = None, num_workers: int | None = None
+        self,
+        rewards: Mapping[str, Reward],
+        openers: Openers | None = None,
+        num_workers: int | None = None,
+        isolated: Collection[str] = (),
+        output: IO[bytes] | None = None,
     ) -> None:
-        _check_members(rewards)
+        check_members(rewards)
         self.rewards = dict(rewards)
+        self._isolated = frozenset(isolated)
         self._openers = dict(openers or {})
         self._opened: dict[str, BatchScorer] = {}
         self._cache: OrderedDict[tuple[str, ...] | Unit, list[Score]] = OrderedDict()
         slow = [reward for reward in self.rewards.values() if isinstance(reward, SlowReward)]
         modules = dict.fromkeys(module for reward in slow for module in reward.preload)
-        self._pool = WorkerPool(num_workers, preload=list(modules))
+        self._pool = WorkerPool(num_workers, preload=list(modules), output=output)
 
     @property
     def names(self) -> list[str]:
@@ -138,7 +149,7 @@ class Committee:
         for name, reward in self.rewards.items():
             groups = [rows for rows in batch.groups if reward.applies(batch.problems[rows[0]])]
             if isinstance(reward, JudgedReward):
-                continue  # needs the scores of another member: see `assemble`
+                continue  # needs the scores of another member: see `add_judged_scores`
             if isinstance(reward, GroupReward):
                 units += [Unit(name, rows) for rows in groups]
             else:
@@ -152,22 +163,45 @@ class Committee:
         for name, reward in self.rewards.items():
             begin = time.perf_counter()
             units_of_member = [unit for unit in units if unit.name == name]
-            scores.update(self._score_units_of_member(reward, units_of_member, batch))
+            with kept_random_state():
+                scores.update(self._score_units_of_member(reward, units_of_member, batch))
             seconds[name] = time.perf_counter() - begin
         return UnitScores(scores, seconds)
 
     def assemble(self, unit_scores: Mapping[Unit, Sequence[Score]], batch: Batch) -> dict[str, list[Score]]:
         """Return the table of all scores: put those of the units in their rows and add the judged members."""
+        table = self.placed(unit_scores, batch)
+        for name, reward in self.rewards.items():
+            if isinstance(reward, JudgedReward):
+                self.add_judged_scores(name, table, batch)
+        return table
+
+    def placed(self, unit_scores: Mapping[Unit, Sequence[Score]], batch: Batch) -> dict[str, list[Score]]:
+        """Return the table of the scores of the units, each in its row; judged members are not applicable."""
         table: dict[str, list[Score]] = {
             name: [NOT_APPLICABLE] * len(batch.problems) for name in self.rewards
         }
         for unit, scores in unit_scores.items():
             for row, score in zip(unit.rows, scores, strict=True):
                 table[unit.name][row] = score
-        for name, reward in self.rewards.items():
-            if isinstance(reward, JudgedReward):
-                self._add_judged_scores(name, reward, table, batch)
         return table
+
+    def add_judged_scores(self, name: str, table: dict[str, list[Score]], batch: Batch) -> None:
+        """Score a member that depends on the scores of another one, which `table` contains."""
+        reward = self.rewards[name]
+        assert isinstance(reward, JudgedReward)
+        highest = self.rewards[reward.judged_by].span[1]
+        for rows in batch.groups:
+            if not reward.applies(batch.problems[rows[0]]):
+                continue
+            verdicts = [table[reward.judged_by][row] for row in rows]
+            right = [verdict if isinstance(verdict, Abstain) else verdict >= highest for verdict in verdicts]
+            completions = [batch.completions[row] for row in rows]
+            with kept_random_state():
+                judged = reward.score_judged(completions, right, batch.context)
+            scores = _checked(name, judged, len(rows))
+            for row, score in zip(rows, scores, strict=True):
+                table[name][row] = score
 
     def _score_units_of_member(
         self, reward: Reward, units: list[Unit], batch: Batch
@@ -179,14 +213,13 @@ class Committee:
             scores = self._scorer_of(reward, units[0].name).score(
                 [batch.problems[row] for row in rows], [batch.completions[row] for row in rows], batch.context
             )
-            return {unit: [score] for unit, score in zip(units, scores, strict=True)}
-        if isinstance(reward, SlowReward | SlowGroupReward):
+            checked = _checked(units[0].name, scores, len(units))
+            return {unit: [score] for unit, score in zip(units, checked, strict=True)}
+        if isinstance(reward, SlowReward | SlowGroupReward) or units[0].name in self._isolated:
             return self._score_in_workers(reward, units, batch)
         return {unit: _score_here(reward, unit, batch) for unit in units}
 
-    def _score_in_workers(
-        self, reward: SlowReward | SlowGroupReward, units: list[Unit], batch: Batch
-    ) -> dict[Unit, list[Score]]:
+    def _score_in_workers(self, reward: Reward, units: list[Unit], batch: Batch) -> dict[Unit, list[Score]]:
         scores: dict[Unit, list[Score]] = {}
         jobs: dict[tuple[str, ...] | Unit, Job] = {}
         key_of: dict[Unit, tuple[str, ...] | Unit] = {}
@@ -217,19 +250,6 @@ class Committee:
         while len(self._cache) > _MAX_CACHED_SCORES:
             self._cache.popitem(last=False)
 
-    def _add_judged_scores(
-        self, name: str, reward: JudgedReward, table: dict[str, list[Score]], batch: Batch
-    ) -> None:
-        highest = self.rewards[reward.judged_by].span[1]
-        for rows in batch.groups:
-            if not reward.applies(batch.problems[rows[0]]):
-                continue
-            verdicts = [table[reward.judged_by][row] for row in rows]
-            right = [verdict if isinstance(verdict, Abstain) else verdict >= highest for verdict in verdicts]
-            completions = [batch.completions[row] for row in rows]
-            for row, score in zip(rows, reward.score_judged(completions, right, batch.context), strict=True):
-                table[name][row] = score
-
     def _scorer_of(self, reward: BatchReward, name: str) -> BatchScorer:
         if name not in self._opened:
             opener = self._openers.get(reward.kind)
@@ -241,19 +261,15 @@ def _score_here(reward: Reward, unit: Unit, batch: Batch) -> list[Score]:
     problem = batch.problems[unit.rows[0]]
     completions = [batch.completions[row] for row in unit.rows]
     if isinstance(reward, GroupReward):
-        return reward.score_group(problem, completions, batch.context)
-    return [reward.score(problem, completion, batch.context) for completion in completions]
+        scores = reward.score_group(problem, completions, batch.context)
+    else:
+        scores = [reward.score(problem, completion, batch.context) for completion in completions]
+    return _checked(unit.name, scores, len(completions))
 
 
-def _check_members(rewards: Mapping[str, Reward]) -> None:
-    """Raise ValueError for an empty committee and for a `judged_by` that names no suitable member."""
-    if not rewards:
-        raise ValueError("the committee has no member; choose one, for example rewards=graded")
-    judges = [name for name, reward in rewards.items() if reward.judges_correctness]
-    for name, reward in rewards.items():
-        if isinstance(reward, JudgedReward) and reward.judged_by not in judges:
-            raise ValueError(
-                f"rewards.{name}.judged_by={reward.judged_by} must name a member that judges correctness, "
-                f"here one of {judges or 'none'}; to add one that is only logged, give it weight 0: "
-                "'+rewards.right={kind: strict, style: ${prompt.style}, weight: 0}'"
-            )
+def _checked(name: str, scores: Sequence[Score], num_completions: int) -> list[Score]:
+    """Return the scores of a member; raise ValueError where they are no numbers, or too few or too many."""
+    try:
+        return scores_from(scores, num_completions)
+    except ValueError as error:
+        raise ValueError(f"rewards.{name} {error}") from None

@@ -5,14 +5,13 @@ The function is called as TRL calls one, with the completions of one prompt, in 
     function(prompts, completions, completion_ids, **columns, **arguments) -> [number | None, ...]
 
 `prompts` and `completions` are conversational; `columns` are the problem's (id, question, answer and
-any others of the data set), one value per completion. None and NaN abstain. A coroutine function is
-awaited. `log_metric` and `log_extra` are accepted and do nothing in a worker.
+any others of the data set), one value per completion. None abstains; what is no finite number is an error.
+A coroutine function is awaited. `log_metric` and `log_extra` are accepted and do nothing in a worker.
 
 With `factory: true` the name is called once with `arguments` and returns the function, as
 `trl.rewards:get_repetition_penalty_reward` does.
 """
 
-import importlib
 import importlib.util
 import inspect
 import json
@@ -25,9 +24,10 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from r1exp.records import Completion, Problem
-from r1exp.rewards.base import Abstain, Context, Reward, Score, SlowGroupReward, Span, TokenizedCompletion
-
-NO_VALUE = Abstain("function gave no value")
+from r1exp.registry import load
+from r1exp.rewards.base import Context, Reward, Score, SlowGroupReward, Span, TokenizedCompletion
+from r1exp.rewards.faults import place_of, scores_from
+from r1exp.settings import nearest
 
 
 class Function(SlowGroupReward):
@@ -63,43 +63,88 @@ class Function(SlowGroupReward):
     def score_group(
         self, problem: Problem, completions: Sequence[Completion], context: Context
     ) -> list[Score]:
-        columns = {**problem.columns, "id": problem.id, "question": problem.prompt, "answer": problem.answer}
-        num = len(completions)
-        values = self._function()(
-            prompts=[problem.messages for _ in completions],
-            completions=[[{"role": "assistant", "content": answer.text}] for answer in completions],
-            completion_ids=[_token_ids(answer) for answer in completions],
-            trainer_state=SimpleNamespace(global_step=context.step, max_steps=context.num_steps),
-            log_extra=lambda column, values: None,
-            log_metric=lambda name, value: None,
-            **{name: [value] * num for name, value in columns.items()},
-            **({} if self.factory else self.arguments),
-        )
+        function = self._function()
+        values = self._call(function, self._given(problem, completions, context))
         if inspect.isawaitable(values):
             import asyncio  # a fiftieth of a second, which `r1exp plan` does not need
 
             values = asyncio.run(_awaited(values))
-        if len(values) != num:
-            raise ValueError(f"{self.kind} returned {len(values)} values for {num} completions")
-        return [NO_VALUE if value is None or math.isnan(value) else float(value) for value in values]
+        try:
+            return scores_from(values, len(completions))
+        except ValueError as error:
+            raise ValueError(f"{error}{place_of(function)}") from None
+
+    def _given(self, problem: Problem, completions: Sequence[Completion], context: Context) -> dict[str, Any]:
+        """Return the keyword arguments of the function, as TRL passes them."""
+        columns = {"id": problem.id, "question": problem.prompt, "answer": problem.answer} | dict(
+            problem.columns
+        )
+        given = {
+            "prompts": [problem.messages for _ in completions],
+            "completions": [[{"role": "assistant", "content": answer.text}] for answer in completions],
+            "completion_ids": [_token_ids(answer) for answer in completions],
+            "trainer_state": SimpleNamespace(global_step=context.step, max_steps=context.num_steps),
+            "log_extra": lambda column, values: None,
+            "log_metric": lambda name, value: None,
+            **{name: [value] * len(completions) for name, value in columns.items()},
+        }
+        own = {} if self.factory else self.arguments
+        taken = sorted(own.keys() & given.keys())
+        if taken:
+            raise ValueError(
+                f"has {taken[0]!r} among its `arguments`, which is what every reward function is given; rename it"
+            )
+        return given | own
+
+    def _call(self, function: Callable[..., Any], given: dict[str, Any]) -> Any:
+        """Call the function. Raises ValueError where its signature does not fit what it is given."""
+        try:
+            signature = inspect.signature(function)
+            bound = signature.bind(**given)
+        except ValueError:  # a function of C code, which does not state its signature
+            return function(**given)
+        except TypeError as error:
+            raise ValueError(
+                f"cannot be called: {error}; it gets {', '.join(given)} by name, so name those that it reads and take "
+                f"the others with **kwargs{place_of(function)}"
+            ) from None
+        if not self.factory:
+            _refuse_misspelt(self.arguments, signature, place_of(function))
+        return function(*bound.args, **bound.kwargs)
 
     def _function(self) -> Callable[..., Any]:
         return _resolved(self.kind, json.dumps(self.arguments) if self.factory else None)
 
 
+def _refuse_misspelt(arguments: dict[str, Any], signature: inspect.Signature, place: str) -> None:
+    """Raise ValueError for a key of `arguments` that only **kwargs takes, if the function has a similar parameter."""
+    named = [name for name, found in signature.parameters.items() if found.kind is not found.VAR_KEYWORD]
+    for key in arguments.keys() - set(named):
+        close = nearest(key, named)
+        if close:
+            raise ValueError(f"has no parameter {key!r}; did you mean arguments.{close[0]}?{place}")
+
+
 @cache
 def _resolved(kind: str, factory_arguments: str | None) -> Callable[..., Any]:
     """Import the function, or call the factory with arguments given as JSON."""
-    module, _, name = kind.partition(":")
-    found: Any = getattr(importlib.import_module(module), name)
+    found = load(kind)
     if isinstance(found, type) and issubclass(found, Reward):
         raise ValueError(
             f"{kind} is a reward class, and its module assigns it to this name instead of defining it with a "
             f"class statement; type kind={found.__module__}:{found.__name__}"
         )
-    function: Callable[..., Any] = (
-        found if factory_arguments is None else found(**json.loads(factory_arguments))
-    )
+    if factory_arguments is not None:
+        found = found(**json.loads(factory_arguments))
+    elif isinstance(found, type):
+        raise ValueError(
+            f"is a class, and not one of r1exp.rewards.base; name a function, or set factory=true if its instances "
+            f"are reward functions{place_of(found)}"
+        )
+    if not callable(found):
+        verb = "is" if factory_arguments is None else "makes"
+        raise ValueError(f"{verb} a {type(found).__name__}, which cannot be called; name a function")
+    function: Callable[..., Any] = found
     return function
 
 

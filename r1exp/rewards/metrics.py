@@ -118,6 +118,7 @@ class AbstentionWatch:
     def __init__(self, bound: AbstentionBound) -> None:
         self._bound = bound
         self._history: dict[str, deque[tuple[Counter[str], int]]] = {}
+        self._details: dict[str, str] = {}  # member: what was last wrong with its code
 
     def add_batch(self, table: Mapping[str, Sequence[Score]]) -> None:
         """Count the abstentions of a batch.
@@ -128,18 +129,23 @@ class AbstentionWatch:
         for name, scores in table.items():
             history = self._history.setdefault(name, deque(maxlen=self._bound.num_batches))
             history.append(abstentions(scores))
+            for score in scores:
+                if isinstance(score, Abstain) and score.detail:
+                    self._details[name] = score.detail
             reasons = sum((counts for counts, _ in history), Counter[str]())
             num_applied = sum(applied for _, applied in history)
             full = len(history) == self._bound.num_batches
             if full and num_applied and reasons.total() / num_applied > self._bound.share:
-                raise StoppedByHealth(_too_many(name, reasons, num_applied, self._bound))
+                raise StoppedByHealth(
+                    _too_many(name, reasons, num_applied, self._bound, self._details.get(name, ""))
+                )
 
 
-def _too_many(name: str, reasons: Counter[str], num_applied: int, bound: AbstentionBound) -> str:
+def _too_many(name: str, reasons: Counter[str], num_applied: int, bound: AbstentionBound, detail: str) -> str:
     listed = ", ".join(f"{reason} {count}x" for reason, count in reasons.most_common())
     return (
         f"the reward {name!r} could not score {reasons.total()} of {num_applied} completions in the last "
-        f"{bound.num_batches} batches ({listed}); at most {bound.share:.0%} may stay unscored. "
+        f"{bound.num_batches} batches ({listed}{f'; last: {detail}' if detail else ''}); at most {bound.share:.0%} may stay unscored. "
         f"Fix the cause (`r1exp check` shows it), or take the reward out of the total with "
         f"rewards.{name}.weight=0"
     )

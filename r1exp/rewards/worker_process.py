@@ -9,7 +9,8 @@ forkserver, which starts the workers; if one of these processes exits, all proce
 terminated.
 
 Foreign code runs in the workers (math-verify, users' reward functions). This is one of the two places
-where every exception is caught: it becomes an abstention with the name of the exception as its reason.
+where every exception is caught: it becomes an abstention with the name of the exception as its reason,
+and its message, file and line as the detail.
 """
 
 import ctypes
@@ -25,13 +26,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
+from pathlib import Path
 from typing import NoReturn
 
 from r1exp.records import Completion, Problem
-from r1exp.rewards.base import Abstain, Context, GroupReward, Score, SlowGroupReward, SlowReward
+from r1exp.rewards.base import Abstain, Context, GroupReward, Reward, Score, SlowGroupReward, SlowReward
+from r1exp.rewards.faults import fault_of, scores_from
 
 STARTED = "started"  # from a worker: the time of the job begins now
 FORK = "fork"  # to the forkserver: a pipe follows; it answers with the process id of the new worker
+DEADLINE = (
+    5.0  # seconds for one completion of a reward without a deadline of its own, which `r1exp check` isolates
+)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -39,15 +45,21 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 class Job:
     """Completions of one problem that are scored in one call."""
 
-    reward: SlowReward | SlowGroupReward
+    reward: Reward
     problem: Problem
     completions: tuple[Completion, ...]
     context: Context
 
+    @property
+    def deadline(self) -> float:
+        """Seconds that it may take."""
+        of_one = self.reward.deadline if isinstance(self.reward, SlowReward | SlowGroupReward) else DEADLINE
+        return of_one * len(self.completions)
+
 
 def main() -> None:
     """Run the forkserver until the parent closes the pipe."""
-    control: Connection[int, str | int] = Connection(int(sys.argv[1]))
+    control: Connection[int | None, str | int] = Connection(int(sys.argv[1]))
     _exit_with_parent(int(sys.argv[2]))
     for module in sys.argv[3:]:
         importlib.import_module(module).warm_up()
@@ -58,8 +70,7 @@ def main() -> None:
         except EOFError:
             return
         if isinstance(request, int):  # the id of a worker that was killed and must be waited for
-            with suppress(ChildProcessError):
-                os.waitpid(request, 0)
+            control.send(_exit_status(request))
             continue
         pipe = recv_handle(control)
         worker = os.fork()
@@ -73,13 +84,27 @@ def main() -> None:
 def _serve_jobs(connection: "Connection[list[Score] | str, Job]", forkserver: int) -> NoReturn:
     """Score jobs until the parent closes the pipe."""
     os.setsid()  # a process group of its own, so that its children can be killed with it
+    with suppress(OSError):  # where memory runs out, the kernel ends this process and not the training
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    worker = os.getpid()
     _exit_with_parent(forkserver)
     threading.Thread(target=_poll_parent, args=(forkserver,), daemon=True).start()
     with suppress(EOFError, OSError):
         while True:
             job = connection.recv()
-            connection.send(scores_of(job, connection))
+            scores = scores_of(job, connection)
+            if os.getpid() != worker:  # a copy of this process, which foreign code made and did not end
+                os._exit(0)
+            connection.send(scores)
     os._exit(0)
+
+
+def _exit_status(worker: int) -> int | None:
+    """Wait for a worker to end; return its exit code, or the negative number of the signal that ended it."""
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
+    except ChildProcessError:
+        return None
 
 
 def scores_of(job: Job, connection: "Connection[list[Score] | str, Job]") -> list[Score]:
@@ -91,19 +116,23 @@ def scores_of(job: Job, connection: "Connection[list[Score] | str, Job]") -> lis
         if isinstance(job.reward, SlowReward):
             _limit_memory(job.reward.memory_limit)
         return _score(job)
-    except MemoryError:
-        return [Abstain("out of memory")] * len(job.completions)
-    except Exception as error:  # noqa: BLE001 - foreign code; the reason is counted and printed
-        _print_once(error)
-        return [Abstain(f"error: {type(error).__name__}")] * len(job.completions)
+    except BaseException as error:  # noqa: BLE001 - foreign code, `sys.exit` included; counted and printed
+        is_memory = isinstance(error, MemoryError)
+        if not is_memory:
+            _print_once(error)
+        reason = "out of memory" if is_memory else f"error: {type(error).__name__}"
+        return [Abstain(reason, fault_of(error))] * len(job.completions)
     finally:
         _limit_memory(None)
 
 
 def _score(job: Job) -> list[Score]:
     if isinstance(job.reward, GroupReward):
-        return job.reward.score_group(job.problem, job.completions, job.context)
-    return [job.reward.score(job.problem, completion, job.context) for completion in job.completions]
+        return scores_from(
+            job.reward.score_group(job.problem, job.completions, job.context), len(job.completions)
+        )
+    scores = [job.reward.score(job.problem, completion, job.context) for completion in job.completions]
+    return scores_from(scores, len(scores))
 
 
 def _limit_memory(num_bytes: int | None) -> None:
@@ -118,7 +147,7 @@ def _limit_memory(num_bytes: int | None) -> None:
 _PRINTED: set[str] = set()
 
 
-def _print_once(error: Exception) -> None:
+def _print_once(error: BaseException) -> None:
     """Print the first traceback of each type of exception, for the log."""
     if type(error).__name__ not in _PRINTED:
         _PRINTED.add(type(error).__name__)

@@ -20,7 +20,7 @@ from contextlib import suppress
 from itertools import pairwise
 from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.reduction import send_handle
-from typing import Any
+from typing import IO, Any
 
 from r1exp.distributed import local_world_size
 from r1exp.errors import StepFailed
@@ -45,14 +45,19 @@ class WorkerPool:
         num_workers: Processes; None: `default_num_workers()`.
         preload: Modules that are imported in every worker before its first job.
         ready_seconds: Seconds that a worker may take to get ready before its job abstains.
+        output: File that the output of the workers is written to; None: that of this process.
     """
 
     def __init__(
-        self, num_workers: int | None = None, preload: Sequence[str] = (), ready_seconds: float = 120.0
+        self,
+        num_workers: int | None = None,
+        preload: Sequence[str] = (),
+        ready_seconds: float = 120.0,
+        output: IO[bytes] | None = None,
     ) -> None:
         self._num_workers = default_num_workers() if num_workers is None else num_workers
         self._ready_seconds = ready_seconds
-        self._forkserver = _Forkserver(preload)
+        self._forkserver = _Forkserver(preload, output)
         self._workers: list[_Worker] = []
         self._finalizer = weakref.finalize(self, _end, self._workers, self._forkserver)
 
@@ -99,8 +104,9 @@ class WorkerPool:
 class _Forkserver:
     """The process that workers are forked from, started when the first one is needed."""
 
-    def __init__(self, preload: Sequence[str]) -> None:
+    def __init__(self, preload: Sequence[str], output: IO[bytes] | None) -> None:
         self._preload = preload
+        self._output = output
         self._process: subprocess.Popen[bytes] | None = None
         self._control: Connection[Any, Any] | None = None
 
@@ -121,11 +127,13 @@ class _Forkserver:
                     ) from error
         raise AssertionError("unreachable")
 
-    def reap(self, worker: int) -> None:
-        """Let the forkserver wait for a worker that was killed, which frees its process id."""
+    def reap(self, worker: int) -> int | None:
+        """Let the forkserver wait for a worker that was killed, which frees its process id; return its exit status."""
         if self._control is not None:
-            with suppress(OSError):
+            with suppress(OSError, EOFError):
                 self._control.send(worker)
+                return self._control.recv()
+        return None
 
     def end(self) -> None:
         """Kill the forkserver, and with it every worker."""
@@ -165,6 +173,8 @@ class _Forkserver:
             [*command, *self._preload],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._output,
             env=environment,
             start_new_session=True,  # so that Ctrl-C interrupts only the parent
         )
@@ -180,6 +190,7 @@ class _Worker:
         self.until = 0.0  # time.monotonic() by which the next message must arrive
         self._job: Job | None = None
         self._started = False
+        self._ready_seconds = 0.0
         self._forkserver = forkserver
         self.connection, self.pid = forkserver.fork()
 
@@ -187,6 +198,7 @@ class _Worker:
         """Send a job to this idle worker; if its process has exited, replace it first."""
         self.busy, self._started = True, False
         self.position, self._job = position, job
+        self._ready_seconds = ready_seconds
         self.until = time.monotonic() + ready_seconds
         try:
             self.connection.send(job)
@@ -203,7 +215,7 @@ class _Worker:
             return self._replace_and_abstain(DIED)
         if message == STARTED:
             self._started = True
-            self.until = time.monotonic() + self._job.reward.deadline * len(self._job.completions)
+            self.until = time.monotonic() + self._job.deadline
             return None
         return list(message)
 
@@ -213,23 +225,41 @@ class _Worker:
             return None
         return self._replace_and_abstain(TIMEOUT if self._started else NOT_READY)
 
-    def replace(self) -> None:
-        """Kill the process with all processes that it started, and fork another."""
-        self.kill()
+    def replace(self) -> int | None:
+        """Kill the process with all processes that it started, and fork another; return its exit status."""
+        status = self.kill()
         self.connection, self.pid = self._forkserver.fork()
+        return status
 
-    def kill(self) -> None:
-        """Kill the process with all processes that it started."""
+    def kill(self) -> int | None:
+        """Kill the process with all processes that it started; return its exit status."""
         # Until the forkserver has waited for it, no other process can have its id.
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        self._forkserver.reap(self.pid)
         self.connection.close()
+        return self._forkserver.reap(self.pid)
 
     def _replace_and_abstain(self, reason: Abstain) -> list[Score]:
         assert self._job is not None
-        self.replace()
-        return [reason] * len(self._job.completions)
+        status = self.replace()
+        details = {
+            DIED: _ended_with(status),
+            TIMEOUT: f"did not return within its deadline, {self._job.deadline:g} s for {len(self._job.completions)} "
+            "completions",
+            NOT_READY: f"its module was not imported within {self._ready_seconds:g} s",
+        }
+        return [Abstain(reason.reason, details[reason])] * len(self._job.completions)
+
+
+def _ended_with(status: int | None) -> str:
+    """Return what ended a worker, from its exit status."""
+    if status is None or status >= 0:
+        return (
+            f"ended its process with exit status {'unknown' if status is None else status}, as os._exit does"
+        )
+    name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
+    cause = ": the machine had no memory left, or the process was killed" if name == "SIGKILL" else ""
+    return f"ended its process with {name}{cause}"
 
 
 def _contiguous_shares(num_jobs: int, num_workers: int) -> list[deque[int]]:

@@ -1,6 +1,6 @@
-"""Checks the composed rewards: the verb `check`, and a shorter check before every step that uses rewards."""
+"""Checks the composed rewards: the verb `check`, and a shorter check before a run that uses rewards."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from r1exp.config.compose import search_path_of, session
@@ -8,12 +8,14 @@ from r1exp.config.experiment import experiment_from
 from r1exp.errors import ExitCode, Refused
 from r1exp.plan.batch import Batch, RlBatch
 from r1exp.plan.references import names_in
+from r1exp.plan.run_plan import PlanStep
 from r1exp.plan.steps import planned_steps
 from r1exp.rewards.check import Report, check
 from r1exp.stage.config import StepConfig
 
 _NUM_PROBLEMS = 8  # problems that the verb checks
-_NUM_PROBLEMS_BEFORE_STEP = 2  # problems that are checked before a step
+_NUM_GOLDS = 192  # further problems of which the verb scores only the gold answers
+_NUM_PROBLEMS_BEFORE_RUN = 2  # problems that are checked before a run
 
 
 def check_rewards(arguments: Sequence[str], config_dirs: Sequence[Path]) -> tuple[str, ExitCode]:
@@ -29,26 +31,68 @@ def check_rewards(arguments: Sequence[str], config_dirs: Sequence[Path]) -> tupl
         ]
         if not steps:
             raise Refused("no step of this command line has rewards; choose some: rewards=graded")
-        tables, reports = [], []
+        failures, tables = [], []
         for step in steps:
-            if names_in(step.config.model_dump(mode="json")):
+            if depends_on_a_step(step):
                 tables.append(f"{step.name}\ndepends on an earlier step: checked before this step starts\n")
                 continue
-            report = report_of(step.config, step.batch, _NUM_PROBLEMS)
+            report = report_of(step.config, step.batch, _NUM_PROBLEMS, _NUM_GOLDS)
+            failures += [f"{step.name}: FAILED {failure}\n" for failure in report.failures]
             tables.append(f"{step.name}\n{report.text()}\n")
-            reports.append(report)
-    return "\n".join(tables), ExitCode.DONE if all(report.ok for report in reports) else ExitCode.REFUSED
+    text = "\n".join(["".join(failures), *tables] if failures else tables)
+    return text, ExitCode.REFUSED if failures else ExitCode.DONE
+
+
+def refuse_failing_rewards(
+    steps: Sequence[PlanStep], is_done: Callable[[PlanStep], bool]
+) -> dict[str, Report]:
+    """Check the rewards of the steps of a run before it starts; return the report of each step that was checked.
+
+    Args:
+        steps: The steps.
+        is_done: Whether a step's result exists already, so that its rewards are not needed.
+
+    Raises:
+        Refused: the rewards of a step fail their check.
+    """
+    reports = {
+        step.name: report_of(step.config, step.batch)
+        for step in steps
+        if step.config.rewards is not None and not depends_on_a_step(step) and not is_done(step)
+    }
+    failures = [f"step {name}: {failure}" for name, report in reports.items() for failure in report.failures]
+    if failures:
+        more = "; `r1exp check` with the same arguments shows the whole table"
+        raise Refused("\n".join(failures) + more)
+    return reports
+
+
+def depends_on_a_step(step: PlanStep) -> bool:
+    """Return whether the settings of a step name the artifact of an earlier one."""
+    return bool(names_in(step.config.model_dump(mode="json")))
 
 
 def report_of(
-    config: StepConfig, batch: Batch | None, num_problems: int = _NUM_PROBLEMS_BEFORE_STEP
+    config: StepConfig,
+    batch: Batch | None,
+    num_problems: int = _NUM_PROBLEMS_BEFORE_RUN,
+    num_golds: int = 0,
 ) -> Report:
-    """Check the rewards of one step on its first problems; every artifact it refers to must exist."""
+    """Check the rewards of one step on its first problems; every artifact it refers to must exist.
+
+    Args:
+        config: Settings of the step.
+        batch: Its batch, to estimate the seconds of scoring one.
+        num_problems: Problems that are checked.
+        num_golds: Further problems of which only the gold answers are scored.
+    """
     assert config.rewards is not None
     rows = batch.completions_per_generation if isinstance(batch, RlBatch) else 1
+    problems = config.dataset.first("train", num_problems + num_golds)
     return check(
         config.rewards,
         config.prompt.style,
-        config.dataset.first("train", num_problems),
+        problems[:num_problems],
         rows_per_batch=rows,
+        more_golds=problems[num_problems:],
     )

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from r1exp.plan.references import resolved
 from r1exp.plan.run_plan import PlanStep, RunPlan, difference
 from r1exp.plan.steps import BASE
 from r1exp.report.summary import accuracies, summarize, write_report
+from r1exp.rewards.check_report import Report
 from r1exp.runner.attempt import Attempt
 from r1exp.runner.process import run_process
 from r1exp.runner.progress import StepProgress
@@ -42,11 +43,20 @@ from r1exp.tracking.trackers import Trackers
 
 
 class Run:
-    """A run directory and its plan."""
+    """A run directory and its plan.
 
-    def __init__(self, plan: RunPlan, folder: Path) -> None:
+    Args:
+        plan: The steps.
+        folder: The run directory.
+        reward_checks: For each step whose rewards have been checked already, the report.
+    """
+
+    def __init__(
+        self, plan: RunPlan, folder: Path, reward_checks: Mapping[str, Report] | None = None
+    ) -> None:
         self.plan = plan
         self.folder = folder
+        self._reward_checks = dict(reward_checks or {})
         self.id = folder.resolve().name
         self.store = StepStore(Path(plan.config.paths.store))
         self._listener = Listener()
@@ -274,7 +284,7 @@ class Run:
         """Check the rewards of a step on a few problems; return the failed status if the check fails."""
         if step.config.rewards is None:
             return None
-        report = report_of(self._config_of(step), step.batch)
+        report = self._reward_checks.get(step.name) or report_of(self._config_of(step), step.batch)
         write_text(StepPaths(folder).reward_check, report.text() + "\n")
         if report.ok:
             return None

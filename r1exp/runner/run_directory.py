@@ -10,13 +10,17 @@ from r1exp.files import read_json, write_json
 from r1exp.model.adapters import base_of, is_adapter_folder
 from r1exp.model.locate import check_hub, locate
 from r1exp.model.quantization import refuse_missing_library
-from r1exp.paths import RunPaths
+from r1exp.paths import RunPaths, StorePaths
 from r1exp.plan.other_models import refuse_missing_models
+from r1exp.plan.run_plan import PlanStep
 from r1exp.plan.slurm_job import job_of
 from r1exp.plan.steps import BASE, PlannedStep, run_plan
+from r1exp.rewards.check_report import Report
 from r1exp.runner.manifest import manifest
+from r1exp.runner.reward_check import refuse_failing_rewards
 from r1exp.runner.run import Run
 from r1exp.runner.slurm_submit import await_run, submit_run
+from r1exp.step.status import read_status
 
 
 def start_run(
@@ -35,10 +39,11 @@ def start_run(
         is_compared: Whether it is a member of a sweep.
 
     Raises:
-        Refused: the folder cannot be written, or contains another experiment.
+        Refused: the folder cannot be written or contains another experiment, or rewards fail their check.
     """
     _refuse_unreachable(experiment, steps)
     chosen = folder or _run_folder(experiment)
+    reports = _checked_rewards(experiment, steps, chosen)
     identity = [step.key for step in steps]
     old = RunPaths(chosen).manifest
     try:
@@ -57,7 +62,23 @@ def start_run(
         raise Refused(
             f"the run directory {chosen} cannot be written ({error.strerror}); set paths.runs=..."
         ) from error
-    return Run(plan, chosen)
+    return Run(plan, chosen, reports)
+
+
+def _checked_rewards(
+    experiment: Experiment, steps: tuple[PlannedStep, ...], folder: Path
+) -> dict[str, Report]:
+    """Check the rewards of the steps that are to run here; those of a job are checked where its steps start."""
+    if job_of(experiment.run, steps) is not None:
+        return {}
+    store, run = StorePaths(Path(experiment.run.paths.store)), RunPaths(folder)
+
+    def is_done(step: PlanStep) -> bool:
+        own = run.step(step.index, step.name).folder
+        status = read_status(own) if own.is_dir() else None
+        return (store.steps / step.slot).is_dir() or (status is not None and status.state == "done")
+
+    return refuse_failing_rewards(steps, is_done)
 
 
 def perform(run: Run) -> tuple[ExitCode, dict[str, Any], int | None]:

@@ -14,6 +14,7 @@ from r1exp.algorithm.menu import ALGORITHMS
 from r1exp.algorithm.trainer_fields import OUTSIDE_KEY, complaints
 from r1exp.launcher.base import Device
 from r1exp.model.quantization import refuse_unable
+from r1exp.rewards.advice import check_members
 from r1exp.serving.step_server import ServedStep
 from r1exp.stage.base import STAGE_FIELDS
 from r1exp.stage.menu import STAGES, StageSettings
@@ -55,6 +56,12 @@ class StepConfig(StepSettings):
                 raise ValueError(
                     f"{reader} does not read {name}, so {name} would have no effect: leave it out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _the_rewards_fit_together(self) -> Self:
+        if self.rewards is not None:
+            check_members(self.rewards)
         return self
 
     @model_validator(mode="after")

@@ -197,6 +197,40 @@ def test_an_ill_typed_value_is_refused(
             "has no effect with",
             id="label smoothing that no loss reads",
         ),
+        pytest.param(
+            ["+rewards.x.kind=tag_count"],
+            "rewards.x.style: has no value; give one: rewards.x.style=... (rewards.graded.style is think_answer)",
+            id="a required field of a new reward",
+        ),
+        pytest.param(["+rewards.x.kind=tag_cuont"], "Did you mean tag_count?", id="a misspelt kind"),
+        pytest.param(
+            ["+rewards.x={kind: length, judged_by: gradd}"],
+            "judged_by=gradd must name a member",
+            id="a judge that is no member",
+        ),
+        pytest.param(["~rewards.graded.kind"], "rewards.graded: has no kind", id="a reward without its kind"),
+        pytest.param(["tracking.kind=wandbb"], "Did you mean wandb?", id="a misspelt kind of a union"),
+        pytest.param(["model.dtype=bf16"], "Did you mean bfloat16?", id="a misspelt choice"),
+        pytest.param(
+            ["+health.rules.mine.metric=kl"], "health.rules.mine.window: has no value", id="a rule's field"
+        ),
+        pytest.param(
+            ["+health.rules.kl_hgh.above=1"],
+            "kl_hgh.above: there is no such key. Did you mean health.rules.kl_high.above? A new entry needs "
+            "health.rules.kl_hgh.metric.",
+            id="a misspelt rule, in one line",
+        ),
+        pytest.param(
+            ["trainer.max_tool_calling_iterations=3"], "has no effect", id="an argument that does nothing"
+        ),
+        pytest.param(["trainer.eval_steps=10"], "set evaluation.*", id="evaluation by TRL"),
+        pytest.param(
+            ["trainer.sapo_temperature_neg=1.0"],
+            "only with trainer.loss_type=sapo",
+            id="an argument of another loss",
+        ),
+        pytest.param(["trainer.save_strategy=best"], "set trainer.save_steps", id="saving the best"),
+        pytest.param(["trainer.ddp_timeout=9"], "the ranks are connected before", id="too late to act"),
         pytest.param(["--multi"], "no such option", id="an unknown flag"),
         pytest.param(["model=hf"], "model.path", id="a model without a path"),
         pytest.param(

@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import pytest
@@ -6,7 +7,7 @@ from r1exp.errors import Refused
 from r1exp.prompt.settings import StyleName
 from r1exp.records import Completion, Problem
 from r1exp.rewards.accuracy import Accuracy
-from r1exp.rewards.base import Context, Reward
+from r1exp.rewards.base import Abstain, Context, Reward, Score, Span
 from r1exp.rewards.check import Report, check
 from r1exp.rewards.graded import Graded
 from r1exp.rewards.judge import Judge
@@ -72,6 +73,10 @@ def test_a_committee_without_weight_on_correctness_is_warned_about() -> None:
 
 class RewardsLength(SoftOverlong):
     """A mistaken member: the longer the completion, the higher the score."""
+
+    @property
+    def span(self) -> Span:
+        return (0.0, math.inf)
 
     def score(self, problem: Problem, completion: Completion, context: Context) -> float:
         return completion.num_tokens / 1000
@@ -145,3 +150,30 @@ def test_the_table_and_the_seconds_of_a_batch_are_shown() -> None:
 def test_a_check_without_problems_is_refused() -> None:
     with pytest.raises(Refused, match="no problem to check"):
         check({"right": Strict(style=STYLE)}, STYLE, [])
+
+
+def test_gold_answers_of_further_problems_that_a_judge_cannot_use_are_counted() -> None:
+    more = [Problem(f"{i}", "?", answer, {}) for i, answer in enumerate(("12", "=", "7", "+"))]
+    report = checked({"right": Accuracy(style=STYLE)}, more_golds=more)
+    assert report.ok
+    assert report.warnings == (
+        "rewards.right cannot use the gold answer of 2 of 4 further problems (gold unreadable 2x), first '=' of "
+        "problem '1'",
+    )
+
+
+def test_an_abstention_counts_as_no_number() -> None:
+    """The cheat that every member scores is compared; the one on which a member abstains has no total."""
+
+    class Fails(Strict):
+        def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
+            return (
+                Abstain("gold unreadable")
+                if not completion.text
+                else super().score(problem, completion, context)
+            )
+
+    report = checked({"right": Fails(style=STYLE), "format": Format(style=STYLE)})
+    rows = {line.split("  ")[0]: line.split() for line in report.text().splitlines()}
+    assert rows["empty"] == ["empty", "abstained", "0.000", "-"]
+    assert "abstained  rewards.right on 2 completions: gold unreadable 2x" in report.text()

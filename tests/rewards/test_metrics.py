@@ -49,6 +49,15 @@ def test_a_run_with_too_many_abstentions_is_stopped_with_their_reasons() -> None
         watch.add_batch(broken)
 
 
+def test_a_run_that_is_stopped_says_what_is_wrong_with_the_code() -> None:
+    watch = AbstentionWatch(AbstentionBound(share=0.5, num_batches=1))
+    with pytest.raises(
+        StoppedByHealth, match=r"error: KeyError 2x; last: KeyError: 'b' \(mine\.py, line 3\)"
+    ):
+        failed = [Abstain("error: KeyError", f"KeyError: '{key}' (mine.py, line 3)") for key in "ab"]
+        watch.add_batch({"mine": failed})
+
+
 def test_the_bound_itself_is_allowed() -> None:
     AbstentionWatch(AbstentionBound(share=0.5, num_batches=1)).add_batch({"code": [TIMEOUT, 1.0]})
 

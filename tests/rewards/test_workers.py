@@ -13,7 +13,8 @@ import pytest
 from r1exp.errors import StepFailed
 from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Context, TokenizedCompletion
-from r1exp.rewards.function import NO_VALUE, Function
+from r1exp.rewards.faults import NO_VALUE
+from r1exp.rewards.function import Function
 from r1exp.rewards.worker_process import Job
 from r1exp.rewards.workers import DIED, TIMEOUT, WorkerPool
 
@@ -57,7 +58,7 @@ def test_a_job_that_hangs_ends_at_its_deadline_and_the_others_continue(run: Run)
         pytest.param("raise", "error: KeyError", id="an exception"),
         pytest.param("short", "error: ValueError", id="too few values"),
         pytest.param("none", NO_VALUE.reason, id="None"),
-        pytest.param("nan", NO_VALUE.reason, id="NaN"),
+        pytest.param("nan", "not finite", id="NaN"),
     ],
 )
 def test_a_failure_in_foreign_code_abstains_with_its_reason(text: str, expected: str, run: Run) -> None:
@@ -84,17 +85,25 @@ class Silent:
     def send(self, message): pass
 for num_bytes in (10, 8 * 2**30, 10):
     job = Job(Greedy(style="plain"), Problem("a", "a"), (Completion(str(num_bytes), 1),), Context())
-    print(scores_of(job, Silent()))
+    (score,) = scores_of(job, Silent())
+    print(getattr(score, "reason", score), getattr(score, "detail", ""))
 """
 
 
 def test_a_job_that_needs_too_much_memory_abstains() -> None:
     run = subprocess.run([sys.executable, "-c", GREEDY], capture_output=True, text=True, check=True)
-    assert run.stdout.splitlines() == ["[10.0]", "[Abstain(reason='out of memory')]", "[10.0]"]
+    first, second, third = run.stdout.splitlines()
+    assert (first.strip(), third.strip()) == ("10.0", "10.0")
+    assert second == "out of memory MemoryError (<string>, line 8)"
 
 
 def test_workers_are_kept_between_batches(run: Run) -> None:
     assert set(run("pid", "pid", "pid")) >= set(run("pid"))
+
+
+def test_the_kernel_ends_a_worker_first_where_memory_runs_out(run: Run) -> None:
+    (worker,) = run("pid")
+    assert Path(f"/proc/{int(worker)}/oom_score_adj").read_text().strip() == "1000"
 
 
 def test_workers_are_not_interrupted_by_ctrl_c(run: Run, pool: WorkerPool) -> None:

@@ -50,7 +50,7 @@ def test_an_error_in_the_reward_check_ends_the_step_and_writes_the_summary(
     started: Callable[..., Run],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = started(*ONE_STEP)
+    run = Run(started(*ONE_STEP).plan, Path("run"))  # as in a job, where no reward has been checked before
 
     def fail(*args: Any) -> None:
         raise error
