@@ -131,6 +131,8 @@ def _refuse_other_than_tiny(place: Path | str, typed: str) -> None:
 
     It is recognized by its tokenizer: the sizes of a tiny model are settings.
     """
+    if isinstance(place, Path) and is_adapter_folder(place):
+        place, _ = base_of(place)
     if isinstance(place, Path):
         file = place / "tokenizer_config.json"
         tokens = read_object(file, f"model.path={typed}") if file.is_file() else {}
