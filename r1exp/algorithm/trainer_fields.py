@@ -43,6 +43,7 @@ OWNED: dict[str, str] = {
     "reward_weights": "rewards.NAME.weight",
     "output_dir": "paths.run",
     "run_name": "name",
+    "chat_template_kwargs": "model.chat_template_kwargs",  # there, evaluation and sampling read it as well
     "report_to": "tracking",
     "project": "tracking.project",
     "use_cpu": "launcher.device",

@@ -113,6 +113,10 @@ def adapted(
     if arguments:
         text = _with_defaults(text, arguments, path)
         notes.append("chat template: " + ", ".join(f"{name}={value}" for name, value in arguments.items()))
+    if "strftime_now" in template and "date_string" in template and "date_string" not in arguments:
+        notes.append(
+            "the chat template writes today's date; fix it with model.chat_template_kwargs.date_string=..."
+        )
     if template.strip() == TINY_TEMPLATE.strip():
         # Deliberate: a model without pretraining cannot follow an instruction.
         return ChatTemplate(text, (*notes, "the template of the tiny model leaves the system text out"))

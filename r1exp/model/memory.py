@@ -184,6 +184,7 @@ def shape_of(settings: ModelSettings) -> ModelShape | None:
     else:
         from huggingface_hub import try_to_load_from_cache  # imported late: takes 0.1 s
 
+        assert place is not None  # model.path is set
         file = try_to_load_from_cache(place, "config.json", revision=revision)
     if not isinstance(file, str | Path):
         return settings.shape

@@ -30,3 +30,13 @@ def messages(question: str, settings: PromptSettings) -> list[Message]:
     """Return the prompt in conversational form: the system message, unless it is "", and the question."""
     system = [{"role": "system", "content": settings.system}] if settings.system else []
     return [*system, {"role": "user", "content": question}]
+
+
+def without_system_role(prompt: list[Message]) -> list[Message]:
+    """Return the same prompt with its system text before the first question, for a template that refuses the role."""
+    if not prompt or prompt[0]["role"] != "system":
+        return prompt
+    system, rest = prompt[0]["content"], prompt[1:]
+    if not rest or rest[0]["role"] != "user":
+        return [{"role": "user", "content": system}, *rest]
+    return [{**rest[0], "content": f"{system}\n\n{rest[0]['content']}"}, *rest[1:]]

@@ -1,6 +1,7 @@
 """Generates completions with any OpenAI-compatible endpoint, through the chat API.
 
-The endpoint renders the prompt with its own template. Every completion is one request: its number of
+The endpoint renders the prompt with its own template. Where that refuses a system message (an answer of status 400 that
+mentions it), the request is sent again with the system text before the question, and so are all later ones. Every completion is one request: its number of
 tokens is the endpoint's count, and it has a seed of its own. Not for training, because the weights of
 the endpoint are not those of the policy.
 """
@@ -9,6 +10,8 @@ from typing import Any
 
 from r1exp import http_client
 from r1exp.errors import StepFailed
+from r1exp.http_client import RequestFailed
+from r1exp.prompt.chat import without_system_role
 from r1exp.records import Completion, Message
 from r1exp.rollout.base import GeneratorInputs, Sampling
 from r1exp.rollout.settings import Endpoint, api_key
@@ -26,6 +29,7 @@ class EndpointGenerator:
 
     def __init__(self, settings: Endpoint) -> None:
         self._settings = settings
+        self._refuses_system = False  # the endpoint's template
         key_advice = (
             f"export the right key as {settings.api_key_env}"
             if settings.api_key_env
@@ -73,8 +77,22 @@ class EndpointGenerator:
         }
         return {name: value for name, value in body.items() if value is not None}
 
+    def _post(self, body: dict[str, Any]) -> Any:
+        """Return the endpoint's answer, without a system message if its template refuses one."""
+        moved = {**body, "messages": without_system_role(body["messages"])}
+        if self._refuses_system or moved["messages"] == body["messages"]:
+            return self._client.post(_PATH, moved)
+        try:
+            return self._client.post(_PATH, body)
+        except RequestFailed as failed:
+            if failed.status != 400 or "system" not in failed.found.lower():
+                raise
+            answer = self._client.post(_PATH, moved)
+            self._refuses_system = True
+            return answer
+
     def _request(self, body: dict[str, Any]) -> Completion:
-        answer = self._client.post(_PATH, body)
+        answer = self._post(body)
         choice = answer["choices"][0]
         num_tokens = (answer.get("usage") or {}).get("completion_tokens")
         if not isinstance(num_tokens, int) or not isinstance(choice.get("message"), dict):

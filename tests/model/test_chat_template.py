@@ -7,18 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import AddedToken, Tokenizer
-from tokenizers.decoders import ByteLevel as ByteLevelDecoder
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
-from tokenizers.processors import TemplateProcessing
 
 from r1exp.errors import Refused
 from r1exp.model.chat_template import adapted, render
 from r1exp.model.preview import first_prompt
 from r1exp.model.settings import ModelSettings
 from r1exp.records import Message
-from tests.model.chat_templates import DROPS_SYSTEM, GEMMA2, LLAMA3, MARKERS, QWEN3, SPECIAL_TOKENS, TEMPLATES
+from tests.model.chat_templates import DROPS_SYSTEM, GEMMA2, LLAMA3, QWEN3, SPECIAL_TOKENS, TEMPLATES
+from tests.model.tokenizers_on_disk import tokenizer_folder
 
 ReadModel = Callable[..., ModelSettings]
 PROMPT: list[Message] = [
@@ -31,27 +27,6 @@ ANSWERS = [
     pytest.param("3 + 4 = 7\n#### 7", id="plain"),
 ]
 every_template = pytest.mark.parametrize("name", list(TEMPLATES))
-
-
-def tokenizer_folder(folder: Path, template: str) -> Path:
-    """Write the files of a byte-level tokenizer that adds BOS to plain text, as those of Llama and Gemma do."""
-    folder.mkdir(parents=True, exist_ok=True)
-    alphabet = sorted(ByteLevel.alphabet())
-    tokenizer = Tokenizer(BPE(vocab={token: number for number, token in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = ByteLevelDecoder()
-    special = [*SPECIAL_TOKENS.values(), *MARKERS]
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
-    tokenizer.post_processor = TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
-    )
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "chat_template.jinja").write_text(template)
-    config = {"tokenizer_class": "TokenizersBackend", **SPECIAL_TOKENS}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    (folder / "config.json").write_text('{"model_type": "llama"}')
-    (folder / "model.safetensors").touch()  # the tests read the tokenizer only
-    return folder
 
 
 def answered(answer: str) -> list[Message]:
@@ -84,7 +59,7 @@ def test_an_adapted_template_is_not_adapted_again(name: str) -> None:
     assert adapted(once.text, SPECIAL_TOKENS, {}, name).text == once.text
 
 
-@pytest.mark.parametrize("name", ["qwen2.5", "llama 3", "gemma 3", "phi", "smollm2"])
+@pytest.mark.parametrize("name", ["qwen2.5", "gemma 3", "phi", "smollm2"])
 def test_a_template_that_needs_no_change_gets_none(name: str) -> None:
     template = adapted(TEMPLATES[name], SPECIAL_TOKENS, {}, name)
     assert (template.text, template.notes) == (TEMPLATES[name], ())
@@ -121,8 +96,10 @@ def test_thinking_is_switched_for_prompts_and_for_answers(thinks: bool) -> None:
 
 
 def test_a_date_can_be_fixed() -> None:
-    template = adapted(LLAMA3, SPECIAL_TOKENS, {"date_string": "26 Jul 2024"}, "").text
-    assert "Today Date: 26 Jul 2024\n" in render(template, PROMPT, SPECIAL_TOKENS)
+    template = adapted(LLAMA3, SPECIAL_TOKENS, {"date_string": "26 Jul 2024"}, "")
+    assert "Today Date: 26 Jul 2024\n" in render(template.text, PROMPT, SPECIAL_TOKENS)
+    assert not any("today's date" in note for note in template.notes)
+    assert any("today's date" in note for note in adapted(LLAMA3, SPECIAL_TOKENS, {}, "").notes)
 
 
 def test_a_variable_that_the_template_does_not_read_is_refused() -> None:

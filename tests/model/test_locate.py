@@ -1,5 +1,6 @@
 """Tests of finding a model by its path, and of the messages if there is none."""
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -82,6 +83,47 @@ def test_a_folder_without_a_model_is_refused(
     with pytest.raises(Refused, match=message) as refused:
         locate(read_model("hf", path=str(tmp_path / "place")))
     assert "model.path=" in str(refused.value)
+
+
+def broken_config(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_')
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        pytest.param(broken_config, "cannot be read", id="half a config"),
+        pytest.param(lambda folder: (folder / "config.json").write_text("[]"), "no JSON object", id="a list"),
+        pytest.param(lambda folder: (folder / "config.json").write_text("{}"), "no model_type", id="no type"),
+        pytest.param(
+            lambda folder: (folder / "model.safetensors").unlink(), "no weights", id="a config alone"
+        ),
+    ],
+)
+def test_a_folder_with_half_a_model_is_refused(
+    damage: Callable[[Path], None], message: str, tiny_folder: Path, tmp_path: Path, read_model: ReadModel
+) -> None:
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    damage(folder)
+    with pytest.raises(Refused, match=message):
+        locate(read_model("hf", path=str(folder)))
+
+
+def test_a_path_that_is_too_long_is_refused(read_model: ReadModel) -> None:
+    with pytest.raises(Refused, match="no such folder"):
+        locate(read_model("hf", path="/tmp/" + "a" * 300))
+
+
+def test_another_model_beside_the_settings_of_the_tiny_one_is_refused(
+    tiny_folder: Path, tmp_path: Path, read_model: ReadModel
+) -> None:
+    assert locate(read_model("tiny", path=str(tiny_folder))) == tiny_folder
+    with pytest.raises(Refused, match=r"type model=hf model\.path=Qwen/"):
+        locate(read_model("tiny", path="Qwen/Qwen2.5-0.5B"))
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    (folder / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
+    with pytest.raises(Refused, match="is not a tiny model"):
+        locate(read_model("tiny", path=str(folder)))
 
 
 def test_a_revision_of_a_folder_is_refused(read_model: ReadModel, tiny_folder: Path) -> None:

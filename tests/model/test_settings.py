@@ -80,3 +80,23 @@ def test_head_size_follows_from_hidden_size_unless_given() -> None:
 def test_adapters_that_could_not_train_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         LoraSettings.model_validate(change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"alpha": 16}, {"dropout": 0.1}, {"target_modules": ("q_proj",)}],
+    ids=["alpha", "dropout", "target_modules"],
+)
+def test_settings_of_adapters_without_a_rank_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(
+        ValidationError, match=rf"model\.lora\.{next(iter(change))}=.* no effect without adapters"
+    ):
+        LoraSettings.model_validate(change)
+    assert LoraSettings.model_validate({"r": 4, **change}).r == 4
+
+
+def test_settings_that_are_off_are_in_no_key() -> None:
+    values = ModelSettings.model_validate(
+        {**SIZES, "kind": "tiny", "init_seed": 0, "shape": SHAPE}
+    ).model_dump()
+    assert not {"quantization", "chat_template_kwargs"} & set(values)

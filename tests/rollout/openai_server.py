@@ -1,6 +1,6 @@
 """A small server with OpenAI's API: `python openai_server.py [KEY]` prints its port.
 
-Its model `counter` continues a count (one two -> three four five <end>); the token ids are those of the words
+Its model `gemma` refuses a system message. Its model `counter` continues a count (one two -> three four five <end>); the token ids are those of the words
 in tests/rollout/conftest.py. GET /log returns the requests; POST /next queues statuses for the next answers.
 """
 
@@ -50,7 +50,9 @@ class Handler(BaseHTTPRequestHandler):
             return self.reply(401, {"error": {"message": "wrong key"}})
         if status > 200:
             return self.reply(status, {"error": {"message": f"trouble {status}"}})
-        if body["model"] != "counter":
+        if body["model"] == "gemma" and body["messages"][0]["role"] == "system":
+            return self.reply(400, {"error": {"message": "System role not supported"}})
+        if body["model"] not in ("counter", "gemma"):
             return self.reply(404, {"error": {"message": f"The model `{body['model']}` does not exist."}})
         return self.answer(body)
 

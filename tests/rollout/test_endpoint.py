@@ -209,3 +209,20 @@ def test_no_prompts_give_no_completions(
     server: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     assert our_server(server, tokenizer, tmp_path).generate([], 3, GREEDY) == []
+
+
+def test_an_endpoint_that_refuses_system_text_gets_it_before_the_question(server: str) -> None:
+    asked = [
+        [{"role": "system", "content": "Count."}, {"role": "user", "content": text}]
+        for text in ("one two", "go")
+    ]
+    num_before = len(requests_of(server))
+    generator = EndpointGenerator(endpoint(server, model="gemma", concurrency=1))
+    completions = generator.generate(asked, 1, GREEDY)
+    assert [group[0].text for group in completions] == ["three four five", "one two three four five"]
+    sent = [request["messages"] for request in requests_of(server)[num_before:]]
+    assert sent == [
+        asked[0],
+        [{"role": "user", "content": "Count.\n\none two"}],
+        [{"role": "user", "content": "Count.\n\ngo"}],
+    ]
