@@ -155,11 +155,11 @@ def record(recording: Recording, folder: Path) -> Iterator[tuple[Moment, Text]]:
 
 
 def picture_of(screen: pyte.Screen) -> Text:
-    """Return the content of a screen with its colors, without the empty lines at its end."""
+    """Return the content of a screen with its colors, without what is empty at the end of it and of its lines."""
     picture = Text(no_wrap=True, end="")
     last = max((row for row, line in enumerate(screen.display) if line.strip()), default=-1)
     for row in range(last + 1):
-        for column in range(screen.columns):
+        for column in range(len(screen.display[row].rstrip())):
             cell = screen.buffer[row][column]
             picture.append(cell.data, style=_style(cell))
         picture.append("\n")
