@@ -159,8 +159,10 @@ def picture_of(screen: pyte.Screen) -> Text:
     picture = Text(no_wrap=True, end="")
     last = max((row for row, line in enumerate(screen.display) if line.strip()), default=-1)
     for row in range(last + 1):
-        for column in range(len(screen.display[row].rstrip())):
-            cell = screen.buffer[row][column]
+        cells = screen.buffer[row]
+        width = max((column + 1 for column in range(screen.columns) if cells[column].data.strip()), default=0)
+        for column in range(width):
+            cell = cells[column]
             picture.append(cell.data, style=_style(cell))
         picture.append("\n")
     return picture
