@@ -165,12 +165,14 @@ def record(recording: Recording, folder: Path) -> Iterator[tuple[Moment, Text]]:
 
 
 def picture_of(screen: pyte.Screen) -> Text:
-    """Return the content of a screen with its colors, without the empty lines at its end."""
+    """Return the content of a screen with its colors, without what is empty at the end of it and of its lines."""
     picture = Text(no_wrap=True, end="")
     last = max((row for row, line in enumerate(screen.display) if line.strip()), default=-1)
     for row in range(last + 1):
-        for column in range(screen.columns):
-            cell = screen.buffer[row][column]
+        cells = screen.buffer[row]
+        width = max((column + 1 for column in range(screen.columns) if cells[column].data.strip()), default=0)
+        for column in range(width):
+            cell = cells[column]
             picture.append(cell.data, style=_style(cell))
         picture.append("\n")
     return picture

@@ -220,10 +220,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_folder_of_options_is_found_by_every_verb(
     address: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["plan", address, "rewards=exact", "experiment=short"]) == 0
+    assert main(["plan", "--full", address, "rewards=exact", "experiment=short"]) == 0
     shown = capsys.readouterr().out
     assert "Run 'short'" in shown and "rewards/exact.yaml" in shown
-    assert main(["plan", "-m", address, "rewards=exact,graded_only", "experiment=short"]) == 0
+    assert main(["plan", "--full", "-m", address, "rewards=exact,graded_only", "experiment=short"]) == 0
     assert "1: rewards=graded_only experiment=short" in capsys.readouterr().out
     assert main(["check", address, "rewards=exact"]) == 0
     assert "strict" in capsys.readouterr().out
@@ -232,7 +232,7 @@ def test_a_folder_of_options_is_found_by_every_verb(
 
 
 def test_a_folder_inside_a_package_is_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "hydra.searchpath=[pkg://packed.conf]", "rewards=packed"]) == 0
+    assert main(["plan", "--full", "hydra.searchpath=[pkg://packed.conf]", "rewards=packed"]) == 0
     assert "rewards/packed.yaml" in capsys.readouterr().out
 
 

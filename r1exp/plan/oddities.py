@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from r1exp.errors import Refused
 from r1exp.model.memory import Memory, count_parameters, readable, shape_of
 from r1exp.plan.batch import Batch, RlBatch
 from r1exp.plan.devices import Hardware
@@ -22,6 +23,10 @@ def oddities(steps: Sequence[PlannedStep], hardware: Hardware, needs: Sequence[N
         needs: The memory that each step needs.
     """
     found = [*_of_memory(steps, hardware, needs), *_of_devices(steps, hardware)]
+    if not hardware.is_given:
+        found += [
+            f"r1exp would not start here: {reason}" for step in steps for reason in _of_this_machine(step)
+        ]
     for step in steps:
         found += [
             f"{step.name}: {warning}" for warning in constant_in_group_warnings(step.config.rewards or {})
@@ -50,6 +55,17 @@ def _of_memory(
             else f"{', '.join(name for name, _ in found)} need up to"
         )
         yield f"{what} {largest}, and {hardware.name} has {readable(hardware.memory or 0)}: {remedy}"
+
+
+def _of_this_machine(step: PlannedStep) -> Iterator[str]:
+    """Yield why a run would be refused on this machine, without any question to the network."""
+    config = step.config
+    try:
+        config.launcher.refuse_unready()
+        if config.generates:
+            config.rollout.refuse_unready(config.launcher)
+    except Refused as refused:
+        yield str(refused)
 
 
 def uses_device(step: PlannedStep) -> bool:

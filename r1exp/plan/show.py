@@ -38,7 +38,7 @@ def plan_text(
         colors: Whether to write colors of a terminal.
 
     Raises:
-        Refused: what `run` would refuse before its first step.
+        Refused: the command cannot work as typed.
     """
     search_path, overrides = search_path_of(arguments)
     if given is not None:

@@ -54,7 +54,11 @@ def sweep_screen_of(
         _steps(members, facts, durations),
         Text(),
         labelled(
-            [("memory", memory_line(first.steps, facts)), ("time", time_line(list(durations.values())))]
+            [
+                ("others", _others(members)),
+                ("memory", memory_line(first.steps, facts)),
+                ("time", time_line(list(durations.values()))),
+            ]
         ),
         Text(),
     ]

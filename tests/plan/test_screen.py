@@ -221,3 +221,14 @@ def test_the_full_plan_is_not_wider_than_a_terminal_and_its_files_are_what_is_wr
     content = json.loads(rest.partition("accelerate.yaml:")[0])
     assert content["zero_optimization"]["stage"] == 3
     assert "Configuration" not in launch
+
+
+def test_the_screen_says_what_this_machine_lacks_and_not_for_other_hardware() -> None:
+    endpoint = [
+        "stage=evaluate",
+        "rollout=endpoint",
+        "rollout.model=x",
+        "rollout.api_key_env=R1EXP_TEST_NO_KEY",
+    ]
+    assert "r1exp would not start here: rollout.api_key_env=R1EXP_TEST_NO_KEY" in plan_text(endpoint)
+    assert "would not start" not in plan_text(endpoint, given=H100)
