@@ -35,7 +35,7 @@ def seconds(checkout: Path, *overrides: str) -> tuple[float, int]:
 
 def rows(gsm8k: Path | None, checkouts: list[Path]) -> Iterator[str]:
     """Yield one line of the table for each pipeline and data set."""
-    data = {"arithmetic": []} | (
+    data: dict[str, list[str]] = {"arithmetic": []} | (
         {} if gsm8k is None else {"gsm8k": ["dataset=gsm8k", f"dataset.path={gsm8k}"]}
     )
     for pipeline in PIPELINES:
