@@ -365,6 +365,7 @@ def clean_environment() -> dict[str, str]:
 def test_a_package_beside_the_wheel_trains_with_its_own_options(fresh: Path, tmp_path: Path) -> None:
     # 60 optimizer steps of SFT instead of 2: after 2 every answer is wrong, and no group has rewards that differ.
     learned = ["debug.max_steps=60", "max_steps=2", "pipeline.steps.sft.set.stage.rows_per_step=32"]
+    learned += ["num_generations=8", "debug.max_completion_length=64", "debug.num_rows=10000"]
     short = [override for override in SHORT if not override.startswith("pipeline")]
     command = [fresh / "r1exp", "experiment=subtraction", *short, *learned, "++trainer.log_completions=true"]
     done = subprocess.run(

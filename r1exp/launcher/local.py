@@ -10,7 +10,7 @@ class Local(Launcher):
     """One process."""
 
     kind: Literal["local"]
-    num_processes: Literal[1]
+    num_processes: Literal[1]  # one process; launcher=ddp runs several
 
     def command(self, folder: Path, accelerate: list[str], worker: list[str]) -> list[str]:
         """Return the command of the worker alone."""

@@ -11,7 +11,7 @@ The only file that imports vLLM. It sets what vLLM 0.31 and TRL 1.16 leave to th
 import io
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
@@ -99,14 +99,20 @@ def _plain_linear(layer: torch.nn.Module, remove_weight: bool) -> None:
 
 
 class _Counter(tqdm):
-    """A progress bar that is not drawn: vLLM 0.31 updates it with the number of new completions."""
+    """A progress bar that is not drawn: vLLM 0.31 updates it with the number of new completions.
 
-    def __init__(self, advance: Callable[[float], None], **options: Any) -> None:
-        super().__init__(**options, file=io.StringIO())
+    vLLM makes another one to iterate over the prompts, which are not counted.
+    """
+
+    def __init__(
+        self, advance: Callable[[float], None], iterable: Iterable[Any] | None = None, **options: Any
+    ) -> None:
+        super().__init__(iterable, **options, file=io.StringIO())
         self._advance = advance
 
     def update(self, n: float | None = 1) -> bool | None:
-        self._advance(n or 0)
+        if self.iterable is None:
+            self._advance(n or 0)
         return super().update(n)
 
 

@@ -230,4 +230,6 @@ class _Rows:
     def text(self) -> str:
         """Return the values that are shown."""
         known = ((short, self.row.get(key)) for key, short in _SHOWN.items())
-        return " ".join(f"{short} {value:.3f}" for short, value in known if isinstance(value, float | int))
+        return " ".join(
+            f"{short} {round(value, 3) + 0.0:.3f}" for short, value in known if isinstance(value, float | int)
+        )

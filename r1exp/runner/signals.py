@@ -6,6 +6,8 @@ While a step runs, a signal is only recorded; `Listener.check`, which is called 
   (`r1exp.step.stop_request`). A second signal, or the end of `_PATIENCE` seconds, ends the processes at once.
 * Any other step ends at once, because nothing would be saved.
 
+In both cases the listener says so first.
+
 Between two steps a signal ends the run at once. Inside a SLURM job the scheduler sends several signals and sets the time
 limit itself, so that further signals are ignored.
 
@@ -62,6 +64,7 @@ class Listener:
             self.request = _request(signal.Signals(number))
             self._requested_at = time.monotonic()
         if self._step is None:
+            self.note(f"{self._cause()}: ending the run")
             raise self.request.error()
 
     def check(self) -> None:

@@ -11,6 +11,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import NonNegativeFloat, PositiveFloat, ValidationError
@@ -76,8 +77,9 @@ class ProgressWriter:
         done = min(round(self._done, 3), self._total)
         row = {"done": done, "total": self._total, "unit": self._unit, "doing": doing}
         unfinished = self._path.with_suffix(".new")
-        unfinished.write_text(json.dumps(row), encoding="utf-8")
-        unfinished.replace(self._path)
+        with suppress(OSError):  # a full disk ends the step where it loses something
+            unfinished.write_text(json.dumps(row), encoding="utf-8")
+            unfinished.replace(self._path)
 
 
 def read_progress(folder: Path) -> Progress | None:

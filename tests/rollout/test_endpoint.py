@@ -72,7 +72,11 @@ def requests_of(url: str) -> list[dict[str, Any]]:
 
 
 def test_completions_are_in_the_order_of_the_prompts_and_have_their_lengths(server: str) -> None:
-    answers = EndpointGenerator(endpoint(server)).generate(prompts("three", "five", "one"), 2, GREEDY)
+    counted: list[float] = []
+    answers = EndpointGenerator(endpoint(server), counted.append).generate(
+        prompts("three", "five", "one"), 2, GREEDY
+    )
+    assert sum(counted) == 6
     expected = [
         Completion("four five", num_tokens=3),
         Completion("", num_tokens=1),

@@ -41,6 +41,19 @@ def test_a_completion_cut_at_the_length_limit_is_not_finished(
     assert completion == Completion("four five", num_tokens=2, finished=False)
 
 
+@pytest.mark.parametrize("batch_size", [2, 256])
+def test_every_token_advances_the_count_of_completions(
+    counting_model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, batch_size: int
+) -> None:
+    amounts: list[float] = []
+    settings = HfRollout(kind="hf", batch_size=batch_size)
+    HfGenerator(counting_model, tokenizer, settings, amounts.append).generate(
+        prompts("one", "one"), 2, GREEDY
+    )
+    assert sum(amounts) == pytest.approx(4.0)
+    assert amounts[0] == min(batch_size, 4) / 8  # the first of at most 8 tokens of each row
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 256])
 def test_completions_have_the_order_of_the_prompts(
     counting_model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, batch_size: int

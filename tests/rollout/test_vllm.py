@@ -61,7 +61,10 @@ def test_greedy_completions_equal_those_of_transformers(
 ) -> None:
     model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
     theirs = HfGenerator(model, plain, HfRollout(kind="hf", batch_size=8)).generate(PROMPTS, 2, GREEDY)
+    counted: list[float] = []
+    generator._advance = counted.append
     ours = generator.generate(PROMPTS, 2, GREEDY)
+    assert sum(counted) == 2 * len(PROMPTS)
     read = [[(each.text, each.num_tokens, each.finished) for each in group] for group in ours]
     assert read == [[(each.text, each.num_tokens, each.finished) for each in group] for group in theirs]
 
