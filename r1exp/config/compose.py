@@ -14,6 +14,7 @@ from typing import Any
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.default_element import InputDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
@@ -21,18 +22,21 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from r1exp.assets import CONF, ROOT
-from r1exp.config.overrides import Override, expand, parse, quote
+from r1exp.config.overrides import Override, expand, first_of, listed_globs, parse, quote
 from r1exp.config.sources import FOLDER, StepSource, cache_sources, file_sources
 from r1exp.errors import Refused
 from r1exp.plugins import import_user_module, installed_plugins
 from r1exp.settings import nearest
 
 _SEARCHPATH = "hydra.searchpath"
+_HYDRA = "hydra"  # folder of the options of Hydra's own groups
+_SWEEPER = "hydra/sweeper"
+_LAUNCHER = "hydra/launcher"
 _user_paths: list[str] = []  # addresses of the user's folders; read by the plug-in below when Hydra starts
 # Cache of the session, because listing folders takes longer than composing.
 _groups: dict[str, list[str]] = {}
@@ -70,6 +74,7 @@ def session(config_dirs: Sequence[Path] = (), search_path: Sequence[str] = ()) -
             raise Refused(f"--config-dir {folder}: there is no such folder")
     for plugin in (_SearchPath, StepSource):
         Plugins.instance().register(plugin)
+    _leave_out_replaced_schemas()
     addresses = [*(f"file://{folder.resolve()}" for folder in config_dirs), *search_path]
     _user_paths[:] = [address for address in dict.fromkeys(addresses) if address != f"file://{CONF}"]
     _groups.clear()
@@ -79,6 +84,16 @@ def session(config_dirs: Sequence[Path] = (), search_path: Sequence[str] = ()) -
         _refuse_ambiguous_options()
         cache_sources()
         yield
+
+
+def _leave_out_replaced_schemas() -> None:
+    """Remove the sweepers of plug-ins for which conf/hydra/sweeper/ has a file of the same name.
+
+    Hydra would refuse that file, because a schema of that name exists; r1exp's file states other defaults.
+    """
+    schemas = ConfigStore.instance().repo.get("hydra", {}).get("sweeper", {})
+    for path in (CONF / _SWEEPER).glob("*.yaml"):
+        schemas.pop(path.name, None)
 
 
 def _refuse_ambiguous_options() -> None:
@@ -183,9 +198,18 @@ class Composition:
 
     @property
     def sweep_params(self) -> dict[str, str]:
-        """`hydra.sweeper.params`: key -> values as in an override."""
+        """`hydra.sweeper.params`: key -> values as in an override.
+
+        Raises:
+            Refused: it is no mapping.
+        """
         params = {} if self.hydra is None else self.hydra.hydra.sweeper.get("params") or {}
-        return {str(key): str(value) for key, value in params.items()}
+        if not isinstance(params, DictConfig | dict):
+            raise Refused(
+                f"hydra.sweeper.params is {params}, and must be a mapping of keys to values as on the command line: "
+                '{seed: "1,2,3", beta: "0,0.01"}'
+            )
+        return {str(key): _listed_values(str(key), value) for key, value in params.items()}
 
     def sweep_folder(self) -> Path:
         """Return the folder of a multirun, `hydra.sweep.dir`."""
@@ -203,6 +227,18 @@ class Composition:
                 package = package.removeprefix(self.prefix.replace("/", ".")).removeprefix(".")
             found.append((path, package))
         return found
+
+
+def _listed_values(key: str, value: Any) -> str:
+    """Return the values that a sweep file gives for a key, as in an override."""
+    if isinstance(value, ListConfig | list):
+        raise Refused(
+            f"hydra.sweeper.params.{key} is a YAML list, which would be one value; write the values as text: "
+            f'{key}: "{",".join(str(item) for item in value)}"'
+        )
+    if isinstance(value, bool) or value is None:
+        return quote(value)
+    return str(value)
 
 
 @cache
@@ -237,7 +273,8 @@ def groups() -> dict[str, list[str]]:
 
 
 def _group_names() -> list[str]:
-    return sorted([path.name for path in CONF.iterdir() if path.is_dir()] + ["sweeps"])
+    folders = [path.name for path in CONF.iterdir() if path.is_dir() and path.name != _HYDRA]
+    return sorted([*folders, "sweeps"])
 
 
 def parsed(arguments: Sequence[str]) -> list[Override]:
@@ -248,6 +285,16 @@ def parsed(arguments: Sequence[str]) -> list[Override]:
 def expanded(arguments: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the overrides of each member of a sweep. Needs a session."""
     return expand(arguments, GlobalHydra.instance().config_loader())
+
+
+def as_choices(text: str) -> str:
+    """Return an override with `glob(...)` replaced by the options it matches, which sweeper plug-ins cannot list."""
+    return listed_globs(text, GlobalHydra.instance().config_loader())
+
+
+def first_value(text: str) -> str:
+    """Return an override of a sweep with the first of its values. Needs a session."""
+    return first_of(text, GlobalHydra.instance().config_loader())
 
 
 def compose(overrides: Sequence[Override]) -> Composition:
@@ -311,6 +358,8 @@ def _check_options(overrides: Sequence[Override], place: str = "") -> None:
     for override in overrides:
         if override.is_group and not override.is_sweep and override.value:
             _check_option(override, known[override.key], place)
+        elif override.text.startswith((f"{_SWEEPER}=", f"{_LAUNCHER}=")):
+            _check_plugin(override)
 
 
 def _check_option(override: Override, options: list[str], place: str) -> None:
@@ -325,6 +374,30 @@ def _check_option(override: Override, options: list[str], place: str) -> None:
     hint = f" Did you mean {override.key}={close[0]}?" if close else ""
     raise Refused(
         f"{place}{override.key}={value}: no such option.{hint} {override.key} has: {', '.join(options)}"
+    )
+
+
+def _check_plugin(override: Override) -> None:
+    """Refuse a sweeper that is not installed, and every launcher plug-in of Hydra."""
+    group, _, value = override.text.partition("=")
+    if group == _LAUNCHER:
+        if value != "basic":
+            raise Refused(
+                f"{override.text}: r1exp starts the members of a sweep itself, and no launcher plug-in of Hydra; type "
+                "sweep.parallel=4 for members side by side, or launcher=slurm for one job each"
+            )
+        return
+    repository = GlobalHydra.instance().config_loader().repository  # type: ignore[attr-defined]
+    options = repository.get_group_options(_SWEEPER)
+    if value in options and (value != "optuna" or repository.get_group_options(f"{_SWEEPER}/sampler")):
+        return
+    if value == "optuna":
+        raise Refused(f"{override.text} needs hydra-optuna-sweeper; type: pip install 'r1exp[optuna]'")
+    close = nearest(value, options)
+    hint = f" Did you mean {_SWEEPER}={close[0]}?" if close else ""
+    raise Refused(
+        f"{override.text}: no such sweeper is installed.{hint} Installed: {', '.join(options)}; others are packages, "
+        "for example hydra-nevergrad-sweeper"
     )
 
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import PositiveInt
+
 from r1exp.config.compose import Composition, compose, compose_steps, parsed
 from r1exp.config.origin import experiment_overrides
 from r1exp.config.overrides import Override
@@ -27,11 +29,18 @@ class PathSettings(Settings):
     store: Name  # finished steps, shared by runs
 
 
+class SweepSettings(Settings):
+    """How the members of a sweep (`-m`) are run."""
+
+    parallel: PositiveInt = 1  # members at once on this machine, each with its share of the cores and GPUs
+
+
 class RunConfig(StepConfig):
     """The composed configuration of a run: settings of one step, and settings of the run as a whole."""
 
     name: Name
     paths: PathSettings
+    sweep: SweepSettings = SweepSettings()
     pipeline: PipelineSettings | None
 
 

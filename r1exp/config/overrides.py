@@ -11,7 +11,7 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import OverrideType
+from hydra.core.override_parser.types import IntervalSweep, OverrideType, ValueType
 from hydra.errors import HydraException
 
 from r1exp.errors import Refused
@@ -118,13 +118,33 @@ def expand(arguments: Sequence[str], loader: ConfigLoader) -> list[tuple[str, ..
             values = [text]
         elif parsed.is_interval_sweep():
             raise Refused(
-                f"{text} is an interval, which only a sweeper that optimizes can sample; list values ({text.partition('=')[0]}"
-                "=1,2,3), or choose such a sweeper: hydra/sweeper=..."
+                f"{text} is an interval, and hydra/sweeper=basic runs listed values only; list values "
+                f"({text.partition('=')[0]}=1,2,3), or choose a sweeper that samples: hydra/sweeper=optuna"
             )
         else:
             values = [f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()]
         combinations = [(*combination, value) for combination in combinations for value in values]
     return combinations
+
+
+def first_of(text: str, loader: ConfigLoader) -> str:
+    """Return an override that lists values, or gives an interval, with the first value only."""
+    (parsed,) = OverridesParser.create(config_loader=loader).parse_overrides([text])
+    if not parsed.is_sweep_override():
+        return text
+    if parsed.is_interval_sweep():
+        value = parsed.value()
+        assert isinstance(value, IntervalSweep)
+        return f"{parsed.get_key_element()}={value.start}"
+    return f"{parsed.get_key_element()}={next(iter(parsed.sweep_string_iterator()))}"
+
+
+def listed_globs(text: str, loader: ConfigLoader) -> str:
+    """Return an override with `glob(...)` replaced by the options that it matches."""
+    (parsed,) = OverridesParser.create(config_loader=loader).parse_overrides([text])
+    if parsed.value_type != ValueType.GLOB_CHOICE_SWEEP:
+        return text
+    return f"{parsed.get_key_element()}=choice({','.join(parsed.sweep_string_iterator())})"
 
 
 def _grammar_message(text: str, error: HydraException) -> str:
