@@ -4,9 +4,11 @@
 compositions: `compose` for the run, and `compose_steps` for all steps of its pipeline together.
 """
 
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from hydra.core.default_element import InputDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
+from hydra.core.utils import configure_log
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
@@ -27,16 +30,32 @@ from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, Omega
 from yaml import MarkedYAMLError, YAMLError
 
 from r1exp.assets import CONF, ROOT
-from r1exp.config.overrides import Override, expand, first_of, listed_globs, parse, quote
+from r1exp.config.overrides import READ_VARIABLE, Override, expand, first_of, listed_globs, parse, quote
 from r1exp.config.sources import FOLDER, StepSource, cache_sources, file_sources
 from r1exp.errors import Refused
 from r1exp.plugins import import_user_module, installed_plugins
 from r1exp.settings import nearest
 
 _SEARCHPATH = "hydra.searchpath"
+_MISSING_VARIABLE = re.compile(r"Environment variable '(\w+)' not found")
+_EXISTS = re.compile(r"Could not append to config. An item is already at '([^']+)'")
 _HYDRA = "hydra"  # folder of the options of Hydra's own groups
+_SEVERAL = frozenset(
+    {"rewards", "health"}
+)  # groups of named entries, whose options can be merged: rewards=[a,b]
 _SWEEPER = "hydra/sweeper"
 _LAUNCHER = "hydra/launcher"
+# Settings of Hydra that r1exp does not read -> what to type instead.
+_UNUSED = {
+    "hydra.run.dir": "a run has its folder from paths.run=DIR, or below paths.runs=DIR",
+    "hydra.output_subdir": "the configuration of a run is in its manifest.json and plan.json",
+    "hydra.sweep.subdir": "members are numbered; the folder of the sweep is hydra.sweep.dir=DIR",
+    "hydra.job.chdir": "r1exp stays in the current folder; relative paths start there",
+    "hydra.job.name": "type name=...",
+    "hydra.job.env_": "set variables before the command: NAME=value r1exp ...",
+    "hydra.launcher": "type sweep.parallel=4 for members side by side, or launcher=slurm for one job each",
+    "hydra.callbacks": "r1exp calls no callbacks of Hydra; plug-ins are described in docs/extending.md",
+}
 _user_paths: list[str] = []  # addresses of the user's folders; read by the plug-in below when Hydra starts
 # Cache of the session, because listing folders takes longer than composing.
 _groups: dict[str, list[str]] = {}
@@ -72,6 +91,7 @@ def session(config_dirs: Sequence[Path] = (), search_path: Sequence[str] = ()) -
     for folder in config_dirs:
         if not folder.is_dir():
             raise Refused(f"--config-dir {folder}: there is no such folder")
+    OmegaConf.register_new_resolver(READ_VARIABLE, _variable, replace=True)
     for plugin in (_SearchPath, StepSource):
         Plugins.instance().register(plugin)
     _leave_out_replaced_schemas()
@@ -84,6 +104,18 @@ def session(config_dirs: Sequence[Path] = (), search_path: Sequence[str] = ()) -
         _refuse_ambiguous_options()
         cache_sources()
         yield
+
+
+def _variable(name: str, *default: Any) -> Any:
+    """Return an environment variable as the value that it would be on the command line: 3 as a number."""
+    if name not in os.environ:
+        if default:
+            return default[0]
+        raise KeyError(f"Environment variable '{name}' not found")
+    try:
+        return OmegaConf.to_object(OmegaConf.create(f"value: {os.environ[name]}"))["value"]  # type: ignore[index,call-overload]
+    except (YAMLError, OmegaConfBaseException):  # text that YAML cannot read
+        return os.environ[name]
 
 
 def _leave_out_replaced_schemas() -> None:
@@ -216,6 +248,11 @@ class Composition:
         assert self.hydra is not None
         return Path(str(self.hydra.hydra.sweep.dir))
 
+    def configure_logging(self) -> None:
+        """Show the debug messages that `hydra.verbose` asks for: true, the name of a logger, or a list of names."""
+        if self.hydra is not None and self.hydra.hydra.verbose:
+            configure_log(self.hydra.hydra.job_logging, self.hydra.hydra.verbose)
+
     def files(self) -> list[tuple[str, str]]:
         """Return (config file, package) in the order in which they were merged. Needs the session."""
         found = []
@@ -275,6 +312,16 @@ def groups() -> dict[str, list[str]]:
 def _group_names() -> list[str]:
     folders = [path.name for path in CONF.iterdir() if path.is_dir() and path.name != _HYDRA]
     return sorted([*folders, "sweeps"])
+
+
+def text_of_option(group: str, option: str) -> str:
+    """Return the text of the file of an option, with its comments. Needs a session."""
+    for source in file_sources():
+        folder = Path(str(source.path).removeprefix("file://"))
+        path = folder / group / f"{option}.yaml"
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+    return ""
 
 
 def parsed(arguments: Sequence[str]) -> list[Override]:
@@ -360,10 +407,23 @@ def _check_options(overrides: Sequence[Override], place: str = "") -> None:
             _check_option(override, known[override.key], place)
         elif override.text.startswith((f"{_SWEEPER}=", f"{_LAUNCHER}=")):
             _check_plugin(override)
+        elif override.key.startswith(tuple(_UNUSED)):
+            instead = next(text for key, text in _UNUSED.items() if override.key.startswith(key))
+            raise Refused(f"{override.text} would have no effect: {instead}")
 
 
 def _check_option(override: Override, options: list[str], place: str) -> None:
     value = override.value.strip("'\"")
+    if value.startswith("[") and value.endswith("]"):
+        if override.key not in _SEVERAL:
+            raise Refused(
+                f"{place}{override.text}: {override.key} takes one option; only {' and '.join(sorted(_SEVERAL))} take "
+                f"several at once. To compare them type -m {override.key}={value[1:-1]}"
+            )
+        for part in value[1:-1].split(","):
+            single = replace(override, text=f"{override.key}={part.strip()}")
+            _check_option(single, options, place)
+        return
     if value in options or not value:
         return
     if value == "null":
@@ -407,6 +467,15 @@ def _message(error: Exception) -> str:
         return f"{place.name}, line {place.line + 1}, column {place.column + 1}: not valid YAML ({error.problem})"
     first = str(error).splitlines()[0]
     key = getattr(error, "full_key", None)
+    variable = _MISSING_VARIABLE.search(str(error))
+    if variable is not None:
+        return (
+            f"{key or 'a value'} reads the environment variable {variable[1]}, which is not set; set it, or give a "
+            f"default: '${{oc.env:{variable[1]},...}}'"
+        )
+    exists = _EXISTS.search(first)
+    if exists is not None:
+        return f"{exists[1]} exists already, and + adds a new key; type {exists[1]}=... without the +"
     if isinstance(error, MissingMandatoryValue) and key:
         return f"{key} has no value yet; give one: {key}=..."
     if isinstance(error, InterpolationKeyError) and key:

@@ -38,10 +38,10 @@ class SweepSettings(Settings):
 class RunConfig(StepConfig):
     """The composed configuration of a run: settings of one step, and settings of the run as a whole."""
 
-    name: Name
-    paths: PathSettings
-    sweep: SweepSettings = SweepSettings()
-    pipeline: PipelineSettings | None
+    name: Name  # name of the run: part of its folder's name, and shown in W&B and in the report
+    paths: PathSettings  # the folders that r1exp writes to
+    sweep: SweepSettings = SweepSettings()  # how the members of a sweep are run
+    pipeline: PipelineSettings | None  # several steps instead of one
 
 
 @dataclass(frozen=True)

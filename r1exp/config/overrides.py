@@ -5,6 +5,7 @@ passed to Hydra as `++key=value`, so that `r1exp.config.validation`, which knows
 unknown key, with or without a sign.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,15 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, OverrideType, ValueType
+from hydra.core.override_parser.types import Override as ParsedOverride
 from hydra.errors import HydraException
 
+from r1exp.config.names import hint_for
 from r1exp.errors import Refused
 
+READ_VARIABLE = "r1exp.env"  # resolver that reads an environment variable as a typed value would be read
+_ENVIRONMENT = re.compile(r"\$\{oc\.env:([^{}]*)\}")
+_BARE = re.compile(r"[^\s'\"()\[\]{}=\\]+")  # text without anything that the grammar gives a meaning
 _SIGNS = {
     OverrideType.CHANGE: "",
     OverrideType.ADD: "+",
@@ -34,6 +40,7 @@ class Override:
     is_group: bool
     is_sweep: bool
     file: str | None = None  # the experiment file that contains it; None: typed
+    quoted: str | None = None  # the text with quotes that Hydra's grammar needs; None: it needs none
     set_by: str | None = None  # the key of the pipeline that sets it: pipeline.steps.NAME.set.KEY
 
     @property
@@ -69,7 +76,11 @@ class Override:
         return "++" if self.is_plain and is_value else self.sign
 
     def _body(self) -> str:
-        return self.text.removeprefix(self.sign)
+        body = (self.quoted or self.text).removeprefix(self.sign)
+        key, _, value = body.partition("=")
+        environment = _ENVIRONMENT.fullmatch(value)
+        # `oc.env` returns text, also for a number.
+        return body if environment is None else f"{key}=${{{READ_VARIABLE}:{environment[1]}}}"
 
 
 def parse(arguments: Sequence[str], groups: Iterable[str]) -> list[Override]:
@@ -85,13 +96,15 @@ def parse(arguments: Sequence[str], groups: Iterable[str]) -> list[Override]:
     known_groups = set(groups)
     overrides = []
     for text in arguments:
+        readable = _readable(text)
         try:
-            (parsed,) = OverridesParser.create().parse_overrides([text])
+            (parsed,) = OverridesParser.create().parse_overrides([readable])
         except HydraException as error:
-            raise Refused(_grammar_message(text, error)) from error
+            raise Refused(_grammar_message(text, error, known_groups)) from error
         overrides.append(
             Override(
                 text=text,
+                quoted=None if readable == text else readable,
                 key=parsed.key_or_group.replace("/", "."),
                 sign=_SIGNS[parsed.type],
                 is_group=parsed.key_or_group in known_groups,
@@ -113,7 +126,7 @@ def expand(arguments: Sequence[str], loader: ConfigLoader) -> list[tuple[str, ..
     """
     combinations: list[tuple[str, ...]] = [()]
     for text in arguments:
-        (parsed,) = OverridesParser.create(config_loader=loader).parse_overrides([text])
+        parsed = _parsed(text, loader)
         if not parsed.is_sweep_override():
             values = [text]
         elif parsed.is_interval_sweep():
@@ -129,7 +142,7 @@ def expand(arguments: Sequence[str], loader: ConfigLoader) -> list[tuple[str, ..
 
 def first_of(text: str, loader: ConfigLoader) -> str:
     """Return an override that lists values, or gives an interval, with the first value only."""
-    (parsed,) = OverridesParser.create(config_loader=loader).parse_overrides([text])
+    parsed = _parsed(text, loader)
     if not parsed.is_sweep_override():
         return text
     if parsed.is_interval_sweep():
@@ -141,14 +154,33 @@ def first_of(text: str, loader: ConfigLoader) -> str:
 
 def listed_globs(text: str, loader: ConfigLoader) -> str:
     """Return an override with `glob(...)` replaced by the options that it matches."""
-    (parsed,) = OverridesParser.create(config_loader=loader).parse_overrides([text])
+    parsed = _parsed(text, loader)
     if parsed.value_type != ValueType.GLOB_CHOICE_SWEEP:
         return text
     return f"{parsed.get_key_element()}=choice({','.join(parsed.sweep_string_iterator())})"
 
 
-def _grammar_message(text: str, error: HydraException) -> str:
+def _parsed(text: str, loader: ConfigLoader) -> ParsedOverride:
+    (parsed,) = OverridesParser.create(config_loader=loader).parse_overrides([_readable(text)])
+    return parsed
+
+
+def _readable(text: str) -> str:
+    """Return an override with quotes around values that are not ASCII, which Hydra's grammar reads only in quotes."""
+    key, equals, value = text.partition("=")
+    if value.isascii() or not _BARE.fullmatch(value):
+        return text
+    return f"{key}{equals}" + ",".join(part if part.isascii() else quote(part) for part in value.split(","))
+
+
+def _grammar_message(text: str, error: HydraException, groups: Iterable[str]) -> str:
     if "=" not in text:
+        if text in groups:
+            return f"{text} is a config group: type {text}=OPTION; `r1exp help {text}` lists its options"
+        key, _, value = text.partition(":")
+        if value or (text.isidentifier() and hint_for(text)):
+            hint = hint_for(key)
+            return f"{text!r} is no override; overrides look like {key}={value or '...'}. {hint}".rstrip()
         return (
             f"{text!r} is neither a verb nor an override. Overrides look like key=value or group=option; "
             "`r1exp --help` lists the verbs and groups."

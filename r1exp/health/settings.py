@@ -36,4 +36,4 @@ class Rule(Settings):
 class HealthSettings(Settings):
     """The rules of a step, by name."""
 
-    rules: dict[str, Rule]
+    rules: dict[str, Rule]  # name -> rule

@@ -9,4 +9,4 @@ class Local(Launcher):
     """One process."""
 
     kind: Literal["local"]
-    num_processes: Literal[1]
+    num_processes: Literal[1]  # one process; launcher=ddp runs several

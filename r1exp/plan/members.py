@@ -108,6 +108,7 @@ def command_of(arguments: Sequence[str], is_multirun: bool) -> Command:
     swept = [override.text for override in overrides if override.is_sweep]
     if swept and not is_sweep:
         raise Refused(f"{swept[0]} lists several values, so it is a sweep: put -m before the overrides")
+    composition.configure_logging()
     command = Command(overrides, composition, is_sweep)
     if command.sweeper != BASIC and not is_sweep:
         raise Refused(

@@ -56,6 +56,8 @@ def sweep_report(folder: Path) -> str:
     Raises:
         Refused: no run below `folder` has finished.
     """
+    if not folder.is_dir():
+        raise Refused(f"{folder}: there is no such folder")
     single = RunPaths(folder).summary
     paths = [single] if single.exists() else sorted(folder.glob(f"*/{single.name}"), key=_number)
     found = {path.parent.name: read_json(path) for path in paths}

@@ -39,6 +39,12 @@ class Task:
     number: int
     arguments: tuple[str, ...]  # its overrides
     member: Member | None = None  # its plan; None: composed and planned when it starts
+    own: tuple[str, ...] = ()  # the overrides that not every member has
+
+    @property
+    def title(self) -> str:
+        """The member as messages name it."""
+        return " ".join(["member", str(self.number), *self.own])
 
 
 @dataclass
@@ -106,7 +112,7 @@ class MemberRuns:
             self._record(task, error.exit_code, str(error), {}, None)
             return None
         log = RunPaths(folder).log
-        say(f"member {folder.name} {' '.join(task.arguments)}: starts; its output is in {log}")
+        say(f"{task.title}: starts; its output is in {log}")
         environment = os.environ | {PARENT_VARIABLE: parent_mark()}
         if self.devices:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(share_of(self.devices, share, self.parallel))
@@ -153,7 +159,7 @@ class MemberRuns:
             done = why_without_objective(summary)
         else:
             done = headline(summary, folder) if summary else f"job {job}"
-        show(f"member {folder.name} {' '.join(task.arguments)}: {done}")
+        show(f"{task.title}: {done}")
 
 
 def share_of(items: Sequence[Any], share: int, num_shares: int) -> list[Any]:

@@ -54,6 +54,14 @@ def run_members(arguments: Sequence[str], is_multirun: bool, config_dirs: Sequen
         return max(code, _finish(sweep))
 
 
+def _tasks(members: Sequence[Member]) -> list[Task]:
+    common = set.intersection(*(set(member.arguments) for member in members))
+    return [
+        Task(number, member.arguments, member, tuple(text for text in member.arguments if text not in common))
+        for number, member in enumerate(members)
+    ]
+
+
 def _finish(sweep: MemberRuns) -> ExitCode:
     """Show the report of a sweep, or how to follow its jobs; return the worst exit code."""
     if any("job_id" in row and "state" not in row for row in sweep.rows):

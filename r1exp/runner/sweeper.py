@@ -91,7 +91,7 @@ class _Members(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch of members and return their objectives."""
         tasks = [
-            Task(initial_job_idx + position, (*self._fixed, *own))
+            Task(initial_job_idx + position, (*self._fixed, *own), own=tuple(own))
             for position, own in enumerate(job_overrides)
         ]
         if not self._members.run(tasks):

@@ -27,20 +27,21 @@ class DebugSettings(Settings):
 class StepSettings(Settings):
     """What a stage may read."""
 
-    seed: NonNegativeInt
-    model: ModelSettings
-    prompt: PromptSettings
-    dataset: DatasetSettings
-    rollout: RolloutSettings
-    launcher: LauncherSettings
-    tracking: TrackingSettings
-    health: HealthSettings
-    evaluation: EvaluationSettings
-    debug: DebugSettings
+    seed: NonNegativeInt  # seed of all random numbers in training and sampling
+    model: ModelSettings  # the policy: weights, tokenizer, number types, adapters
+    prompt: PromptSettings  # how a problem is presented to the model, and where its answer is read
+    dataset: DatasetSettings  # where the problems come from: source, splits, columns, limits
+    rollout: RolloutSettings  # who generates completions: transformers, vLLM or an endpoint
+    launcher: LauncherSettings  # where the processes of a step run: this machine, several GPUs, SLURM
+    tracking: TrackingSettings  # where metrics are written in addition to metrics.jsonl
+    health: HealthSettings  # rules on logged metrics that warn, save a checkpoint or stop the step
+    evaluation: EvaluationSettings  # which held-out problems are answered, how often, and when
+    debug: DebugSettings  # limits that cut every step short, to see that a run works to its end
     max_completion_length: PositiveInt  # tokens
-    algorithm: AlgorithmSettings | None = None
+    algorithm: AlgorithmSettings | None = None  # how stage=rl updates the policy
+    # The committee: name -> reward with a weight.
     rewards: Annotated[dict[str, RewardSettings], Field(min_length=1)] | None = None
-    learning_rate: PositiveFloat | None = None
+    learning_rate: PositiveFloat | None = None  # the largest one; its schedule is trainer.lr_scheduler_type
     max_steps: PositiveInt | None = None  # optimizer steps
     beta: NonNegativeFloat | None = None  # weight of the KL penalty
     num_generations: PositiveInt | None = None  # completions per prompt

@@ -22,10 +22,10 @@ class WandbTracking(Settings):
     """Writes to Weights & Biases: one W&B run per step, grouped by run."""
 
     kind: Literal["wandb"]
-    project: Name
+    project: Name  # W&B project
     entity: Name | None  # team or user; null: default of the API key
     mode: Literal["auto", "online", "offline"]  # auto: online if an API key is configured
-    tags: tuple[Name, ...]
+    tags: tuple[Name, ...]  # tags of every W&B run
 
 
 TrackingSettings = Annotated[WandbTracking | NoTracking, Field(discriminator="kind")]
