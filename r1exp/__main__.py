@@ -4,8 +4,10 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from r1exp.errors import ExitCode, Interrupted, R1ExpError, Refused
+from r1exp.files import provide_cache, why_not_written
 from r1exp.settings import nearest
 from r1exp.terminal import say, show
 from r1exp.verbs.menu import VERBS, command_help
@@ -18,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
     try:
+        provide_cache()
         return int(_dispatch(list(sys.argv[1:] if arguments is None else arguments)))
     except (Interrupted, KeyboardInterrupt):
         say("r1exp: interrupted")
@@ -28,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except R1ExpError as error:
         say(f"r1exp: {error}")
         return int(error.exit_code)
+    except OSError as error:  # a full disk, a file that may not be read
+        say(f"r1exp: {why_not_written(error, Path.cwd())}")
+        return int(ExitCode.FAILED)
 
 
 def _dispatch(arguments: list[str]) -> ExitCode:

@@ -40,9 +40,8 @@ _SEARCHPATH = "hydra.searchpath"
 _MISSING_VARIABLE = re.compile(r"Environment variable '(\w+)' not found")
 _EXISTS = re.compile(r"Could not append to config. An item is already at '([^']+)'")
 _HYDRA = "hydra"  # folder of the options of Hydra's own groups
-_SEVERAL = frozenset(
-    {"rewards", "health"}
-)  # groups of named entries, whose options can be merged: rewards=[a,b]
+# Groups of named entries, whose options can be merged: rewards=[strict,graded].
+_SEVERAL = frozenset({"rewards", "health", "tracking"})
 _SWEEPER = "hydra/sweeper"
 _LAUNCHER = "hydra/launcher"
 # Settings of Hydra that r1exp does not read -> what to type instead.

@@ -150,8 +150,7 @@ def _current_kind(key: str, experiment: Experiment) -> str:
 def _from_yaml(key: str, experiment: Experiment) -> str:
     """Return the comment beside the key in the file that sets it."""
     group, _, rest = key.partition(".")
-    option = experiment.composition.choices.get(group)
-    options = [option] if option else groups().get(group, [])
+    options = chosen_options(group, experiment) or groups().get(group, [])
     return next(
         (found for name in options if (found := yaml_comments(text_of_option(group, name)).get(rest))), ""
     )
@@ -300,6 +299,14 @@ def _of_kinds(key: str, who: str) -> str:
         return who
     noun = {"rewards": "rewards of the kind"}.get(head, f"{head}.kind")
     return f"{who}, with {noun} {', '.join(dict.fromkeys(kinds))}"
+
+
+def chosen_options(group: str, experiment: Experiment) -> list[str]:
+    """Return the options of a group that the configuration has: none, one, or several of a group that takes a list."""
+    chosen: Any = experiment.composition.choices.get(group)
+    if chosen is None:
+        return []
+    return [chosen] if isinstance(chosen, str) else [str(option) for option in chosen]
 
 
 def option_purpose(group: str, option: str) -> str:

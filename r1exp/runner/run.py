@@ -12,8 +12,8 @@ from typing import Any
 
 from r1exp import __version__
 from r1exp.config.targets import flat
-from r1exp.errors import ExitCode, Interrupted, Preempted, R1ExpError
-from r1exp.files import hash_of, link_tree, read_json, write_text
+from r1exp.errors import ExitCode, Interrupted, Preempted, R1ExpError, StepFailed
+from r1exp.files import hash_of, link_tree, read_json, why_not_written, write_text
 from r1exp.model.locate import locate
 from r1exp.model.tiny import build_tiny
 from r1exp.paths import RunPaths, StepPaths
@@ -31,7 +31,7 @@ from r1exp.serving.session import Server, serving
 from r1exp.stage.config import StepConfig
 from r1exp.stage.step import Step
 from r1exp.step.checkpoints import last_checkpoint, remove_incomplete
-from r1exp.step.status import EXIT_CODES, Status, read_status, state_of
+from r1exp.step.status import EXIT_CODES, Status, read_status, state_of, state_with
 from r1exp.terminal import say
 from r1exp.tracking.settings import WandbTracking
 
@@ -60,12 +60,21 @@ class Run:
                 except R1ExpError as error:
                     code, reason = error.exit_code, str(error)
                     break
+                except OSError as error:  # also the status of the step cannot be written
+                    code, reason = ExitCode.FAILED, why_not_written(error, self.folder)
+                    break
                 if status.state != "done":
                     code = EXIT_CODES[status.state]
                     reason = status.reason or status.state
                     break
         summary = summarize(self.plan, self.folder, elapsed=time.monotonic() - started)
-        write_report(summary, self.folder)
+        if code != ExitCode.DONE and summary["state"] == "planned":  # ended while it waited for another run
+            summary |= {"state": state_with(code), "reason": reason}
+        try:
+            write_report(summary, self.folder)
+        except OSError as error:
+            say(f"no report: {why_not_written(error, self.folder)}")
+            code = max(code, ExitCode.FAILED)
         self._track(summary, code)
         if code != ExitCode.DONE:
             say(f"{self.folder}: {reason}")
@@ -157,6 +166,8 @@ class Run:
             code = self._run_processes(step, frozen, folder)
         except R1ExpError as raised:
             error = raised
+        except OSError as raised:
+            error = StepFailed(why_not_written(raised, folder))
         status = self._final_status(folder, attempt, code, time.monotonic() - started, error)
         status.write(folder)
         if isinstance(error, Interrupted | Preempted):

@@ -7,6 +7,7 @@ from r1exp.config.compose import groups, search_path_of, session, text_of_option
 from r1exp.config.describe import (
     ANY,
     allowed,
+    chosen_options,
     declarations,
     every_key,
     meaning,
@@ -80,10 +81,10 @@ def _text(key: str, experiment: Experiment) -> str:
 
 def _group_text(group: str, experiment: Experiment) -> str:
     lines = [f"{group}=OPTION", f"  {meaning(group, experiment)}", "  options:"]
-    chosen = experiment.composition.choices.get(group)
+    chosen = chosen_options(group, experiment)
     width = max(len(option) for option in groups()[group])
     for option in groups()[group]:
-        mark = "*" if option == chosen else " "
+        mark = "*" if option in chosen else " "
         head = f"  {mark} {option:<{width}}  "
         lines += textwrap.wrap(
             option_purpose(group, option), _WIDTH, initial_indent=head, subsequent_indent=" " * len(head)
