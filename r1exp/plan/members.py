@@ -131,9 +131,22 @@ def members_of(command: Command) -> list[Member]:
     if not command.is_sweep:
         return [member_of(typed, command.composition)]
     if command.is_optimization:
-        return [member_of([*command.fixed(), *(first_value(text) for text in command.swept())])]
+        return [_first_member(command)]
     listed = [f"{key}={value}" for key, value in command.sweep_values().items()] + typed
     return [member_of(combination) for combination in expanded(listed)]
+
+
+def _first_member(command: Command) -> Member:
+    """Plan the member with the first of all values that a sweeper may choose."""
+    swept = command.swept()
+    try:
+        return member_of([*command.fixed(), *(first_value(text) for text in swept)])
+    except Refused as error:
+        if "valid integer" in str(error) and any("interval(" in text for text in swept):
+            raise Refused(
+                f"{error}; interval(...) gives numbers with a fraction, for whole numbers type int(interval(...))"
+            ) from error
+        raise
 
 
 def member_of(arguments: Sequence[str], composition: Composition | None = None) -> Member:

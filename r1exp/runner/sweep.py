@@ -45,7 +45,7 @@ def run_members(arguments: Sequence[str], is_multirun: bool, config_dirs: Sequen
             if command.is_optimization:
                 run_sweeper(command, sweep)
             else:
-                sweep.run([Task(number, member.arguments, member) for number, member in enumerate(members)])
+                sweep.run(_tasks(members))
         except Refused:
             raise
         except R1ExpError as error:

@@ -67,8 +67,8 @@ def run_sweeper(command: Command, members: MemberRuns) -> None:
         cause = error.__cause__ or error
         with suppress(OSError):
             members.folder.rmdir()  # if no member has started
-        first = str(cause).strip().splitlines() or [type(cause).__name__]
-        text = f"hydra/sweeper={command.sweeper}: {first[0]}"
+        reason = " ".join(str(cause).strip().splitlines()[:2]) or type(cause).__name__
+        text = f"hydra/sweeper={command.sweeper}: {reason}"
         if members.rows:
             raise StepFailed(
                 f"{text} (after {len(members.rows)} runs, which are kept in {members.folder})"
