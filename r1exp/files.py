@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from r1exp.errors import Refused
+
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically; a reader never sees a partial file, also after a crash."""
@@ -85,8 +87,17 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return the content of a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Return the content of a JSON file.
+
+    Raises:
+        Refused: it is no JSON, although r1exp wrote it whole: it was changed or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise Refused(
+            f"{path} is damaged, it is no JSON ({error}); restore it, or remove its folder"
+        ) from error
 
 
 @contextmanager

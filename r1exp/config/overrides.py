@@ -97,6 +97,10 @@ def parse(arguments: Sequence[str], groups: Iterable[str]) -> list[Override]:
     overrides = []
     for text in arguments:
         readable = _readable(text)
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise Refused(f"{text!r}: the argument is no UTF-8; type it in a terminal with that encoding")
+        if text.lstrip("+~").startswith("="):
+            raise Refused(f"{text!r} has no key before the equals sign; overrides look like key=value")
         try:
             (parsed,) = OverridesParser.create().parse_overrides([readable])
         except HydraException as error:

@@ -61,6 +61,11 @@ def sweep_report(folder: Path) -> str:
     single = RunPaths(folder).summary
     paths = [single] if single.exists() else sorted(folder.glob(f"*/{single.name}"), key=_number)
     found = {path.parent.name: read_json(path) for path in paths}
+    for name, run in found.items():
+        if not isinstance(run, dict) or not {"state", "objective", "overrides"} <= run.keys():
+            raise Refused(
+                f"{folder / name}: its {single.name} is none of this version of r1exp; remove the folder"
+            )
     done = [run for run in found.values() if run["state"] == "done"]
     if not done:
         raise Refused(

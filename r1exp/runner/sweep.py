@@ -12,6 +12,7 @@ from typing import Any
 
 from r1exp.config.compose import search_path_of, session
 from r1exp.errors import ExitCode, R1ExpError, Refused
+from r1exp.files import why_not_written
 from r1exp.plan.members import BASIC, Command, Member, command_of, members_of
 from r1exp.plan.slurm_job import job_of
 from r1exp.report.summary import headline
@@ -41,6 +42,10 @@ def run_members(arguments: Sequence[str], is_multirun: bool, config_dirs: Sequen
             command.composition.sweep_folder(), _parallel(command, members), _devices(command, members)
         )
         code = ExitCode.DONE
+        try:
+            sweep.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Refused(f"{why_not_written(error, sweep.folder)}; set hydra.sweep.dir=DIR") from error
         try:
             if command.is_optimization:
                 run_sweeper(command, sweep)

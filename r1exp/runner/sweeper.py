@@ -49,7 +49,6 @@ def run_sweeper(command: Command, members: MemberRuns) -> None:
         StepFailed: the plug-in ended with an error after that.
         Interrupted: a member was interrupted.
     """
-    members.folder.mkdir(parents=True, exist_ok=True)  # the plug-in writes its results there
     config = _config(command, members)
     context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks())
     try:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from r1exp.algorithm.menu import AlgorithmSettings
 from r1exp.dataset.menu import DatasetSettings
@@ -27,7 +27,7 @@ class DebugSettings(Settings):
 class StepSettings(Settings):
     """What a stage may read."""
 
-    seed: NonNegativeInt  # seed of all random numbers in training and sampling
+    seed: Annotated[int, Field(ge=0, lt=2**32)]  # seed of all random numbers in training and sampling
     model: ModelSettings  # the policy: weights, tokenizer, number types, adapters
     prompt: PromptSettings  # how a problem is presented to the model, and where its answer is read
     dataset: DatasetSettings  # where the problems come from: source, splits, columns, limits

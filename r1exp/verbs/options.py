@@ -65,7 +65,10 @@ def parse_options(arguments: Sequence[str]) -> Options:
                 raise Refused("--config-dir needs a folder: --config-dir DIR")
             options.config_dirs.append(Path(folder))
         elif argument.startswith("--config-dir="):
-            options.config_dirs.append(Path(argument.partition("=")[2]))
+            folder = argument.partition("=")[2]
+            if not folder:
+                raise Refused("--config-dir needs a folder: --config-dir DIR")
+            options.config_dirs.append(Path(folder))
         elif argument.startswith("-"):
             raise Refused(_unknown(argument))
         else:
