@@ -116,6 +116,10 @@ class _WithoutObjective(JobReturn):
         """Raise the reason."""
         raise StepFailed(str(self._return_value))
 
+    @return_value.setter
+    def return_value(self, value: Any) -> None:
+        self._return_value = value
+
 
 def _config(command: Command, members: MemberRuns) -> DictConfig:
     """Return the configuration with Hydra's node as a sweeper reads it."""
