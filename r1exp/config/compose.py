@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -30,31 +30,16 @@ from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, Omega
 from yaml import MarkedYAMLError, YAMLError
 
 from r1exp.assets import CONF, ROOT
+from r1exp.config.options import SWEEPER, check_options
 from r1exp.config.overrides import READ_VARIABLE, Override, expand, first_of, listed_globs, parse, quote
 from r1exp.config.sources import FOLDER, StepSource, cache_sources, file_sources
 from r1exp.errors import Refused
 from r1exp.plugins import import_user_module, installed_plugins
-from r1exp.settings import nearest
 
 _SEARCHPATH = "hydra.searchpath"
 _MISSING_VARIABLE = re.compile(r"Environment variable '(\w+)' not found")
 _EXISTS = re.compile(r"Could not append to config. An item is already at '([^']+)'")
 _HYDRA = "hydra"  # folder of the options of Hydra's own groups
-# Groups of named entries, whose options can be merged: rewards=[strict,graded].
-_SEVERAL = frozenset({"rewards", "health", "tracking"})
-_SWEEPER = "hydra/sweeper"
-_LAUNCHER = "hydra/launcher"
-# Settings of Hydra that r1exp does not read -> what to type instead.
-_UNUSED = {
-    "hydra.run.dir": "a run has its folder from paths.run=DIR, or below paths.runs=DIR",
-    "hydra.output_subdir": "the configuration of a run is in its manifest.json and plan.json",
-    "hydra.sweep.subdir": "members are numbered; the folder of the sweep is hydra.sweep.dir=DIR",
-    "hydra.job.chdir": "r1exp stays in the current folder; relative paths start there",
-    "hydra.job.name": "type name=...",
-    "hydra.job.env_": "set variables before the command: NAME=value r1exp ...",
-    "hydra.launcher": "type sweep.parallel=4 for members side by side, or launcher=slurm for one job each",
-    "hydra.callbacks": "r1exp calls no callbacks of Hydra; plug-ins are described in docs/extending.md",
-}
 _user_paths: list[str] = []  # addresses of the user's folders; read by the plug-in below when Hydra starts
 # Cache of the session, because listing folders takes longer than composing.
 _groups: dict[str, list[str]] = {}
@@ -123,7 +108,7 @@ def _leave_out_replaced_schemas() -> None:
     Hydra would refuse that file, because a schema of that name exists; r1exp's file states other defaults.
     """
     schemas = ConfigStore.instance().repo.get("hydra", {}).get("sweeper", {})
-    for path in (CONF / _SWEEPER).glob("*.yaml"):
+    for path in (CONF / SWEEPER).glob("*.yaml"):
         schemas.pop(path.name, None)
 
 
@@ -350,7 +335,7 @@ def compose(overrides: Sequence[Override]) -> Composition:
         Refused: an option that does not exist, or files that cannot be composed.
     """
     chosen = [override for override in overrides if not override.is_sweep]
-    _check_options(overrides)
+    check_options(overrides, groups())
     texts = tuple(override.for_hydra() for override in chosen)
     whole = _compose("config", texts, with_hydra=True)
     config = whole.copy()
@@ -371,7 +356,7 @@ def compose_steps(steps: Mapping[str, Sequence[Override]]) -> dict[str, Composit
     """
     texts: list[str] = []
     for name, overrides in steps.items():
-        _check_options(overrides, f"step {name}: ")
+        check_options(overrides, groups(), f"step {name}: ")
         prefix = f"{FOLDER}/{name}"
         texts += [f"+{prefix}=config", *(override.for_step(prefix) for override in overrides)]
     whole = _compose(None, tuple(texts), with_hydra=False)
@@ -397,67 +382,6 @@ def _compose(config_name: str | None, texts: tuple[str, ...], *, with_hydra: boo
         return hydra_compose(config_name, overrides=list(texts), return_hydra_config=with_hydra)
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         raise Refused(_message(error)) from error
-
-
-def _check_options(overrides: Sequence[Override], place: str = "") -> None:
-    known = groups()
-    for override in overrides:
-        if override.is_group and not override.is_sweep and override.value:
-            _check_option(override, known[override.key], place)
-        elif override.text.startswith((f"{_SWEEPER}=", f"{_LAUNCHER}=")):
-            _check_plugin(override)
-        elif override.key.startswith(tuple(_UNUSED)):
-            instead = next(text for key, text in _UNUSED.items() if override.key.startswith(key))
-            raise Refused(f"{override.text} would have no effect: {instead}")
-
-
-def _check_option(override: Override, options: list[str], place: str) -> None:
-    value = override.value.strip("'\"")
-    if value.startswith("[") and value.endswith("]"):
-        if override.key not in _SEVERAL:
-            raise Refused(
-                f"{place}{override.text}: {override.key} takes one option; only {' and '.join(sorted(_SEVERAL))} take "
-                f"several at once. To compare them type -m {override.key}={value[1:-1]}"
-            )
-        for part in value[1:-1].split(","):
-            single = replace(override, text=f"{override.key}={part.strip()}")
-            _check_option(single, options, place)
-        return
-    if value in options or not value:
-        return
-    if value == "null":
-        raise Refused(
-            f"{place}{override.text}: the value of a group is the name of an option, one of: {', '.join(options)}"
-        )
-    close = nearest(value, options)
-    hint = f" Did you mean {override.key}={close[0]}?" if close else ""
-    raise Refused(
-        f"{place}{override.key}={value}: no such option.{hint} {override.key} has: {', '.join(options)}"
-    )
-
-
-def _check_plugin(override: Override) -> None:
-    """Refuse a sweeper that is not installed, and every launcher plug-in of Hydra."""
-    group, _, value = override.text.partition("=")
-    if group == _LAUNCHER:
-        if value != "basic":
-            raise Refused(
-                f"{override.text}: r1exp starts the members of a sweep itself, and no launcher plug-in of Hydra; type "
-                "sweep.parallel=4 for members side by side, or launcher=slurm for one job each"
-            )
-        return
-    repository = GlobalHydra.instance().config_loader().repository  # type: ignore[attr-defined]
-    options = repository.get_group_options(_SWEEPER)
-    if value in options and (value != "optuna" or repository.get_group_options(f"{_SWEEPER}/sampler")):
-        return
-    if value == "optuna":
-        raise Refused(f"{override.text} needs hydra-optuna-sweeper; type: pip install 'r1exp[optuna]'")
-    close = nearest(value, options)
-    hint = f" Did you mean {_SWEEPER}={close[0]}?" if close else ""
-    raise Refused(
-        f"{override.text}: no such sweeper is installed.{hint} Installed: {', '.join(options)}; others are packages, "
-        "for example hydra-nevergrad-sweeper"
-    )
 
 
 def _message(error: Exception) -> str:
