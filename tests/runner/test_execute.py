@@ -14,8 +14,8 @@ from r1exp.files import write_json
 from r1exp.paths import RunPaths
 from r1exp.plan.run_plan import read_plan
 from r1exp.plan.steps import planned_steps
-from r1exp.runner import run as run_module
 from r1exp.runner import members as members_module
+from r1exp.runner import run as run_module
 from r1exp.runner.run import Run
 from r1exp.runner.run_directory import start_run
 from r1exp.step.status import ArtifactInfo, Status, read_status
