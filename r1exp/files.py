@@ -1,5 +1,6 @@
 """Writes files and folders atomically: under a temporary name, which is then renamed."""
 
+import errno
 import hashlib
 import json
 import os
@@ -29,6 +30,53 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
+def why_not_written(error: OSError, folder: Path) -> str:
+    """Return what kept a file in `folder` from being written, with the space there if the disk is full."""
+    place = Path(os.fsdecode(error.filename)) if error.filename else folder
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return f"{place}: {error.strerror or error}"
+    existing = next((path for path in (place, *place.absolute().parents) if path.exists()), Path("/"))
+    space = shutil.disk_usage(existing)
+    return (
+        f"{place}: no space left on the disk ({space.free / 1e6:.1f} MB of {space.total / 1e6:.0f} MB are free); free some, "
+        "or write to another disk with paths.runs=DIR"
+    )
+
+
+def provide_cache() -> None:
+    """Set HOME and XDG_CACHE_HOME to a temporary folder where the user has none that can be written.
+
+    Libraries keep caches below them, and W&B's server writes its log to the terminal where it finds no folder for it.
+    """
+    try:
+        home = Path.home()
+    except RuntimeError:  # no HOME, and the user id has no name
+        home = Path("/nonexistent")
+    if "HOME" not in os.environ and home.is_dir():
+        os.environ["HOME"] = str(home)
+    if "XDG_CACHE_HOME" in os.environ or _can_be_made(home / ".cache"):
+        return
+    folder = Path(tempfile.gettempdir()) / f"r1exp-cache-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():  # made by someone else
+        folder = Path(tempfile.mkdtemp(prefix="r1exp-cache-"))
+    os.environ["XDG_CACHE_HOME"] = str(folder)
+    os.environ.setdefault("WANDB_CONFIG_DIR", str(folder / "wandb-config"))
+    os.environ.setdefault(
+        "TORCHINDUCTOR_CACHE_DIR", str(folder / "torchinductor")
+    )  # else it needs the user's name
+    if not home.is_dir():
+        os.environ["HOME"] = str(folder)
+
+
+def _can_be_made(folder: Path) -> bool:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically.
 
@@ -39,8 +87,17 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return the content of a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Return the content of a JSON file.
+
+    Raises:
+        Refused: it is no JSON, although r1exp wrote it whole: it was changed or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise Refused(
+            f"{path} is damaged, it is no JSON ({error}); restore it, or remove its folder"
+        ) from error
 
 
 def read_object(path: Path, key: str) -> dict[str, Any]:

@@ -227,6 +227,11 @@ class RunPaths:
         return self.folder / "report.md"
 
     @property
+    def log(self) -> Path:
+        """Output of a member of a sweep that runs beside others."""
+        return self.folder / "run.log"
+
+    @property
     def job_script(self) -> Path:
         """The script that sbatch reads."""
         return self.folder / "job.sbatch"
@@ -276,6 +281,11 @@ class SweepPaths:
     def report(self) -> Path:
         """The ranked table."""
         return self.folder / "report.md"
+
+    @property
+    def results(self) -> Path:
+        """The best values that a sweeper plug-in found; written by the plug-in."""
+        return self.folder / "optimization_results.yaml"
 
     def member(self, number: int) -> Path:
         """Return the run directory of a member."""

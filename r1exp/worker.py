@@ -15,6 +15,7 @@ from typing import get_args
 
 from r1exp.distributed import is_main_process, rank, world_size
 from r1exp.errors import ExitCode, R1ExpError, StepFailed
+from r1exp.files import provide_cache
 from r1exp.runner.process import PARENT_VARIABLE, parent_is_gone
 from r1exp.stage.step import Step, read_step
 from r1exp.step.failure import failure_of, redirect_output, write_failure
@@ -27,6 +28,7 @@ _PARENT_CHECK_SECONDS = 2.0  # seconds between checks that the parent still exis
 
 def main(folder: Path) -> ExitCode:
     """Run the step in `folder` and return the exit code of this rank."""
+    provide_cache()
     step = read_step(folder)
     redirect_output(folder, rank())
     if PARENT_VARIABLE in os.environ:

@@ -141,6 +141,7 @@ def compositions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Counter[str
 
     monkeypatch.setattr(loader, "load_configuration", counted)
     monkeypatch.setattr("r1exp.runner.sweep.perform", lambda run: (ExitCode.DONE, {}, 1))
+    monkeypatch.setattr("r1exp.runner.members.perform", lambda run: (ExitCode.DONE, {}, 1))
     monkeypatch.chdir(tmp_path)
     return counts
 

@@ -36,7 +36,7 @@ class Ppo(OnlineAlgorithm):
     """Proximal Policy Optimization."""
 
     kind: Literal["ppo"]
-    critic: CriticSettings
+    critic: CriticSettings  # settings of the value model
     gamma: Probability  # discount per token
     gae_lambda: Probability  # 1: returns only; 0: one-step estimates of the critic
     value_coefficient: NonNegativeFloat  # weight of the value loss

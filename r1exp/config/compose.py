@@ -4,6 +4,8 @@
 compositions: `compose` for the run, and `compose_steps` for all steps of its pipeline together.
 """
 
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,25 +16,30 @@ from typing import Any
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.default_element import InputDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
+from hydra.core.utils import configure_log
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from r1exp.assets import CONF, ROOT
-from r1exp.config.overrides import Override, expand, parse, quote
+from r1exp.config.options import SWEEPER, check_options
+from r1exp.config.overrides import READ_VARIABLE, Override, expand, first_of, listed_globs, parse, quote
 from r1exp.config.sources import FOLDER, StepSource, cache_sources, file_sources
 from r1exp.errors import Refused
 from r1exp.plugins import import_user_module, installed_plugins
-from r1exp.settings import nearest
 
 _SEARCHPATH = "hydra.searchpath"
+_MISSING_VARIABLE = re.compile(r"Environment variable '(\w+)' not found")
+_EXISTS = re.compile(r"Could not append to config. An item is already at '([^']+)'")
+_HYDRA = "hydra"  # folder of the options of Hydra's own groups
 _user_paths: list[str] = []  # addresses of the user's folders; read by the plug-in below when Hydra starts
 # Cache of the session, because listing folders takes longer than composing.
 _groups: dict[str, list[str]] = {}
@@ -68,8 +75,10 @@ def session(config_dirs: Sequence[Path] = (), search_path: Sequence[str] = ()) -
     for folder in config_dirs:
         if not folder.is_dir():
             raise Refused(f"--config-dir {folder}: there is no such folder")
+    OmegaConf.register_new_resolver(READ_VARIABLE, _variable, replace=True)
     for plugin in (_SearchPath, StepSource):
         Plugins.instance().register(plugin)
+    _leave_out_replaced_schemas()
     addresses = [*(f"file://{folder.resolve()}" for folder in config_dirs), *search_path]
     _user_paths[:] = [address for address in dict.fromkeys(addresses) if address != f"file://{CONF}"]
     _groups.clear()
@@ -79,6 +88,28 @@ def session(config_dirs: Sequence[Path] = (), search_path: Sequence[str] = ()) -
         _refuse_ambiguous_options()
         cache_sources()
         yield
+
+
+def _variable(name: str, *default: Any) -> Any:
+    """Return an environment variable as the value that it would be on the command line: 3 as a number."""
+    if name not in os.environ:
+        if default:
+            return default[0]
+        raise KeyError(f"Environment variable '{name}' not found")
+    try:
+        return OmegaConf.to_object(OmegaConf.create(f"value: {os.environ[name]}"))["value"]  # type: ignore[index,call-overload]
+    except (YAMLError, OmegaConfBaseException):  # text that YAML cannot read
+        return os.environ[name]
+
+
+def _leave_out_replaced_schemas() -> None:
+    """Remove the sweepers of plug-ins for which conf/hydra/sweeper/ has a file of the same name.
+
+    Hydra would refuse that file, because a schema of that name exists; r1exp's file states other defaults.
+    """
+    schemas = ConfigStore.instance().repo.get("hydra", {}).get("sweeper", {})
+    for path in (CONF / SWEEPER).glob("*.yaml"):
+        schemas.pop(path.name, None)
 
 
 def _refuse_ambiguous_options() -> None:
@@ -183,14 +214,28 @@ class Composition:
 
     @property
     def sweep_params(self) -> dict[str, str]:
-        """`hydra.sweeper.params`: key -> values as in an override."""
+        """`hydra.sweeper.params`: key -> values as in an override.
+
+        Raises:
+            Refused: it is no mapping.
+        """
         params = {} if self.hydra is None else self.hydra.hydra.sweeper.get("params") or {}
-        return {str(key): str(value) for key, value in params.items()}
+        if not isinstance(params, DictConfig | dict):
+            raise Refused(
+                f"hydra.sweeper.params is {params}, and must be a mapping of keys to values as on the command line: "
+                '{seed: "1,2,3", beta: "0,0.01"}'
+            )
+        return {str(key): _listed_values(str(key), value) for key, value in params.items()}
 
     def sweep_folder(self) -> Path:
         """Return the folder of a multirun, `hydra.sweep.dir`."""
         assert self.hydra is not None
         return Path(str(self.hydra.hydra.sweep.dir))
+
+    def configure_logging(self) -> None:
+        """Show the debug messages that `hydra.verbose` asks for: true, the name of a logger, or a list of names."""
+        if self.hydra is not None and self.hydra.hydra.verbose:
+            configure_log(self.hydra.hydra.job_logging, self.hydra.hydra.verbose)
 
     def files(self) -> list[tuple[str, str]]:
         """Return (config file, package) in the order in which they were merged. Needs the session."""
@@ -203,6 +248,18 @@ class Composition:
                 package = package.removeprefix(self.prefix.replace("/", ".")).removeprefix(".")
             found.append((path, package))
         return found
+
+
+def _listed_values(key: str, value: Any) -> str:
+    """Return the values that a sweep file gives for a key, as in an override."""
+    if isinstance(value, ListConfig | list):
+        raise Refused(
+            f"hydra.sweeper.params.{key} is a YAML list, which would be one value; write the values as text: "
+            f'{key}: "{",".join(str(item) for item in value)}"'
+        )
+    if isinstance(value, bool) or value is None:
+        return quote(value)
+    return str(value)
 
 
 @cache
@@ -237,7 +294,18 @@ def groups() -> dict[str, list[str]]:
 
 
 def _group_names() -> list[str]:
-    return sorted([path.name for path in CONF.iterdir() if path.is_dir()] + ["sweeps"])
+    folders = [path.name for path in CONF.iterdir() if path.is_dir() and path.name != _HYDRA]
+    return sorted([*folders, "sweeps"])
+
+
+def text_of_option(group: str, option: str) -> str:
+    """Return the text of the file of an option, with its comments. Needs a session."""
+    for source in file_sources():
+        folder = Path(str(source.path).removeprefix("file://"))
+        path = folder / group / f"{option}.yaml"
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+    return ""
 
 
 def parsed(arguments: Sequence[str]) -> list[Override]:
@@ -250,6 +318,16 @@ def expanded(arguments: Sequence[str]) -> list[tuple[str, ...]]:
     return expand(arguments, GlobalHydra.instance().config_loader())
 
 
+def as_choices(text: str) -> str:
+    """Return an override with `glob(...)` replaced by the options it matches, which sweeper plug-ins cannot list."""
+    return listed_globs(text, GlobalHydra.instance().config_loader())
+
+
+def first_value(text: str) -> str:
+    """Return an override of a sweep with the first of its values. Needs a session."""
+    return first_of(text, GlobalHydra.instance().config_loader())
+
+
 def compose(overrides: Sequence[Override]) -> Composition:
     """Compose overrides over conf/config.yaml. Needs a session. Overrides that list several values are left out.
 
@@ -257,7 +335,7 @@ def compose(overrides: Sequence[Override]) -> Composition:
         Refused: an option that does not exist, or files that cannot be composed.
     """
     chosen = [override for override in overrides if not override.is_sweep]
-    _check_options(overrides)
+    check_options(overrides, groups())
     texts = tuple(override.for_hydra() for override in chosen)
     whole = _compose("config", texts, with_hydra=True)
     config = whole.copy()
@@ -278,7 +356,7 @@ def compose_steps(steps: Mapping[str, Sequence[Override]]) -> dict[str, Composit
     """
     texts: list[str] = []
     for name, overrides in steps.items():
-        _check_options(overrides, f"step {name}: ")
+        check_options(overrides, groups(), f"step {name}: ")
         prefix = f"{FOLDER}/{name}"
         texts += [f"+{prefix}=config", *(override.for_step(prefix) for override in overrides)]
     whole = _compose(None, tuple(texts), with_hydra=False)
@@ -302,45 +380,27 @@ def _of_step(whole: DictConfig, name: str, texts: tuple[str, ...]) -> Compositio
 def _compose(config_name: str | None, texts: tuple[str, ...], *, with_hydra: bool) -> DictConfig:
     try:
         return hydra_compose(config_name, overrides=list(texts), return_hydra_config=with_hydra)
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         raise Refused(_message(error)) from error
-
-
-def _check_options(overrides: Sequence[Override], place: str = "") -> None:
-    known = groups()
-    for override in overrides:
-        if override.is_group and not override.is_sweep and override.value:
-            for value in _options_of(override):
-                _check_option(override, value, known[override.key], place)
-
-
-def _options_of(override: Override) -> list[str]:
-    """Return the options that an override chooses: `tracking=[wandb,tensorboard]` chooses two."""
-    value = override.value
-    listed = value[1:-1].split(",") if value.startswith("[") and value.endswith("]") else [value]
-    return [option.strip().strip("'\"") for option in listed]
-
-
-def _check_option(override: Override, value: str, options: list[str], place: str) -> None:
-    if value in options or not value:
-        return
-    if value == "null":
-        raise Refused(
-            f"{place}{override.text}: the value of a group is the name of an option, one of: {', '.join(options)}"
-        )
-    close = nearest(value, options)
-    hint = f" Did you mean {override.key}={close[0]}?" if close else ""
-    raise Refused(
-        f"{place}{override.key}={value}: no such option.{hint} {override.key} has: {', '.join(options)}"
-    )
 
 
 def _message(error: Exception) -> str:
     if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
         place = error.problem_mark
         return f"{place.name}, line {place.line + 1}, column {place.column + 1}: not valid YAML ({error.problem})"
-    first = str(error).splitlines()[0]
+    lines = str(error).splitlines() or [type(error).__name__]
+    # Hydra names the file on the first line and the reason on the second.
+    first = " ".join(lines[:2]) if lines[0].endswith("composing config:") else lines[0]
     key = getattr(error, "full_key", None)
+    variable = _MISSING_VARIABLE.search(str(error))
+    if variable is not None:
+        return (
+            f"{key or 'a value'} reads the environment variable {variable[1]}, which is not set; set it, or give a "
+            f"default: '${{oc.env:{variable[1]},...}}'"
+        )
+    exists = _EXISTS.search(first)
+    if exists is not None:
+        return f"{exists[1]} exists already, and + adds a new key; type {exists[1]}=... without the +"
     if isinstance(error, MissingMandatoryValue) and key:
         return f"{key} has no value yet; give one: {key}=..."
     if isinstance(error, InterpolationKeyError) and key:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import PositiveInt
+
 from r1exp.config.compose import Composition, compose, compose_steps, parsed
 from r1exp.config.debug import cut_short, typed_keys
 from r1exp.config.origin import experiment_overrides
@@ -28,12 +30,19 @@ class PathSettings(Settings):
     store: Name  # finished steps, shared by runs
 
 
+class SweepSettings(Settings):
+    """How the members of a sweep (`-m`) are run."""
+
+    parallel: PositiveInt = 1  # members at once on this machine, each with its share of the cores and GPUs
+
+
 class RunConfig(StepConfig):
     """The composed configuration of a run: settings of one step, and settings of the run as a whole."""
 
-    name: Name
-    paths: PathSettings
-    pipeline: PipelineSettings | None
+    name: Name  # name of the run: part of its folder's name, and shown in W&B and in the report
+    paths: PathSettings  # the folders that r1exp writes to
+    sweep: SweepSettings = SweepSettings()  # how the members of a sweep are run
+    pipeline: PipelineSettings | None  # several steps instead of one
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from hydra.core.default_element import GroupDefault, InputDefault
 from r1exp.config.compose import Composition, as_override, content_of, parsed
 from r1exp.config.overrides import Override
 from r1exp.config.targets import NAMED, flat
+from r1exp.errors import Refused
 
 
 def contents(
@@ -45,7 +46,11 @@ def experiment_overrides(composition: Composition) -> list[Override]:
         }
         texts = [f"~{group}" if option is None else f"{group}={option}" for group, option in choices.items()]
         texts += [as_override(key, value) for key, value in values.items()]
-        found |= {override.key: replace(override, file=f"{path}.yaml") for override in parsed(texts)}
+        try:
+            overrides = parsed(texts)
+        except Refused as error:
+            raise Refused(f"{path}.yaml: {error}") from error
+        found |= {override.key: replace(override, file=f"{path}.yaml") for override in overrides}
     return list(found.values())
 
 

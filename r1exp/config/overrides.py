@@ -5,17 +5,23 @@ passed to Hydra as `++key=value`, so that `r1exp.config.validation`, which knows
 unknown key, with or without a sign.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import OverrideType
+from hydra.core.override_parser.types import IntervalSweep, OverrideType, ValueType
+from hydra.core.override_parser.types import Override as ParsedOverride
 from hydra.errors import HydraException
 
+from r1exp.config.names import hint_for
 from r1exp.errors import Refused
 
+READ_VARIABLE = "r1exp.env"  # resolver that reads an environment variable as a typed value would be read
+_ENVIRONMENT = re.compile(r"\$\{oc\.env:([^{}]*)\}")
+_BARE = re.compile(r"[^\s'\"()\[\]{}=\\]+")  # text without anything that the grammar gives a meaning
 _SIGNS = {
     OverrideType.CHANGE: "",
     OverrideType.ADD: "+",
@@ -34,6 +40,7 @@ class Override:
     is_group: bool
     is_sweep: bool
     file: str | None = None  # the experiment file that contains it; None: typed
+    quoted: str | None = None  # the text with quotes that Hydra's grammar needs; None: it needs none
     set_by: str | None = None  # the key of the pipeline that sets it: pipeline.steps.NAME.set.KEY
 
     @property
@@ -69,7 +76,11 @@ class Override:
         return "++" if self.is_plain and is_value else self.sign
 
     def _body(self) -> str:
-        return self.text.removeprefix(self.sign)
+        body = (self.quoted or self.text).removeprefix(self.sign)
+        key, _, value = body.partition("=")
+        environment = _ENVIRONMENT.fullmatch(value)
+        # `oc.env` returns text, also for a number.
+        return body if environment is None else f"{key}=${{{READ_VARIABLE}:{environment[1]}}}"
 
 
 def parse(arguments: Sequence[str], groups: Iterable[str]) -> list[Override]:
@@ -85,13 +96,19 @@ def parse(arguments: Sequence[str], groups: Iterable[str]) -> list[Override]:
     known_groups = set(groups)
     overrides = []
     for text in arguments:
+        readable = _readable(text)
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise Refused(f"{text!r}: the argument is no UTF-8; type it in a terminal with that encoding")
+        if text.lstrip("+~").startswith("="):
+            raise Refused(f"{text!r} has no key before the equals sign; overrides look like key=value")
         try:
-            (parsed,) = OverridesParser.create().parse_overrides([text])
+            (parsed,) = OverridesParser.create().parse_overrides([readable])
         except HydraException as error:
-            raise Refused(_grammar_message(text, error)) from error
+            raise Refused(_grammar_message(text, error, known_groups)) from error
         overrides.append(
             Override(
                 text=text,
+                quoted=None if readable == text else readable,
                 key=parsed.key_or_group.replace("/", "."),
                 sign=_SIGNS[parsed.type],
                 is_group=parsed.key_or_group in known_groups,
@@ -113,13 +130,13 @@ def expand(arguments: Sequence[str], loader: ConfigLoader) -> list[tuple[str, ..
     """
     combinations: list[tuple[str, ...]] = [()]
     for text in arguments:
-        (parsed,) = OverridesParser.create(config_loader=loader).parse_overrides([text])
+        parsed = _parsed(text, loader)
         if not parsed.is_sweep_override():
             values = [text]
         elif parsed.is_interval_sweep():
             raise Refused(
-                f"{text} is an interval, which only a sweeper that optimizes can sample; list values ({text.partition('=')[0]}"
-                "=1,2,3), or choose such a sweeper: hydra/sweeper=..."
+                f"{text} is an interval, and hydra/sweeper=basic runs listed values only; list values "
+                f"({text.partition('=')[0]}=1,2,3), or choose a sweeper that samples: hydra/sweeper=optuna"
             )
         else:
             values = [f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()]
@@ -127,15 +144,74 @@ def expand(arguments: Sequence[str], loader: ConfigLoader) -> list[tuple[str, ..
     return combinations
 
 
-def _grammar_message(text: str, error: HydraException) -> str:
+def first_of(text: str, loader: ConfigLoader) -> str:
+    """Return an override that lists values, or gives an interval, with the first value only."""
+    parsed = _parsed(text, loader)
+    if not parsed.is_sweep_override():
+        return text
+    if parsed.is_interval_sweep():
+        value = parsed.value()
+        assert isinstance(value, IntervalSweep)
+        return f"{parsed.get_key_element()}={value.start}"
+    return f"{parsed.get_key_element()}={next(iter(parsed.sweep_string_iterator()))}"
+
+
+def listed_globs(text: str, loader: ConfigLoader) -> str:
+    """Return an override with `glob(...)` replaced by the options that it matches."""
+    parsed = _parsed(text, loader)
+    if parsed.value_type != ValueType.GLOB_CHOICE_SWEEP:
+        return text
+    return f"{parsed.get_key_element()}=choice({','.join(parsed.sweep_string_iterator())})"
+
+
+def _parsed(text: str, loader: ConfigLoader) -> ParsedOverride:
+    """Return an override, in which a glob matches at least one option.
+
+    Raises:
+        Refused: a glob matches nothing.
+    """
+    parsed: ParsedOverride
+    try:
+        (parsed,) = OverridesParser.create(config_loader=loader).parse_overrides([_readable(text)])
+    except HydraException as error:
+        raise Refused(_grammar_message(text, error, ())) from error
+    if parsed.value_type == ValueType.GLOB_CHOICE_SWEEP and not list(parsed.sweep_string_iterator()):
+        options = loader.get_group_options(parsed.key_or_group)
+        if not options:
+            raise Refused(
+                f"{text}: glob lists the options of a config group, and {parsed.key_or_group} is no config group"
+            )
+        raise Refused(f"{text} matches no option; {parsed.key_or_group} has: {', '.join(options)}")
+    return parsed
+
+
+def _readable(text: str) -> str:
+    """Return an override with quotes around values that are not ASCII, which Hydra's grammar reads only in quotes."""
+    key, equals, value = text.partition("=")
+    if value.isascii() or not _BARE.fullmatch(value):
+        return text
+    return f"{key}{equals}" + ",".join(part if part.isascii() else quote(part) for part in value.split(","))
+
+
+def _grammar_message(text: str, error: HydraException, groups: Iterable[str]) -> str:
     if "=" not in text:
+        if text in groups:
+            return f"{text} is a config group: type {text}=OPTION; `r1exp help {text}` lists its options"
+        key, _, value = text.partition(":")
+        if value or (text.isidentifier() and hint_for(text)):
+            hint = hint_for(key)
+            return f"{text!r} is no override; overrides look like {key}={value or '...'}. {hint}".rstrip()
         return (
             f"{text!r} is neither a verb nor an override. Overrides look like key=value or group=option; "
             "`r1exp --help` lists the verbs and groups."
         )
-    reason = str(error).splitlines()[0]
+    first, *rest = str(error).splitlines()
+    if rest and " while evaluating " in rest[0]:  # a function of the grammar, with its reason
+        reason = rest[0].partition(": ")[2]
+        known = f" {rest[1]}" if len(rest) > 1 and rest[1].startswith("Available") else ""
+        return f"cannot read the override {text!r}: {reason}.{known}"
     return (
-        f"cannot read the override {text!r}: {reason}. "
+        f"cannot read the override {text!r}: {first}. "
         "Values with spaces, '=', '(' or ',' need quotes inside quotes: 'key=\"a, b\"'."
     )
 

@@ -34,7 +34,7 @@ class PipelineSettings(Settings):
     """A pipeline: steps that run in the order in which they are written."""
 
     focus: Name  # the step that overrides of training settings (algorithm, rewards, beta, ...) apply to
-    steps: Annotated[dict[str, StepSpec], Field(min_length=1)]
+    steps: Annotated[dict[str, StepSpec], Field(min_length=1)]  # name -> step, in the order in which they run
 
     @model_validator(mode="after")
     def _sources_are_earlier_steps(self) -> Self:

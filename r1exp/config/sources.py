@@ -16,6 +16,8 @@ from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf, flag_override
 
+from r1exp.errors import Refused
+
 FOLDER = "step"
 _SCHEME = "step"
 _GLOBAL = "_global_"
@@ -108,7 +110,11 @@ class CachedSource(ConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         """Return a copy of the parsed file, because Hydra may change it."""
         if config_path not in self._results:
-            self._results[config_path] = pickle.dumps(self._source.load_config(config_path))
+            try:
+                self._results[config_path] = pickle.dumps(self._source.load_config(config_path))
+            except ValueError as error:  # bytes that are no UTF-8, or a defaults list that is none
+                place = f"{self._source.path}/{config_path}".removeprefix("file://").removesuffix(".yaml")
+                raise Refused(f"{place}.yaml cannot be read: {error}") from error
         found: ConfigResult = pickle.loads(self._results[config_path])
         return found
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from r1exp.algorithm.trainer_fields import usable_fields
+from r1exp.config.names import hint_for
 from r1exp.config.overrides import Override
 from r1exp.config.targets import NAMED
 from r1exp.errors import Refused
@@ -77,8 +78,15 @@ def _unknown_key(
     head = path.split(".")[0]
     if head in NAMED:
         return f"{typed}: the keys of that file are below `{head}`; give it `# @package _global_` as its first line"
+    step = path.split(".")[2] if path.startswith("pipeline.steps.") and path.count(".") >= 2 else None
+    if step is not None and not values["pipeline"]["steps"].get(step, {}).get("use"):
+        others = [name for name in values["pipeline"]["steps"] if name != step]
+        near = nearest(step, others)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        return f"pipeline.steps.{step}: the pipeline has no such step.{hint} Steps: {', '.join(others)}"
     close = nearest_key(typed, sorted(known_keys(schema, values, skip=path)))
-    hint = f" Did you mean {close}?" if close else ""
+    elsewhere = hint_for(typed)
+    hint = f" {elsewhere}" if elsewhere else f" Did you mean {close}?" if close else ""
     new = f" A new entry needs {path}.{_ENTRIES[head][1]}." if is_entry else ""
     return f"{typed}: there is no such key.{hint}{new}"
 

@@ -36,7 +36,7 @@ class Rule(Settings):
 class HealthSettings(Settings):
     """The rules of a step, by name."""
 
-    rules: dict[str, Rule]
+    rules: dict[str, Rule]  # name -> rule
 
     def stopping(self) -> dict[str, Any]:
         """Return the rules that can stop a step: name -> what decides whether they do."""

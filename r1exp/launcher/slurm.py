@@ -79,20 +79,20 @@ class Slurm(Launcher):
     processes_per_node: PositiveInt | None  # ranks; null: one per GPU, or one without GPUs
     gpus_per_node: NonNegativeInt  # GPUs
     cpus_per_node: PositiveInt | None  # CPUs; null: the default of the cluster
-    strategy: Strategy
+    strategy: Strategy  # how the ranks of the job train together
     offload: bool  # with ZeRO: partitioned states are kept in the host's memory
     server_nodes: Annotated[int, Field(ge=0, le=1)]  # number of nodes for the vLLM server alone
     time: PositiveInt | Name  # limit: minutes, H:M:S or D-H:M:S
-    partition: OneLine | None
-    account: OneLine | None
-    qos: OneLine | None
-    constraint: OneLine | None
+    partition: OneLine | None  # partition of the cluster; null: its default
+    account: OneLine | None  # account that is charged; null: your default
+    qos: OneLine | None  # quality of service; null: the default
+    constraint: OneLine | None  # features that the nodes must have; null: any
     extra: tuple[OneLine, ...]  # options of sbatch
     srun: tuple[OneLine, ...]  # options of srun
     setup: tuple[Name, ...]  # shell lines
     python: OneLine | None  # command that starts Python for the ranks; null: this Python
     wait: bool  # whether the command waits for the end of the job
-    requeue: bool
+    requeue: bool  # true: a preempted job is queued again and continues
     signal_seconds: PositiveInt  # seconds before the time limit at which SLURM signals the job
 
     @property

@@ -99,12 +99,12 @@ class ModelSettings(Settings):
     dtype: Dtype = "float32"  # of the weights while training
     # Dtype of forward and backward; bfloat16 or float16: mixed precision (autocast).
     compute_dtype: Dtype = "float32"
-    learning_rate: LearningRates
-    rows_per_device: RowsPerDevice
+    learning_rate: LearningRates  # defaults of the top-level learning_rate, for SFT and for RL
+    rows_per_device: RowsPerDevice  # rows of one forward and backward pass on one device
     gradient_checkpointing: bool = False  # recompute activations in the backward pass: less memory, slower
     attn_implementation: Name | None = None  # eager, sdpa, flash_attention_2; null: transformers chooses
     shape: ModelShape | None = None  # tiny: sizes to build; else: published sizes, for estimates
-    lora: LoraSettings = Field(default_factory=LoraSettings)
+    lora: LoraSettings = Field(default_factory=LoraSettings)  # low-rank adapters; r=0 trains all weights
     init_seed: NonNegativeInt | None = None  # seed of a tiny model's random weights
     # Bits of the frozen weights below LoRA adapters (bitsandbytes); null: those of `dtype`. In no key where it is null.
     quantization: Quantization | None = Field(default=None, exclude_if=lambda value: value is None)

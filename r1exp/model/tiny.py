@@ -34,13 +34,14 @@ def build_tiny(settings: ModelSettings, folder: Path) -> Path:
     Raises:
         Refused: `model.shape.vocab_size` is smaller than the tokenizer's vocabulary.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     shape, seed, tokens = check_tiny(settings)
     with whole_folder(folder) as unfinished:
         _write_config(shape, unfinished)
         weights = random_weights(shape, seed)
-        save_file(weights, unfinished / "model.safetensors", metadata={"format": "pt"})
+        # Written here, so that a full disk is an OSError; `save_file` raises an error of its own.
+        (unfinished / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
         save_tokenizer(build_tokenizer(tokens), unfinished, max_length=shape.max_position_embeddings)
     return folder
 

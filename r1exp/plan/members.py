@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from r1exp.config.compose import Composition, compose, expanded, parsed
+from r1exp.config.compose import Composition, compose, expanded, first_value, parsed
 from r1exp.config.experiment import Experiment, experiment_from
 from r1exp.config.overrides import Override
 from r1exp.errors import Refused
@@ -38,6 +38,35 @@ class Command:
         """The chosen `hydra/sweeper`."""
         return self.composition.choices.get("hydra/sweeper") or BASIC
 
+    @property
+    def is_optimization(self) -> bool:
+        """Whether a sweeper plug-in chooses the values of the members as it goes."""
+        return self.is_sweep and self.sweeper != BASIC
+
+    def sweep_values(self) -> dict[str, str]:
+        """Return the values in the sweep file of keys that were not typed: key -> values as in an override."""
+        typed = {override.key for override in self.overrides}
+        return {
+            key: value
+            for key, value in self.composition.sweep_params.items()
+            if key.replace("/", ".") not in typed
+        }
+
+    def swept(self) -> list[str]:
+        """Return the overrides of the command line and of the sweep file that list several values."""
+        listed = [f"{key}={value}" for key, value in self.sweep_values().items()]
+        return [override.text for override in [*parsed(listed), *self.overrides] if override.is_sweep]
+
+    def fixed(self) -> list[str]:
+        """Return the overrides that every member has; those about the sweep itself are not the members'."""
+        own = ("hydra.sweep.", "hydra.sweeper", "hydra.mode")
+        listed = [f"{key}={value}" for key, value in self.sweep_values().items()]
+        return [
+            override.text
+            for override in [*parsed(listed), *self.overrides]
+            if not override.is_sweep and not override.key.startswith(own)
+        ]
+
 
 def command_of(arguments: Sequence[str], is_multirun: bool) -> Command:
     """Compose a command line.
@@ -51,23 +80,45 @@ def command_of(arguments: Sequence[str], is_multirun: bool) -> Command:
     swept = [override.text for override in overrides if override.is_sweep]
     if swept and not is_sweep:
         raise Refused(f"{swept[0]} lists several values, so it is a sweep: put -m before the overrides")
-    return Command(overrides, composition, is_sweep)
+    composition.configure_logging()
+    command = Command(overrides, composition, is_sweep)
+    if command.sweeper != BASIC and not is_sweep:
+        raise Refused(
+            f"hydra/sweeper={command.sweeper} chooses the values of a sweep: put -m before the overrides"
+        )
+    if command.is_optimization and not command.swept():
+        raise Refused(
+            f"hydra/sweeper={command.sweeper} has no values to choose from; give it some, for example "
+            "'learning_rate=interval(1e-5,1e-3)'"
+        )
+    return command
 
 
 def members_of(command: Command) -> list[Member]:
     """Compose and plan every member, before anything is written.
 
-    For a sweeper that chooses values as it goes, only the command without swept values is planned.
+    For a sweeper that chooses values as it goes, the member with the first of all values is planned.
     """
     typed = [override.text for override in command.overrides]
     if not command.is_sweep:
         return [member_of(typed, command.composition)]
-    known = {override.key for override in command.overrides}
-    params = command.composition.sweep_params
-    listed = [f"{key}={value}" for key, value in params.items() if key not in known] + typed
-    if command.sweeper != BASIC:
-        return [member_of([override.text for override in parsed(listed) if not override.is_sweep])]
+    if command.is_optimization:
+        return [_first_member(command)]
+    listed = [f"{key}={value}" for key, value in command.sweep_values().items()] + typed
     return [member_of(combination) for combination in expanded(listed)]
+
+
+def _first_member(command: Command) -> Member:
+    """Plan the member with the first of all values that a sweeper may choose."""
+    swept = command.swept()
+    try:
+        return member_of([*command.fixed(), *(first_value(text) for text in swept)])
+    except Refused as error:
+        if "valid integer" in str(error) and any("interval(" in text for text in swept):
+            raise Refused(
+                f"{error}; interval(...) gives numbers with a fraction, for whole numbers type int(interval(...))"
+            ) from error
+        raise
 
 
 def member_of(arguments: Sequence[str], composition: Composition | None = None) -> Member:

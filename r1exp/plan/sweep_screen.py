@@ -86,9 +86,7 @@ def _title(
     if command.sweeper == BASIC:
         what = f"{len(members)} run{'s' if len(members) > 1 else ''}, {number} steps, {len(durations)} of them different"
     else:
-        what = (
-            f"runs whose values hydra/sweeper={command.sweeper} chooses as it goes; below is one without them"
-        )
+        what = f"runs whose values hydra/sweeper={command.sweeper} chooses as it goes; below is the run with the first values"
     text.append(f": {what}; {model_text(first)}; ", style="not bold")
     text.append(processes_text(members[0].steps, facts.hardware), style="not bold")
     if command.sweeper == BASIC and all(duration is not None for duration in durations.values()):

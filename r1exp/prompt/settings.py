@@ -19,5 +19,5 @@ StyleName = Annotated[str, AfterValidator(_known)]  # of r1exp, of a plugin, or 
 class PromptSettings(Settings):
     """How every problem is presented to the model."""
 
-    style: StyleName
+    style: StyleName  # tags around the reasoning and the answer, and how the answer is read back
     system: str  # system text; "" sends no system message

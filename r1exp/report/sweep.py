@@ -22,6 +22,7 @@ from r1exp.paths import RunPaths, SweepPaths
 from r1exp.statistics.intervals import Interval, mean_interval
 
 _MODES = ("sampled", "greedy")
+_KEYS = frozenset({"state", "objective", "overrides", "comparisons"})
 _STEP_SEED = re.compile(r"pipeline\.steps\.[^.]+\.set\.seed")
 Seeds = tuple[str, ...]  # the overrides of a run that set a seed: of the run, or of one step
 
@@ -47,34 +48,103 @@ class Setting:
         return sum(values) / len(values) if values else -math.inf
 
 
+def why_without_objective(summary: dict[str, Any]) -> str:
+    """Return why a run has no objective: the step that ended it, and its reason.
+
+    Args:
+        summary: Of the run, or its row in `sweep.json`.
+    """
+    if summary.get("reason"):
+        return str(summary["reason"])
+    for name, step in summary.get("steps", {}).items():
+        if step["state"] not in ("done", "planned"):
+            return f"step {name} {step['state']}: {step.get('reason', 'no reason was written')}"
+    return str(summary.get("objective_missing") or "it measured no accuracy")
+
+
 def sweep_report(folder: Path) -> str:
     """Return the table of a sweep's finished runs, and write it to `<folder>/report.md`.
+
+    Args:
+        folder: Of the sweep; of a single run, its own summary is the only row, and nothing is written.
 
     Raises:
         Refused: no run below `folder` has finished.
     """
-    found = [read_json(path) for path in sorted(folder.glob(f"*/{RunPaths(folder).summary.name}"))]
-    done = [run for run in found if run["state"] == "done"]
+    if not folder.is_dir():
+        raise Refused(f"{folder}: there is no such folder")
+    single = RunPaths(folder).summary
+    paths = [single] if single.exists() else sorted(folder.glob(f"*/{single.name}"), key=_number)
+    found = {path.parent.name: read_json(path) for path in paths}
+    for name, run in found.items():
+        if not isinstance(run, dict) or not run.keys() >= _KEYS:
+            raise Refused(
+                f"{folder / name}: its {single.name} is none of this version of r1exp; remove the folder"
+            )
+    done = [run for run in found.values() if run["state"] == "done"]
     if any("objective_of" not in run and "objective_missing" not in run for run in done):
         raise Refused(
             f"the runs of {folder} were made by an earlier version of r1exp; report them with that version"
         )
     if not done:
-        raise Refused(f"no run of {folder} has finished; `r1exp sweep status {folder}` shows their states")
+        raise Refused(
+            f"no run of {folder} has finished; `r1exp sweep status {folder}` shows the state of each run"
+        )
     common = set.intersection(*(set(run["overrides"]) for run in done))
     settings = _settings(done, common)
     seeds = _common_seeds(settings)
     settings.sort(key=lambda setting: setting.mean_objective(seeds), reverse=True)
-    lines = [f"# {done[0]['name']}: {len(done)} runs", ""]
-    if left_out := len(found) - len(done):
-        runs = "1 run is" if left_out == 1 else f"{left_out} runs are"
-        lines += [f"{runs} left out because they have not finished.", ""]
+    lines = [f"# {done[0]['name']}: {_counted(len(done))}", ""]
+    if all(len(setting.runs) == 1 for setting in settings):
+        lines += _best_run({name: run for name, run in found.items() if run["state"] == "done"}, common)
+    lines += _left_out(folder, found)
     lines += [*_table(settings, seeds), "", _note(settings, seeds)]
     if common:
         lines += ["", f"Every run: `{' '.join(text for text in done[0]['overrides'] if text in common)}`"]
     text = "\n".join(lines) + "\n"
-    write_text(SweepPaths(folder).report, text)
+    if not single.exists():
+        write_text(SweepPaths(folder).report, text)
     return text
+
+
+def _number(path: Path) -> tuple[int, str]:
+    """Return the order of a member's file: by number."""
+    name = path.parent.name
+    return (int(name) if name.isdigit() else -1, name)
+
+
+def _counted(number: int) -> str:
+    return "1 run" if number == 1 else f"{number} runs"
+
+
+def _best_run(done: dict[str, dict[str, Any]], common: set[str]) -> list[str]:
+    """Return the line that names the run with the largest objective; none where no run, or only one, has one."""
+    measured = {name: run for name, run in done.items() if run["objective"] is not None}
+    if len(measured) < 2:
+        return []
+    name = max(measured, key=lambda name: float(measured[name]["objective"]))
+    own = " ".join(text for text in measured[name]["overrides"] if text not in common)
+    return [f"Best run: {name} ({own or 'defaults'}), objective {measured[name]['objective']:.4g}.", ""]
+
+
+def _left_out(folder: Path, found: dict[str, dict[str, Any]]) -> list[str]:
+    """Return a line for each run that did not finish, with its reason."""
+    table = SweepPaths(folder).table
+    rows = {row["member"]: row for row in read_json(table)} if table.exists() else {}
+    missing = {
+        name: {**rows.get(name, {}), **found.get(name, {})}
+        for name in sorted({*rows, *found}, key=lambda name: _number(folder / name / "x"))
+        if found.get(name, {}).get("state") != "done"
+    }
+    if not missing:
+        return []
+    verb, noun = ("is", "it has") if len(missing) == 1 else ("are", "they have")
+    lines = [f"{_counted(len(missing))} {verb} left out because {noun} not finished:", ""]
+    for name, run in missing.items():
+        lines.append(
+            f"* {name}, {run.get('state', 'refused')}: {why_without_objective(run)}".replace("\n", " ")
+        )
+    return [*lines, ""]
 
 
 def _settings(runs: Sequence[dict[str, Any]], common: set[str]) -> list[Setting]:

@@ -30,7 +30,8 @@ class CfCode(RunsCode):
     """Points for passing the tests; a checker judges outputs where several are right."""
 
     kind: Literal["cf_code"] = "cf_code"
-    language: Language = "cpp"
+    language: Language = "cpp"  # programming language of the answer
+    # What counts: all tests, or a share of them.
     scoring: Literal["pass_fail", "partial", "weighted_sum"] = "weighted_sum"
     no_compile: float = -0.1  # points
     no_program: float = -1.0  # points

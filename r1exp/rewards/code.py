@@ -33,8 +33,8 @@ class RunsCode(SlowReward):
 
     style: StyleName  # the prompt's; decides where the program is read
     language: Language = "python"  # of rows whose column `language` names no other
-    sandbox: SandboxSettings
-    limits: Limits = Limits()
+    sandbox: SandboxSettings  # where programs run
+    limits: Limits = Limits()  # limits of one program: time, memory, output
     batch: PositiveInt = 1  # cases at once
     deadline: Seconds = 120.0  # seconds for one completion; longer than all its limits together
 

@@ -34,7 +34,7 @@ class IoiCode(RunsCode):
     """The share of the points of all subtasks, in C++."""
 
     kind: Literal["ioi_code"] = "ioi_code"
-    language: Language = "cpp"
+    language: Language = "cpp"  # programming language of the answer
     time_factor: PositiveFloat = 1.0  # multiplies the problem's own time limit
 
     @property

@@ -30,7 +30,7 @@ class RewardModel(BatchReward):
     batch_size: PositiveInt = 16  # completions in one forward pass
     max_length: PositiveInt = 2048  # tokens of prompt and completion; longer ones lose their beginning
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of the weights
-    normalization: Literal["none", "sigmoid"] = "sigmoid"
+    normalization: Literal["none", "sigmoid"] = "sigmoid"  # how scores are scaled before they are weighted
     center: float = 0.0  # logit that becomes 0 (none) or 1/2 (sigmoid)
     scale: PositiveFloat = 1.0  # logits that are one unit of x
 

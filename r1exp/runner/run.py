@@ -14,7 +14,7 @@ from typing import Any
 from r1exp import __version__
 from r1exp.config.targets import flat
 from r1exp.errors import ExitCode, Interrupted, Preempted, R1ExpError, Refused, StepFailed
-from r1exp.files import hash_of, link_tree, make_read_only, read_json, write_text
+from r1exp.files import hash_of, link_tree, make_read_only, read_json, why_not_written, write_text
 from r1exp.model.adapters import base_of, is_adapter_folder
 from r1exp.model.folder_hash import remembered_hash
 from r1exp.model.locate import locate
@@ -36,7 +36,7 @@ from r1exp.serving.session import Server, serving
 from r1exp.stage.config import StepConfig
 from r1exp.stage.step import Step
 from r1exp.step.checkpoints import last_checkpoint, remove_incomplete
-from r1exp.step.status import EXIT_CODES, Status, is_changed, read_status, state_of
+from r1exp.step.status import EXIT_CODES, Status, is_changed, read_status, state_of, state_with
 from r1exp.terminal import say
 from r1exp.tracking.base import TrackedRun
 from r1exp.tracking.trackers import Trackers
@@ -76,12 +76,21 @@ class Run:
                 except R1ExpError as error:
                     code, reason = error.exit_code, str(error)
                     break
+                except OSError as error:  # also the status of the step cannot be written
+                    code, reason = ExitCode.FAILED, why_not_written(error, self.folder)
+                    break
                 if status.state != "done":
                     code = EXIT_CODES[status.state]
                     reason = status.reason or status.state
                     break
         summary = summarize(self.plan, self.folder, elapsed=time.monotonic() - started)
-        write_report(summary, self.folder)
+        if code != ExitCode.DONE and summary["state"] == "planned":  # ended while it waited for another run
+            summary |= {"state": state_with(code), "reason": reason}
+        try:
+            write_report(summary, self.folder)
+        except OSError as error:
+            say(f"no report: {why_not_written(error, self.folder)}")
+            code = max(code, ExitCode.FAILED)
         if code not in (ExitCode.INTERRUPTED, ExitCode.PREEMPTED):  # else it continues, and W&B takes seconds
             self._track(summary, code)
         if code != ExitCode.DONE:
@@ -235,6 +244,8 @@ class Run:
             self._refuse_changed_inputs(step)
         except R1ExpError as raised:
             error = raised
+        except OSError as raised:
+            error = StepFailed(why_not_written(raised, folder))
         status = self._final_status(folder, attempt, code, time.monotonic() - started, error)
         if status.state == "done":
             variant = self.plan.variant(step, self.folder)

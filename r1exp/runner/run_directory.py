@@ -6,7 +6,7 @@ from typing import Any
 
 from r1exp.config.experiment import Experiment
 from r1exp.errors import ExitCode, Refused
-from r1exp.files import read_json, write_json
+from r1exp.files import read_json, why_not_written, write_json
 from r1exp.model.adapters import base_of, is_adapter_folder
 from r1exp.model.locate import check_hub, locate
 from r1exp.model.quantization import refuse_missing_library
@@ -60,7 +60,7 @@ def start_run(
         plan.write(chosen)
     except OSError as error:
         raise Refused(
-            f"the run directory {chosen} cannot be written ({error.strerror}); set paths.runs=..."
+            f"the run directory {chosen} cannot be written: {why_not_written(error, chosen)}; set paths.runs=DIR"
         ) from error
     return Run(plan, chosen, reports)
 

@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from r1exp.errors import ExitCode, R1ExpError, Refused
 from r1exp.files import read_json, write_json
 from r1exp.launcher import slurm_client
 from r1exp.launcher.slurm_client import Job
-from r1exp.paths import SweepPaths
+from r1exp.paths import RunPaths, SweepPaths
 from r1exp.plan.run_plan import PlanStep, RunPlan, has_plan, read_plan
 from r1exp.plan.slurm_job import job_of
 from r1exp.runner.run import Run
@@ -139,6 +140,8 @@ def states_of(folder: Path) -> list[MemberState]:
 def _state(run: Path, ids: Sequence[int], jobs: dict[int, Job]) -> MemberState:
     plan = read_plan(run)
     step, status = _current(run, plan)
+    if status is None and RunPaths(run).summary.exists():  # it ended before this step began
+        status = _ended_as(read_json(RunPaths(run).summary))
     job = jobs.get(ids[0]) if ids else None
     state, reason = _state_and_reason(plan, run, step, status, bool(ids), job)
     return MemberState(
@@ -150,6 +153,13 @@ def _state(run: Path, ids: Sequence[int], jobs: dict[int, Job]) -> MemberState:
         progress=_progress(run, step),
         reason=reason,
     )
+
+
+def _ended_as(summary: dict[str, Any]) -> Status | None:
+    """Return the state of a run that ended while it waited for a step that another run executes."""
+    if summary.get("reason") is None:
+        return None
+    return Status(state=summary["state"], reason=summary["reason"])
 
 
 def _current(run: Path, plan: RunPlan) -> tuple[PlanStep, Status | None]:

@@ -35,7 +35,14 @@ class Local(Sandbox):
     kind: Literal["local"] = "local"
     python: str | None = None  # path of the Python that runs submissions; None: the one that runs r1exp
     compiler: str = "/usr/bin/g++"  # path
-    compiler_flags: tuple[str, ...] = ("-O2", "-std=gnu++17", "-pipe", "-w", "-DONLINE_JUDGE", "-DEVAL")
+    compiler_flags: tuple[str, ...] = (
+        "-O2",
+        "-std=gnu++17",
+        "-pipe",
+        "-w",
+        "-DONLINE_JUDGE",
+        "-DEVAL",
+    )  # flags of g++
 
     def check(self) -> str | None:
         """Start Python in the sandbox and check that it runs."""

@@ -37,7 +37,9 @@ class Piston(Remote):
     """One or several Piston servers with the packages `python` and `gcc`."""
 
     kind: Literal["piston"] = "piston"
-    urls: tuple[str, ...] = Field(default=("http://localhost:2000/api/v2",), min_length=1)
+    urls: tuple[str, ...] = Field(
+        default=("http://localhost:2000/api/v2",), min_length=1
+    )  # addresses of the Piston servers
     python_version: str = "*"  # as the server names it; *: the newest
     cpp_version: str = "*"  # as the server names it; *: the newest
     queue_seconds: PositiveFloat = 60.0  # seconds that a request may wait in a full server, beyond the limits

@@ -39,7 +39,7 @@ def fields_read_by(stage: str, algorithm: str | None) -> frozenset[str]:
 class StepConfig(StepSettings):
     """Every setting of one step."""
 
-    stage: StageSettings | None = None
+    stage: StageSettings | None = None  # the kind of work of the step; null in a run with a pipeline
 
     @model_validator(mode="after")
     def _every_field_is_read(self) -> Self:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from r1exp.algorithm.menu import AlgorithmSettings
 from r1exp.dataset.menu import DatasetSettings
@@ -33,21 +33,23 @@ class DebugSettings(Settings):
 class StepSettings(Settings):
     """What a stage may read."""
 
-    seed: NonNegativeInt
-    model: ModelSettings
-    prompt: PromptSettings
-    dataset: DatasetSettings
-    rollout: RolloutSettings
-    launcher: LauncherSettings
+    seed: Annotated[int, Field(ge=0, lt=2**32)]  # seed of all random numbers in training and sampling
+    model: ModelSettings  # the policy: weights, tokenizer, number types, adapters
+    prompt: PromptSettings  # how a problem is presented to the model, and where its answer is read
+    dataset: DatasetSettings  # where the problems come from: source, splits, columns, limits
+    rollout: RolloutSettings  # who generates completions: transformers, vLLM or an endpoint
+    launcher: LauncherSettings  # where the processes of a step run: this machine, several GPUs, SLURM
+    # Where metrics are written in addition to metrics.jsonl: name -> tracker.
     tracking: TrackingSettings = Field(default_factory=dict)
-    health: HealthSettings
-    completions: CompletionSettings
-    evaluation: EvaluationSettings
-    debug: DebugSettings
+    health: HealthSettings  # rules on logged metrics that warn, save a checkpoint or stop the step
+    completions: CompletionSettings  # how many completions are kept in the run directory
+    evaluation: EvaluationSettings  # which held-out problems are answered, how often, and when
+    debug: DebugSettings  # limits that cut every step short, to see that a run works to its end
     max_completion_length: PositiveInt  # tokens
-    algorithm: AlgorithmSettings | None = None
+    algorithm: AlgorithmSettings | None = None  # how stage=rl updates the policy
+    # The committee: name -> reward with a weight.
     rewards: Annotated[dict[str, RewardSettings], Field(min_length=1)] | None = None
-    learning_rate: PositiveFloat | None = None
+    learning_rate: PositiveFloat | None = None  # the largest one; its schedule is trainer.lr_scheduler_type
     max_steps: PositiveInt | None = None  # optimizer steps
     beta: NonNegativeFloat | None = None  # weight of the KL penalty
     num_generations: PositiveInt | None = None  # completions per prompt

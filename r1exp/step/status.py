@@ -68,6 +68,11 @@ def state_of(error: R1ExpError) -> State:
     return "failed"
 
 
+def state_with(code: ExitCode) -> State:
+    """Return the state that an exit code stands for."""
+    return next((state for state, other in EXIT_CODES.items() if other == code), "failed")
+
+
 EXIT_CODES: dict[State, ExitCode] = {
     "done": ExitCode.DONE,
     "failed": ExitCode.FAILED,

@@ -4,7 +4,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from r1exp.config.names import hint_for
 from r1exp.errors import Refused
+
+# Options of Hydra that print something and run nothing; r1exp.verbs.hydra_flags answers them.
+_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "-sc", "--shell-completion")
+
+
+# Options of Hydra, or of other programs, that r1exp does not have -> what to type instead.
+_INSTEAD = {
+    "--run": "nothing: a command line without -m is one run",
+    "-r": "nothing: a command line without -m is one run",
+    "--config-name": "experiment=NAME; r1exp has one root configuration",
+    "-cn": "experiment=NAME; r1exp has one root configuration",
+    "--config-path": "--config-dir DIR, which adds a folder to r1exp's own",
+    "-cp": "--config-dir DIR, which adds a folder to r1exp's own",
+    "--experimental-rerun": "the overrides in the run's manifest.json",
+    "--package": "--cfg job --package KEY",
+    "-p": "--cfg job --package KEY",
+    "--resolve": "--cfg job --resolve",
+    "--dry-run": "the verb: r1exp plan",
+    "--debug": "debug=fast",
+    "--verbose": "hydra.verbose=true",
+    "-v": "hydra.verbose=true, or --version",
+    "--seed": "seed=1",
+}
+
+
+def is_hydra_flag(argument: str) -> bool:
+    """Whether an argument is an option of Hydra that prints something instead of a run."""
+    return argument.partition("=")[0] in _FLAGS
 
 
 @dataclass
@@ -36,9 +65,26 @@ def parse_options(arguments: Sequence[str]) -> Options:
                 raise Refused("--config-dir needs a folder: --config-dir DIR")
             options.config_dirs.append(Path(folder))
         elif argument.startswith("--config-dir="):
-            options.config_dirs.append(Path(argument.partition("=")[2]))
+            folder = argument.partition("=")[2]
+            if not folder:
+                raise Refused("--config-dir needs a folder: --config-dir DIR")
+            options.config_dirs.append(Path(folder))
         elif argument.startswith("-"):
-            raise Refused(f"{argument}: no such option; there are -m, --config-dir DIR, --help, --version")
+            raise Refused(_unknown(argument))
         else:
             options.overrides.append(argument)
     return options
+
+
+def _unknown(argument: str) -> str:
+    """Return the refusal of an option that does not exist, with what to type instead."""
+    name, _, value = argument.partition("=")
+    if name in _INSTEAD:
+        return f"{argument}: r1exp has no such option; type {_INSTEAD[name]}"
+    if value or (name.startswith("--") and name[2:3].isalpha()):
+        key = name.lstrip("-").replace("-", "_")
+        return (
+            f"{argument}: no such option; there are -m, --config-dir DIR, --cfg, --info, --help, --version. "
+            f"Settings have no dashes: {key}={value or '...'}. {hint_for(key)}".rstrip()
+        )
+    return f"{argument}: no such option; there are -m, --config-dir DIR, --cfg, --info, --help, --version"

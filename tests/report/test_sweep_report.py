@@ -86,3 +86,25 @@ def test_a_finished_run_without_an_objective_is_ranked_last(tmp_path: Path) -> N
     rows = cells(sweep_report(written(tmp_path, [unmeasured, run("beta=1", 0.1)])))[2:]
     assert [row[0] for row in rows] == ["beta=1", "beta=0"]
     assert rows[1][2:] == [""] * 7
+
+
+def test_a_single_finished_run_has_a_report(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps(run("beta=0", 0.6)))
+    (tmp_path / "report.md").write_text("of the run")
+    text = sweep_report(tmp_path)
+    assert text.startswith("# mine: 1 run\n")
+    assert "60.0 [50.0, 70.0]" in text
+    assert (tmp_path / "report.md").read_text() == "of the run"
+
+
+def test_the_best_run_is_named_and_the_others_have_their_reasons(tmp_path: Path) -> None:
+    failed = {"sft": {"state": "failed", "reason": "out of memory"}}
+    runs = [run("beta=0", 0.6), run("beta=1", 0.9), run("beta=2", 0.1, state="failed", steps=failed)]
+    folder = written(tmp_path, runs)
+    rows = [{"member": "3", "overrides": ["beta=x"], "reason": "beta=x is no number"}]
+    (folder / "sweep.json").write_text(json.dumps(rows))
+    text = sweep_report(folder)
+    assert "Best run: 1 (beta=1), objective 0.9." in text
+    assert "2 runs are left out because they have not finished" in text
+    assert "* 2, failed: step sft failed: out of memory" in text
+    assert "* 3, refused: beta=x is no number" in text

@@ -14,8 +14,8 @@ from r1exp.files import hash_of_folder, write_json
 from r1exp.paths import RunPaths
 from r1exp.plan.run_plan import PlanStep, read_plan
 from r1exp.plan.steps import planned_steps
+from r1exp.runner import members as members_module
 from r1exp.runner import run as run_module
-from r1exp.runner import sweep as sweep_module
 from r1exp.runner.run import Run
 from r1exp.runner.run_directory import start_run
 from r1exp.step.status import ArtifactInfo, Status, read_status
@@ -94,7 +94,7 @@ def test_editing_a_configuration_file_during_a_sweep_changes_no_later_member(
         file.write_text("# @package _global_\nlearning_rate: 0.5\n")
         return ExitCode.FAILED, {}, None
 
-    monkeypatch.setattr(sweep_module, "perform", finish_and_edit)
+    monkeypatch.setattr(members_module, "perform", finish_and_edit)
     arguments = ["--config-dir", "conf", "-m", *ONE_STEP, "experiment=mine", "seed=1,2"]
     assert main([*arguments, "hydra.sweep.dir=sweep"]) == 3
     rates = [read_plan(tmp_path / "sweep" / member).steps[0].config.learning_rate for member in "01"]

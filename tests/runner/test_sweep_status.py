@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from r1exp.__main__ import main
 from r1exp.config.experiment import Experiment
+from r1exp.errors import ExitCode, Interrupted
 from r1exp.files import write_json, write_text
 from r1exp.plan.run_plan import RunPlan, read_plan
 from r1exp.plan.steps import planned_steps, run_plan
+from r1exp.runner.run import Run
 from r1exp.runner.store import StepStore
 from r1exp.runner.sweep_status import states_of
 from r1exp.step.status import State, Status
@@ -128,3 +131,18 @@ def test_a_plan_can_be_written_and_read(run: Path) -> None:
     plan = read_plan(run)
     assert RunPlan.model_validate_json(plan.model_dump_json(), strict=True) == plan
     assert plan.steps[0].trainer_args["max_steps"] == 300
+
+
+def test_a_member_that_was_ended_while_it_waited_is_not_called_vanished(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first step is executed by another run, so that it has no status of its own."""
+
+    def wait(*_: Any) -> None:
+        raise Interrupted("ended by SIGTERM")
+
+    monkeypatch.setattr(Run, "_step", wait)
+    code, summary = Run(read_plan(run), run).execute()
+    assert (code, summary["state"]) == (ExitCode.INTERRUPTED, "interrupted")
+    (state,) = states_of(run.parent)
+    assert (state.state, state.reason) == ("interrupted", "ended by SIGTERM")

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from r1exp.__main__ import main
 from r1exp.errors import ExitCode
-from r1exp.runner import sweep as sweep_module
+from r1exp.runner import members as members_module
 from r1exp.runner.run import Run
 
 
@@ -39,7 +39,7 @@ class Halving(Sweeper):
 
 
 Halving.__module__ = "hydra_plugins.halving"  # Hydra accepts plug-ins of that package only
-FIXED = ["stage=sft", "tracking=none", "evaluation.before=false", "evaluation.after=false"]
+FIXED = ["stage=sft", "tracking=none", "evaluation.before=false"]
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (run.folder / "summary.json").write_text(json.dumps(summary))
         return ExitCode.DONE, summary, None
 
-    monkeypatch.setattr(sweep_module, "perform", finish)
+    monkeypatch.setattr(members_module, "perform", finish)
     return ["--config-dir", "conf", "-m", "hydra/sweeper=halving", "hydra.sweep.dir=sweep", *FIXED]
 
 
@@ -99,4 +99,4 @@ def test_an_interval_needs_a_sweeper_that_draws_from_it(
 ) -> None:
     plain = [text for text in arguments if not text.startswith("hydra/sweeper")]
     assert main([*plain, "learning_rate=interval(1,8)"]) == 2
-    assert "choose such a sweeper: hydra/sweeper=" in capsys.readouterr().err
+    assert "hydra/sweeper=basic runs listed values only" in capsys.readouterr().err
