@@ -4,6 +4,7 @@ import gc
 import os
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,12 +39,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the fast tests first; of the others the files that take minutes, so that workers end at about the same time."""
-    items.sort(key=lambda item: (is_slow(item), item.path.name not in TAKE_MINUTES))
+    items.sort(key=lambda item: (is_slow(item), item.path.name not in TAKE_MINUTES, is_integration(item)))
+
+
+def is_integration(item: pytest.Item) -> bool:
+    """Return whether the test needs optional parts."""
+    return item.get_closest_marker("integration") is not None
 
 
 def is_slow(item: pytest.Item) -> bool:
     """Return whether `make test-slow` runs the test."""
-    return any(item.get_closest_marker(name) for name in ("slow", "integration"))
+    return item.get_closest_marker("slow") is not None or is_integration(item)
 
 
 def pytest_collection_finish() -> None:
@@ -54,6 +60,19 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True)
 def own_environment() -> Iterator[None]:
     """Restore the environment variables that a test, or a library in its process (vLLM, accelerate), changes."""
+    with restored_environment():
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_environment_of_a_file() -> Iterator[None]:
+    """Restore what the fixtures of a file change, such as the port that vLLM's engine writes into the environment."""
+    with restored_environment():
+        yield
+
+
+@contextmanager
+def restored_environment() -> Iterator[None]:
     before = dict(os.environ)
     yield
     os.environ.clear()
