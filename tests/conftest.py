@@ -19,6 +19,7 @@ GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k"  # optional: nex
 
 TAKE_MINUTES = {
     "test_matrix.py",
+    "test_memory_peak.py",
     "test_pipelines.py",
     "test_slurm.py",
     "test_run.py",
