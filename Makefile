@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 STAMP := .venv/installed
+# The test files are divided among processes, each with its own cores. More of them: make WORKERS=4 test
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # DeepSpeed compiles its extensions into the checkout: a compilation that was killed elsewhere leaves a lock there only.
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.venv/torch_extensions
@@ -56,10 +59,10 @@ quickstart: install  ## run the main job: SFT and GRPO on generated sums, minute
 	$(BIN)/r1exp
 
 test: install  ## run the fast tests, which need no optional part
-	$(BIN)/python -m pytest -m 'not slow and not integration and not matrix'
+	$(PYTEST) -m 'not slow and not integration and not matrix'
 
 test-slow: install  ## run the slow tests and those that need optional parts; where a part is missing its tests are skipped
-	$(BIN)/python -m pytest -rs -m '(slow or integration) and not matrix'
+	$(PYTEST) -rs -m '(slow or integration) and not matrix'
 
 test-all: test test-slow  ## run all tests but the matrix
 

@@ -351,13 +351,14 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", "wheels", ROOT, EXAMPLE)
     wheels = sorted((folder / "wheels").glob("*.whl"))
     assert [wheel.name.split("-")[0] for wheel in wheels] == ["r1exp", "r1exp_example"]
-    run(*pip, "install", "--quiet", "-c", ROOT / "constraints.txt", *wheels)
+    # Modules are compiled when they are imported; most never are.
+    run(*pip, "install", "--quiet", "--no-compile", "-c", ROOT / "constraints.txt", *wheels)
     return folder / "venv" / "bin"
 
 
 def clean_environment() -> dict[str, str]:
-    """Return the environment without what would lead a subprocess to the checkout."""
-    left_out = ("PYTHONPATH", "VIRTUAL_ENV", "WANDB_API_KEY")
+    """Return the environment without what would lead a subprocess to the checkout or keep it from writing bytecode."""
+    left_out = ("PYTHONPATH", "VIRTUAL_ENV", "WANDB_API_KEY", "PYTHONDONTWRITEBYTECODE")
     return {name: value for name, value in os.environ.items() if name not in left_out}
 
 

@@ -11,7 +11,11 @@ import sys
 import bare_rewards  # type: ignore[import-not-found]  # in the same folder
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-from trl import GRPOConfig, GRPOTrainer
+from trl import import_utils
+
+# TRL imports vLLM if it is installed, which takes seconds.
+import_utils.is_vllm_available = lambda *_, **__: False
+from trl import GRPOConfig, GRPOTrainer  # noqa: E402
 
 
 class Times(TrainerCallback):

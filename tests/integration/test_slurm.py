@@ -295,6 +295,7 @@ def test_two_nodes_save_at_the_same_optimizer_step(tmp_path: Path) -> None:
     assert status is not None and (status.state, status.checkpoint is None) == ("preempted", False), output(
         run
     )
+    wait_for(lambda: not queued(job_of(run)), run)
     table = r1exp(tmp_path, "sweep", "status", "run")
     assert "preempted" in table and "`r1exp sweep retry run` restarts 1 of them" in table
 
