@@ -22,11 +22,11 @@ def test_debug_cuts_steps_batches_generations_lengths_and_rows_of_every_step(com
         assert config.max_steps in (None, 2)
         assert config.num_generations in (None, 4)
         assert config.evaluation.num_problems == 16
-    assert steps["sft"].rows.number == steps["reward_model"].rows.number == 8
-    assert steps["ppo"].rows.number == 8 * 4
+    assert steps["sft"].rows.number == steps["reward_model"].rows.number == 4
+    assert steps["ppo"].rows.number == 4 * 4
     assert steps["sft"].model_dump()["dataset"]["num_train"] == 256
     sample = steps["sample"].model_dump()["stage"]
-    assert (sample["samples"], sample["num_problems"]) == (4, 64)
+    assert (sample["samples"], sample["num_problems"]) == (4, 40)
 
 
 def test_what_is_typed_wins_over_debug_where_it_applies(compose_line: Compose) -> None:
