@@ -48,7 +48,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "intermediate_size": 4864, "vocab_size": 151936, "max_position_embeddings": 32768, "tie_word_embeddings": True,
     },
     "small": {
-        "hidden_size": 256, "num_hidden_layers": 8, "num_attention_heads": 8, "num_key_value_heads": 2,
+        "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2,
         "intermediate_size": 1024, "vocab_size": 8192, "max_position_embeddings": 2048, "tie_word_embeddings": True,
     },
     "tiny": {

@@ -1,4 +1,7 @@
-"""Test that the estimate of `plan` is within 15 % of the allocator's peak in a real optimizer step on a CPU."""
+"""Test that the estimate of `plan` is within 8 % of the allocator's peak in a real optimizer step on a CPU.
+
+`plan` promises 15 %; 8 % is less than what gradient checkpointing or the dtype of the passes changes in this small model.
+"""
 
 import json
 import os
@@ -29,4 +32,4 @@ def test_the_estimate_is_near_the_measured_peak(options: list[str], tmp_path: Pa
     rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
     off = {name: row["r1exp"]["off"] for name, row in rows.items()}
     assert set(off) == {"sft", "grpo", "ppo"}
-    assert all(abs(share) <= 0.15 for share in off.values()), off
+    assert all(abs(share) <= 0.08 for share in off.values()), off
