@@ -111,7 +111,7 @@ def read_object(path: Path, key: str) -> dict[str, Any]:
         Refused: the file cannot be read, or holds something else.
     """
     try:
-        content = read_json(path)
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise Refused(f"{key}: {path} cannot be read ({reason}); copy the folder again") from error

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from r1exp.errors import Refused
 from r1exp.files import hash_of, hash_of_folder, read_json, write_text
 from r1exp.paths import user_cache
 
@@ -57,6 +58,6 @@ def _read(note: Path) -> dict[str, Any]:
     """Return the content of a note; empty if there is none, or none that can be read."""
     try:
         content = read_json(note)
-    except (OSError, ValueError):
+    except (OSError, Refused):
         return {}
     return content if isinstance(content, dict) else {}

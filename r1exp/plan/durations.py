@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from r1exp.errors import Refused
 from r1exp.files import read_json
 from r1exp.paths import StepPaths, StorePaths
 from r1exp.plan.run_plan import difference
@@ -139,7 +140,7 @@ def _read(folder: Path) -> list[_Earlier]:
         try:
             step = read_json(StepPaths(path).step)
             config = StepConfig.model_validate_json(json.dumps(step["config"]), strict=True)
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, Refused):
             continue  # written by another version of r1exp
         arguments = step["trainer_args"]
         found.append(
@@ -175,7 +176,7 @@ def _run_of(folder: Path, status: Status) -> str:
         return status.reused_from
     try:
         return str(read_json(StepPaths(folder).step)["run_id"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, Refused):
         return folder.name
 
 

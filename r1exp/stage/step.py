@@ -31,8 +31,8 @@ class Step(Settings):
     server: Name | None = None  # base URL of the vLLM server that was started for the step
 
     def deciding_settings(self) -> dict[str, Any]:
-        """Return the settings that determine the result."""
-        return self.config.deciding_settings()
+        """Return the settings that decide the result, and those of the data set, whose content counts in the key."""
+        return self.config.deciding_settings() | {"dataset": self.config.dataset.model_dump(mode="json")}
 
     def served(self) -> ServedStep | None:
         """Return what the step's vLLM server needs to know; None if the step needs no server."""

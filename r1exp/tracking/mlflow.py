@@ -37,10 +37,9 @@ class Mlflow(Tracker):
 
     kind: Literal["mlflow"]
     project: Name  # name of the experiment
-    uri: (
-        Name | None
-    )  # of the tracking server or database; null: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db
-    tags: tuple[Name, ...]
+    # Tracking server or database; null: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.
+    uri: Name | None
+    tags: tuple[Name, ...]  # names of tags that every run gets, with the value true
 
     needs: ClassVar = ("mlflow", "pip install 'r1exp[mlflow]'")
     _client: Any = None

@@ -23,10 +23,10 @@ class Wandb(Tracker):
     """Weights & Biases."""
 
     kind: Literal["wandb"]
-    project: Name
+    project: Name  # W&B project
     entity: Name | None  # team or user; null: default of the API key
     mode: Literal["auto", "online", "offline"]  # auto: online if an API key is configured
-    tags: tuple[Name, ...]
+    tags: tuple[Name, ...]  # tags of every W&B run
 
     _run: Any = None
 

@@ -82,7 +82,7 @@ def _show_config(flags: argparse.Namespace, overrides: Sequence[str]) -> ExitCod
         config.pop("hydra", None)
     elif flags.cfg == "hydra":
         config = OmegaConf.masked_copy(config, ["hydra"]) if not flags.resolve else config
-    shown = config
+    shown: Any = config
     if package and package != "_global_":
         shown = OmegaConf.select(config, package)
         if shown is None:
@@ -93,8 +93,9 @@ def _show_config(flags: argparse.Namespace, overrides: Sequence[str]) -> ExitCod
     try:
         if isinstance(shown, Container):
             if flags.resolve:
-                OmegaConf.resolve(shown)
-            if flags.cfg == "hydra" and shown is config:
+                # Not `OmegaConf.resolve`, which cannot write a list that a resolver returns (`${oc.select:...,[]}`).
+                shown = OmegaConf.create(OmegaConf.to_container(shown, resolve=True))
+            if flags.cfg == "hydra" and not package:
                 shown = OmegaConf.masked_copy(config, ["hydra"])
             show(OmegaConf.to_yaml(shown), end="")
         else:

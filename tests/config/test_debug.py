@@ -52,5 +52,5 @@ def test_a_shortened_batch_is_shared_by_all_ranks(compose_line: Compose) -> None
 @pytest.mark.parametrize("typed", [(), ("pipeline=dpo_from_rewards",), ("algorithm=ppo",)], ids=str)
 def test_a_run_without_debug_is_not_changed(typed: tuple[str, ...], compose_line: Compose) -> None:
     for config in steps_of(compose_line(*typed)).values():
-        assert config.deciding_settings()["debug"] == {"max_steps": None, "num_problems": None}
+        assert (config.debug.max_steps, config.debug.num_problems) == (None, None)
         assert config.evaluation.num_problems is None

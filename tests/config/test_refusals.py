@@ -209,7 +209,7 @@ def test_an_ill_typed_value_is_refused(
             id="a judge that is no member",
         ),
         pytest.param(["~rewards.graded.kind"], "rewards.graded: has no kind", id="a reward without its kind"),
-        pytest.param(["tracking.kind=wandbb"], "Did you mean wandb?", id="a misspelt kind of a union"),
+        pytest.param(["tracking.wandb.kind=wandbb"], "Did you mean wandb?", id="a misspelt kind of a union"),
         pytest.param(["model.dtype=bf16"], "Did you mean bfloat16?", id="a misspelt choice"),
         pytest.param(
             ["+health.rules.mine.metric=kl"], "health.rules.mine.window: has no value", id="a rule's field"

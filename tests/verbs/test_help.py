@@ -67,7 +67,7 @@ def test_every_group_and_option_is_described(compose_line: Callable[..., Experim
         pytest.param("trainer.epsilon", ["clipping", "algorithm=grpo", "0.2"], id="trainer"),
         pytest.param("trainer.adam_beta1", ["0.9 (default of TRL)", "stage=sft"], id="a trainer's default"),
         pytest.param("dataset", ["* arithmetic", "gsm8k", "Grade-school", "dataset.limit"], id="group"),
-        pytest.param("dataset=gsm8k", ["# Grade-school", "kind: gsm8k"], id="option"),
+        pytest.param("dataset=gsm8k", ["# Grade-school", "A preset of dataset=hf"], id="option"),
         pytest.param("plan", ["r1exp plan [-m] overrides..."], id="verb"),
         pytest.param(f"rewards.{ANY}.weight", ["factor in the weighted total"], id="a name of a mapping"),
         pytest.param("rewards.graded.exact", ["points for the exact text"], id="a reward's own"),
