@@ -8,6 +8,7 @@ import argparse
 import io
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
