@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from r1exp.records import Problem
 from r1exp.settings import Settings
@@ -30,6 +30,10 @@ class Dataset(Settings, ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """Return a hash that changes with everything that changes the result of `load`."""
+
+    def pinned(self) -> Self:
+        """Return the same data set with the commit instead of a branch or tag, where a hub knows it."""
+        return self
 
     def fingerprint_of(self, split: Split) -> str:
         """Return a hash that changes with everything that changes one split; a data set may have a finer one."""

@@ -15,6 +15,7 @@ from r1exp.dataset.sources import Hub, Source, check_hub, located, sources, spli
 from r1exp.dataset.table import Splits, Table
 from r1exp.errors import Refused
 from r1exp.files import hash_of
+from r1exp.hub import commit_of
 from r1exp.settings import Name, Settings
 
 
@@ -89,6 +90,12 @@ class Hf(Table):
             if isinstance(place, str):
                 check_hub(place, self.revision)
         self.splits()
+
+    def pinned(self) -> Self:
+        """Return the same data set with the commit of its revision, if the data are on the hub and it can be found."""
+        place = located(self._given(), "dataset.path")
+        commit = commit_of(place, self.revision, "dataset") if isinstance(place, str) else None
+        return self if commit is None else self.model_copy(update={"revision": commit})
 
     def notes(self) -> list[str]:
         """Return that the data are on the hub: a path that is not on this machine may be a slip."""

@@ -14,7 +14,9 @@ from r1exp.config.experiment import ComposedStep, Experiment, step_name
 from r1exp.config.overrides import Override
 from r1exp.errors import Refused
 from r1exp.files import hash_of
+from r1exp.hub import commit_of
 from r1exp.launcher.base import Device
+from r1exp.model.locate import locate
 from r1exp.model.memory import shape_of
 from r1exp.model.preview import check_template
 from r1exp.plan.batch import Batch, batch_of
@@ -190,7 +192,8 @@ def _planned(
 ) -> PlannedStep:
     composed, source = sourced.composed, sourced.source
     stage, data_from = composed.stage, composed.data_from
-    config = composed.config if data_from is None else stage.reading_from(composed.config, data_from)
+    config = _pinned(composed.config, source, data_from)
+    config = config if data_from is None else stage.reading_from(config, data_from)
     _refuse_what_needs_logprobs(config)
     _refuse_beyond_context(config)
     if source == BASE and not config.rollout.is_remote:
@@ -226,6 +229,17 @@ def _planned(
         trainer_args={} if batch is None else trainer_args(config, batch, device),
         composed=composed,
     )
+
+
+def _pinned(config: StepConfig, source: str, data_from: str | None) -> StepConfig:
+    """Return the settings with commits instead of branches of the hub, which could move before the step starts."""
+    place = locate(config.model) if source == BASE else None
+    if isinstance(place, str):
+        commit = commit_of(place, config.model.revision, "model")
+        config = config.model_copy(
+            update={"model": config.model.model_copy(update={"revision": commit or config.model.revision})}
+        )
+    return config if data_from else config.model_copy(update={"dataset": config.dataset.pinned()})
 
 
 def _reads(config: StepConfig, source: str, data_from: str | None) -> tuple[str, ...]:
