@@ -96,6 +96,9 @@ class Terminal:
     @staticmethod
     def _become(command: list[str], folder: Path) -> None:
         """Replace the child by the command."""
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # a shell's background job ignores it, and so would the command
         time.sleep(0.2)  # the parent sets the size of the terminal meanwhile
         os.chdir(folder)
         here = Path(sys.executable).parent

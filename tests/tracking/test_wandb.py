@@ -151,7 +151,7 @@ def test_a_server_that_does_not_answer_leaves_the_run_offline(
 def test_a_run_continues_after_the_service_process_of_wandb_exits(tmp_path: Path) -> None:
     """SLURM's preemption terminates every process that handles SIGTERM while the checkpoint is still to be saved."""
     script = """
-import psutil, sys, time
+import contextlib, psutil, sys, time
 from pathlib import Path
 from r1exp.errors import ExitCode
 from r1exp.tracking.base import TrackedRun
@@ -163,8 +163,9 @@ trackers = Trackers({"wandb": wandb}, run)
 while not list(run.folder.glob("wandb/offline-run-*/*.wandb")):
     time.sleep(0.05)
 for process in psutil.Process().children(recursive=True):
-    process.kill()
-    process.wait()
+    with contextlib.suppress(psutil.NoSuchProcess):  # one that ended with the process it was started by
+        process.kill()
+        process.wait()
 trackers.log({"loss": 1.0}, 1)
 trackers.log({"loss": 1.0}, 2)
 trackers.summarize({"x": 1})
