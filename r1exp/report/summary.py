@@ -178,6 +178,6 @@ def headline(summary: dict[str, Any], folder: Path) -> str:
     lines += [
         _signal_line(name, entry["groups"]) for name, entry in summary["steps"].items() if "groups" in entry
     ]
-    if summary["state"] == "done" and summary["objective"] is None:
+    if summary["state"] == "done" and summary["objective"] is None and accuracies(summary):
         lines.append(f"no objective: {summary['objective_missing']}")
     return "\n".join([*lines, f"{summary['state']} in {summary['elapsed_seconds']:.0f} s: {folder}"])

@@ -32,6 +32,7 @@ class ProgressCallback(TrainerCallback):
         self._num_tokens = 0  # of the completions that are being generated
         self._num_parts = 0  # forward and backward passes since the last optimizer step
         self._done = 0.0  # optimizer steps
+        self._begun_at = 0  # optimizer steps that the checkpoint had
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -39,6 +40,7 @@ class ProgressCallback(TrainerCallback):
         """Start to observe the model."""
         self._writer = ProgressWriter(self._folder, "optimizer steps", state.max_steps)
         self._longest = getattr(args, "max_completion_length", None)
+        self._begun_at = state.global_step
         self._show(state.global_step)
         model: nn.Module = kwargs["model"]
         self._hook = model.register_forward_pre_hook(self._on_forward, with_kwargs=True)
@@ -53,9 +55,9 @@ class ProgressCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Count an optimizer step."""
+        """Count an optimizer step. The first is written at once: from then on a signal must not end the step unsaved."""
         self._num_parts = self._num_tokens = 0
-        self._show(state.global_step)
+        self._show(state.global_step, now=state.global_step == self._begun_at + 1)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -6,7 +6,8 @@ from typing import Literal
 from pydantic import NonNegativeFloat, NonNegativeInt
 
 from r1exp.errors import ExitCode, Interrupted, Preempted, R1ExpError, StoppedByHealth
-from r1exp.files import hash_of_folder, write_text
+from r1exp.files import write_text
+from r1exp.model.folder_hash import remembered_hash
 from r1exp.paths import StepPaths
 from r1exp.settings import Settings
 
@@ -54,7 +55,7 @@ def is_changed(folder: Path) -> bool:
     status = read_status(folder)
     if status is None or status.artifact is None:
         return False
-    return hash_of_folder(StepPaths(folder).artifact) != status.artifact.hash
+    return remembered_hash(StepPaths(folder).artifact) != status.artifact.hash
 
 
 def state_of(error: R1ExpError) -> State:

@@ -51,6 +51,7 @@ def finish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         summary = {
             "name": "mine", "overrides": list(run.plan.overrides), "state": state, "steps": steps, "comparisons": {},
             "objective": -abs(rate - 2.0) if state == "done" else None, "elapsed_seconds": 0.0,
+            "objective_of": "post sampled", "post_accuracy": {},
         }  # fmt: skip
         (run.folder / "summary.json").write_text(json.dumps(summary))
         return ExitCode(code), summary, None

@@ -11,8 +11,9 @@ from tests.model.gemma2 import gemma2_folder
 
 ROWS = [
     {"question": f"Ann has {n} apples and buys {n}. How many?", "answer": f"{n}+{n}=<<{n}+{n}={2 * n}>>{2 * n}\n#### {2 * n}"}
-    for n in range(2, 26)
+    for n in range(2, 50)
 ]  # fmt: skip
+SPLITS = {"train": ROWS[:24], "test": ROWS[24:]}
 SHORT = [
     "debug=fast", "debug.num_problems=4", "max_completion_length=8", "num_generations=2", "model.compute_dtype=float32",
     "model.gradient_checkpointing=false", "evaluation.before=false", "tracking=none", "paths.run=run",
@@ -25,8 +26,8 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.chdir(tmp_path)
     data = tmp_path / "gsm8k"
     data.mkdir()
-    for split in ("train", "test"):
-        (data / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    for split, rows in SPLITS.items():
+        (data / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return [f"model.path={gemma2_folder(tmp_path / 'gemma')}", f"dataset.path={data}"]
 
 
