@@ -5,12 +5,17 @@ together with other settings (`Case.setup`), or that cannot be measured, with th
 """
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+# Unlike that of the tiny model it writes the system text, and reads a variable.
+_TEMPLATE = """{%- for message in messages -%}
+{{ message['content'] }}{{ eos_token if message['role'] == 'assistant' else ' ' }}
+{%- endfor -%}{{ '!' if add_generation_prompt and loud is defined and loud }}"""
 _COMMON = (
     "tracking=none", "evaluation.before=false", "evaluation.after=false",
     "launcher.device=cpu", "launcher.threads_per_process=1",
@@ -71,13 +76,14 @@ class Inputs:
         for name in ("start", "other-start"):
             file = self.folder / name / "config.json"
             file.write_text(json.dumps(json.loads(file.read_text()) | {"attention_dropout": 0.1}))
+        template = shutil.copytree(self.folder / "start", self.folder / "with-template") / "chat_template.jinja"
+        template.write_text(_TEMPLATE)
         rows = []
         for line in (self.folder / "samples" / "data.jsonl").read_text().splitlines():
             row = json.loads(line)
             text = row["answer"] if len(rows) % 2 else f"{row['answer']}.0"
             rows.append({"id": row["id"], "question": row["question"], "answer": text})
-        for name in ("decimals.jsonl", "more-decimals.jsonl"):
-            (self.folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (self.folder / "decimals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,7 @@ _BY_HAND: dict[str, Case | Unmeasured | Callable[[Inputs], Case]] = {
     "model.lora.dropout": Case(("model.lora.dropout=0.5",), _LORA),
     "model.lora.target_modules": Case(("model.lora.target_modules=[q_proj]",), _LORA),
     "model.quantization": Unmeasured("needs bitsandbytes"),
-    "model.chat_template_kwargs": Unmeasured("needs a chat template with a variable"),
+    "model.chat_template_kwargs": lambda inputs: Case(("+model.chat_template_kwargs.loud=true",), (f"model.path={inputs['with-template']}",)),
     "model.shape.hidden_size": Case(("model.shape.hidden_size=32",)),
     "model.shape.num_hidden_layers": Case(("model.shape.num_hidden_layers=1",)),
     "model.shape.num_attention_heads": Case(("model.shape.num_attention_heads=8",)),
@@ -144,7 +150,7 @@ _BY_HAND: dict[str, Case | Unmeasured | Callable[[Inputs], Case]] = {
     "model.shape.num_norms_per_layer": Case(("model.shape.num_norms_per_layer=4",)),
     "model.rows_per_device.*": Case(("model.rows_per_device.*=2",)),
     "prompt.style": Case(("prompt.style=reasoning_answer",)),
-    "prompt.system": Case(("prompt.system=Add.",)),
+    "prompt.system": lambda inputs: Case(("prompt.system=Add.",), (f"model.path={inputs['with-template']}",)),
     "dataset.path": lambda inputs: Case((f"dataset.path={inputs['more-pairs/data.jsonl']}",)),
     "dataset.num_train": Case(("dataset.num_train=40",)),
     "dataset.test_share": Case(("dataset.test_share=0.5",)),
@@ -178,7 +184,7 @@ _BY_HAND: dict[str, Case | Unmeasured | Callable[[Inputs], Case]] = {
     "rewards.*.style": Case(("rewards.*.style=reasoning_answer",)),
     "rewards.graded.equal": lambda inputs: Case(("rewards.graded.equal=0.1",), ("dataset=jsonl", f"dataset.path={inputs['decimals.jsonl']}", "dataset.test_share=0.1")),
     "rewards.xml_count.most": Case(("rewards.xml_count.most=0.4",)),
-    "stage.too_long": Case(("stage.too_long=drop",), ("trainer.max_length=80",)),
+    "stage.too_long": Case(("stage.too_long=drop",), ("trainer.max_length=80",), "drop gives what refuse gives where no row is too long; where one is, refuse gives no result"),
     "stage.samples": Case(("stage.samples=3",)),
     "stage.num_problems": Case(("stage.num_problems=5",)),
     "stage.min_pass_rate": Case(("stage.min_pass_rate=0.5",)),
@@ -188,7 +194,9 @@ _BY_HAND: dict[str, Case | Unmeasured | Callable[[Inputs], Case]] = {
     "trainer": Unmeasured("empty; the stage trains nothing"),
     "trainer.lr_scheduler_type": Case(("trainer.lr_scheduler_type=constant",)),
     "trainer.warmup_steps": Case(("trainer.warmup_steps=1",)),
-    "trainer.max_length": Case(("trainer.max_length=70",), ("stage.too_long=drop",)),
+    "trainer.max_length": Case(("trainer.max_length=28",), ("stage.too_long=drop",)),
+    # The rules see logged rows: a row for each step, or one for both.
+    "trainer.logging_steps": Case(("trainer.logging_steps=2",), tuple(f"health.rules.gradient_explosion.{text}" for text in ("relative=false", "start_at_least=null", "above=1e-9", "window=2"))),
     "trainer.epsilon_high": Case(("trainer.epsilon_high=0.5",)),
     "trainer.num_iterations": Case(("trainer.num_iterations=2",), ("algorithm.minibatches=1",)),
     "trainer.top_p": Case(("trainer.top_p=0.5",)),

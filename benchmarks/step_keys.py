@@ -62,7 +62,7 @@ def main() -> None:
     """Measure every case, print the table of disagreements, and exit with 1 if there are any."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--stages", default=",".join(BASES), help="names, separated by commas")
-    parser.add_argument("--keys", default="*", help="pattern of the keys, for example 'trainer.*'")
+    parser.add_argument("--keys", default="*", help="patterns of keys, for example 'trainer.*,beta'")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--inputs", type=Path, help="folder in which the start models are kept for the next call")
     parser.add_argument("--out", type=Path, help="file for the whole table, separated by tabs")
@@ -71,7 +71,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) if given.inputs is None else given.inputs.resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        rows = table(given.stages.split(","), given.keys, given.processes, folder)
+        rows = table(given.stages.split(","), given.keys.split(","), given.processes, folder)
     if given.out is not None:
         with given.out.open("w", newline="") as file:
             writer = csv.writer(file, delimiter="\t")
@@ -110,13 +110,17 @@ VERDICTS = (
 )
 
 
-def table(stages: Sequence[str], pattern: str, processes: int, folder: Path) -> list[Row]:
-    """Return the rows of the settings of `stages` whose keys have the pattern."""
+def table(stages: Sequence[str], patterns: Sequence[str], processes: int, folder: Path) -> list[Row]:
+    """Return the rows of the settings of `stages` whose keys have one of the patterns."""
     FORKED.set_forkserver_preload(PRELOADED)
     with FORKED.Pool(processes, maxtasksperchild=1) as pool:
         inputs = _build_inputs(folder, lambda *job: pool.apply(_artifact, job))
         cases = {
-            stage: {key: case for key, case in cases_of(stage, inputs).items() if fnmatch(key, pattern)}
+            stage: {
+                key: case
+                for key, case in cases_of(stage, inputs).items()
+                if any(fnmatch(key, pattern) for pattern in patterns)
+            }
             for stage in stages
         }
         lines = dict.fromkeys(

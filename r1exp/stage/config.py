@@ -156,6 +156,12 @@ class StepConfig(StepSettings):
         """Whether the step needs completions of its rollout."""
         return self.online is not None or (self.stage is not None and self.stage.generates)
 
+    @property
+    def loads_model(self) -> bool:
+        """Whether the result depends on the model that the step starts from."""
+        # A stage that does not declare what it reads may read the model as well.
+        return self.stage is not None and (self.stage.trains or self.generates or self.stage.reads is None)
+
     def served(self, device: Device, key: str) -> ServedStep | None:
         """Return what the step's vLLM server needs to know; None if the step needs no server.
 
