@@ -68,7 +68,11 @@ class Inputs:
             ("samples", "sample", answers),
             ("other-samples", "sample", [*answers, "seed=2"]),
             ("pairs", "preferences", [*_COMMON, "stage=preferences", f"stage.samples={self['samples']}"]),
-            ("more-pairs", "preferences", [*_COMMON, "stage=preferences", f"stage.samples={self['other-samples']}"]),
+            (
+                "more-pairs",
+                "preferences",
+                [*_COMMON, "stage=preferences", f"stage.samples={self['other-samples']}"],
+            ),
         ]
 
     def finish(self) -> None:
@@ -76,7 +80,9 @@ class Inputs:
         for name in ("start", "other-start"):
             file = self.folder / name / "config.json"
             file.write_text(json.dumps(json.loads(file.read_text()) | {"attention_dropout": 0.1}))
-        template = shutil.copytree(self.folder / "start", self.folder / "with-template") / "chat_template.jinja"
+        template = (
+            shutil.copytree(self.folder / "start", self.folder / "with-template") / "chat_template.jinja"
+        )
         template.write_text(_TEMPLATE)
         rows = []
         for line in (self.folder / "samples" / "data.jsonl").read_text().splitlines():
@@ -96,12 +102,19 @@ class Base:
 
     def line(self, inputs: Inputs) -> list[str]:
         """Return the command line."""
-        return merged([*_COMMON, *self.overrides, *(f"{key}={inputs[name]}" for key, name in self.reads.items())])
+        return merged(
+            [*_COMMON, *self.overrides, *(f"{key}={inputs[name]}" for key, name in self.reads.items())]
+        )
 
 
 def merged(overrides: Sequence[str]) -> list[str]:
-    """Return the overrides without those whose key is typed again later."""
-    last = {text.partition("=")[0].lstrip("+"): text for text in overrides}
+    """Return the overrides without those whose key is typed again later, and those of a data set that is replaced."""
+    last: dict[str, str] = {}
+    for text in overrides:
+        key = text.partition("=")[0].lstrip("+")
+        if key == "dataset":
+            last = {name: other for name, other in last.items() if not name.startswith("dataset.")}
+        last[key] = text
     return list(last.values())
 
 
@@ -123,22 +136,27 @@ BASES: dict[str, Base] = {
 }  # fmt: skip
 
 _LORA = ("model.lora.r=2",)
+# The last number of a completion is read where it has no answer in the style's tags, and is often the same.
+_NOISY = ("temperature=1.5", "debug.max_completion_length=20")
+# Dropout of adapters, because TRL disables modules only, and the dropout of the tiny model's attention is none.
+_DROPOUT = (*_LORA, "model.lora.dropout=0.5")
 _KL = ("algorithm.kl.target=1e-6",)
+_NO_LLAMA = Unmeasured("describes published models; the tiny model is a Llama and takes no other value")
 _KIND = Unmeasured("chooses the type of its group, whose fields are settings of their own")
 # Key pattern -> the changes, or why there is none. The first pattern that fits counts.
-_BY_HAND: dict[str, Case | Unmeasured | Callable[[Inputs], Case]] = {
+BY_HAND: dict[str, Case | Unmeasured | Callable[[Inputs], Case]] = {
     "*.kind": _KIND,
     "tracking": Unmeasured("a tracker needs its library; it writes metrics and no artifact"),
     "launcher.num_processes": Unmeasured("needs several processes; it is in the part for digits"),
     "launcher.device": Case(("launcher.device=auto",)),
     "launcher.threads_per_process": Case(("launcher.threads_per_process=2",)),
     "model.path": lambda inputs: Case((f"model.path={inputs['other-start']}",)),
-    "model.revision": Case(("model.revision=main",)),
+    "model.revision": Unmeasured("names a version on the hub, which the start models here are not from"),
     "model.*dtype": Case(("model.*dtype=bfloat16",)),
     "model.attn_implementation": Case(("model.attn_implementation=eager",)),
     "model.lora.r": Case(_LORA),
     "model.lora.alpha": Case(("model.lora.alpha=64",), _LORA),
-    "model.lora.dropout": Case(("model.lora.dropout=0.5",), _LORA),
+    "model.lora.dropout": Case(("model.lora.dropout=0.5",), (*_LORA, "trainer.disable_dropout=false")),
     "model.lora.target_modules": Case(("model.lora.target_modules=[q_proj]",), _LORA),
     "model.quantization": Unmeasured("needs bitsandbytes"),
     "model.chat_template_kwargs": lambda inputs: Case(("+model.chat_template_kwargs.loud=true",), (f"model.path={inputs['with-template']}",)),
@@ -147,7 +165,8 @@ _BY_HAND: dict[str, Case | Unmeasured | Callable[[Inputs], Case]] = {
     "model.shape.num_attention_heads": Case(("model.shape.num_attention_heads=8",)),
     "model.shape.num_key_value_heads": Case(("model.shape.num_key_value_heads=2",)),
     "model.shape.head_dim": Case(("model.shape.head_dim=32",)),
-    "model.shape.num_norms_per_layer": Case(("model.shape.num_norms_per_layer=4",)),
+    "model.shape.qkv_bias": _NO_LLAMA,
+    "model.shape.num_norms_per_layer": _NO_LLAMA,
     "model.rows_per_device.*": Case(("model.rows_per_device.*=2",)),
     "prompt.style": Case(("prompt.style=reasoning_answer",)),
     "prompt.system": lambda inputs: Case(("prompt.system=Add.",), (f"model.path={inputs['with-template']}",)),
@@ -157,6 +176,7 @@ _BY_HAND: dict[str, Case | Unmeasured | Callable[[Inputs], Case]] = {
     "dataset.test_path": lambda inputs: Case((f"dataset.test_path={inputs['more-pairs/data.jsonl']}",)),
     "dataset.limit": Case(("dataset.limit=10",)),
     "rollout.batch_size": Case(("rollout.batch_size=3",)),
+    "evaluation.max_tokens": Case(("evaluation.max_tokens=8",)),
     "evaluation.num_problems": Case(("evaluation.num_problems=5",)),
     "evaluation.top_p": Case(("evaluation.top_p=0.5",)),
     "debug.max_steps": Case(("debug.max_steps=1",)),
@@ -181,7 +201,8 @@ _BY_HAND: dict[str, Case | Unmeasured | Callable[[Inputs], Case]] = {
     "algorithm.critic.path": lambda inputs: Case((f"algorithm.critic.path={inputs['other-start']}",)),
     "algorithm.value_clip": Case(("algorithm.value_clip=null",), ("algorithm.value_clip=1e-4",)),
     "rewards.*.applies_to": Case(("rewards.*.applies_to={operands: 2 2}",)),
-    "rewards.*.style": Case(("rewards.*.style=reasoning_answer",)),
+    "rewards.*.style": Case(("rewards.*.style=reasoning_answer",), _NOISY),
+    "rewards.graded.exact": Case(("rewards.graded.exact=3.0",)),
     "rewards.graded.equal": lambda inputs: Case(("rewards.graded.equal=0.1",), ("dataset=jsonl", f"dataset.path={inputs['decimals.jsonl']}", "dataset.test_share=0.1")),
     "rewards.xml_count.most": Case(("rewards.xml_count.most=0.4",)),
     "stage.too_long": Case(("stage.too_long=drop",), ("trainer.max_length=80",), "drop gives what refuse gives where no row is too long; where one is, refuse gives no result"),
@@ -197,6 +218,7 @@ _BY_HAND: dict[str, Case | Unmeasured | Callable[[Inputs], Case]] = {
     "trainer.max_length": Case(("trainer.max_length=28",), ("stage.too_long=drop",)),
     # The rules see logged rows: a row for each step, or one for both.
     "trainer.logging_steps": Case(("trainer.logging_steps=2",), tuple(f"health.rules.gradient_explosion.{text}" for text in ("relative=false", "start_at_least=null", "above=1e-9", "window=2"))),
+    "trainer.disable_dropout": Case(("trainer.disable_dropout=false",), _DROPOUT),
     "trainer.epsilon_high": Case(("trainer.epsilon_high=0.5",)),
     "trainer.num_iterations": Case(("trainer.num_iterations=2",), ("algorithm.minibatches=1",)),
     "trainer.top_p": Case(("trainer.top_p=0.5",)),
@@ -212,13 +234,22 @@ _BY_HAND: dict[str, Case | Unmeasured | Callable[[Inputs], Case]] = {
     "trainer.max_grad_norm": Case(("trainer.max_grad_norm=0.01",)),
 }  # fmt: skip
 # Stage -> key -> the change in this stage, where it differs.
-_OF_STAGE: dict[str, dict[str, Case | Unmeasured | Callable[[Inputs], Case]]] = {
-    "sft": {"model.path": lambda inputs: Case((f"model.path={inputs['start']}",))},
+OF_STAGE: dict[str, dict[str, Case | Unmeasured | Callable[[Inputs], Case]]] = {
+    "sft": {
+        "model.path": lambda inputs: Case((f"model.path={inputs['start']}",)),
+        "model.lora.dropout": Case(("model.lora.dropout=0.5",), _LORA),
+    },
+    "evaluate": {
+        "prompt.style": Case(("prompt.style=reasoning_answer",), ("evaluation.samples=8", "evaluation.temperature=1.5")),
+    },
     "dpo": {
         "trainer.max_length": Case(("trainer.max_length=70",)),
         "trainer.loss_type": Case(("trainer.loss_type=[ipo]",)),
     },
-    "reward_model": {"trainer.max_length": Case(("trainer.max_length=30",))},
+    "reward_model": {
+        "trainer.disable_dropout": Case(("trainer.disable_dropout=false",), idle="the tiny model has no dropout module"),
+        "trainer.max_length": Case(("trainer.max_length=30",)),
+    },
     "sample": {
         "dataset.num_train": Case(("dataset.num_train=10",), ("stage.num_problems=null", "dataset.num_train=12")),
         "debug.num_rows": Case(("debug.num_rows=6",)),
@@ -227,7 +258,13 @@ _OF_STAGE: dict[str, dict[str, Case | Unmeasured | Callable[[Inputs], Case]]] = 
         "stage.samples": lambda inputs: Case((f"stage.samples={inputs['other-samples']}",)),
     },
 }  # fmt: skip
-_ANY_METRIC = {"above": "1e9", "below": "null", "relative": "false", "start_at_least": "null", "beside": "null"}
+_ANY_METRIC = {
+    "above": "1e9",
+    "below": "null",
+    "relative": "false",
+    "start_at_least": "null",
+    "beside": "null",
+}
 _RATE = {"metric": "learning_rate"}
 # Field of a health rule -> what is set with and without the change, and the change.
 _RULES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
@@ -253,8 +290,8 @@ def case_of(stage: str, key: str, value: Any, inputs: Inputs) -> Found:
     """
     if key.startswith("health.rules."):
         return _rule_case(key, value)
-    by_hand = _OF_STAGE.get(stage, {}).get(key) or next(
-        (found for pattern, found in _BY_HAND.items() if fnmatch(key, pattern)), None
+    by_hand = OF_STAGE.get(stage, {}).get(key) or next(
+        (found for pattern, found in BY_HAND.items() if fnmatch(key, pattern)), None
     )
     if isinstance(by_hand, Case):
         return _named(by_hand, key)
@@ -273,7 +310,11 @@ def case_of(stage: str, key: str, value: Any, inputs: Inputs) -> Found:
 
 def _named(case: Case, key: str) -> Case:
     """Return a case whose change names the key, where it was found by a pattern."""
-    return Case(tuple(f"{key}={text.partition('=')[2]}" if "*" in text else text for text in case.change), case.setup, case.idle)
+    return Case(
+        tuple(f"{key}={text.partition('=')[2]}" if "*" in text else text for text in case.change),
+        case.setup,
+        case.idle,
+    )
 
 
 def _rule_case(key: str, value: Any) -> Case:

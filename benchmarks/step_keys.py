@@ -18,13 +18,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from step_key_cases import BASES, Case, Inputs, Unmeasured, case_of, merged
+from step_key_cases import BASES, Case, Found, Inputs, Unmeasured, case_of, merged
 from turns import FORKED
+
+if TYPE_CHECKING:
+    from r1exp.plan.steps import PlannedStep
 
 PRELOADED = [
     "torch", "datasets", "peft", "math_verify", "trl.trainer.sft_trainer", "trl.trainer.grpo_trainer",
@@ -64,7 +68,9 @@ def main() -> None:
     parser.add_argument("--stages", default=",".join(BASES), help="names, separated by commas")
     parser.add_argument("--keys", default="*", help="patterns of keys, for example 'trainer.*,beta'")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--inputs", type=Path, help="folder in which the start models are kept for the next call")
+    parser.add_argument(
+        "--inputs", type=Path, help="folder in which the start models are kept for the next call"
+    )
     parser.add_argument("--out", type=Path, help="file for the whole table, separated by tabs")
     given = parser.parse_args()
     started = time.monotonic()
@@ -113,8 +119,8 @@ VERDICTS = (
 def table(stages: Sequence[str], patterns: Sequence[str], processes: int, folder: Path) -> list[Row]:
     """Return the rows of the settings of `stages` whose keys have one of the patterns."""
     FORKED.set_forkserver_preload(PRELOADED)
+    inputs = Inputs(folder)
     with FORKED.Pool(processes, maxtasksperchild=1) as pool:
-        inputs = _build_inputs(folder, lambda *job: pool.apply(_artifact, job))
         cases = {
             stage: {
                 key: case
@@ -131,25 +137,34 @@ def table(stages: Sequence[str], patterns: Sequence[str], processes: int, folder
             for setup, change in ((case.setup, ()), (case.setup, case.change))
         )
         jobs = [
-            (stage, merged([*BASES[stage].line(inputs), *setup, *change]), folder) for stage, setup, change in lines
+            (stage, merged([*BASES[stage].line(inputs), *setup, *change]), folder)
+            for stage, setup, change in lines
         ]
-        # The base of every stage once more: the same line must give the same bytes.
-        jobs += [(stage, BASES[stage].line(inputs), folder) for stage in stages]
-        *found, = pool.imap(_outcome, jobs)
-    outcomes = dict(zip(lines, found, strict=False))
-    for stage, again in zip(stages, found[len(lines) :], strict=True):
-        base = outcomes[stage, (), ()]
-        if (again.key, again.result) != (base.key, base.result) or not base.result.startswith("done"):
-            raise SystemExit(
-                f"the base of {stage} is not repeatable: {base.result}, then {again.result}"
-            )
-    rows = [
-        _row(stage, key, case, outcomes) for stage in stages for key, case in cases[stage].items()
-    ]
+        if any(str(folder) in text for _, line, _ in jobs for text in line):
+            _build(inputs, lambda *job: pool.apply(_artifact, job))
+        _refuse_unequal(
+            stages,
+            pool.map(
+                _outcome, 2 * [(stage, BASES[stage].line(inputs), folder) for stage in stages], chunksize=1
+            ),
+        )
+        outcomes = {}
+        for line, outcome in zip(lines, pool.imap(_outcome, jobs), strict=True):
+            outcomes[line] = outcome
+            if len(outcomes) % 50 == 0:
+                print(f"{len(outcomes)} of {len(jobs)} command lines", file=sys.stderr)
+    rows = [_row(stage, key, case, outcomes) for stage in stages for key, case in cases[stage].items()]
     return sorted(rows, key=lambda row: row.verdict not in FAULTS)
 
 
-def cases_of(stage: str, inputs: Inputs) -> dict[str, "Case | Unmeasured | None"]:
+def _refuse_unequal(stages: Sequence[str], outcomes: Sequence[Outcome]) -> None:
+    """Exit if the base of a stage fails, or gives other bytes when it is run again; `outcomes` has all of them twice."""
+    for stage, first, again in zip(stages, outcomes[: len(stages)], outcomes[len(stages) :], strict=True):
+        if (again.key, again.result) != (first.key, first.result) or not first.result.startswith("done"):
+            raise SystemExit(f"the base of {stage} is not repeatable: {first.result}, then {again.result}")
+
+
+def cases_of(stage: str, inputs: Inputs) -> dict[str, Found]:
     """Return for every leaf key of a stage's composed configuration how it is changed; None: nobody has said how."""
     from r1exp.config.compose import session
     from r1exp.config.experiment import experiment_from
@@ -158,14 +173,17 @@ def cases_of(stage: str, inputs: Inputs) -> dict[str, "Case | Unmeasured | None"
     with session():
         (step,) = experiment_from(BASES[stage].line(inputs)).steps
     settings = flat(step.config.model_dump(mode="json"))
-    settings |= {"model.quantization": None, "model.chat_template_kwargs": {}}  # in the dump where they are set
+    settings |= {
+        "model.quantization": None,
+        "model.chat_template_kwargs": {},
+    }  # in the dump where they are set
     return {key: case_of(stage, key, value, inputs) for key, value in settings.items()}
 
 
 def _row(
     stage: str,
     key: str,
-    case: "Case | Unmeasured | None",
+    case: Found,
     outcomes: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Outcome],
 ) -> Row:
     if case is None:
@@ -175,7 +193,8 @@ def _row(
     base, other = outcomes[stage, case.setup, ()], outcomes[stage, case.setup, case.change]
     change = " ".join([*case.change, *(("with", *case.setup) if case.setup else ())])
     if other.key is None:
-        return Row(stage, key, change, "-", "-", "refused", other.result)
+        verdict = "refused" if "does not read" in other.result and base.key is not None else "failed"
+        return Row(stage, key, change, "-", "-", verdict, other.result)
     in_key = "yes" if other.key != base.key else "digits" if other.numerics != base.numerics else "no"
     changes = "yes" if other.result != base.result else "no"
     note = other.result
@@ -195,7 +214,7 @@ def _row(
 def _outcome(job: tuple[str, list[str], Path]) -> Outcome:
     """Plan and run a command line in this process, which runs nothing else."""
     stage, line, parent = job
-    from r1exp.errors import R1ExpError, Refused, StoppedByHealth
+    from r1exp.errors import Refused, StoppedByHealth
 
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(dir=parent))
@@ -211,13 +230,14 @@ def _outcome(job: tuple[str, list[str], Path]) -> Outcome:
         result = "stopped by a health rule"
     except Refused as error:
         result = f"refused: {error}"
-    except (R1ExpError, Exception) as error:  # noqa: BLE001 - the table shows it
+    except Exception as error:  # noqa: BLE001 - the table shows it
         result = f"failed: {type(error).__name__}: {error}"
     shutil.rmtree(folder)
     return Outcome(key, numerics, result, time.monotonic() - started)
 
 
-def _planned(stage: str, line: list[str]):
+def _planned(stage: str, line: list[str]) -> "PlannedStep":
+    """Compose and plan a command line, and return its step of the stage that is measured."""
     from r1exp.config.compose import session
     from r1exp.config.experiment import experiment_from
     from r1exp.plan.steps import planned_steps
@@ -226,10 +246,10 @@ def _planned(stage: str, line: list[str]):
         steps = planned_steps(experiment_from(line))
     # `evaluation.before=true` adds evaluations, which are other steps.
     kind = BASES[stage].kind
-    return next(step for step in steps if step.config.stage.kind == kind)
+    return next(step for step in steps if step.kind == kind)
 
 
-def _run(planned, folder: Path) -> str:
+def _run(planned: "PlannedStep", folder: Path) -> str:
     """Run a planned step and return the hash of its artifact."""
     import torch
 
@@ -239,8 +259,7 @@ def _run(planned, folder: Path) -> str:
     from r1exp.stage.step import Step
 
     config = planned.config
-    threads = config.launcher.threads_per_process
-    torch.set_num_threads(threads or 1)
+    torch.set_num_threads(config.launcher.threads_per_process or 1)
     place = locate(config.model)
     model = build_tiny(config.model, folder / "model") if place is None else place
     step = Step(
@@ -262,19 +281,16 @@ def _artifact(stage: str, line: list[str], folder: Path) -> None:
             os.dup2(log.fileno(), stream)
         _run(_planned(stage, line), work)
     (work / "artifact").rename(folder)
+    shutil.rmtree(work)
 
 
-def _build_inputs(folder: Path, make) -> Inputs:
-    """Make two start models, answers sampled with two seeds, and pairs; return where they are."""
-    inputs = Inputs(folder)
-    made = [
-        make(stage, line, folder / name)
-        for name, stage, line in inputs.recipes()
-        if not (folder / name).exists()
-    ]
-    if made:
+def _build(inputs: Inputs, make: Callable[[str, list[str], Path], None]) -> None:
+    """Make the start models, the sampled answers and the pairs, unless an earlier call has made them."""
+    missing = [recipe for recipe in inputs.recipes() if not (inputs.folder / recipe[0]).exists()]
+    for name, stage, line in missing:
+        make(stage, line, inputs.folder / name)
+    if missing:
         inputs.finish()
-    return inputs
 
 
 if __name__ == "__main__":

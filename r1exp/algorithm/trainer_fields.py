@@ -102,6 +102,9 @@ OUTSIDE_KEY = frozenset(
     }
 )
 
+# Of these, the arguments that decide which rows are logged, and so what a health rule that can stop a step sees.
+LOGGED_ROWS = ("logging_steps", "logging_strategy", "logging_first_step")
+
 
 @cache
 def fields_of(trainer_class: str) -> dict[str, list[str]]:

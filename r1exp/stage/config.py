@@ -11,7 +11,7 @@ from pydantic import model_validator
 
 from r1exp.algorithm.base import OnlineAlgorithm, Rows
 from r1exp.algorithm.menu import ALGORITHMS
-from r1exp.algorithm.trainer_fields import OUTSIDE_KEY, complaints
+from r1exp.algorithm.trainer_fields import LOGGED_ROWS, OUTSIDE_KEY, complaints
 from r1exp.launcher.base import Device
 from r1exp.model.quantization import refuse_unable
 from r1exp.rewards.advice import check_members
@@ -202,7 +202,9 @@ class StepConfig(StepSettings):
         for name in ("launcher", "tracking", "health", "completions", "debug", "max_steps"):
             chosen.pop(name, None)
         if self.stage.trains:
-            chosen |= {"optimizer_steps": self.max_steps, "stop_rules": self.health.stopping()}
+            rules = self.health.stopping()
+            rows = {name: self.trainer[name] for name in LOGGED_ROWS if rules and name in self.trainer}
+            chosen |= {"optimizer_steps": self.max_steps, "stop_rules": rules, "logged_rows": rows}
         return chosen
 
     def _reads(self) -> frozenset[str] | None:
