@@ -84,7 +84,7 @@ class Inputs:
             shutil.copytree(self.folder / "start", self.folder / "with-template") / "chat_template.jinja"
         )
         template.write_text(_TEMPLATE)
-        rows = []
+        rows: list[dict[str, str]] = []
         for line in (self.folder / "samples" / "data.jsonl").read_text().splitlines():
             row = json.loads(line)
             text = row["answer"] if len(rows) % 2 else f"{row['answer']}.0"
