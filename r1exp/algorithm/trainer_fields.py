@@ -78,7 +78,8 @@ OWNED: dict[str, str] = {
 }
 
 
-# Arguments that change no result: when a checkpoint is saved and a row is logged, and what is shown.
+# Arguments that change no result: when a checkpoint is saved and a row is logged, what is shown, and whether activations
+# are computed twice, which is in the part of the key for what shifts the last digits (`r1exp.plan.steps`).
 OUTSIDE_KEY = frozenset(
     {
         "save_steps",
@@ -96,8 +97,13 @@ OUTSIDE_KEY = frozenset(
         "dataloader_num_workers",
         "dataloader_prefetch_factor",
         "dataloader_persistent_workers",
+        "gradient_checkpointing",
+        "gradient_checkpointing_kwargs",
     }
 )
+
+# Of these, the arguments that decide which rows are logged, and so what a health rule that can stop a step sees.
+LOGGED_ROWS = ("logging_steps", "logging_strategy", "logging_first_step")
 
 
 @cache

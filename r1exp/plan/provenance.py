@@ -48,7 +48,7 @@ def inputs_of(config: StepConfig, *, from_base: bool, own_data: bool) -> dict[st
     """
     assert config.stage is not None
     data = {"dataset": config.stage.fingerprint(config)} if own_data else _own_test_file(config)
-    model = {"model.path": _base_key(config.model)} if from_base else {}
+    model = {"model.path": _base_key(config.model)} if from_base and config.loads_model else {}
     code = {f"the source of {module}": found for module, found in user_code(config).items()}
     return data | model | hashes_of_models(config) | files_in(config) | code
 

@@ -205,7 +205,7 @@ def _planned(
     batch = batch_of(config, num_problems) if stage.trains else None
     inputs = inputs_of(config, from_base=source == BASE, own_data=data_from is None)
     data = inputs["dataset"] if data_from is None else keys[data_from]
-    model_key = inputs["model.path"] if source == BASE else keys[source]
+    model_key = inputs.get("model.path") if source == BASE or not config.loads_model else keys[source]
     # A path counts with the content that it names, so that its spelling does not matter.
     settings = without(config.deciding_settings(), inputs)
     identity = resolved(settings, lambda name: _key_of(name, keys, composed.name))
@@ -243,7 +243,7 @@ def _pinned(config: StepConfig, source: str, data_from: str | None) -> StepConfi
 
 
 def _reads(config: StepConfig, source: str, data_from: str | None) -> tuple[str, ...]:
-    named = names_in(config.deciding_settings()) | {source, data_from}
+    named = names_in(config.deciding_settings()) | {data_from, source if config.loads_model else None}
     return tuple(sorted(name for name in named if name is not None and name != BASE))
 
 
@@ -253,7 +253,9 @@ def _numerics(config: StepConfig, batch: Batch | None, device: Device) -> dict[s
     if batch is not None:
         found |= {
             "rows per forward pass": batch.rows_per_device,
-            "model.gradient_checkpointing": config.model.gradient_checkpointing,
+            "model.gradient_checkpointing": config.trainer.get(
+                "gradient_checkpointing", config.model.gradient_checkpointing
+            ),
         }
     if batch is not None or config.generates:
         found["model.attn_implementation"] = config.model.attn_implementation

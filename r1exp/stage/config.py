@@ -11,7 +11,7 @@ from pydantic import model_validator
 
 from r1exp.algorithm.base import OnlineAlgorithm, Rows
 from r1exp.algorithm.menu import ALGORITHMS
-from r1exp.algorithm.trainer_fields import OUTSIDE_KEY, complaints
+from r1exp.algorithm.trainer_fields import LOGGED_ROWS, OUTSIDE_KEY, complaints
 from r1exp.launcher.base import Device
 from r1exp.model.quantization import refuse_unable
 from r1exp.rewards.advice import check_members
@@ -156,6 +156,12 @@ class StepConfig(StepSettings):
         """Whether the step needs completions of its rollout."""
         return self.online is not None or (self.stage is not None and self.stage.generates)
 
+    @property
+    def loads_model(self) -> bool:
+        """Whether the result depends on the model that the step starts from."""
+        # A stage that does not declare what it reads may read the model as well.
+        return self.stage is not None and (self.stage.trains or self.generates or self.stage.reads is None)
+
     def served(self, device: Device, key: str) -> ServedStep | None:
         """Return what the step's vLLM server needs to know; None if the step needs no server.
 
@@ -196,7 +202,9 @@ class StepConfig(StepSettings):
         for name in ("launcher", "tracking", "health", "completions", "debug", "max_steps"):
             chosen.pop(name, None)
         if self.stage.trains:
-            chosen |= {"optimizer_steps": self.max_steps, "stop_rules": self.health.stopping()}
+            rules = self.health.stopping()
+            rows = {name: self.trainer[name] for name in LOGGED_ROWS if rules and name in self.trainer}
+            chosen |= {"optimizer_steps": self.max_steps, "stop_rules": rules, "logged_rows": rows}
         return chosen
 
     def _reads(self) -> frozenset[str] | None:

@@ -35,7 +35,7 @@ def default() -> Iterator[dict[str, PlannedStep]]:
         pytest.param("model.rows_per_device.rl=8", (), id="how rows are split"),
         pytest.param("model.learning_rate.rl=1e-3", FROM_RL, id="the default of another stage"),
         pytest.param("trainer.save_steps=7", (), id="when a checkpoint is saved"),
-        pytest.param("trainer.logging_steps=7", (), id="when a row is logged"),
+        pytest.param("trainer.logging_steps=7", FROM_RL, id="the rows that a rule that stops sees"),
         pytest.param("debug.max_steps=100000", (), id="a limit that limits nothing"),
         pytest.param("debug.max_steps=100", FROM_SFT, id="a limit of the optimizer steps"),
         pytest.param("debug.num_problems=9999", EVALUATIONS, id="a limit of the evaluations"),
@@ -63,6 +63,35 @@ def test_an_override_changes_the_keys_of_the_steps_whose_results_it_changes(
     expected = set(changed) | ({"evaluate-post-sft", *FROM_RL} if "sft" in changed else set())
     expected |= {"evaluate-post-grpo"} if "rl" in expected else set()
     assert own == expected
+
+
+def test_without_a_rule_that_stops_it_does_not_matter_when_a_row_is_logged(
+    compose_line: Callable[..., Experiment],
+) -> None:
+    line = ("stage=rl", "health=off")
+    assert planned(*line, "trainer.logging_steps=7")["grpo"].key == planned(*line)["grpo"].key
+
+
+@pytest.mark.parametrize(
+    ("stage", "counts"),
+    [("preferences", False), ("sample", True)],
+)
+def test_the_start_model_is_part_of_the_key_of_a_step_that_loads_it(
+    stage: str, counts: bool, compose_line: Callable[..., Experiment]
+) -> None:
+    keys = {planned(f"stage={stage}", f"model.init_seed={seed}")[stage].key for seed in (0, 1)}
+    assert (len(keys) == 2) is counts
+
+
+def test_gradient_checkpointing_shifts_digits_at_most(compose_line: Callable[..., Experiment]) -> None:
+    line = ("stage=sft", "evaluation.before=false", "evaluation.after=false")
+    (plain,), *others = (
+        planned(*line, *more).values()
+        for more in ((), ("model.gradient_checkpointing=true",), ("trainer.gradient_checkpointing=true",))
+    )
+    for (step,) in others:
+        assert step.key == plain.key
+        assert step.numerics != plain.numerics
 
 
 @pytest.fixture

@@ -1,0 +1,332 @@
+"""The command lines that benchmarks/step_keys.py measures: a base for each stage, and how each setting is changed.
+
+A change of another type than a yes or no, or a number, is written here by hand, and so is one that has an effect only
+together with other settings (`Case.setup`), or that cannot be measured, with the reason.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+# Unlike that of the tiny model it writes the system text, and reads a variable.
+_TEMPLATE = """{%- for message in messages -%}
+{{ message['content'] }}{{ eos_token if message['role'] == 'assistant' else ' ' }}
+{%- endfor -%}{{ '!' if add_generation_prompt and loud is defined and loud }}"""
+_COMMON = (
+    "tracking=none", "evaluation.before=false", "evaluation.after=false",
+    "launcher.device=cpu", "launcher.threads_per_process=1",
+    "debug=fast", "debug.max_completion_length=20", "debug.num_prompts=8", "debug.num_rows=64", "debug.num_problems=8",
+)  # fmt: skip
+_SUMS = ("dataset.num_operands=2", "dataset.max_operand=9")
+_TRAINING = ("trainer.warmup_steps=0", "trainer.logging_steps=1")
+_SHAPE = ("model.shape.hidden_size=64", "model.shape.intermediate_size=128")
+_OTHER_RULES = tuple(
+    f"~health.rules.{name}"
+    for name in ("kl_explosion", "completions_clipped", "no_signal", "entropy_collapse", "stale_rollouts")
+)  # one rule that stops and one that warns are left
+
+
+@dataclass(frozen=True)
+class Case:
+    """How one setting is changed."""
+
+    change: tuple[str, ...]
+    setup: tuple[str, ...] = ()  # typed in addition to the base, with and without the change
+    idle: str | None = None  # why the setting is in the key although the change may have no effect
+
+
+@dataclass(frozen=True)
+class Unmeasured:
+    """A setting that is not changed."""
+
+    reason: str
+
+
+Found = Case | Unmeasured | None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the bases read, in one folder."""
+
+    folder: Path
+
+    def __getitem__(self, name: str) -> str:
+        return str(self.folder / name)
+
+    def recipes(self) -> list[tuple[str, str, list[str]]]:
+        """Return (name, stage, command line) of each artifact, in the order in which they are made."""
+        start = [*_COMMON, *_SUMS, *_SHAPE, "stage=sft", "debug.rows_per_step=32", "debug.num_rows=2000"]
+        answers = [*_COMMON, *_SUMS, "stage=sample", f"model.path={self['start']}", "debug.num_prompts=40"]
+        return [
+            ("start", "sft", [*start, "max_steps=150"]),
+            ("other-start", "sft", [*start, "max_steps=100"]),
+            ("samples", "sample", answers),
+            ("other-samples", "sample", [*answers, "seed=2"]),
+            ("pairs", "preferences", [*_COMMON, "stage=preferences", f"stage.samples={self['samples']}"]),
+            (
+                "more-pairs",
+                "preferences",
+                [*_COMMON, "stage=preferences", f"stage.samples={self['other-samples']}"],
+            ),
+        ]
+
+    def finish(self) -> None:
+        """Give the start models dropout, and write problems whose answers are equal numbers and other texts."""
+        for name in ("start", "other-start"):
+            file = self.folder / name / "config.json"
+            file.write_text(json.dumps(json.loads(file.read_text()) | {"attention_dropout": 0.1}))
+        template = (
+            shutil.copytree(self.folder / "start", self.folder / "with-template") / "chat_template.jinja"
+        )
+        template.write_text(_TEMPLATE)
+        rows: list[dict[str, str]] = []
+        for line in (self.folder / "samples" / "data.jsonl").read_text().splitlines():
+            row = json.loads(line)
+            text = row["answer"] if len(rows) % 2 else f"{row['answer']}.0"
+            rows.append({"id": row["id"], "question": row["question"], "answer": text})
+        (self.folder / "decimals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@dataclass(frozen=True)
+class Base:
+    """The command line of a stage, whose settings let as many others as possible matter."""
+
+    kind: str  # of the stage
+    overrides: tuple[str, ...]
+    reads: dict[str, str] = field(default_factory=dict)  # setting -> name of the input
+
+    def line(self, inputs: Inputs) -> list[str]:
+        """Return the command line."""
+        return merged(
+            [*_COMMON, *self.overrides, *(f"{key}={inputs[name]}" for key, name in self.reads.items())]
+        )
+
+
+def merged(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides without those whose key is typed again later, and those of a data set that is replaced."""
+    last: dict[str, str] = {}
+    for text in overrides:
+        key = text.partition("=")[0].lstrip("+")
+        if key == "dataset":
+            last = {name: other for name, other in last.items() if not name.startswith("dataset.")}
+        last[key] = text
+    return list(last.values())
+
+
+_FROM_START = {"model.path": "start"}
+_PAIRS = {**_FROM_START, "dataset.path": "pairs/data.jsonl"}
+_ONLINE = (
+    "stage=rl", *_TRAINING, *_SUMS, "algorithm.minibatches=2", "trainer.epsilon=1e-4", "model.learning_rate.rl=1e-3",
+    "trainer.max_grad_norm=0.1", "debug.max_completion_length=15",
+)  # fmt: skip
+BASES: dict[str, Base] = {
+    "sft": Base("sft", ("stage=sft", *_TRAINING, *_SUMS, *_SHAPE)),
+    "grpo": Base("rl", (*_ONLINE, "algorithm=grpo"), _FROM_START),
+    "ppo": Base("rl", (*_ONLINE, "algorithm=ppo", *_OTHER_RULES), _FROM_START),
+    "dpo": Base("rl", ("stage=rl", "algorithm=dpo", "pipeline=none", "dataset=preference", *_TRAINING, *_OTHER_RULES), _PAIRS),
+    "reward_model": Base("reward_model", ("stage=reward_model", "dataset=preference", *_TRAINING, *_OTHER_RULES), _PAIRS),
+    "sample": Base("sample", ("stage=sample", *_SUMS, "debug.num_problems=null", *_OTHER_RULES), _FROM_START),
+    "preferences": Base("preferences", ("stage=preferences", *_SUMS, *_OTHER_RULES), {"stage.samples": "samples"}),
+    "evaluate": Base("evaluate", ("stage=evaluate", *_SUMS, "debug.num_problems=null", "dataset.num_test=12", *_OTHER_RULES), _FROM_START),
+}  # fmt: skip
+
+_LORA = ("model.lora.r=2",)
+# The last number of a completion is read where it has no answer in the style's tags, and is often the same.
+_NOISY = ("temperature=1.5", "debug.max_completion_length=20")
+# Dropout of adapters, because TRL disables modules only, and the dropout of the tiny model's attention is none.
+_DROPOUT = (*_LORA, "model.lora.dropout=0.5")
+_KL = ("algorithm.kl.target=1e-6",)
+_NO_LLAMA = Unmeasured("describes published models; the tiny model is a Llama and takes no other value")
+_KIND = Unmeasured("chooses the type of its group, whose fields are settings of their own")
+# Key pattern -> the changes, or why there is none. The first pattern that fits counts.
+BY_HAND: dict[str, Case | Unmeasured | Callable[[Inputs], Case]] = {
+    "*.kind": _KIND,
+    "tracking": Unmeasured("a tracker needs its library; it writes metrics and no artifact"),
+    "launcher.num_processes": Unmeasured("needs several processes; it is in the part for digits"),
+    "launcher.device": Case(("launcher.device=auto",)),
+    "launcher.threads_per_process": Case(("launcher.threads_per_process=2",)),
+    "model.path": lambda inputs: Case((f"model.path={inputs['other-start']}",)),
+    "model.revision": Unmeasured("names a version on the hub, which the start models here are not from"),
+    "model.*dtype": Case(("model.*dtype=bfloat16",)),
+    "model.attn_implementation": Case(("model.attn_implementation=eager",)),
+    "model.lora.r": Case(_LORA),
+    "model.lora.alpha": Case(("model.lora.alpha=64",), _LORA),
+    "model.lora.dropout": Case(("model.lora.dropout=0.5",), (*_LORA, "trainer.disable_dropout=false")),
+    "model.lora.target_modules": Case(("model.lora.target_modules=[q_proj]",), _LORA),
+    "model.quantization": Unmeasured("needs bitsandbytes"),
+    "model.chat_template_kwargs": lambda inputs: Case(("+model.chat_template_kwargs.loud=true",), (f"model.path={inputs['with-template']}",)),
+    "model.shape.hidden_size": Case(("model.shape.hidden_size=32",)),
+    "model.shape.num_hidden_layers": Case(("model.shape.num_hidden_layers=1",)),
+    "model.shape.num_attention_heads": Case(("model.shape.num_attention_heads=8",)),
+    "model.shape.num_key_value_heads": Case(("model.shape.num_key_value_heads=2",)),
+    "model.shape.head_dim": Case(("model.shape.head_dim=32",)),
+    "model.shape.qkv_bias": _NO_LLAMA,
+    "model.shape.num_norms_per_layer": _NO_LLAMA,
+    "model.rows_per_device.*": Case(("model.rows_per_device.*=2",)),
+    "prompt.style": Case(("prompt.style=reasoning_answer",)),
+    "prompt.system": lambda inputs: Case(("prompt.system=Add.",), (f"model.path={inputs['with-template']}",)),
+    "dataset.path": lambda inputs: Case((f"dataset.path={inputs['more-pairs/data.jsonl']}",)),
+    "dataset.num_train": Case(("dataset.num_train=40",)),
+    "dataset.test_share": Case(("dataset.test_share=0.5",)),
+    "dataset.test_path": lambda inputs: Case((f"dataset.test_path={inputs['more-pairs/data.jsonl']}",)),
+    "dataset.limit": Case(("dataset.limit=10",)),
+    "rollout.batch_size": Case(("rollout.batch_size=3",)),
+    "evaluation.max_tokens": Case(("evaluation.max_tokens=8",)),
+    "evaluation.num_problems": Case(("evaluation.num_problems=5",)),
+    "evaluation.top_p": Case(("evaluation.top_p=0.5",)),
+    "debug.max_steps": Case(("debug.max_steps=1",)),
+    "debug.num_problems": Case(("debug.num_problems=5",)),
+    "debug.num_rows": Case(("debug.num_rows=10",)),
+    "debug.num_prompts": Case(("debug.num_prompts=5",)),
+    "debug.rows_per_step": Case(("debug.rows_per_step=2",)),
+    "debug.num_generations": Case(("debug.num_generations=2",)),
+    "debug.max_completion_length": Case(("debug.max_completion_length=8",)),
+    "max_completion_length": Case(("max_completion_length=10",)),
+    "algorithm": Case(("algorithm=grpo",)),
+    "rewards": Case(("rewards=strict",)),
+    "learning_rate": Case(("learning_rate=1e-4",)),
+    "max_steps": Case(("max_steps=3",)),
+    "beta": Case(("beta=0.5",)),
+    "num_generations": Case(("num_generations=2",)),
+    "temperature": Case(("temperature=0.7",)),
+    "algorithm.track_kl": Case(("algorithm.track_kl=false",), ("beta=0", "health.rules.kl_high.action=stop", "health.rules.kl_high.above=0", "health.rules.kl_high.window=1")),
+    "algorithm.kl.target": Case(("algorithm.kl.target=1e-6",)),
+    "algorithm.kl.rate": Case(("algorithm.kl.rate=0.5",), _KL),
+    "algorithm.kl.limit": Case(("algorithm.kl.limit=0.1",), _KL),
+    "algorithm.critic.path": lambda inputs: Case((f"algorithm.critic.path={inputs['other-start']}",)),
+    "algorithm.value_clip": Case(("algorithm.value_clip=null",), ("algorithm.value_clip=1e-4",)),
+    "rewards.*.applies_to": Case(("rewards.*.applies_to={operands: 2 2}",)),
+    "rewards.*.style": Case(("rewards.*.style=reasoning_answer",), _NOISY),
+    "rewards.graded.exact": Case(("rewards.graded.exact=3.0",)),
+    "rewards.graded.equal": lambda inputs: Case(("rewards.graded.equal=0.1",), ("dataset=jsonl", f"dataset.path={inputs['decimals.jsonl']}", "dataset.test_share=0.1")),
+    "rewards.xml_count.most": Case(("rewards.xml_count.most=0.4",)),
+    "stage.too_long": Case(("stage.too_long=drop",), ("trainer.max_length=80",), "drop gives what refuse gives where no row is too long; where one is, refuse gives no result"),
+    "stage.samples": Case(("stage.samples=3",)),
+    "stage.num_problems": Case(("stage.num_problems=5",)),
+    "stage.min_pass_rate": Case(("stage.min_pass_rate=0.5",)),
+    "stage.max_pass_rate": Case(("stage.max_pass_rate=0.5",)),
+    "stage.min_margin": Case(("stage.min_margin=2.0",)),
+    "stage.num_pairs": Case(("stage.num_pairs=3",)),
+    "trainer": Unmeasured("empty; the stage trains nothing"),
+    "trainer.lr_scheduler_type": Case(("trainer.lr_scheduler_type=constant",)),
+    "trainer.warmup_steps": Case(("trainer.warmup_steps=1",)),
+    "trainer.max_length": Case(("trainer.max_length=28",), ("stage.too_long=drop",)),
+    # The rules see logged rows: a row for each step, or one for both.
+    "trainer.logging_steps": Case(("trainer.logging_steps=2",), tuple(f"health.rules.gradient_explosion.{text}" for text in ("relative=false", "start_at_least=null", "above=1e-9", "window=2"))),
+    "trainer.disable_dropout": Case(("trainer.disable_dropout=false",), _DROPOUT),
+    "trainer.epsilon_high": Case(("trainer.epsilon_high=0.5",)),
+    "trainer.num_iterations": Case(("trainer.num_iterations=2",), ("algorithm.minibatches=1",)),
+    "trainer.top_p": Case(("trainer.top_p=0.5",)),
+    "trainer.top_k": Case(("trainer.top_k=2",)),
+    "trainer.importance_sampling_level": Case(("trainer.importance_sampling_level=sequence",)),
+    "trainer.multi_objective_aggregation": Case(("trainer.multi_objective_aggregation=normalize_then_sum",)),
+    "trainer.loss_type": Case(("trainer.loss_type=bnpo",)),
+    "trainer.scale_rewards": Case(("trainer.scale_rewards=batch",)),
+    "trainer.weight_decay": Case(("trainer.weight_decay=0.5",)),
+    "trainer.label_smoothing": Case(("trainer.label_smoothing=0.2",), ("trainer.loss_type=[robust]",)),
+    "trainer.f_divergence_type": Case(("trainer.f_divergence_type=forward_kl",)),
+    "trainer.center_rewards_coefficient": Case(("trainer.center_rewards_coefficient=0.1",)),
+    "trainer.max_grad_norm": Case(("trainer.max_grad_norm=0.01",)),
+}  # fmt: skip
+# Stage -> key -> the change in this stage, where it differs.
+OF_STAGE: dict[str, dict[str, Case | Unmeasured | Callable[[Inputs], Case]]] = {
+    "sft": {
+        "model.path": lambda inputs: Case((f"model.path={inputs['start']}",)),
+        "model.lora.dropout": Case(("model.lora.dropout=0.5",), _LORA),
+    },
+    "evaluate": {
+        "prompt.style": Case(("prompt.style=reasoning_answer",), ("evaluation.samples=8", "evaluation.temperature=1.5")),
+    },
+    "dpo": {
+        "trainer.max_length": Case(("trainer.max_length=70",)),
+        "trainer.loss_type": Case(("trainer.loss_type=[ipo]",)),
+    },
+    "reward_model": {
+        "trainer.disable_dropout": Case(("trainer.disable_dropout=false",), idle="the tiny model has no dropout module"),
+        "trainer.max_length": Case(("trainer.max_length=30",)),
+    },
+    "sample": {
+        "dataset.num_train": Case(("dataset.num_train=10",), ("stage.num_problems=null", "dataset.num_train=12")),
+        "debug.num_rows": Case(("debug.num_rows=6",)),
+    },
+    "preferences": {
+        "stage.samples": lambda inputs: Case((f"stage.samples={inputs['other-samples']}",)),
+    },
+}  # fmt: skip
+_ANY_METRIC = {
+    "above": "1e9",
+    "below": "null",
+    "relative": "false",
+    "start_at_least": "null",
+    "beside": "null",
+}
+_RATE = {"metric": "learning_rate"}
+# Field of a health rule -> what is set with and without the change, and the change.
+_RULES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+    "metric": ({**_RATE, "above": "0.05"}, {"metric": "grad_norm"}),
+    "above": ({}, {"above": "1e-9"}),
+    "below": ({}, {"above": "null", "below": "1e9"}),
+    "relative": ({**_RATE, "above": "0.1"}, {"relative": "true"}),
+    "start_at_least": ({**_RATE, "above": "0.1", "relative": "true", "start_at_least": "1.0"}, {"start_at_least": "null"}),
+    "beside": ({"above": "1e-9"}, {"beside": "train_runtime"}),
+    "window": ({"above": "1e-9"}, {"window": "3"}),
+    "advice": ({}, {"advice": "none"}),
+}  # fmt: skip
+
+
+def case_of(stage: str, key: str, value: Any, inputs: Inputs) -> Found:
+    """Return how a setting is changed; None: its type does not say, and nobody has.
+
+    Args:
+        stage: Name of a base.
+        key: The dotted key.
+        value: Its value in the base.
+        inputs: The folder that paths lead to.
+    """
+    if key.startswith("health.rules."):
+        return _rule_case(key, value)
+    by_hand = OF_STAGE.get(stage, {}).get(key) or next(
+        (found for pattern, found in BY_HAND.items() if fnmatch(key, pattern)), None
+    )
+    if isinstance(by_hand, Case):
+        return _named(by_hand, key)
+    if isinstance(by_hand, Unmeasured):
+        return by_hand
+    if by_hand is not None:
+        return by_hand(inputs)
+    if isinstance(value, bool):
+        return Case((f"{key}={str(not value).lower()}",))
+    if isinstance(value, int):
+        return Case((f"{key}={2 * value or 1}",))
+    if isinstance(value, float):
+        return Case((f"{key}={value / 2 or 0.5}",))
+    return None
+
+
+def _named(case: Case, key: str) -> Case:
+    """Return a case whose change names the key, where it was found by a pattern."""
+    return Case(
+        tuple(f"{key}={text.partition('=')[2]}" if "*" in text else text for text in case.change),
+        case.setup,
+        case.idle,
+    )
+
+
+def _rule_case(key: str, value: Any) -> Case:
+    """Return the change of a field of a health rule, with a rule that it lets stop the step, or keeps from it."""
+    rule, name = key.rpartition(".")[::2]
+    if name == "action":
+        setup, change = {"above": "1e-9"}, {"action": "warn" if value == "stop" else "stop"}
+    else:
+        setup, change = _RULES[name]
+    setup = {"metric": "grad_norm", "window": "1", **_ANY_METRIC, **setup}
+    return Case(_typed(rule, change), _typed(rule, setup))
+
+
+def _typed(rule: str, values: dict[str, str]) -> tuple[str, ...]:
+    return tuple(f"{rule}.{name}={value}" for name, value in values.items())
