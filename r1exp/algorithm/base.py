@@ -40,6 +40,8 @@ class Algorithm(Settings, ABC):
     fields: ClassVar[frozenset[str]]
     # The settings of the step that it reads in addition, as dotted keys.
     reads: ClassVar[frozenset[str]] = frozenset()
+    # Arguments of the trainer that change no result with this algorithm.
+    outside_key: ClassVar[frozenset[str]] = frozenset()
     trainer_config: ClassVar[str]  # name of the TRL dataclass that receives `trainer:`
     least_generations: ClassVar[int] = 2  # smallest number of completions per prompt
     reads_pairs: ClassVar[bool] = False  # the data set must have preference pairs

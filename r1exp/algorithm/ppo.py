@@ -44,6 +44,8 @@ class Ppo(OnlineAlgorithm):
     whiten_advantages: bool  # normalize to mean 0 and standard deviation 1 over all ranks
 
     least_generations = 1
+    # Advantages come from the critic instead of the group, and the KL penalty is part of the reward.
+    outside_key = frozenset({"scale_rewards", "multi_objective_aggregation", "use_bias_correction_kl"})
 
     @property
     def trainer(self) -> str:

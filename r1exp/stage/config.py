@@ -195,7 +195,9 @@ class StepConfig(StepSettings):
         outside = self.rollout.outside_key
         if self.stage.trains:
             outside |= self.rollout.outside_key_of_training
-        values = self.model_dump(mode="json", exclude={"rollout": set(outside), "trainer": set(OUTSIDE_KEY)})
+        algorithm = self.stage.algorithm_of(self)
+        unread = OUTSIDE_KEY if algorithm is None else OUTSIDE_KEY | algorithm.outside_key
+        values = self.model_dump(mode="json", exclude={"rollout": set(outside), "trainer": set(unread)})
         reads = self._reads()
         chosen = values if reads is None else selected(values, reads)
         chosen["stage"] = self.stage.own_settings(self)

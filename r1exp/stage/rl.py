@@ -16,7 +16,7 @@ class Rl(Stage):
     work = "r1exp.stage.train_rl:train_rl"
     makes = "model"
     fields = TRAINING_FIELDS | {"algorithm"}
-    reads = TRAINING_READS | {"prompt", "algorithm"}
+    reads = TRAINING_READS | {"prompt.system", "algorithm"}  # rewards have a style of their own
     trains = True
     runs_algorithm = True
 

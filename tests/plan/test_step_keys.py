@@ -83,6 +83,17 @@ def test_the_start_model_is_part_of_the_key_of_a_step_that_loads_it(
     assert (len(keys) == 2) is counts
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "counts"), [("ppo", False), ("grpo", True)], ids=["a critic", "a group"]
+)
+def test_how_rewards_are_scaled_is_part_of_the_key_of_an_algorithm_that_scales_them(
+    algorithm: str, counts: bool, compose_line: Callable[..., Experiment]
+) -> None:
+    line = ("stage=rl", f"algorithm={algorithm}")
+    changed = planned(*line, "trainer.scale_rewards=batch")[algorithm].key
+    assert (changed != planned(*line)[algorithm].key) is counts
+
+
 def test_gradient_checkpointing_shifts_digits_at_most(compose_line: Callable[..., Experiment]) -> None:
     line = ("stage=sft", "evaluation.before=false", "evaluation.after=false")
     (plain,), *others = (
