@@ -59,9 +59,12 @@ def _end_with(folder: Path, error: Exception) -> ExitCode:
 
 
 def _run(step: Step, folder: Path) -> ExitCode:
-    from r1exp.stage.unused_libraries import leave_out_unused
-
+    if step.config.model.quantization is None:
+        # peft imports it where it is installed, which takes a second. None means: not installed.
+        sys.modules["bitsandbytes"] = None  # type: ignore[assignment]
     if step.config.stage is not None and step.config.stage.trains:
+        from r1exp.stage.unused_libraries import leave_out_unused  # imports transformers
+
         leave_out_unused(step.config)
     from r1exp.stage.run_stage import run_stage
 
