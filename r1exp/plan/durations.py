@@ -18,6 +18,7 @@ from r1exp.paths import StepPaths, StorePaths
 from r1exp.plan.run_plan import difference
 from r1exp.plan.steps import PlannedStep
 from r1exp.stage.config import StepConfig
+from r1exp.stage.step import run_of
 from r1exp.step.status import Status, read_status
 
 _MOST_READ = 200  # finished steps, the newest first
@@ -175,7 +176,7 @@ def _run_of(folder: Path, status: Status) -> str:
     if status.reused_from is not None:
         return status.reused_from
     try:
-        return str(read_json(StepPaths(folder).step)["run_id"])
+        return run_of(folder)
     except (OSError, ValueError, KeyError, Refused):
         return folder.name
 

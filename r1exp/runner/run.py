@@ -34,7 +34,7 @@ from r1exp.runner.signals import Listener, listening
 from r1exp.runner.store import StepStore
 from r1exp.serving.session import Server, serving
 from r1exp.stage.config import StepConfig
-from r1exp.stage.step import Step
+from r1exp.stage.step import Step, run_of
 from r1exp.step.checkpoints import last_checkpoint, remove_incomplete
 from r1exp.step.status import EXIT_CODES, Status, is_changed, read_status, state_of, state_with
 from r1exp.terminal import say
@@ -179,7 +179,7 @@ class Run:
         link_tree(stored, folder)
         original = read_status(folder)
         assert original is not None
-        origin = original.reused_from or self._origin(stored)
+        origin = original.reused_from or run_of(stored)
         # `seconds` counts the time of this run, which spent none on the step.
         differs = (
             None if stored.name == self._slot(step) else difference(original.numerics or {}, step.numerics)
@@ -211,10 +211,6 @@ class Run:
             "setting, or the rule (health.rules.NAME.action=warn)"
         )
         return status
-
-    @staticmethod
-    def _origin(stored: Path) -> str:
-        return str(read_json(StepPaths(stored).step)["run_id"])
 
     def _title(self, step: PlanStep) -> str:
         return f"[{step.index}/{len(self.plan.steps)}] {step.name}"

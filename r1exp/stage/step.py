@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import PositiveInt
 
-from r1exp.files import write_text
+from r1exp.files import read_json, write_text
 from r1exp.paths import StepPaths
 from r1exp.serving.step_server import ServedStep
 from r1exp.settings import Name, Settings
@@ -46,3 +46,10 @@ class Step(Settings):
 def read_step(folder: Path) -> Step:
     """Return the step whose folder is `folder`."""
     return Step.model_validate_json(StepPaths(folder).step.read_text(encoding="utf-8"), strict=True)
+
+
+def run_of(folder: Path) -> str:
+    """Return the name of the run that executed the step in `folder`; SWEEP/N for a member of a sweep."""
+    step = read_json(StepPaths(folder).step)
+    run, group = str(step["run_id"]), str(step.get("run_group") or step["run_id"])
+    return run if run == group else f"{group}/{run}"

@@ -69,17 +69,17 @@ def test_a_reused_step_costs_this_run_no_seconds(started: Callable[..., Run]) ->
     (step,) = run.plan.steps
     stored = run.store.paths.steps / run.plan.slot(step, run.folder)
     (stored / "artifact").mkdir(parents=True)
-    write_json(stored / "step.json", {"run_id": "earlier"})
+    write_json(stored / "step.json", {"run_id": "0", "run_group": "earlier"})
     artifact = ArtifactInfo(kind="scores", hash=hash_of_folder(stored / "artifact"))
     Status(state="done", seconds=885.0, artifact=artifact, numerics=step.numerics).write(stored)
     code, summary = run.execute()
     assert code == ExitCode.DONE
     entry = summary["steps"][step.name]
-    assert (entry["seconds"], entry["original_seconds"], entry["reused_from"]) == (0.0, 885.0, "earlier")
+    assert (entry["seconds"], entry["original_seconds"], entry["reused_from"]) == (0.0, 885.0, "earlier/0")
     assert summary["seconds"] == 0.0
     assert summary["elapsed_seconds"] < 60.0
     report = RunPaths(run.folder).report.read_text()
-    assert "reused from earlier, 885 s there" in report
+    assert "reused from earlier/0, 885 s there" in report
 
 
 def test_editing_a_configuration_file_during_a_sweep_changes_no_later_member(
