@@ -10,7 +10,7 @@ from r1exp.plan.batch import Batch, RlBatch
 from r1exp.plan.references import names_in
 from r1exp.plan.run_plan import PlanStep
 from r1exp.plan.steps import planned_steps
-from r1exp.rewards.attack.attack import attack
+from r1exp.rewards.attack.attack import MOST_TOKENS, attack
 from r1exp.rewards.attack.report import AttackReport
 from r1exp.rewards.check import Report, check
 from r1exp.stage.config import StepConfig
@@ -90,9 +90,13 @@ def attack_on(config: StepConfig) -> AttackReport:
     """Search for exploits of the rewards of one step; every artifact it refers to must exist."""
     assert config.rewards is not None
     problems = config.dataset.first("train", _NUM_PROBLEMS)
-    limit = config.max_completion_length
-    longest = {} if limit is None else {"most_tokens": limit}
-    return attack(config.rewards, config.prompt.style, problems, seconds=_SECONDS_OF_ATTACK, **longest)
+    return attack(
+        config.rewards,
+        config.prompt.style,
+        problems,
+        seconds=_SECONDS_OF_ATTACK,
+        most_tokens=config.max_completion_length or MOST_TOKENS,
+    )
 
 
 def report_of(

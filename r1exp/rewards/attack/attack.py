@@ -27,6 +27,7 @@ from r1exp.rewards.committee import Committee, Openers
 from r1exp.rewards.probes import GOLD, probes_of
 from r1exp.rewards.probing import openers_of, users_own
 
+MOST_TOKENS = 4096  # of a completion, where nothing else limits it
 _NUM_SEARCHED = 3  # problems that the search scores each strategy on
 _GROUP_SIZE = 4  # completions per group, for members that compare completions
 _SHARE_OF_SEARCH = 0.8  # of the seconds; the rest is for reducing and confirming what was found
@@ -39,7 +40,7 @@ def attack(
     *,
     seconds: float = 60.0,
     seed: int = 0,
-    most_tokens: int = 4096,
+    most_tokens: int = MOST_TOKENS,
     openers: Openers | None = None,
 ) -> AttackReport:
     """Search for completions that score well without a right answer.

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from r1exp.prompt.settings import StyleName
-from r1exp.rewards.accuracy import Accuracy
 from r1exp.rewards.base import Reward
 from r1exp.rewards.function import Function
+from r1exp.rewards.strict import Strict
 from r1exp.rewards.tags import Format
 
 STYLE: StyleName = "think_answer"
@@ -97,8 +97,8 @@ class Planted:
     def committee(self) -> dict[str, Reward]:
         """Return the members."""
         planted = Function(kind=f"{__name__}:{self.function}", weight=self.weight, deadline=5.0)
-        judge: dict[str, Reward] = {"accuracy": Accuracy(style=STYLE, weight=0.0 if self.judges else 1.0)}
-        return {"planted": planted, "format": Format(style=STYLE), **judge}
+        strict = Strict(style=STYLE, weight=0.0 if self.judges else 0.5)
+        return {"planted": planted, "format": Format(style=STYLE), "strict": strict}
 
 
 PLANTED = {
