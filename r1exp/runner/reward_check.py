@@ -10,16 +10,26 @@ from r1exp.plan.batch import Batch, RlBatch
 from r1exp.plan.references import names_in
 from r1exp.plan.run_plan import PlanStep
 from r1exp.plan.steps import planned_steps
+from r1exp.rewards.attack.attack import MOST_TOKENS, attack
+from r1exp.rewards.attack.report import AttackReport
 from r1exp.rewards.check import Report, check
 from r1exp.stage.config import StepConfig
 
 _NUM_PROBLEMS = 8  # problems that the verb checks
 _NUM_GOLDS = 192  # further problems of which the verb scores only the gold answers
+_SECONDS_OF_ATTACK = 60.0  # of the search for exploits, for each step
 _NUM_PROBLEMS_BEFORE_RUN = 2  # problems that are checked before a run
 
 
-def check_rewards(arguments: Sequence[str], config_dirs: Sequence[Path]) -> tuple[str, ExitCode]:
+def check_rewards(
+    arguments: Sequence[str], config_dirs: Sequence[Path], *, attacks: bool = False
+) -> tuple[str, ExitCode]:
     """Check the rewards of every step of a command line; return the tables and the exit code.
+
+    Args:
+        arguments: The overrides.
+        config_dirs: Folders with config groups of the user's own.
+        attacks: Whether to search for exploits too, in rewards that pass the check.
 
     Raises:
         Refused: the command line cannot be composed, or has no rewards.
@@ -39,6 +49,10 @@ def check_rewards(arguments: Sequence[str], config_dirs: Sequence[Path]) -> tupl
             report = report_of(step.config, step.batch, _NUM_PROBLEMS, _NUM_GOLDS)
             failures += [f"{step.name}: FAILED {failure}\n" for failure in report.failures]
             tables.append(f"{step.name}\n{report.text()}\n")
+            if attacks and report.ok:
+                attacked = attack_on(step.config)
+                tables[-1] += f"\n{attacked.text()}\n"
+                failures += [f"{step.name}: EXPLOIT {line}\n" for line in attacked.titles()]
     text = "\n".join(["".join(failures), *tables] if failures else tables)
     return text, ExitCode.REFUSED if failures else ExitCode.DONE
 
@@ -70,6 +84,19 @@ def refuse_failing_rewards(
 def depends_on_a_step(step: PlanStep) -> bool:
     """Return whether the settings of a step name the artifact of an earlier one."""
     return bool(names_in(step.config.model_dump(mode="json")))
+
+
+def attack_on(config: StepConfig) -> AttackReport:
+    """Search for exploits of the rewards of one step; every artifact it refers to must exist."""
+    assert config.rewards is not None
+    problems = config.dataset.first("train", _NUM_PROBLEMS)
+    return attack(
+        config.rewards,
+        config.prompt.style,
+        problems,
+        seconds=_SECONDS_OF_ATTACK,
+        most_tokens=config.max_completion_length or MOST_TOKENS,
+    )
 
 
 def report_of(

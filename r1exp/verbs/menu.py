@@ -14,7 +14,10 @@ VERBS = {  # verb: (its arguments, what it does)
         "[-m] overrides...",
         "show what `run` would do on one screen; --full, --launch, --yaml; device=h100 devices=8",
     ),
-    "check": ("overrides...", "score gold and adversarial answers with the rewards before training"),
+    "check": (
+        "[--attack] overrides...",
+        "score gold and adversarial answers with the rewards before training; --attack searches for exploits",
+    ),
     "sweep": (
         "status|retry|report DIR",
         "show the state of each run of a multirun, restart failed runs, rank the runs",

@@ -1,0 +1,1 @@
+"""Searches for completions that score well without a right answer: what `r1exp check --attack` runs."""
