@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) -c constraints.txt -e '.[dev]'
 	touch $@
 
-parts: .venv/trackers .venv/deepspeed .venv/vllm .venv/optuna  ## install the optional parts: trackers, DeepSpeed, vLLM (its CPU build without a GPU), Optuna
+parts: .venv/trackers .venv/deepspeed .venv/vllm .venv/optuna .venv/reasoning_gym  ## install the optional parts: trackers, DeepSpeed, vLLM (its CPU build without a GPU), Optuna, reasoning-gym
 
 trackers: .venv/trackers  ## install trackio, TensorBoard and the client of MLflow only
 
@@ -44,6 +44,10 @@ trackers: .venv/trackers  ## install trackio, TensorBoard and the client of MLfl
 .venv/optuna: $(STAMP)
 	$(PIP) -c constraints.txt -e '.[dev,optuna]'
 	$(BIN)/python -c 'from hydra_plugins.hydra_optuna_sweeper import _impl'
+	touch $@
+
+.venv/reasoning_gym: $(STAMP)
+	$(PIP) -c constraints.txt -e '.[dev,reasoning_gym]'
 	touch $@
 
 vllm: .venv/vllm  ## install vLLM only

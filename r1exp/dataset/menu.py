@@ -13,6 +13,7 @@ DATASETS: Registry[Dataset] = Registry(
         "hf": "r1exp.dataset.hf:Hf",
         "jsonl": "r1exp.dataset.jsonl:Jsonl",
         "preference": "r1exp.dataset.preference:Preference",
+        "reasoning_gym": "r1exp.dataset.reasoning_gym:ReasoningGym",
     },
 )
 DatasetSettings = Annotated[Dataset, DATASETS]

@@ -47,6 +47,7 @@ REWARDS = RewardRegistry(
         "language_consistency": "r1exp.rewards.language_consistency:LanguageConsistency",
         "length": "r1exp.rewards.lengths:Length",
         "majority_vote": "r1exp.rewards.majority_vote:MajorityVote",
+        "reasoning_gym": "r1exp.rewards.reasoning_gym:ReasoningGym",
         "reasoning_steps": "r1exp.rewards.reasoning_steps:ReasoningSteps",
         "repetition_penalty": "r1exp.rewards.repetition_penalty:RepetitionPenalty",
         "reward_model": "r1exp.rewards.reward_model:RewardModel",
