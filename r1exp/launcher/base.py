@@ -110,6 +110,7 @@ class Launcher(Settings):
         device = self.resolved_device()
         config = StepPaths(folder).accelerate_config
         accelerate = ["-m", "accelerate.commands.launch", "--config_file", str(config)]
+        accelerate += ["--log_dir", os.devnull]  # else torchrun makes a folder in /tmp, and leaves it
         arguments = self.command(folder, accelerate, ["-m", "r1exp.worker", str(folder)])
         return Launch(tuple(arguments), self._environment(device), self.files(folder, device))
 
