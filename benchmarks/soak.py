@@ -14,14 +14,17 @@ Exits with 0 if all of that holds. The output of commands stays in FOLDER/logs, 
 """
 
 import argparse
+import math
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,7 +37,8 @@ from soaking.place import Disturbance, Place
 from soaking.scenarios import SCENARIOS, Scenario
 
 _POLL = 0.25  # seconds
-_LONGEST = 12 * 60.0  # seconds that a place may take; one that takes longer is lost
+_LONGEST = 8 * 60.0  # seconds that a place may take; one that takes longer is lost
+_AFTER = 3 * 60.0  # seconds that the last places may take after the last disturbance
 _INSIDE = "R1EXP_SOAK_MOUNTS"  # set in the private mount namespace
 
 
@@ -74,7 +78,7 @@ class Soak:
         """Run every scenario once without disturbances and keep its artifacts' hashes."""
         self._bag = list(self.scenarios)
         self._work(lambda: bool(self._bag), kills=False)
-        if self.lost or len(self.expected) < len(self.scenarios):
+        if len(self.expected) < len(self.scenarios):
             raise SystemExit("undisturbed, these do not run as they should:\n" + "\n".join(self.lost))
 
     def disturbed(self, seconds: float) -> None:
@@ -88,18 +92,20 @@ class Soak:
 
     def _work(self, goes_on: Callable[[], bool], kills: bool) -> None:
         shown = time.monotonic()
+        last = math.inf  # the time at which the last places must have come to their end
         while goes_on() or any(lane.place for lane in self.lanes):
             self.census.update()
             may_begin = goes_on()
             if not may_begin:
                 self.killer.finish()
+                last = min(last, time.monotonic() + _AFTER) if kills else last
             for lane in self.lanes:
                 if lane.place is None and may_begin and (scenario := self._next_scenario()) is not None:
                     self._begin(lane, scenario)
                 if lane.place is None:
                     continue
                 lane.place.tick()
-                if lane.place.is_done or time.monotonic() - lane.place.begun > _LONGEST:
+                if lane.place.is_done or time.monotonic() > min(lane.place.begun + _LONGEST, last):
                     self._end(lane, lane.place)
                 elif kills and may_begin:
                     self.killer.tick(lane.place, lane.disk)
@@ -132,11 +138,11 @@ class Soak:
         if place.is_done:
             verdict = judge(place, self.census, self.expected.get(place.scenario.name))
             faults = verdict.faults
-            if not faults:
+            if not place.disturbances and verdict.artifacts:
                 self.expected.setdefault(place.scenario.name, verdict.artifacts)
         else:
             codes = [command.codes for command in place.commands]
-            faults = (f"not done after {_LONGEST:g} s; exit codes {codes}",)
+            faults = (f"not done after {time.monotonic() - place.begun:.0f} s; exit codes {codes}",)
         for disturbance in place.disturbances:
             disturbance.survived = not faults
         self.disturbances += place.disturbances
@@ -148,12 +154,13 @@ class Soak:
             print(f"LOST {self.lost[-1]}", flush=True)
         place.end()
         if faults:
-            shutil.copytree(
-                place.folder,
-                self.folder / "lost" / place.folder.name,
-                ignore=shutil.ignore_patterns("*.safetensors", "*.pt", "cache"),
-                ignore_dangling_symlinks=True,
-            )
+            with suppress(shutil.Error):  # sockets, and what was removed meanwhile
+                shutil.copytree(
+                    place.folder,
+                    self.folder / "lost" / place.folder.name,
+                    symlinks=True,
+                    ignore=shutil.ignore_patterns("*.safetensors", "*.pt", "cache"),
+                )
         shutil.rmtree(place.folder, ignore_errors=True)
         lane.place = None
 
@@ -206,6 +213,9 @@ def main(arguments: argparse.Namespace) -> int:
     if any(scenario.is_job for scenario in chosen):
         soak.cluster = Cluster(folder / "cluster", soak.census, random.Random(f"{arguments.seed}/cluster"))
     begun = time.monotonic()
+    signal.signal(
+        signal.SIGTERM, lambda number, frame: sys.exit(128 + number)
+    )  # ends what runs, as Ctrl-C does
     try:
         soak.undisturbed()
         print(f"undisturbed: {len(chosen)} scenarios in {time.monotonic() - begun:.0f} s", flush=True)
