@@ -4,6 +4,7 @@ The files of a run directory are named in `r1exp.paths`.
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -223,6 +224,8 @@ class Run:
         remove_incomplete(folder)
         attempt = Attempt(folder)
         Status(state="running").write(folder)
+        # Of a start that was killed after its artifact was complete and before its status was: it is made again.
+        shutil.rmtree(StepPaths(folder).artifact, ignore_errors=True)
         checkpoint = last_checkpoint(folder)
         say(f"{self._title(step)}: starts{f' from {checkpoint.name}' if checkpoint else ''}")
         started = time.monotonic()

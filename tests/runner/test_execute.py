@@ -64,6 +64,22 @@ def test_an_error_in_the_reward_check_ends_the_step_and_writes_the_summary(
     assert json.loads(RunPaths(run.folder).summary.read_text())["steps"]["grpo"]["reason"] == str(error)
 
 
+def test_the_artifact_of_a_start_that_was_killed_before_its_status_was_written_is_made_again(
+    started: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(started(*ONE_STEP).plan, Path("run"))
+    paths = run.paths_of(run.plan.steps[0])
+    write_json(paths.artifact / "weights.json", {})
+    Status(state="running").write(paths.folder)
+
+    def refuse(*args: Any) -> None:
+        raise Refused("this start ends before it has an artifact")
+
+    monkeypatch.setattr(run_module, "report_of", refuse)
+    run.execute()
+    assert not paths.artifact.exists()  # or the rename of the new one fails, at every start
+
+
 def test_a_reused_step_costs_this_run_no_seconds(started: Callable[..., Run]) -> None:
     run = started("stage=evaluate", "tracking=none")
     (step,) = run.plan.steps
