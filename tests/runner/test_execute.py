@@ -18,6 +18,7 @@ from r1exp.runner import members as members_module
 from r1exp.runner import run as run_module
 from r1exp.runner.run import Run
 from r1exp.runner.run_directory import start_run
+from r1exp.step.executions import note_execution
 from r1exp.step.status import ArtifactInfo, Status, read_status
 
 Compose = Callable[..., Experiment]
@@ -107,7 +108,7 @@ def test_a_step_that_a_health_rule_stopped_stays_stopped_for_every_run(started: 
     folder = first.paths_of(step).folder
     folder.mkdir(parents=True)
     Status(state="stopped", reason="kl_explosion: kl 12 is above 10").write(folder)
-    first.store.write_working_directory(first.plan.slot(step, first.folder), folder)
+    note_execution(first.store.paths.working_directory(first.plan.slot(step, first.folder)), folder)
     second = Run(first.plan, first.folder.with_name("second"))
     second.folder.mkdir()
     for run in (first, second):
