@@ -15,7 +15,18 @@ from typing import Any
 from r1exp import __version__
 from r1exp.config.targets import flat
 from r1exp.errors import ExitCode, Interrupted, Preempted, R1ExpError, Refused, StepFailed
-from r1exp.files import hash_of, link_tree, make_read_only, read_json, why_not_written, write_text
+from r1exp.files import (
+    hash_of,
+    is_no_space,
+    link_into,
+    make_read_only,
+    no_space_at,
+    read_json,
+    remove_abandoned,
+    whole_folder,
+    why_not_written,
+    write_text,
+)
 from r1exp.model.adapters import base_of, is_adapter_folder
 from r1exp.model.folder_hash import remembered_hash
 from r1exp.model.locate import locate
@@ -28,6 +39,7 @@ from r1exp.plan.steps import BASE
 from r1exp.report.summary import accuracies, summarize, write_report
 from r1exp.rewards.check_report import Report
 from r1exp.runner.attempt import Attempt
+from r1exp.runner.disk_space import refuse_full_disk
 from r1exp.runner.process import run_process
 from r1exp.runner.progress import StepProgress
 from r1exp.runner.reward_check import report_of
@@ -37,6 +49,7 @@ from r1exp.serving.session import Server, serving
 from r1exp.stage.config import StepConfig
 from r1exp.stage.step import Step, run_of
 from r1exp.step.checkpoints import last_checkpoint, remove_incomplete
+from r1exp.step.full_disk import is_full, release, reserve
 from r1exp.step.status import EXIT_CODES, Status, is_changed, read_status, state_of, state_with
 from r1exp.terminal import say
 from r1exp.tracking.base import TrackedRun
@@ -68,6 +81,8 @@ class Run:
         code = ExitCode.DONE
         reason = ""
         started = self._begun = time.monotonic()
+        for place in (self.folder, RunPaths(self.folder).steps):
+            remove_abandoned(place)
         with listening() as self._listener:
             for step in self.plan.steps:
                 try:
@@ -162,23 +177,22 @@ class Run:
                     f"{StepPaths(folder).artifact} was changed after the step had finished; to compute it again, remove "
                     f"{folder}"
                 )
+            self.store.publish(self._slot(step), folder)  # in case it was killed before it did
             return status
         if status is not None and status.state == "stopped":
             return self._stays_stopped(step, status)
-        if folder.exists():
-            return None
         stopped = self.store.stopped(self._slot(step))
         if stopped is not None:
-            folder.mkdir(parents=True)
             stopped.write(folder)
             return self._stays_stopped(step, stopped)
-        stored = self.store.find(self._slot(step))
+        stored = self.store.find(self._slot(step)) or self.store.find_unpublished(self._slot(step))
         if stored is None and self._may_differ(step):
             stored = self.store.find_other(step.key)
-        if stored is None:
-            return None
-        link_tree(stored, folder)
-        original = read_status(folder)
+        return None if stored is None else self._reused(step, stored, folder)
+
+    def _reused(self, step: PlanStep, stored: Path, folder: Path) -> Status:
+        """Make `folder` a copy of a finished step, instead of what it had of its own, and return its status."""
+        original = read_status(stored)
         assert original is not None
         origin = original.reused_from or run_of(stored)
         # `seconds` counts the time of this run, which spent none on the step.
@@ -193,7 +207,9 @@ class Run:
                 "original_seconds": original.original_seconds or original.seconds,
             }
         )
-        reused.write(folder)
+        with whole_folder(folder, replaces=True) as unfinished:
+            link_into(stored, unfinished, without=StepPaths(stored).not_shared)
+            reused.write(unfinished)
         note = (
             "" if differs is None else f", made with other numerics ({differs}): its last digits may differ"
         )
@@ -219,10 +235,10 @@ class Run:
     def _execute(self, step: PlanStep, folder: Path) -> Status:
         """Execute a step and write its final status, also after an error."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.store.take_checkpoints(self._slot(step), folder)
-        self.store.write_working_directory(self._slot(step), folder)
-        remove_incomplete(folder)
+        self.store.take_over(self._slot(step), folder)
+        refuse_full_disk(step, folder)
         attempt = Attempt(folder)
+        reserve(folder)
         Status(state="running").write(folder)
         # Of a start that was killed after its artifact was complete and before its status was: it is made again.
         shutil.rmtree(StepPaths(folder).artifact, ignore_errors=True)
@@ -245,7 +261,13 @@ class Run:
             error = raised
         except OSError as raised:
             error = StepFailed(why_not_written(raised, folder))
+        full = is_full(folder)
+        release(folder)
         status = self._final_status(folder, attempt, code, time.monotonic() - started, error)
+        if status.state == "failed" and full:
+            remove_incomplete(folder)  # a checkpoint that is half written takes the room of the next one
+            if not is_no_space(status.reason or ""):
+                status = status.model_copy(update={"reason": f"{no_space_at(folder)}; {status.reason}"})
         if status.state == "done":
             variant = self.plan.variant(step, self.folder)
             status = status.model_copy(update={"variant": variant, "numerics": step.numerics})
@@ -339,14 +361,23 @@ class Run:
             return place.resolve() if isinstance(place, Path) else place
         identity = hash_of([model.model_dump(mode="json", include={"shape", "init_seed"}), __version__])
         folder = self.store.paths.tiny_model(identity).resolve()
+        self._refuse_read_only(folder)
         with self.store.lease(folder.name, on_wait=lambda: None):
             return folder if folder.is_dir() else build_tiny(model, folder)
+
+    def _refuse_read_only(self, model: Path) -> None:
+        """Raise Refused if a model must be made in a step store that cannot be written."""
+        if not model.is_dir() and not self.store.is_writable:
+            raise Refused(
+                f"the model of this step must be made in the step store, which cannot be written: {model}; set paths.store=DIR"
+            )
 
     def _merged(self, adapters: Path) -> Path:
         """Return the folder of a base model with adapters added to its weights; makes it if it does not exist yet."""
         base, revision = base_of(adapters)
         below = hash_of([str(base), revision]) if isinstance(base, str) else remembered_hash(base)
         folder = self.store.paths.merged_model(hash_of([remembered_hash(adapters), below])).resolve()
+        self._refuse_read_only(folder)
         with self.store.lease(folder.name, on_wait=lambda: None):
             if not folder.is_dir():
                 say(f"adding the adapters of {adapters} to the weights of {base}")
@@ -364,7 +395,7 @@ class Run:
         status = read_status(folder) or Status(state="running")
         if error is not None:
             status = status.model_copy(update={"state": state_of(error), "reason": str(error)})
-        elif status.state == "running" or (status.state in ("failed", "done") and code != 0):
+        elif status.state in ("running", "damaged") or (status.state in ("failed", "done") and code != 0):
             status = attempt.explain(status, code)
         return status.model_copy(update={"seconds": round(seconds, 3)})
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pydantic import PositiveInt
+from pydantic import PositiveInt, ValidationError
 
 from r1exp.errors import ExitCode, Refused
 from r1exp.files import read_json, write_text
@@ -33,11 +33,20 @@ class JobNote(Settings):
 
 
 def job_ids(run: Path) -> tuple[int, ...]:
-    """Return the ids of a run's jobs, newest last; none for a run on this machine."""
+    """Return the ids of a run's jobs, newest last; none for a run on this machine.
+
+    Raises:
+        Refused: the file is damaged.
+    """
     path = RunPaths(run).job_ids
     if not path.exists():
         return ()
-    return JobNote.model_validate_json(path.read_text(encoding="utf-8"), strict=True).ids
+    try:
+        return JobNote.model_validate_json(path.read_bytes(), strict=True).ids
+    except ValidationError as error:
+        raise Refused(
+            f"{path} is damaged; if `squeue --name` shows no job of this run, remove the file"
+        ) from error
 
 
 def submit_run(plan: RunPlan, run: Path) -> int:

@@ -11,9 +11,10 @@ import os
 import re
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
-from pydantic import NonNegativeFloat, NonNegativeInt
+from pydantic import NonNegativeFloat, NonNegativeInt, ValidationError
 
 from r1exp.errors import R1ExpError
 from r1exp.files import write_text
@@ -74,10 +75,10 @@ def first_failure(folder: Path, log: str) -> Failure | None:
         folder: Folder of the step.
         log: Output of the launcher during this attempt.
     """
-    reported = [
-        Failure.model_validate_json(path.read_text(encoding="utf-8"), strict=True)
-        for path in StepPaths(folder).failures()
-    ]
+    reported = []
+    for path in StepPaths(folder).failures():
+        with suppress(ValidationError):  # damaged: the other ranks and the log remain
+            reported.append(Failure.model_validate_json(path.read_bytes(), strict=True))
     reported.sort(key=lambda failure: failure.at)
     causes = [failure for failure in reported if not failure.is_consequence]
     if causes:

@@ -18,6 +18,7 @@ from r1exp.runner import members as members_module
 from r1exp.runner import run as run_module
 from r1exp.runner.run import Run
 from r1exp.runner.run_directory import start_run
+from r1exp.step.executions import note_execution
 from r1exp.step.status import ArtifactInfo, Status, read_status
 
 Compose = Callable[..., Experiment]
@@ -123,7 +124,7 @@ def test_a_step_that_a_health_rule_stopped_stays_stopped_for_every_run(started: 
     folder = first.paths_of(step).folder
     folder.mkdir(parents=True)
     Status(state="stopped", reason="kl_explosion: kl 12 is above 10").write(folder)
-    first.store.write_working_directory(first.plan.slot(step, first.folder), folder)
+    note_execution(first.store.paths.working_directory(first.plan.slot(step, first.folder)), folder)
     second = Run(first.plan, first.folder.with_name("second"))
     second.folder.mkdir()
     for run in (first, second):
@@ -192,3 +193,41 @@ def test_the_variant_of_a_step_follows_from_what_it_really_read(started: Callabl
     after = {step.name: run.plan.variant(step, run.folder) for step in run.plan.steps}
     changed = [name for name in before if after[name] != before[name]]
     assert changed == ["evaluate-post-sft", "rl", "evaluate-post-grpo"]
+
+
+def test_a_finished_step_is_taken_where_the_run_has_an_unfinished_folder_of_its_own(
+    made_elsewhere: Run,
+) -> None:
+    (step,) = made_elsewhere.plan.steps
+    folder = made_elsewhere.paths_of(step).folder
+    Status(state="interrupted", reason="Ctrl-C").write(folder)
+    write_json(folder / "checkpoints" / "checkpoint-1" / "complete.json", {})
+    code, summary = made_elsewhere.execute()
+    assert code == ExitCode.DONE
+    assert summary["steps"]["sft"]["reused_from"] == "earlier"
+    assert not (folder / "checkpoints").exists()
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize("text", ["", '{"state": "do', '{"state": "walking"}', "null"])
+def test_a_run_whose_status_is_damaged_runs_the_step_again(
+    text: str, started: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = started("stage=sft", "tracking=none", "evaluation.before=false", "evaluation.after=false")
+    (step,) = run.plan.steps
+    folder = run.paths_of(step).folder
+    folder.mkdir(parents=True)
+    (folder / "status.json").write_text(text)
+    write_json(folder / "artifact" / "model", "of the step that was killed")
+    damaged = read_status(folder)
+    assert damaged is not None and damaged.state == "damaged"
+    artifacts = []
+
+    def process(*_: Any) -> int:
+        artifacts.append((folder / "artifact").exists())
+        return 1
+
+    monkeypatch.setattr(Run, "_run_processes", process)
+    code, summary = run.execute()
+    assert (code, summary["steps"]["sft"]["state"], artifacts) == (ExitCode.FAILED, "failed", [False])
+    assert not list(folder.glob("reserve*"))
