@@ -26,6 +26,7 @@ import select
 import signal
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -37,7 +38,8 @@ from r1exp.serving.settings import is_private
 
 _GRACE = 4.0  # seconds between SIGTERM and SIGKILL
 _POLL = 0.2  # seconds between two checks of the server
-_PRIVATE_DESTINATION = ("10.255.255.255", 1)  # nothing is sent; connecting selects the interface
+# Nothing is sent; connecting selects the interface. IPv6 where there is no IPv4.
+_PRIVATE_DESTINATIONS = ((socket.AF_INET, "10.255.255.255"), (socket.AF_INET6, "fd00:ffff::1"))
 
 
 @dataclass
@@ -182,12 +184,12 @@ def _reserved(spec: Spec, state: State) -> socket.socket:
 
 def own_address() -> str:
     """Return the private address at which other nodes can connect to this one."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(_PRIVATE_DESTINATION)
+    found = "127.0.0.1"  # there is no network
+    for family, destination in _PRIVATE_DESTINATIONS:
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((destination, 1))
             found = str(probe.getsockname()[0])
-        except OSError:  # there is no network
-            found = "127.0.0.1"
+            break
     if not is_private(found):
         raise _GiveUpError(
             f"{socket.gethostname()} has the public address {found}, and a server there would be open to "
