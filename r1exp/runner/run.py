@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +235,11 @@ class Run:
         return f"[{step.index}/{len(self.plan.steps)}] {step.name}"
 
     def _execute(self, step: PlanStep, folder: Path) -> Status:
-        """Execute a step and write its final status, also after an error."""
+        """Execute a step and write its final status, also after an error or a signal."""
+        with self._listener.interruptible(False):
+            return self._executed(step, folder)
+
+    def _executed(self, step: PlanStep, folder: Path) -> Status:
         folder.mkdir(parents=True, exist_ok=True)
         self.store.take_over(self._slot(step), folder)
         refuse_full_disk(step, folder)
@@ -248,19 +254,23 @@ class Run:
         error: R1ExpError | None = None
         code = int(ExitCode.FAILED)
         try:
-            frozen = self._frozen(step)
-            frozen.write(folder)
-            failure = self._reward_check_failure(step, folder)
-            if failure is not None:
-                failure.write(folder)
-                return failure
-            self._refuse_changed_inputs(step)
+            with self._listener.interruptible():
+                frozen = self._frozen(step)
+                frozen.write(folder)
+                failure = self._reward_check_failure(step, folder)
+                if failure is not None:
+                    failure.write(folder)
+                    return failure
+                self._refuse_changed_inputs(step)
             code = self._run_processes(step, frozen, folder)
             self._refuse_changed_inputs(step)
         except R1ExpError as raised:
             error = raised
         except OSError as raised:
             error = StepFailed(why_not_written(raised, folder))
+        except Exception as raised:  # noqa: BLE001 - of foreign code in the reward check, or an error of r1exp's own
+            say(traceback.format_exc(), end="")
+            error = StepFailed(f"{type(raised).__name__}: {raised}")
         full = is_full(folder)
         release(folder)
         status = self._final_status(folder, attempt, code, time.monotonic() - started, error)
@@ -291,9 +301,11 @@ class Run:
         served = frozen.served()
         try:
             with (
-                serving(frozen, folder) as server,
                 self._listener.running(folder, can_save=step.batch is not None),
+                ExitStack() as stack,
             ):
+                with self._listener.interruptible():
+                    server = stack.enter_context(serving(frozen, folder))
                 launch = step.config.launcher.launch(folder)
                 if server is not None and served is not None:
                     frozen.model_copy(update={"server": server.url}).write(folder)

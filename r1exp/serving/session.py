@@ -17,6 +17,7 @@ import psutil
 
 from r1exp.errors import StepFailed
 from r1exp.files import read_json
+from r1exp.launcher.keeper import remove_abandoned
 from r1exp.paths import StepPaths
 from r1exp.serving.command import ServerLaunch, failure_cause, last_lines, served_name
 from r1exp.serving.step_server import ServedStep
@@ -25,6 +26,7 @@ from r1exp.terminal import say
 _POLL = 0.5  # seconds between two checks
 _PROGRESS_EVERY = 10.0  # seconds between lines of progress where there is no terminal
 _END_WITHIN = 10.0  # seconds the supervisor has to end its server
+_KEEPER_ENDS_WITHIN = 8.0  # seconds that the keeper of a server has when the supervisor was killed
 _TIMEOUT = 10.0  # seconds for the response to a health check or a probe
 _NUM_LOGPROBS = 2  # log-probabilities per position in the probe
 
@@ -128,10 +130,12 @@ class Server:
             self._supervisor.wait()
         state = self._state()
         if self._is_here and state.get("state") in ("starting", "running"):  # the supervisor was killed
-            for process in self._descendants:
+            # Its keeper ends them, and removes their shared memory.
+            for process in psutil.wait_procs(self._descendants, _KEEPER_ENDS_WITHIN)[1]:
                 # psutil compares start times, so that a process that reuses the id is not killed.
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
+            remove_abandoned()
 
     def _record_descendants(self) -> None:
         """Record the descendants of the supervisor, which `end` kills if the supervisor was killed."""

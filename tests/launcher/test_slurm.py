@@ -126,7 +126,7 @@ def test_one_task_per_node_starts_the_ranks_of_that_node(monkeypatch: pytest.Mon
         "srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--mpi=none", "--wait=0", "--gpus-per-node=4",
         "--kill-on-bad-exit=1", "--label",
         "PYTHON", "-m", "r1exp.runner.slurm_node", "run/steps/01 it's",
-        "PYTHON", "-m", "accelerate.commands.launch", "--config_file", "run/steps/01 it's/accelerate.yaml",
+        "PYTHON", "-m", "r1exp.launcher.agent", "--config_file", "run/steps/01 it's/accelerate.yaml",
         "--log_dir", "/dev/null",
         "--main_process_ip", "node7", "--main_process_port", "20123", "-m", "r1exp.worker", "run/steps/01 it's",
     )  # fmt: skip

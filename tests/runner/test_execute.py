@@ -1,6 +1,8 @@
 """How `Run.execute` ends steps that fail before their processes start, and what it reports of reused steps."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,10 +44,11 @@ def started(compose_line: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     [
         pytest.param(Refused("the data is gone"), "failed", ExitCode.REFUSED, id="an error of r1exp"),
         pytest.param(Interrupted("Ctrl-C"), "interrupted", ExitCode.INTERRUPTED, id="a signal"),
+        pytest.param(ZeroDivisionError("oh"), "failed", ExitCode.FAILED, id="an error of foreign code"),
     ],
 )
 def test_an_error_in_the_reward_check_ends_the_step_and_writes_the_summary(
-    error: R1ExpError,
+    error: Exception,
     state: str,
     code: ExitCode,
     started: Callable[..., Run],
@@ -59,10 +62,22 @@ def test_an_error_in_the_reward_check_ends_the_step_and_writes_the_summary(
     monkeypatch.setattr(run_module, "report_of", fail)
     found, summary = run.execute()
     status = read_status(run.paths_of(run.plan.steps[0]).folder)
-    assert status is not None and (status.state, status.reason) == (state, str(error))
+    reason = str(error) if isinstance(error, R1ExpError) else f"{type(error).__name__}: {error}"
+    assert status is not None and (status.state, status.reason) == (state, reason)
     assert found == (ExitCode.FAILED if state == "failed" else code)
     assert summary["state"] == state
-    assert json.loads(RunPaths(run.folder).summary.read_text())["steps"]["grpo"]["reason"] == str(error)
+    assert json.loads(RunPaths(run.folder).summary.read_text())["steps"]["grpo"]["reason"] == reason
+
+
+def test_a_signal_in_the_reward_check_leaves_no_step_running(
+    started: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(started(*ONE_STEP).plan, Path("run"))
+    monkeypatch.setattr(run_module, "report_of", lambda *args: os.kill(os.getpid(), signal.SIGTERM))
+    code, summary = run.execute()
+    status = read_status(run.paths_of(run.plan.steps[0]).folder)
+    assert status is not None and status.state == summary["state"] == "interrupted"
+    assert code == ExitCode.INTERRUPTED
 
 
 def test_the_artifact_of_a_start_that_was_killed_before_its_status_was_written_is_made_again(

@@ -101,7 +101,7 @@ def test_a_server_is_started_checked_and_ended(served_step: MakeStep, tmp_path: 
         assert server is not None
         assert httpx.get(f"{server.url}/v1/models").json()["data"][0]["id"] == "r1exp-0123"
         assert server.url.startswith("http://127.0.0.1:")
-        assert len(processes(tmp_path)) == 3
+        assert len(processes(tmp_path)) == 4  # the supervisor, the keeper, the server, the engine
     assert processes(tmp_path) == []
     assert state(tmp_path)["state"] == "ended"
 
@@ -166,7 +166,7 @@ def test_a_server_that_exits_is_restarted_on_the_same_address_as_often_as_allowe
         os.kill(first, signal.SIGKILL)
         wait_for(lambda: state(tmp_path)["state"] == "running" and answers(url), server.watch)
         assert state(tmp_path)["pid"] != first
-        assert len(processes(tmp_path)) == 3  # the first engine has ended
+        assert len(processes(tmp_path)) == 4  # the first engine has ended
         os.kill(state(tmp_path)["pid"], signal.SIGKILL)
         wait_for(lambda: False, server.watch)
     assert "restarted (1 of 1)" in capsys.readouterr().err
@@ -198,7 +198,7 @@ def test_no_process_is_left_ten_seconds_after_the_run_was_killed(
     run = subprocess.Popen([sys.executable, HERE / "run_served.py", tmp_path], stderr=subprocess.DEVNULL)
     if moment == "ready":
         wait_for((tmp_path / "ready").exists)
-    wait_for(lambda: len(processes(tmp_path)) == 4)  # the run, supervisor, server, engine
+    wait_for(lambda: len(processes(tmp_path)) == 5)  # the run, supervisor, keeper, server, engine
     run.send_signal(number)
     run.wait()
     assert seconds_until_gone(tmp_path) <= 10.0
