@@ -32,12 +32,18 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Cause = Literal["down", "busy", "slow", "refused", "unreadable"]
+Cause = Literal["down", "busy", "slow", "late", "refused", "unreadable"]
 
 RETRIED_STATUSES = frozenset({408, 409, 425, 429, *range(500, 600)})
 _LONGEST_PAUSE = 30.0  # seconds
 _NUM_GROWING = 6  # pauses from 0.5 s until the longest
-_ADVICE = {"down": "down", "busy": "busy", "slow": "slow", "unreadable": "missing"}  # cause: key of `explain`
+_ADVICE = {
+    "down": "down",
+    "busy": "busy",
+    "slow": "slow",
+    "late": "late",
+    "unreadable": "missing",
+}  # cause: key of `explain`
 _ADVICE_OF_STATUS = {401: "key", 403: "key", 404: "missing"}
 
 
@@ -46,8 +52,8 @@ class RequestFailed(StepFailed):
 
     Attributes:
         cause: `down`: not reachable, or it answered that it cannot serve requests; `busy`: it answered that it
-            has too many; `slow`: no answer in time; `refused`: another HTTP status than 200; `unreadable`: an answer
-            of the wrong form.
+            has too many; `slow`: no answer in time; `late`: not asked, because the deadline had passed; `refused`:
+            another HTTP status than 200; `unreadable`: an answer of the wrong form.
         url: Where the last attempt was sent.
         found: What happened there.
         status: The HTTP status of the last attempt; None where there was no answer.
@@ -134,7 +140,7 @@ class HttpClient:
         longest_retry_after: The longest pause in seconds that a `Retry-After` header can cause in a request without
             a deadline; 0: the header is ignored, with a deadline too.
         explain: What to change, added to error messages, by the kind of failure: `key` (401, 403),
-            `missing` (404, or an answer of the wrong form), `slow`, `down`, `busy` (without it: `down`).
+            `missing` (404, or an answer of the wrong form), `slow`, `late`, `down`, `busy` (without it: `down`).
         why_lost: Returns why the service will never answer again, which ends the attempts; or None.
         breaker: Records every attempt. While it is open, requests fail at once, except probes.
         sleep: Waits between attempts.
@@ -261,7 +267,7 @@ class HttpClient:
         with self._slot(url, until):
             seconds = min(seconds, until - time.monotonic())
             if seconds <= 0.0:
-                raise self._failure("slow", url, "not asked before the deadline")
+                raise self._failure("late", url, "not asked before the deadline")
             began = time.monotonic()
             try:
                 response = self._response(method, url, data, seconds)
@@ -277,7 +283,7 @@ class HttpClient:
     def _slot(self, url: str, until: float) -> Iterator[None]:
         """Take one of the `concurrency` places; waiting takes none of a request's timeout, but of its deadline."""
         if not self._slots.acquire(timeout=None if until == math.inf else max(0.0, until - time.monotonic())):
-            raise self._failure("slow", url, "not asked before the deadline")
+            raise self._failure("late", url, "not asked before the deadline")
         try:
             yield
         finally:
