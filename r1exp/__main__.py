@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from r1exp.addresses import reach_private_directly
 from r1exp.errors import ExitCode, Interrupted, R1ExpError, Refused
 from r1exp.files import provide_cache, why_not_written
 from r1exp.settings import nearest
@@ -26,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _handle_sigterm()
         provide_cache()
+        reach_private_directly(os.environ)
         return int(_dispatch(list(sys.argv[1:] if arguments is None else arguments)))
     except (Interrupted, KeyboardInterrupt):
         say("r1exp: interrupted")
