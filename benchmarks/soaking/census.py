@@ -11,9 +11,11 @@ from pathlib import Path
 MARK = "R1EXP_SOAK"
 DAEMONS = "daemons"  # the token of SLURM's daemons; what they start has it until it runs a job's program
 _KINDS = (  # part of the command line -> kind, in this order
+    ("launcher/keeper.py", "keeper"),
     ("r1exp.runner.slurm_entry", "job's parent"),
     ("r1exp.runner.slurm_node", "node's parent"),
     ("r1exp.runner.member", "member"),
+    ("r1exp.launcher.agent", "agent"),
     ("accelerate.commands.launch", "agent"),
     ("r1exp.worker", "rank"),
     ("r1exp.rewards.worker_process", "reward worker"),
