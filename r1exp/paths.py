@@ -7,7 +7,7 @@
 <step>/checkpoints/rows/rank-<n>-of-<m>.jsonl
 <completions>/step-<n>.jsonl, evaluation.jsonl, samples.jsonl
 <artifact>/scores.json, answers.jsonl, facts.json, samples.jsonl, data.jsonl, or a model
-<sweep>/sweep.json, report.md, <n>/ (the run of member n)
+<sweep>/sweep.json, sweep-rows.jsonl, report.md, <n>/ (the run of member n)
 <store>/steps/<key>/, leases/, models/
 <user's cache>/folder-hashes/
 """
@@ -313,6 +313,11 @@ class SweepPaths:
     def table(self) -> Path:
         """One row for each member that ended or was submitted."""
         return self.folder / "sweep.json"
+
+    @property
+    def added_rows(self) -> Path:
+        """Rows that are not in the table yet, one JSON object per line."""
+        return self.folder / "sweep-rows.jsonl"
 
     @property
     def report(self) -> Path:

@@ -2,11 +2,12 @@
 
 The progress is read from the member's files; SLURM reports whether its job still exists; the lease of its current step
 shows whether a process on this machine executes it. The state `vanished` means that the processes of a run ended
-without writing a status. A member whose files cannot be read here is shown with the reason, and the others as usual:
+without writing a status; `canceled`, that a user ended its job with scancel. A member whose files cannot be read here is shown with the reason, and the others as usual:
 `damaged` if `retry` can run it again, `unknown` if not, because its plan cannot be read.
 """
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from r1exp.errors import ExitCode, R1ExpError, Refused
-from r1exp.files import read_json_object, read_json_rows, why_not_written, write_json
+from r1exp.files import read_json_object, why_not_written
 from r1exp.launcher import slurm_client
 from r1exp.launcher.slurm_client import Job
 from r1exp.paths import RunPaths, SweepPaths
 from r1exp.plan.run_plan import PlanStep, RunPlan, has_plan, read_plan
 from r1exp.plan.slurm_job import job_of
+from r1exp.report.sweep_table import add_row, rows_of, write_rows
 from r1exp.runner.run import Run
-from r1exp.runner.slurm_submit import job_ids, submit_run
+from r1exp.runner.slurm_submit import is_canceled, job_ids, note_canceled, submit_run
 from r1exp.runner.store import is_leased
 from r1exp.step.status import EXIT_CODES, Status, read_status
 from r1exp.terminal import say, show
@@ -37,7 +39,7 @@ class MemberState:
 
     folder: Path
     overrides: tuple[str, ...]
-    state: str  # done, running, pending, failed, stopped, preempted, interrupted, vanished, refused, damaged, unknown
+    state: str  # done, running, pending, failed, stopped, preempted, interrupted, vanished, canceled, refused, damaged, unknown
     job: int | None
     step: str  # the current step, or the last one
     progress: str  # optimizer steps: done/total
@@ -76,20 +78,27 @@ def sweep_retry(folder: Path) -> ExitCode:
     """Restart every run of a sweep that has not finished, each in its own directory.
 
     Finished steps are kept, and a training step continues from its last checkpoint. Runs that a health rule
-    stopped, or that were refused, are not restarted, because they would end the same way.
+    stopped, or that were refused, are not restarted, because they would end the same way; runs that a user canceled only
+    where `folder` is the run itself.
     """
     states = states_of(folder)
-    chosen = [state for state in states if state.state in RETRIED and has_plan(state.folder)]
+    retried = (
+        (*RETRIED, "canceled") if has_plan(folder) else RETRIED
+    )  # a canceled run is restarted if it is named
+    chosen = [state for state in states if state.state in retried and has_plan(state.folder)]
     unknown = [state for state in states if state.state == "unknown"]
     for state in unknown:
         say(f"{state.folder}: not restarted: {state.reason}")
     show(f"{len(chosen)} of {len(states)} runs are restarted")
     worst = ExitCode.REFUSED if unknown else ExitCode.DONE
-    for state in chosen:
-        code = _retry(state)
-        if code == ExitCode.INTERRUPTED:
-            return code
-        worst = max(worst, code)
+    try:
+        for state in chosen:
+            code = _retry(state)
+            if code == ExitCode.INTERRUPTED:
+                return code
+            worst = max(worst, code)
+    finally:
+        write_rows(folder)
     return worst
 
 
@@ -120,10 +129,9 @@ def _retry(state: MemberState) -> ExitCode:
 
 def _update_row(run: Path, values: dict[str, object]) -> None:
     """Update the row of a run in sweep.json."""
-    path = SweepPaths(run.parent).table
-    rows = read_json_rows(path)
-    if rows:
-        write_json(path, [row | values if row["member"] == run.name else row for row in rows])
+    sweep = RunPaths(run).sweep
+    if sweep is not None and (sweep.table.exists() or sweep.added_rows.exists()):
+        add_row(sweep.folder, {"member": run.name, **values})
 
 
 def states_of(folder: Path) -> list[MemberState]:
@@ -206,6 +214,9 @@ def _state_and_reason(
             earlier = f"will continue: {reason}" if reason else ""
             return "pending", "; ".join(part for part in (job.reason, earlier) if part and part != "None")
         return "running", ""
+    if is_job and (is_canceled(run) or (job is not None and job.is_canceled)):
+        note_canceled(run)
+        return "canceled", f"ended with scancel; `r1exp sweep retry {shlex.quote(str(run))}` starts it again"
     if not is_job and is_leased(Path(plan.working_directory) / plan.config.paths.store, plan.slot(step, run)):
         return "running", ""
     if status is not None and status.state != "running":
@@ -232,7 +243,7 @@ def _refused(folder: Path, known: set[str]) -> list[MemberState]:
     """Return the members that were refused before they had a plan."""
     return [
         MemberState(folder / row["member"], tuple(row["overrides"]), "refused", None, "-", "-", row["reason"])
-        for row in read_json_rows(SweepPaths(folder).table)
+        for row in rows_of(folder)
         if row["member"] not in known and row.get("reason")
     ]
 

@@ -59,7 +59,10 @@ def status(run: Path, state: State, reason: str | None = None) -> None:
         ),
         pytest.param("running", "", ("vanished", "its job no longer exists"), id="not listed by SLURM"),
         pytest.param(
-            None, "5|CANCELLED|None", ("vanished", "its job ended as CANCELLED"), id="never started"
+            None,
+            "5|CANCELLED|None",
+            ("canceled", "ended with scancel; `r1exp sweep retry RUN` starts it again"),
+            id="canceled",
         ),
     ],
 )
@@ -71,7 +74,8 @@ def test_the_state_of_a_run_follows_from_its_files_and_its_job(
     if state is not None:
         status(run, state, None if state in ("running", "done") else "why")
     (found,) = states_of(run.parent)
-    assert (found.state, found.reason, found.job, found.step) == (*expected, 5, "sft (1/1)")
+    reason = expected[1].replace("RUN", str(run))
+    assert (found.state, found.reason, found.job, found.step) == (expected[0], reason, 5, "sft (1/1)")
 
 
 def test_a_run_on_this_machine_is_running_while_its_step_is_leased(run: Path) -> None:
