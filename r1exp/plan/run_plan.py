@@ -133,7 +133,7 @@ def read_plan(run: Path) -> RunPlan:
     """Return the plan of a run directory.
 
     Raises:
-        Refused: another version of r1exp wrote it.
+        Refused: another version of r1exp wrote it, it is damaged, or it names code that is not installed here.
     """
     path = RunPaths(run).plan
     try:
@@ -141,6 +141,9 @@ def read_plan(run: Path) -> RunPlan:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
+        if first["type"] == "value_error":  # for example a reward whose package is not installed here
+            message = str(first["msg"]).removeprefix("Value error, ")
+            raise Refused(f"{path} cannot be used here: {place}: {message}") from error
         raise Refused(
             f"{path} was not written by this version of r1exp ({place}: {first['msg']}); start the run again with its "
             "command, which is in manifest.json"
