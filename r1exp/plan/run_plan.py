@@ -126,7 +126,10 @@ def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
 
 def has_plan(run: Path) -> bool:
     """Whether `run` is the directory of a run with a plan."""
-    return RunPaths(run).plan.is_file()
+    try:
+        return RunPaths(run).plan.is_file()
+    except OSError:  # a folder of another user
+        return False
 
 
 def read_plan(run: Path) -> RunPlan:
@@ -137,7 +140,9 @@ def read_plan(run: Path) -> RunPlan:
     """
     path = RunPaths(run).plan
     try:
-        return RunPlan.model_validate_json(path.read_text(encoding="utf-8"), strict=True)
+        return RunPlan.model_validate_json(path.read_bytes(), strict=True)
+    except OSError as error:
+        raise Refused(f"{path} cannot be read ({error.strerror})") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from r1exp.errors import Refused
-from r1exp.files import read_json, write_text
+from r1exp.files import read_json_object, read_json_rows, write_text
 from r1exp.paths import RunPaths, SweepPaths
+from r1exp.plan.run_plan import read_plan
+from r1exp.report.summary import summarize
 from r1exp.statistics.intervals import Interval, mean_interval
 
 _MODES = ("sampled", "greedy")
@@ -75,9 +77,9 @@ def sweep_report(folder: Path) -> str:
         raise Refused(f"{folder}: there is no such folder")
     single = RunPaths(folder).summary
     paths = [single] if single.exists() else sorted(folder.glob(f"*/{single.name}"), key=_number)
-    found = {path.parent.name: read_json(path) for path in paths}
+    found = {path.parent.name: _summary(path) for path in paths}
     for name, run in found.items():
-        if not isinstance(run, dict) or not run.keys() >= _KEYS:
+        if not run.keys() >= _KEYS:
             raise Refused(
                 f"{folder / name}: its {single.name} is none of this version of r1exp; remove the folder"
             )
@@ -107,6 +109,24 @@ def sweep_report(folder: Path) -> str:
     return text
 
 
+def _summary(path: Path) -> dict[str, Any]:
+    """Return the content of a summary; of one that is damaged, what the steps of the run have written."""
+    content = read_json_object(path)
+    if content:
+        return content
+    run = path.parent
+    try:
+        return summarize(read_plan(run), run)
+    except Refused as error:
+        return {
+            "state": "unknown",
+            "reason": str(error),
+            "objective": None,
+            "overrides": [],
+            "comparisons": {},
+        }
+
+
 def _number(path: Path) -> tuple[int, str]:
     """Return the order of a member's file: by number."""
     name = path.parent.name
@@ -130,7 +150,7 @@ def _best_run(done: dict[str, dict[str, Any]], common: set[str]) -> list[str]:
 def _left_out(folder: Path, found: dict[str, dict[str, Any]]) -> list[str]:
     """Return a line for each run that did not finish, with its reason."""
     table = SweepPaths(folder).table
-    rows = {row["member"]: row for row in read_json(table)} if table.exists() else {}
+    rows = {row["member"]: row for row in read_json_rows(table)}
     missing = {
         name: {**rows.get(name, {}), **found.get(name, {})}
         for name in sorted({*rows, *found}, key=lambda name: _number(folder / name / "x"))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from r1exp.files import (
     make_read_only,
     no_space_at,
     read_json,
+    read_json_object,
     remove_abandoned,
     whole_folder,
     why_not_written,
@@ -149,7 +151,7 @@ class Run:
     def _token(self) -> str:
         """A hash that differs between any two run directories, also between members 0 of two sweeps."""
         manifest = RunPaths(self.folder).manifest
-        created = read_json(manifest)["created"] if manifest.exists() else ""
+        created = read_json_object(manifest).get("created", "")
         return hash_of([str(self.folder.resolve()), created])
 
     def paths_of(self, step: PlanStep) -> StepPaths:
@@ -234,8 +236,13 @@ class Run:
     def _execute(self, step: PlanStep, folder: Path) -> Status:
         """Execute a step and write its final status, also after an error."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.store.take_over(self._slot(step), folder)
-        refuse_full_disk(step, folder)
+        try:
+            self.store.take_over(self._slot(step), folder)
+            refuse_full_disk(step, folder)
+        except R1ExpError as error:
+            with suppress(OSError):
+                Status(state=state_of(error), reason=str(error)).write(folder)
+            raise
         attempt = Attempt(folder)
         reserve(folder)
         Status(state="running").write(folder)
