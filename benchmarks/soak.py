@@ -34,7 +34,7 @@ from soaking.disk import Disk
 from soaking.judge import Artifacts, judge, shared_memory
 from soaking.killer import Killer
 from soaking.place import Disturbance, Place
-from soaking.scenarios import SCENARIOS, Scenario
+from soaking.scenarios import CHECKOUT, SCENARIOS, Scenario
 
 _POLL = 0.25  # seconds
 _LONGEST = 8 * 60.0  # seconds that a place may take; one that takes longer is lost
@@ -205,6 +205,7 @@ def main(arguments: argparse.Namespace) -> int:
     chosen, skipped = _chosen(arguments.only, has_mounts)
     for line in skipped:
         print(f"skipped: {line}")
+    _copy_of_code(folder / "code")
     lanes = []
     for number in range(arguments.lanes or arguments.cores + 1):
         own = folder / f"lane-{number}"
@@ -238,6 +239,13 @@ def main(arguments: argparse.Namespace) -> int:
     print("left in /dev/shm: " + (", ".join(left) or "nothing"))
     print("lost: " + ("; ".join(["", *soak.lost]) if soak.lost else "nothing"))
     return 1 if left or soak.lost else 0
+
+
+def _copy_of_code(folder: Path) -> None:
+    """Copy what the commands run, because a run that was begun with other code is not continued."""
+    for name in ("r1exp", "conf", "launchers", "sweeps"):
+        shutil.copytree(CHECKOUT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    os.environ["PYTHONPATH"] = str(folder)
 
 
 def _chosen(only: str, has_mounts: bool) -> tuple[list[Scenario], list[str]]:

@@ -17,7 +17,6 @@ from soaking.scenarios import PORT_OF_ENDPOINT, Scenario
 OUTLIVES = 10.0  # seconds that what a command started may run after it
 _PAUSE = (0.0, 4.0)  # seconds before a command is typed again
 _ENDPOINT = Path(__file__).with_name("endpoint.py")
-_CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @dataclass
@@ -122,7 +121,7 @@ class Place:
     def _environment(self, token: str) -> dict[str, str]:
         own = {"TMPDIR": str(self.folder / "tmp"), "XDG_CACHE_HOME": str(self.folder / "cache"), MARK: token}
         quiet = {"WANDB_SILENT": "true", "WANDB_MODE": "offline", "HF_HUB_OFFLINE": "1"}
-        return {**os.environ, "PYTHONPATH": str(_CHECKOUT), "OMP_NUM_THREADS": "1", **own, **quiet}
+        return {**os.environ, "OMP_NUM_THREADS": "1", **own, **quiet}
 
     def _type(self, command: Command, number: int) -> None:
         try:

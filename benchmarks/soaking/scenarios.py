@@ -8,7 +8,9 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 _COMMON = (
     "launcher.threads_per_process=1",
     "dataset.num_train=200",

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from r1exp.errors import Refused
-from r1exp.files import read_json, write_text
+from r1exp.files import read_json_object, write_text
 from r1exp.paths import RunPaths, SweepPaths
+from r1exp.plan.run_plan import read_plan
+from r1exp.report.summary import summarize
 from r1exp.report.sweep_table import rows_of
 from r1exp.statistics.intervals import Interval, mean_interval
 
@@ -77,9 +79,9 @@ def sweep_report(folder: Path, states: Mapping[str, dict[str, Any]] | None = Non
         raise Refused(f"{folder}: there is no such folder")
     single = RunPaths(folder).summary
     paths = [single] if single.exists() else sorted(folder.glob(f"*/{single.name}"), key=_number)
-    found = {path.parent.name: read_json(path) for path in paths}
+    found = {path.parent.name: _summary(path) for path in paths}
     for name, run in found.items():
-        if not isinstance(run, dict) or not run.keys() >= _KEYS:
+        if not run.keys() >= _KEYS:
             raise Refused(
                 f"{folder / name}: its {single.name} is none of this version of r1exp; remove the folder"
             )
@@ -109,6 +111,24 @@ def sweep_report(folder: Path, states: Mapping[str, dict[str, Any]] | None = Non
     return text
 
 
+def _summary(path: Path) -> dict[str, Any]:
+    """Return the content of a summary; of one that is damaged, what the steps of the run have written."""
+    content = read_json_object(path)
+    if content:
+        return content
+    run = path.parent
+    try:
+        return summarize(read_plan(run), run)
+    except Refused as error:
+        return {
+            "state": "unknown",
+            "reason": str(error),
+            "objective": None,
+            "overrides": [],
+            "comparisons": {},
+        }
+
+
 def _number(path: Path) -> tuple[int, str]:
     """Return the order of a member's file: by number."""
     name = path.parent.name
@@ -133,7 +153,7 @@ def _left_out(
     folder: Path, found: dict[str, dict[str, Any]], states: Mapping[str, dict[str, Any]]
 ) -> list[str]:
     """Return a line for each run that did not finish, with its reason."""
-    rows = {row["member"]: row for row in rows_of(folder, is_strict=True)}
+    rows = {row["member"]: row for row in rows_of(folder)}
     missing = {
         name: {**rows.get(name, {}), **found.get(name, {}), **states.get(name, {})}
         for name in sorted({*rows, *found, *states}, key=lambda name: _number(folder / name / "x"))

@@ -11,25 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from r1exp.files import read_json, read_json_rows, write_json
+from r1exp.files import read_json_rows, write_json
 from r1exp.paths import SweepPaths
 
 Row = dict[str, Any]
 
 
-def rows_of(folder: Path, *, is_strict: bool = False) -> list[Row]:
-    """Return the rows of a sweep in the order of its members.
-
-    Args:
-        folder: Of the sweep.
-        is_strict: Refuse a damaged sweep.json; else it counts as one without rows.
-
-    Raises:
-        Refused: sweep.json is damaged, and `is_strict`.
-    """
+def rows_of(folder: Path) -> list[Row]:
+    """Return the rows of a sweep in the order of its members; a damaged sweep.json counts as one without rows."""
     paths = SweepPaths(folder)
-    written = read_json(paths.table) if is_strict and paths.table.exists() else read_json_rows(paths.table)
-    rows = {row["member"]: row for row in written}
+    rows = {row["member"]: row for row in read_json_rows(paths.table)}
     for row in _added(paths.added_rows):
         is_whole = "overrides" in row  # else it changes a row
         rows[row["member"]] = row if is_whole else rows.get(row["member"], {"overrides": []}) | row

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from r1exp.errors import ExitCode, R1ExpError
-from r1exp.files import read_json
+from r1exp.files import read_json_object
 from r1exp.paths import RunPaths, SweepPaths
 from r1exp.plan.members import Member, member_of
 from r1exp.report.summary import headline
@@ -138,7 +138,7 @@ class MemberRuns:
         folder = SweepPaths(self.folder).member(task.number)
         code = ExitCode(status) if status in set(ExitCode) else ExitCode.FAILED
         path = RunPaths(folder).summary
-        summary = read_json(path) if path.exists() else {}
+        summary = read_json_object(path)
         reason = "" if summary else f"its process ended with status {status}; see {RunPaths(folder).log}"
         jobs = job_ids(folder)
         self._record(task, code, reason, summary, jobs[-1] if jobs else None)

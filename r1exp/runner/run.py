@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from r1exp.files import (
     make_read_only,
     no_space_at,
     read_json,
+    read_json_object,
     remove_abandoned,
     whole_folder,
     why_not_written,
@@ -152,7 +153,7 @@ class Run:
     def _token(self) -> str:
         """A hash that differs between any two run directories, also between members 0 of two sweeps."""
         manifest = RunPaths(self.folder).manifest
-        created = read_json(manifest)["created"] if manifest.exists() else ""
+        created = read_json_object(manifest).get("created", "")
         return hash_of([str(self.folder.resolve()), created])
 
     def paths_of(self, step: PlanStep) -> StepPaths:
@@ -241,8 +242,13 @@ class Run:
 
     def _executed(self, step: PlanStep, folder: Path) -> Status:
         folder.mkdir(parents=True, exist_ok=True)
-        self.store.take_over(self._slot(step), folder)
-        refuse_full_disk(step, folder)
+        try:
+            self.store.take_over(self._slot(step), folder)
+            refuse_full_disk(step, folder)
+        except R1ExpError as error:
+            with suppress(OSError):
+                Status(state=state_of(error), reason=str(error)).write(folder)
+            raise
         attempt = Attempt(folder)
         reserve(folder)
         Status(state="running").write(folder)
