@@ -10,6 +10,7 @@ Every argument is passed on to accelerate.
 import ipaddress
 import socket
 import sys
+from argparse import Namespace
 from typing import Any
 
 from r1exp.launcher.base import LOOPBACK, loopback
@@ -58,16 +59,18 @@ def _store(
 def main() -> None:
     """Run accelerate's launcher."""
     from accelerate.commands import launch
+    from torch.distributed import run as torchrun
     from torch.distributed.elastic.rendezvous import static_tcp_rendezvous
 
-    class Rendezvous(static_tcp_rendezvous.StaticTCPRendezvous):
-        """Meets at ::1 where torchrun's default address does not exist."""
+    run = torchrun.run
 
-        def __init__(self, master_addr: str, *arguments: Any) -> None:
-            super().__init__(loopback() if master_addr == LOOPBACK else master_addr, *arguments)
+    def run_here(options: Namespace) -> None:
+        """Meet at ::1 where torchrun's default address does not exist."""
+        options.master_addr = loopback() if options.master_addr == LOOPBACK else options.master_addr
+        run(options)
 
+    torchrun.run = run_here
     static_tcp_rendezvous.TCPStore = _store  # type: ignore[assignment, misc] - a class, called with the same arguments
-    static_tcp_rendezvous.StaticTCPRendezvous = Rendezvous  # type: ignore[misc]
     launch.main()
 
 
