@@ -227,7 +227,7 @@ class Run:
         self.store.take_checkpoints(self._slot(step), folder)
         self.store.write_working_directory(self._slot(step), folder)
         remove_incomplete(folder)
-        attempt = Attempt(folder)
+        attempt = Attempt(folder, step.config.launcher)
         Status(state="running").write(folder)
         checkpoint = last_checkpoint(folder)
         say(f"{self._title(step)}: starts{f' from {checkpoint.name}' if checkpoint else ''}")
@@ -243,7 +243,7 @@ class Run:
                     failure.write(folder)
                     return failure
                 self._refuse_changed_inputs(step)
-            code = self._run_processes(step, frozen, folder)
+            code = self._run_processes(step, frozen, folder, attempt)
             self._refuse_changed_inputs(step)
         except R1ExpError as raised:
             error = raised
@@ -269,7 +269,7 @@ class Run:
     def _refuse_changed_inputs(step: PlanStep) -> None:
         refuse_changed_inputs(step.config, step.inputs, from_base=step.model_from == BASE)
 
-    def _run_processes(self, step: PlanStep, frozen: Step, folder: Path) -> int:
+    def _run_processes(self, step: PlanStep, frozen: Step, folder: Path, attempt: Attempt) -> int:
         """Run the step's processes and its server; return the exit status of the launcher."""
         progress = StepProgress(step.name, step.index, len(self.plan.steps), folder, self._begun)
         self._listener.note = progress.note
@@ -285,7 +285,8 @@ class Run:
                 if server is not None and served is not None:
                     frozen.model_copy(update={"server": server.url}).write(folder)
                     launch = served.beside(launch)
-                return run_process(launch, folder, self._follower(progress, server), self._listener.grace)
+                follow = self._follower(progress, server)
+                return run_process(launch, folder, follow, self._listener.grace, attempt.has_started)
         finally:
             self._listener.note = say
             progress.close()
