@@ -59,6 +59,8 @@ class Kills:
                     record = os.read(log, 1 << 13).decode(errors="replace")  # one record
                 except BrokenPipeError:  # overwritten meanwhile
                     continue
+                if not record:
+                    return found
                 matched = _RECORD.match(record)
                 if matched and int(matched["microseconds"]) / 1e6 >= self._since - 1.0:
                     found[int(matched["pid"])] = matched["cgroup"] != "O"
