@@ -59,7 +59,7 @@ class Job:
 
 def main() -> None:
     """Run the forkserver until the parent closes the pipe."""
-    control: Connection[int | None, str | int] = Connection(int(sys.argv[1]))
+    control: Connection[int | str | None, str | int] = Connection(int(sys.argv[1]))
     _exit_with_parent(int(sys.argv[2]))
     for module in sys.argv[3:]:
         importlib.import_module(module).warm_up()
