@@ -9,7 +9,7 @@ Every argument is passed on to accelerate.
 
 import ipaddress
 import socket
-import sys
+from argparse import Namespace
 from typing import Any
 
 from r1exp.launcher.base import LOOPBACK, loopback
@@ -44,32 +44,43 @@ def is_loopback(address: str) -> bool:
 
 
 def _store(
-    host: str, port: int, world_size: int | None, is_master: bool, timeout: Any, **options: Any
+    host_name: str, port: int, world_size: int | None, is_master: bool, timeout: Any, **options: Any
 ) -> Any:
-    """Return the store of a rendezvous; takes the place of TCPStore in torch's static rendezvous (2.13)."""
+    """Return the store of a rendezvous; takes the place of TCPStore in torch's rendezvous (2.13)."""
     from torch.distributed import TCPStore
 
-    own = listening(host, port, world_size or 1) if is_master else None
+    # A launcher gives the number of machines, and a rank without a launcher is alone.
+    own = listening(host_name, port, world_size or 1) if is_master else None
     if own is not None:
         options["master_listen_fd"] = own.detach()  # the store closes it
-    return TCPStore(host, port, world_size, is_master, timeout, **options)
+    return TCPStore(host_name, port, world_size, is_master, timeout, **options)
+
+
+def listen_at_the_address() -> None:
+    """Let every rendezvous that this process starts listen at its address, not on all interfaces."""
+    from torch.distributed import rendezvous
+    from torch.distributed.elastic.rendezvous import static_tcp_rendezvous
+
+    for module in (rendezvous, static_tcp_rendezvous):
+        vars(module)["TCPStore"] = _store  # called with the same arguments as the class
 
 
 def main() -> None:
     """Run accelerate's launcher."""
     from accelerate.commands import launch
-    from torch.distributed.elastic.rendezvous import static_tcp_rendezvous
+    from torch.distributed import run as torchrun
 
-    class Rendezvous(static_tcp_rendezvous.StaticTCPRendezvous):
-        """Meets at ::1 where torchrun's default address does not exist."""
+    run = torchrun.run
 
-        def __init__(self, master_addr: str, *arguments: Any) -> None:
-            super().__init__(loopback() if master_addr == LOOPBACK else master_addr, *arguments)
+    def run_here(options: Namespace) -> None:
+        """Meet at ::1 where torchrun's default address does not exist."""
+        options.master_addr = loopback() if options.master_addr == LOOPBACK else options.master_addr
+        run(options)
 
-    static_tcp_rendezvous.TCPStore = _store  # type: ignore[assignment, misc] - a class, called with the same arguments
-    static_tcp_rendezvous.StaticTCPRendezvous = Rendezvous  # type: ignore[misc]
+    torchrun.run = run_here
+    listen_at_the_address()
     launch.main()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -108,7 +108,7 @@ class Segments:
     """The segments of shared memory that the descendants of this process have created."""
 
     def __init__(self) -> None:
-        self._others = set(_inodes())  # older ones, and those of other programs
+        self._others = set(segments())  # older ones, and those of other programs
         self._new: dict[int, float] = {}  # inode -> when it was first seen, seconds of the monotonic clock
         self._own: dict[int, str] = {}  # inode -> name
         self._record: IO[str] | None = None  # open, and locked, as long as this process runs
@@ -116,15 +116,15 @@ class Segments:
 
     def look(self) -> None:
         """Find new segments that a descendant has mapped."""
-        now, found = time.monotonic(), _inodes()
+        now, found = time.monotonic(), segments()
         for inode in found:
             if inode not in self._others and inode not in self._own:
                 self._new.setdefault(inode, now)
         if not self._new:
             return
-        mapped = set(_mapped(descendants(os.getpid())))
+        claimed = set(mapped(descendants(os.getpid())))
         for inode, since in list(self._new.items()):
-            if inode in mapped and inode in found:
+            if inode in claimed and inode in found:
                 self._own[inode] = found[inode]
                 self._write()
             elif now - since > _UNCLAIMED or inode not in found:
@@ -135,7 +135,7 @@ class Segments:
 
     def remove(self) -> None:
         """Remove those that no process maps."""
-        _remove(self._own)
+        remove_unmapped(self._own)
         if self._record is not None:
             with suppress(OSError):
                 os.unlink(self._path)
@@ -152,7 +152,7 @@ class Segments:
             self._record.flush()
 
 
-def _inodes() -> dict[int, str]:
+def segments() -> dict[int, str]:
     """Return the segments of this user: inode -> name."""
     found = {}
     with suppress(OSError), os.scandir(SHARED) as entries:
@@ -164,7 +164,7 @@ def _inodes() -> dict[int, str]:
     return found
 
 
-def _mapped(pids: Iterable[int]) -> Iterator[int]:
+def mapped(pids: Iterable[int]) -> Iterator[int]:
     """Yield the inodes of the files of /dev/shm that processes have mapped."""
     for pid in pids:
         with suppress(OSError), open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as file:
@@ -173,12 +173,12 @@ def _mapped(pids: Iterable[int]) -> Iterator[int]:
                     yield int(line.split(maxsplit=5)[4])
 
 
-def _remove(segments: dict[int, str]) -> None:
+def remove_unmapped(own: dict[int, str]) -> None:
     """Remove segments that still have their inode, and that no process maps."""
-    left = {inode: name for inode, name in _inodes().items() if segments.get(inode) == name}
+    left = {inode: name for inode, name in segments().items() if own.get(inode) == name}
     if left:
         everyone = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
-        for inode in _mapped(everyone):
+        for inode in mapped(everyone):
             left.pop(inode, None)
     for name in left.values():
         with suppress(OSError):
@@ -186,7 +186,7 @@ def _remove(segments: dict[int, str]) -> None:
 
 
 def _namespace() -> str:
-    """Return the namespace of process ids, in which `_mapped` sees every process."""
+    """Return the namespace of process ids, in which `mapped` sees every process."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -205,7 +205,7 @@ def remove_abandoned() -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             content = json.load(file)
             if os.fstat(file.fileno()).st_uid == os.geteuid() and content["namespace"] == _namespace():
-                _remove({int(inode): str(segment) for inode, segment in content["segments"]})
+                remove_unmapped({int(inode): str(segment) for inode, segment in content["segments"]})
                 os.unlink(path)
 
 

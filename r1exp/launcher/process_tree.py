@@ -48,6 +48,7 @@ class ProcessTree:
         grace: float = GRACE,
     ) -> None:
         self._token = uuid.uuid4().hex
+        self._older = set(keeper.segments())  # inodes of the shared memory of other programs
         self._control, theirs = socket.socketpair()
         with theirs:
             arguments = [str(theirs.fileno()), str(os.getpid()), str(grace), "--", *command]
@@ -135,13 +136,16 @@ class ProcessTree:
 
     def _end_recorded(self) -> None:
         """Kill every process of the command, found by its ancestors or by its environment."""
-        end = time.monotonic() + _DIES
+        end, own = time.monotonic() + _DIES, dict[int, str]()
         while (left := self._left()) and time.monotonic() < end:
+            claimed = set(keeper.mapped(left)) - self._older
+            own |= {inode: name for inode, name in keeper.segments().items() if inode in claimed}
             for pid in left:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.02)
-        keeper.remove_abandoned()
+        keeper.remove_unmapped(own)
+        keeper.remove_abandoned()  # what it recorded of processes that have ended before
 
     def _left(self) -> set[int]:
         known = {pid for pid, ticks in self._recorded.items() if keeper.ticks_of(pid) == ticks}

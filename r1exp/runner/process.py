@@ -22,7 +22,11 @@ _POLL = 0.2  # seconds between two checks of the process
 
 
 def run_process(
-    launch: Launch, folder: Path, follow: Callable[[], None], grace: Callable[[], float] = lambda: 20.0
+    launch: Launch,
+    folder: Path,
+    follow: Callable[[], None],
+    grace: Callable[[], float] = lambda: 20.0,
+    has_started: Callable[[int], None] = lambda pid: None,
 ) -> int:
     """Run a step's processes to their end and return the exit status.
 
@@ -34,6 +38,7 @@ def run_process(
         folder: The step's folder; the files and log.txt are written to it.
         follow: Called several times per second while the processes run: shows progress, and answers signals.
         grace: Returns the seconds between SIGTERM and SIGKILL, also while they pass.
+        has_started: Receives the process id of the command.
 
     Raises:
         OSError: the command does not exist.
@@ -46,6 +51,7 @@ def run_process(
     environment = {**inherited, **launch.environment, PARENT_VARIABLE: parent_mark()}
     with StepPaths(folder).log().open("ab") as log:
         tree = ProcessTree(launch.arguments, environment, log)
+    has_started(tree.pid)
     try:
         while tree.poll() is None:
             follow()

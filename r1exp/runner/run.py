@@ -249,7 +249,7 @@ class Run:
             with suppress(OSError):
                 Status(state=state_of(error), reason=str(error)).write(folder)
             raise
-        attempt = Attempt(folder)
+        attempt = Attempt(folder, step.config.launcher)
         reserve(folder)
         Status(state="running").write(folder)
         # Of a start that was killed after its artifact was complete and before its status was: it is made again.
@@ -268,7 +268,7 @@ class Run:
                     failure.write(folder)
                     return failure
                 self._refuse_changed_inputs(step)
-            code = self._run_processes(step, frozen, folder)
+            code = self._run_processes(step, frozen, folder, attempt)
             self._refuse_changed_inputs(step)
         except R1ExpError as raised:
             error = raised
@@ -300,7 +300,7 @@ class Run:
     def _refuse_changed_inputs(step: PlanStep) -> None:
         refuse_changed_inputs(step.config, step.inputs, from_base=step.model_from == BASE)
 
-    def _run_processes(self, step: PlanStep, frozen: Step, folder: Path) -> int:
+    def _run_processes(self, step: PlanStep, frozen: Step, folder: Path, attempt: Attempt) -> int:
         """Run the step's processes and its server; return the exit status of the launcher."""
         progress = StepProgress(step.name, step.index, len(self.plan.steps), folder, self._begun)
         self._listener.note = progress.note
@@ -316,7 +316,8 @@ class Run:
                 if server is not None and served is not None:
                     frozen.model_copy(update={"server": server.url}).write(folder)
                     launch = served.beside(launch)
-                return run_process(launch, folder, self._follower(progress, server), self._listener.grace)
+                follow = self._follower(progress, server)
+                return run_process(launch, folder, follow, self._listener.grace, attempt.has_started)
         finally:
             self._listener.note = say
             progress.close()

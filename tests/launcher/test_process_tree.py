@@ -61,8 +61,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> None:
 
 def pids(folder: Path) -> dict[str, int]:
     """Return the ids of the processes once all of them have started."""
-    wait_for(lambda: len(list(folder.glob("pid-*"))) >= len(KINDS))
-    wait_for(lambda: keeper.Segments is None or list(Path(keeper.SHARED).glob(f"{keeper.RECORD}*")))
+    wait_for(lambda: all((folder / f"pid-{kind}").exists() for kind in KINDS))
     return {path.name.removeprefix("pid-"): int(path.read_text()) for path in folder.glob("pid-*")}
 
 
@@ -119,6 +118,10 @@ def test_the_segments_of_a_keeper_that_was_killed_with_its_parent_are_removed_by
     parent = subprocess.Popen([sys.executable, "-c", PARENT, COMMAND, tmp_path, "600"])
     started = pids(tmp_path)
     wait_for((tmp_path / "pid-keeper").exists)
+    wait_for(
+        lambda: list(Path(keeper.SHARED).glob(f"{keeper.RECORD}{(tmp_path / 'pid-keeper').read_text()}-*"))
+    )
+    time.sleep(0.1)  # until the name is in it
     for pid in (parent.pid, int((tmp_path / "pid-keeper").read_text()), *started.values()):
         os.kill(pid, signal.SIGKILL)
     parent.wait()
