@@ -104,19 +104,11 @@ class KeptRows:
         path.parent.mkdir(parents=True, exist_ok=True)
         whole = self._read(path, header) if path.exists() else b""
         if not whole:
-            whole = f"{json.dumps(header)}\n".encode()
-        if not path.exists() or path.stat().st_size != len(whole) or path.stat().st_nlink > 1:
-            # Rewritten, never changed in place: another run may have a hard link to it.
-            unfinished = path.with_suffix(".new")
-            unfinished.unlink(missing_ok=True)
-            file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            try:
-                _write_all(file, whole)
-                os.fsync(file)
-            finally:
-                os.close(file)
-            unfinished.replace(path)
-            _flush_folder(path.parent)
+            _replace(path, f"{json.dumps(header)}\n".encode())
+        elif path.stat().st_nlink > 1:  # another run has a hard link to it
+            _replace(path, whole)
+        else:
+            os.truncate(path, len(whole))
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
 
     def _read(self, path: Path, header: dict[str, Any]) -> bytes:
@@ -191,6 +183,20 @@ def _completion(row: list[Any]) -> Completion:
 def _write_all(file: int, data: bytes) -> None:
     while data:
         data = data[os.write(file, data) :]
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a new file in place of `path`; its permissions follow the umask."""
+    unfinished = path.with_suffix(".new")
+    unfinished.unlink(missing_ok=True)
+    file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        _write_all(file, content)
+        os.fsync(file)
+    finally:
+        os.close(file)
+    unfinished.replace(path)
+    _flush_folder(path.parent)
 
 
 def _flush_folder(folder: Path) -> None:

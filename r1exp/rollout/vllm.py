@@ -208,11 +208,11 @@ class VllmGenerator:
                     finish(int(output.request_id) - first, output)
             return outputs
 
-        engine.step = watched_step  # type: ignore[method-assign]  # restored below
+        engine.step = watched_step  # restored below
         try:
             yield
         finally:
-            engine.step = step  # type: ignore[method-assign]
+            engine.step = step
 
     def _tokenized(self, prompts: list[list[Message]]) -> list[list[int]]:
         texts = self.tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=False)

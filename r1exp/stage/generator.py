@@ -29,15 +29,18 @@ def kept_rows(step: Step, folder: Path) -> KeptRows:
 
 
 def generator_for(
-    step: Step, folder: Path, kept: KeptRows, advance: Callable[[float], None] = lambda amount: None
+    step: Step,
+    folder: Path,
+    advance: Callable[[float], None] = lambda amount: None,
+    kept: KeptRows | None = None,
 ) -> Generator:
     """Return the generator of a step's rollout on this rank; loads the model if the rollout needs it.
 
     Args:
         step: A step that generates and does not train.
         folder: Folder of the step.
-        kept: What an interrupted execution of the step has generated.
         advance: Receives how many completions are new, also in parts.
+        kept: What an interrupted execution of the step has generated; None: nothing is kept.
     """
     rollout = step.config.rollout
     inputs = GeneratorInputs(
@@ -48,7 +51,7 @@ def generator_for(
         key=step.key,
         folder=folder,
         advance=advance,
-        kept=kept,
+        kept=kept or KeptRows(),
     )
     generator: Generator = load(rollout.generator)(rollout, inputs)
     return generator

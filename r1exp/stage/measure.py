@@ -35,7 +35,7 @@ def measure(step: Step, folder: Path) -> str | None:
     per_problem = config.evaluation.samples + int(config.evaluation.greedy)
     progress = ProgressWriter(folder, "completions", len(problems) * per_problem, share=1 / num_ranks)
     kept = kept_rows(step, folder)
-    generator = generator_for(step, folder, kept, progress.advance)
+    generator = generator_for(step, folder, progress.advance, kept)
     mine = score(
         generator, shard(problems, rank, num_ranks), config.prompt, config.evaluation, config.seed + rank
     )

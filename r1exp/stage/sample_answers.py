@@ -57,7 +57,7 @@ def sample_answers(step: Step, folder: Path) -> str | None:
     num_answers = len(problems) * stage.samples
     progress = ProgressWriter(folder, "completions", num_answers, share=1 / num_ranks)
     kept = kept_rows(step, folder)
-    groups = generator_for(step, folder, kept, progress.advance).generate(
+    groups = generator_for(step, folder, progress.advance, kept).generate(
         [prompt_of(problem, config.prompt) for problem in mine], stage.samples, sampling
     )
     progress.move_to(num_answers, "scoring the completions", now=True)

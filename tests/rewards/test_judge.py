@@ -151,7 +151,11 @@ def test_a_judge_that_never_answers_costs_one_timeout_and_then_nothing_until_it_
 
 
 def test_a_batch_ends_at_its_deadline_whatever_the_judge_does(endpoint: Any) -> None:
-    endpoint.reply = lambda question: time.sleep(0.2) or '{"score": 10}'
+    def reply(question: str) -> str:
+        time.sleep(0.2)
+        return '{"score": 10}'
+
+    endpoint.reply = reply
     begun = time.monotonic()
     scores = verdicts(judge(endpoint.url, deadline=0.5, concurrency=2), *map(str, range(40)))
     assert time.monotonic() - begun < 1.5

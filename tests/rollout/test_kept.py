@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ def test_a_full_disk_says_so_and_what_was_written_is_kept(path: Path, tmp_path: 
         "except StepFailed as error: print(error)\n"
         "print(number, len(KeptRows(path, {}).part(\"p\").rows))'\n"
     )  # fmt: skip
-    environment = os.environ | {"PATH": f"{Path(os.sys.executable).parent}:{os.environ['PATH']}"}
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     ended = subprocess.run(
         ["unshare", "-rm", "sh", script], capture_output=True, text=True, env=environment, check=False
     )
