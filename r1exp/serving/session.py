@@ -21,6 +21,7 @@ from r1exp.files import read_json
 from r1exp.http_client import HttpClient, OpenAiClient, RequestFailed
 from r1exp.launcher.keeper import remove_abandoned
 from r1exp.paths import StepPaths
+from r1exp.serving import sockets
 from r1exp.serving.command import ServerLaunch, failure_cause, last_lines, served_name
 from r1exp.serving.step_server import ServedStep
 from r1exp.terminal import say
@@ -172,6 +173,7 @@ class Server:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
             remove_abandoned()
+            sockets.remove(self._paths.folder)
 
     def _answers(self) -> bool:
         """Return whether the server answers a health check."""

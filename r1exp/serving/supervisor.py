@@ -34,6 +34,7 @@ from r1exp.addresses import is_private
 from r1exp.files import write_json
 from r1exp.launcher.process_tree import ProcessTree
 from r1exp.paths import StepPaths
+from r1exp.serving import sockets
 from r1exp.serving.command import Spec
 
 _GRACE = 4.0  # seconds between SIGTERM and SIGKILL
@@ -121,7 +122,12 @@ class Supervisor:
         address = ["--host", self._state.host, "--port", str(self._state.port)]
         with StepPaths(self._folder).server_log.open("ab") as log:
             command = [sys.executable, *spec.arguments, *address]
-            self._server = ProcessTree(command, {**os.environ, **spec.environment}, log, grace=_GRACE)
+            environment = {
+                **os.environ,
+                sockets.VARIABLE: str(sockets.make(self._folder)),
+                **spec.environment,
+            }
+            self._server = ProcessTree(command, environment, log, grace=_GRACE)
         self._state.state = "starting"
         self._state.starts += 1
         self._state.pid = self._server.pid
@@ -153,6 +159,7 @@ class Supervisor:
         """End the server and everything it started; return when all have ended."""
         if self._server is not None:
             self._server.end()
+            sockets.remove(self._folder)
 
 
 def _reserved(spec: Spec, state: State) -> socket.socket:
