@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.venv/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help install parts trackers vllm quickstart test test-slow test-all matrix lint rooms keys bench clean
+.PHONY: help install parts trackers vllm quickstart test test-slow test-all matrix lint rooms keys bench soak clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ keys: install  ## compare for every setting whether it is in a step's key with w
 
 bench: install  ## run every benchmark
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit; done
+
+soak: install  ## run for MINUTES (3) on CORES (2) while random processes are killed; all must come back, nothing be left
+	$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),3) --cores $(or $(CORES),2) --seed $(or $(SEED),1)
 
 clean:  ## remove .venv and built packages; runs/ is kept
 	rm -rf .venv build dist

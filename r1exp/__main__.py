@@ -1,11 +1,16 @@
 """Entry point of the command `r1exp [verb] arguments...`. Never imports torch. The default verb is `run`."""
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
+from r1exp.addresses import reach_private_directly
 from r1exp.errors import ExitCode, Interrupted, R1ExpError, Refused
 from r1exp.files import provide_cache, why_not_written
 from r1exp.settings import nearest
@@ -20,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
     try:
+        _handle_sigterm()
         provide_cache()
+        reach_private_directly(os.environ)
         return int(_dispatch(list(sys.argv[1:] if arguments is None else arguments)))
     except (Interrupted, KeyboardInterrupt):
         say("r1exp: interrupted")
@@ -34,6 +41,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a file that may not be read
         say(f"r1exp: {why_not_written(error, Path.cwd())}")
         return int(ExitCode.FAILED)
+
+
+def _handle_sigterm() -> None:
+    """Let SIGTERM end the command as Ctrl-C does, also where it is process 1, for which the kernel's default is to ignore it.
+
+    While a run is executed, `r1exp.runner.signals` handles it.
+    """
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise Interrupted(f"ended by {signal.Signals(number).name}")
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, end)
 
 
 def _dispatch(arguments: list[str]) -> ExitCode:

@@ -1,46 +1,170 @@
-"""Writes files and folders atomically: under a temporary name, which is then renamed."""
+"""Writes files and folders atomically: under a temporary name, which is then renamed.
+
+Permissions follow from the user's umask and the group from the folder (setgid), so that a group can share a store. A
+temporary file is locked while its writer lives; `remove_abandoned` deletes those of killed processes.
+"""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from r1exp.errors import Refused
 
+_TEMPORARY = ".tmp"  # the end of the name of a temporary file or folder, which begins with a dot
+_ATTEMPTS = 10  # to make a temporary file that nobody removes before it is locked
+
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically; a reader never sees a partial file, also after a crash."""
+    with _written(path, text) as temporary:
+        temporary.replace(path)
+
+
+def create_text(path: Path, text: str) -> bool:
+    """Write `text` to `path` atomically if there is no such file; return whether there was none.
+
+    Of several processes that do so at once, one succeeds.
+    """
+    with _written(path, text) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links
+            if path.exists():
+                return False
+            temporary.replace(path)
+    return True
+
+
+@contextmanager
+def _written(path: Path, text: str) -> Iterator[Path]:
+    """Yield a temporary file next to `path` that holds `text`, also after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+    with _temporary(path, is_folder=False) as (temporary, handle):
+        with open(handle, "w", encoding="utf-8", closefd=False) as file:
             file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        os.fsync(handle)
+        yield temporary
+
+
+@contextmanager
+def _temporary(target: Path, *, is_folder: bool) -> Iterator[tuple[Path, int]]:
+    """Yield an empty file or folder next to `target` with a locked descriptor; it is removed if it was not renamed."""
+    path, handle = _locked(target, is_folder)
+    try:
+        yield path, handle
+    finally:
+        _remove(path)
+        os.close(handle)
+
+
+def _locked(target: Path, is_folder: bool) -> tuple[Path, int]:
+    for _ in range(_ATTEMPTS):
+        path = target.with_name(f".{target.name}.{secrets.token_hex(4)}{_TEMPORARY}")
+        flags = os.O_RDONLY | os.O_DIRECTORY if is_folder else os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            if is_folder:
+                path.mkdir()
+            handle = os.open(path, flags, 0o666)
+        except FileExistsError:
+            continue
+        except FileNotFoundError:  # removed before it was opened
+            if path.parent.is_dir():
+                continue
+            raise
+        with suppress(OSError):  # a file system without locks: its abandoned files stay
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if path.exists():  # else it was removed before it was locked
+            return path, handle
+        os.close(handle)
+    raise OSError(errno.EEXIST, "no temporary file can be made", str(target.parent))
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Delete the temporary files and folders that killed processes left in `folder`; not those of living ones."""
+    for path in folder.glob(f".*{_TEMPORARY}"):
+        with suppress(OSError):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(path)
+            finally:
+                os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def follow_folder(folder: Path) -> None:
+    """Give what is below `folder` its group and the permissions of a file that is made there.
+
+    Libraries make some files readable for their owner only (safetensors). Files that are read-only, or that another user
+    or another folder has too, are left as they are.
+    """
+    for parent, folders, files in os.walk(folder):
+        above = Path(parent).stat()
+        permissions = stat.S_IMODE(above.st_mode)
+        for name in (*folders, *files):
+            path = Path(parent, name)
+            try:
+                about = path.lstat()
+            except FileNotFoundError:  # another rank renamed it
+                continue
+            is_folder = stat.S_ISDIR(about.st_mode)
+            is_own_file = stat.S_ISREG(about.st_mode) and about.st_nlink == 1 and about.st_mode & stat.S_IWUSR
+            if about.st_uid != os.geteuid() or not (is_folder or is_own_file):
+                continue
+            if above.st_mode & stat.S_ISGID and about.st_gid != above.st_gid:
+                with suppress(PermissionError):
+                    os.chown(path, -1, above.st_gid)
+            wanted = permissions if is_folder else permissions & (0o666 | about.st_mode & 0o111)
+            if stat.S_IMODE(about.st_mode) != wanted:
+                path.chmod(wanted)
+
+
+def is_no_space(error: BaseException | str) -> bool:
+    """Whether an error, or the text of one, says that a disk is full or a quota is used up."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    text = str(error)
+    return any(os.strerror(number) in text for number in (errno.ENOSPC, errno.EDQUOT))
 
 
 def why_not_written(error: OSError, folder: Path) -> str:
     """Return what kept a file in `folder` from being written, with the space there if the disk is full."""
     place = Path(os.fsdecode(error.filename)) if error.filename else folder
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    if not is_no_space(error):
         return f"{place}: {error.strerror or error}"
-    existing = next((path for path in (place, *place.absolute().parents) if path.exists()), Path("/"))
-    space = shutil.disk_usage(existing)
+    return no_space_at(place)
+
+
+def no_space_at(place: Path) -> str:
+    """Return the message that the disk of `place` is full."""
+    space = shutil.disk_usage(existing(place))
     return (
         f"{place}: no space left on the disk ({space.free / 1e6:.1f} MB of {space.total / 1e6:.0f} MB are free); free some, "
         "or write to another disk with paths.runs=DIR"
     )
+
+
+def existing(place: Path) -> Path:
+    """Return `place`, or the nearest folder above it that exists."""
+    return next((path for path in (place, *place.absolute().parents) if path.exists()), Path("/"))
 
 
 def provide_cache() -> None:
@@ -83,7 +207,16 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         ValueError: a number is NaN or infinite.
     """
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Return `value` as the text of a JSON file.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+    """
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> Any:
@@ -98,6 +231,28 @@ def read_json(path: Path) -> Any:
         raise Refused(
             f"{path} is damaged, it is no JSON ({error}); restore it, or remove its folder"
         ) from error
+
+
+def read_json_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of sweep.json if it is there and whole, else none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return (
+        [row for row in content if isinstance(row, dict) and "member" in row]
+        if isinstance(content, list)
+        else []
+    )
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file of r1exp if it is there and whole, else an empty dictionary."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def read_object(path: Path, key: str) -> dict[str, Any]:
@@ -121,17 +276,41 @@ def read_object(path: Path, key: str) -> dict[str, Any]:
 
 
 @contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder that is renamed to `target` when the block ends, and deleted when it raises."""
+def whole_folder(target: Path, *, replaces: bool = False) -> Iterator[Path]:
+    """Yield an empty folder that is renamed to `target` when the block ends, and deleted when it raises.
+
+    Args:
+        target: Must not exist, or be empty.
+        replaces: An existing `target` is replaced. A process that is killed meanwhile leaves the old one, none, or the new one.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
+    with _temporary(target, is_folder=True) as (unfinished, _):
         yield unfinished
-        unfinished.chmod(0o755)  # mkdtemp makes it readable for its owner only
-        unfinished.rename(target)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+        follow_folder(unfinished)
+        sync_tree(unfinished)
+        if replaces and target.exists():
+            with _temporary(target, is_folder=True) as (aside, _):
+                target.rename(aside)
+                unfinished.rename(target)
+        else:
+            unfinished.rename(target)
+        _sync(target.parent)
+
+
+def sync_tree(folder: Path) -> None:
+    """Write every file and folder below `folder` to the disk, so that a power cut after this loses none of it."""
+    for path in folder.rglob("*"):
+        _sync(path)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system that does not sync folders
+            os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def link_tree(source: Path, target: Path, without: Sequence[str] = ()) -> None:
@@ -145,8 +324,30 @@ def link_tree(source: Path, target: Path, without: Sequence[str] = ()) -> None:
         without: Names of files and folders that are left out, at any depth.
     """
     with whole_folder(target) as unfinished:
-        ignore = shutil.ignore_patterns(*without) if without else None
-        shutil.copytree(source, unfinished, copy_function=_link_or_copy, dirs_exist_ok=True, ignore=ignore)
+        link_into(source, unfinished, without)
+
+
+def link_into(source: Path, target: Path, without: Sequence[str] = ()) -> None:
+    """Add what is in the folder `source` to the folder `target`, as `link_tree` does; not atomic.
+
+    Folders that are made have the permissions and the group of `target`, not those of the other user's folder.
+    """
+    for path in source.iterdir():
+        if path.name in without:
+            continue
+        if path.is_dir():
+            (target / path.name).mkdir(exist_ok=True)
+            link_into(path, target / path.name, without)
+        else:
+            _link_or_copy(str(path), str(target / path.name))
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file atomically, with the permissions and the group of a file that is made there."""
+    with _temporary(target, is_folder=False) as (temporary, handle), source.open("rb") as original:
+        with open(handle, "wb", closefd=False) as copy:
+            shutil.copyfileobj(original, copy)
+        temporary.replace(target)
 
 
 def _link_or_copy(source: str, target: str) -> None:

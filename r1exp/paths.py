@@ -2,11 +2,12 @@
 
 <run>/manifest.json, plan.json, summary.json, report.md, job.sbatch, job.json, slurm.log
 <run>/steps/<nn>-<name>/step.json, status.json, stop.json, progress.json, log.txt, log-rank-<n>.txt, metrics.jsonl, health.jsonl,
-    failed-rank-<n>.json, check.txt, server.json, server.log, accelerate.yaml, deepspeed.json, checkpoints/, completions/, artifact/
+    failed-rank-<n>.json, ranks.lock, reserve.bin, check.txt, server.json, server.log, accelerate.yaml, deepspeed.json, checkpoints/, completions/, artifact/
 <checkpoint>/complete.json, health.json, critic.safetensors, memory-<rank>-of-<n>.pt, and what transformers writes
+<step>/checkpoints/rows/rank-<n>-of-<m>.jsonl
 <completions>/step-<n>.jsonl, evaluation.jsonl, samples.jsonl
 <artifact>/scores.json, answers.jsonl, facts.json, samples.jsonl, data.jsonl, or a model
-<sweep>/sweep.json, report.md, <n>/ (the run of member n)
+<sweep>/sweep.json, sweep-rows.jsonl, report.md, <n>/ (the run of member n)
 <store>/steps/<key>/, leases/, models/
 <user's cache>/folder-hashes/
 """
@@ -119,6 +120,16 @@ class StepPaths:
         return self.folder / "progress.json"
 
     @property
+    def ranks_lock(self) -> Path:
+        """The file that the ranks lock while they live."""
+        return self.folder / "ranks.lock"
+
+    @property
+    def reserve(self) -> Path:
+        """Space for the status of a step whose disk becomes full."""
+        return self.folder / "reserve.bin"
+
+    @property
     def metrics(self) -> Path:
         """The logged metrics, one JSON object per line."""
         return self.folder / "metrics.jsonl"
@@ -158,6 +169,13 @@ class StepPaths:
         """Folder of the checkpoints."""
         return self.folder / "checkpoints"
 
+    def kept_rows(self, rank: int, world_size: int) -> Path:
+        """Return the file in which a rank keeps what it has generated until the step is done.
+
+        It is in the folder of the checkpoints, because it is one: another run of the step continues from it too.
+        """
+        return self.checkpoints / "rows" / f"rank-{rank}-of-{world_size}.jsonl"
+
     @property
     def completions(self) -> Path:
         """Folder of the sampled completions."""
@@ -181,6 +199,20 @@ class StepPaths:
     def results(self) -> ArtifactPaths:
         """The files of the artifact."""
         return ArtifactPaths(self.artifact)
+
+    def continued_files(self) -> list[Path]:
+        """Return the files that a continued step adds to, as far as they exist."""
+        logs = (self.metrics, self.health_log)
+        return [*(path for path in logs if path.is_file()), *sorted(self.completions.glob("*.jsonl"))]
+
+    def temporary_rows(self) -> list[Path]:
+        """Return the folders with rows of a data set that killed ranks left."""
+        return sorted(self.folder.glob(".rows-*"))
+
+    @property
+    def not_shared(self) -> tuple[str, ...]:
+        """Names of what another run that reuses the step does not need."""
+        return (self.checkpoints.name, self.ranks_lock.name, self.reserve.name)
 
     def log(self, rank: int = 0) -> Path:
         """Return the file with the output of a rank; the launcher writes to that of rank 0."""
@@ -259,11 +291,16 @@ class RunPaths:
             index: Position of the step in the run, from 1.
             name: Name of the step.
         """
-        return StepPaths(self.folder / "steps" / f"{index:02d}-{name}")
+        return StepPaths(self.steps / f"{index:02d}-{name}")
+
+    @property
+    def steps(self) -> Path:
+        """Folder of the steps."""
+        return self.folder / "steps"
 
     def all_steps(self) -> list[StepPaths]:
         """Return the steps there are, in the order of the run."""
-        return [StepPaths(folder) for folder in sorted(self.folder.glob("steps/*"))]
+        return [StepPaths(folder) for folder in sorted(self.steps.glob("[!.]*"))]
 
 
 @dataclass(frozen=True)
@@ -276,6 +313,11 @@ class SweepPaths:
     def table(self) -> Path:
         """One row for each member that ended or was submitted."""
         return self.folder / "sweep.json"
+
+    @property
+    def added_rows(self) -> Path:
+        """Rows that are not in the table yet, one JSON object per line."""
+        return self.folder / "sweep-rows.jsonl"
 
     @property
     def report(self) -> Path:
@@ -313,7 +355,7 @@ class StorePaths:
         return self.leases / f"{key}.lock"
 
     def working_directory(self, key: str) -> Path:
-        """Return the file that names the folder in which a step is running."""
+        """Return the file that names the folders in which a step was executed."""
         return self.leases / f"{key}.where"
 
     def tiny_model(self, identity: str) -> Path:

@@ -13,12 +13,15 @@ from pathlib import Path
 from types import FrameType
 from typing import get_args
 
+from r1exp.addresses import reach_private_directly
 from r1exp.distributed import is_main_process, rank, world_size
 from r1exp.errors import ExitCode, R1ExpError, StepFailed
-from r1exp.files import provide_cache
+from r1exp.files import no_space_at, provide_cache
 from r1exp.runner.process import PARENT_VARIABLE, parent_is_gone
 from r1exp.stage.step import Step, read_step
 from r1exp.step.failure import failure_of, redirect_output, write_failure
+from r1exp.step.full_disk import is_full, release
+from r1exp.step.ranks import hold_folder
 from r1exp.step.status import Status, read_status, state_of
 from r1exp.step.stop_request import RequestedState, StopRequest, request_stop, withdraw_stop
 from r1exp.terminal import say
@@ -29,7 +32,9 @@ _PARENT_CHECK_SECONDS = 2.0  # seconds between checks that the parent still exis
 def main(folder: Path) -> ExitCode:
     """Run the step in `folder` and return the exit code of this rank."""
     provide_cache()
+    hold_folder(folder)
     step = read_step(folder)
+    reach_private_directly(os.environ, [] if step.server is None else [step.server])
     redirect_output(folder, rank())
     if PARENT_VARIABLE in os.environ:
         _end_with_parent(os.environ[PARENT_VARIABLE])
@@ -44,6 +49,9 @@ def main(folder: Path) -> ExitCode:
 
 def _end_with(folder: Path, error: Exception) -> ExitCode:
     """Write the error that ended this rank to its log and to status.json; return the exit code."""
+    if not isinstance(error, R1ExpError) and is_full(folder, error):
+        error = StepFailed(f"{no_space_at(folder)} ({type(error).__name__}: {error})")
+        release(folder)
     failure = failure_of(error, rank())
     say(failure.traceback or f"{type(error).__name__}: {failure.reason}\n", end="")
     state = state_of(error) if isinstance(error, R1ExpError) else "failed"
@@ -86,7 +94,7 @@ def _check_world(step: Step) -> None:
 def _write_status(folder: Path, status: Status) -> None:
     """Write the status of the step: on rank 0 always, on another rank only if it fails first."""
     earlier = read_status(folder)
-    is_first = earlier is None or earlier.state == "running"
+    is_first = earlier is None or earlier.state in ("running", "damaged")
     if is_first if status.state == "failed" else is_main_process():
         status.write(folder)
 

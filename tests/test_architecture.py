@@ -194,7 +194,7 @@ def test_an_override_takes_the_hops_that_the_page_lists(
         if place is not None and any("0.0123" in repr(value) for value in frame.f_locals.values()):
             called.append(place)
 
-    def finish(launch: Launch, folder: Path, follow: object, grace: object) -> int:
+    def finish(launch: Launch, folder: Path, *others: object) -> int:
         StepPaths(folder).artifact.mkdir()
         Status(state="done").write(folder)
         return 0

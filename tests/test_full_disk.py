@@ -44,7 +44,7 @@ def test_a_disk_that_is_full_before_a_run_is_refused(
     def fail(*_: Any) -> None:
         raise full()
 
-    monkeypatch.setattr("r1exp.runner.run_directory.write_json", fail)
+    monkeypatch.setattr("r1exp.runner.run_directory.create_text", fail)
     assert main(LINE) == 2
     assert "no space left on the disk" in capsys.readouterr().err
 

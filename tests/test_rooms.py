@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[1] / "r1exp"
 
 ORDER = [
     "errors", "assets", "plugins", "settings", "registry", "records", "files", "paths", "distributed", "terminal",
-    "http_client", "hub",
+    "addresses", "circuit_breaker", "http_client", "hub",
     "prompt", "dataset", "statistics",
     "sandbox", "rewards",
     "model", "tracking", "health",

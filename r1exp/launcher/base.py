@@ -12,6 +12,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import psutil
 from pydantic import PositiveInt
 
 from r1exp.assets import LAUNCHERS
@@ -19,6 +20,11 @@ from r1exp.paths import StepPaths
 from r1exp.settings import Settings
 
 Device = Literal["cpu", "cuda"]
+LOOPBACK = "127.0.0.1"
+_INTERFACES = (
+    "GLOO_SOCKET_IFNAME",
+    "NCCL_SOCKET_IFNAME",
+)  # without them they listen at the address of the host's name
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 _NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")  # one folder for each device
 _ENVIRONMENT = {
@@ -109,7 +115,8 @@ class Launcher(Settings):
         """Return how the step in `folder` is started."""
         device = self.resolved_device()
         config = StepPaths(folder).accelerate_config
-        accelerate = ["-m", "accelerate.commands.launch", "--config_file", str(config)]
+        accelerate = ["-m", "r1exp.launcher.agent", "--config_file", str(config)]
+        accelerate += ["--log_dir", os.devnull]  # else torchrun makes a folder in /tmp, and leaves it
         arguments = self.command(folder, accelerate, ["-m", "r1exp.worker", str(folder)])
         return Launch(tuple(arguments), self._environment(device), self.files(folder, device))
 
@@ -161,7 +168,28 @@ class Launcher(Settings):
 
     def _environment(self, device: Device) -> dict[str, str]:
         threads = self._threads(device)
-        return _ENVIRONMENT | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
+        own = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+        return _ENVIRONMENT | own | (self._interfaces() if self._is_on_one_machine else {})
+
+    @property
+    def _is_on_one_machine(self) -> bool:
+        """Whether several processes meet, and all of them, with the step's server, run on one machine."""
+        meets = self.num_processes > 1 or self.zero_stage > 0
+        return meets and self.num_nodes == 1 and not self.has_server_node
+
+    @staticmethod
+    def _interfaces() -> dict[str, str]:
+        """Return the variables that let gloo and NCCL listen on loopback only; the user's own are kept."""
+        name = loopback_interface()
+        return {} if name is None else {key: os.environ.get(key, name) for key in _INTERFACES}
+
+    def rendezvous_here(self, port: int | None) -> list[str]:
+        """Return accelerate's options for the port at which ranks on this machine meet, at its loopback address.
+
+        Args:
+            port: TCP port; None: a free one.
+        """
+        return ["--main_process_port", str(port or free_port(loopback()))]
 
 
 def filled(template: str, **values: Any) -> str:
@@ -174,8 +202,30 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def free_port() -> int:
-    """Return a TCP port that is free on this machine now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+def loopback() -> str:
+    """Return the loopback address of this machine: 127.0.0.1, or ::1 where there is no IPv4."""
+    try:
+        free_port(LOOPBACK)
+    except OSError:
+        return "::1"
+    return LOOPBACK
+
+
+def loopback_interface() -> str | None:
+    """Return the name of the interface with the loopback address, `lo` on Linux; None if there is none."""
+    address = loopback()
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(each.address == address for each in addresses):
+            return name
+    return None
+
+
+def free_port(host: str) -> int:
+    """Return a TCP port that is free now at an address of this machine.
+
+    Raises:
+        OSError: the machine does not have the address.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import PositiveInt
 
-from r1exp.launcher.base import Launcher, free_port
+from r1exp.launcher.base import Launcher
 
 
 class Ddp(Launcher):
@@ -18,10 +18,4 @@ class Ddp(Launcher):
 
     def command(self, folder: Path, accelerate: list[str], worker: list[str]) -> list[str]:
         """Return the command with the port of the rendezvous."""
-        return [
-            sys.executable,
-            *accelerate,
-            "--main_process_port",
-            str(self.port or free_port()),
-            *worker,
-        ]
+        return [sys.executable, *accelerate, *self.rendezvous_here(self.port), *worker]

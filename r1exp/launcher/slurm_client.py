@@ -10,12 +10,19 @@ from r1exp.errors import Refused, StepFailed
 
 _COMMANDS = ("sbatch", "srun", "squeue", "scontrol")
 _TIMEOUT = 60.0  # seconds for a response of the controller
+_AT_ONCE = (
+    5000  # jobs in one request: Linux takes no argument above 128 KiB, which 13,000 ids of nine digits reach
+)
 # Part of an error of sbatch, in lower case -> what to type next.
 _ADVICE = (
     ("partition", "launcher.partition=... takes one that `sinfo -s` lists"),
     ("account", "launcher.account=... takes one that `sacctmgr show assoc user=$USER` lists"),
     ("qos", "launcher.qos=... takes one that `sacctmgr show qos` lists"),
     ("time limit", "lower launcher.time, or use a partition with a longer limit: `sinfo -s`"),
+    (
+        "gres",
+        "lower launcher.gpus_per_node, or correct launcher.extra: `sinfo -o '%n %G'` lists the GPUs of each node",
+    ),
     ("feature", "launcher.constraint=... takes features that `sinfo -o '%n %f'` lists"),
     ("node count", "lower launcher.nodes, or use a larger partition: `sinfo -s`"),
     (
@@ -42,6 +49,11 @@ class Job:
     def is_alive(self) -> bool:
         """Whether the job runs or will run."""
         return self.state in ALIVE
+
+    @property
+    def is_canceled(self) -> bool:
+        """Whether a user, or an administrator, ended it with scancel."""
+        return self.state == "CANCELLED"
 
 
 def missing_commands() -> list[str]:
@@ -88,14 +100,69 @@ def jobs(ids: Iterable[int]) -> dict[int, Job]:
     Raises:
         StepFailed: SLURM does not answer.
     """
-    listed = ",".join(str(number) for number in ids)
-    if not listed:
-        return {}
-    result = _run(["squeue", "--noheader", "--states=all", "--format=%i|%T|%r", f"--jobs={listed}"])
-    if result.returncode != 0 and "Invalid job id" not in result.stderr:
-        raise StepFailed(f"squeue does not answer: {_reason(result)}")
-    rows = [line.split("|", 2) for line in result.stdout.splitlines() if line.count("|") >= 2]
-    return {int(number): Job(state, reason) for number, state, reason in rows}
+    numbers = list(ids)
+    found: dict[int, Job] = {}
+    for start in range(0, len(numbers), _AT_ONCE):
+        listed = ",".join(map(str, numbers[start : start + _AT_ONCE]))
+        result = _run(["squeue", "--noheader", "--states=all", "--format=%i|%T|%r", f"--jobs={listed}"])
+        if result.returncode != 0 and "Invalid job id" not in result.stderr:
+            raise StepFailed(f"squeue does not answer: {_reason(result)}")
+        rows = [line.split("|", 2) for line in result.stdout.splitlines() if line.count("|") >= 2]
+        found |= {int(number): Job(state, reason) for number, state, reason in rows}
+    return found
+
+
+def is_being_canceled(job: int, restarts: int) -> bool:
+    """Whether a job that was told to end was canceled, and not preempted or requeued.
+
+    While its processes end, SLURM calls a job COMPLETING, whatever ended it. A job that is requeued has been counted as
+    restarted by then, and one at its time limit has used its time.
+
+    Args:
+        job: Its id.
+        restarts: How often it had been restarted when its processes started.
+    """
+    result = _run(["scontrol", "show", "job", "--oneliner", str(job)])
+    values = dict(part.partition("=")[::2] for part in result.stdout.split())
+    state = values.get("JobState")
+    if state != "COMPLETING":
+        return state == "CANCELLED"
+    used, limit = seconds_of(values.get("RunTime", "")), seconds_of(values.get("TimeLimit", ""))
+    is_over = used is not None and limit is not None and used >= limit
+    return values.get("Restarts") == str(restarts) and not is_over
+
+
+def time_limits(partition: str | None) -> dict[str, float | None]:
+    """Return the time limit of each partition that a job may go to, in seconds; None for one without a limit.
+
+    Args:
+        partition: Names with commas; None: the cluster's default. Without a default, or where SLURM does not say, nothing is returned.
+    """
+    chosen = [] if partition is None else [f"--partition={partition}"]
+    result = _run(["sinfo", "--noheader", "--format=%P|%l", *chosen])
+    rows = [line.strip().split("|") for line in result.stdout.splitlines() if line.count("|") == 1]
+    return {
+        name.rstrip("*"): seconds_of(limit)
+        for name, limit in rows
+        if partition is not None or name.endswith("*")
+    }
+
+
+def seconds_of(limit: str) -> float | None:
+    """Return the seconds of a time limit as sbatch and sinfo write it; None for no limit, or for text that is none.
+
+    M, M:S, H:M:S, D-H, D-H:M or D-H:M:S (man sbatch).
+    """
+    days, dash, rest = limit.rpartition("-")
+    parts = rest.split(":")
+    if not all(part.isdigit() for part in [*parts, days or "0"]) or len(parts) > 3:
+        return None
+    values = [int(part) for part in parts]
+    if not dash:
+        values = [0, *values] if len(values) < 3 else values  # minutes come first
+    hours, minutes, seconds = [*values, 0, 0][:3]
+    total = ((int(days or 0) * 24 + hours) * 60 + minutes) * 60.0 + seconds
+    return total or None  # 0: no limit
 
 
 def requeue(job: int) -> None:

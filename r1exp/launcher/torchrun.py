@@ -9,9 +9,14 @@ import re
 import signal
 from dataclasses import dataclass
 
+from r1exp.launcher.kills import Kills
+
 _ROOT = re.compile(
-    r"Root Cause \(first observed failure\):.*?rank\s*: (\d+) .*?exitcode\s*: (-?\d+) ", re.DOTALL
+    r"Root Cause \(first observed failure\):.*?rank\s*: (\d+) .*?exitcode\s*: (-?\d+) \(pid: (\d+)\)",
+    re.DOTALL,
 )
+_NODE_FAILURE = re.compile(r"^srun: error: Node failure on (\S+)", re.MULTILINE)
+_KILLED_TASK = re.compile(r"^srun: error: (\S+): (tasks? \S+: Killed)", re.MULTILINE)
 _OWN_LINE = re.compile(r"^[EW]\d{4} .*torch/distributed/", re.MULTILINE)  # torchrun's warnings and errors
 
 
@@ -21,14 +26,55 @@ class RootCause:
 
     rank: int
     exit_code: int  # negative: minus the signal that ended it
+    pid: int
+
+    def text(self, kills: Kills, is_here: bool) -> str:
+        """Return how the process ended.
+
+        Args:
+            kills: What the kernel has killed since the processes were started.
+            is_here: Whether it ran on this machine.
+        """
+        return ending(self.exit_code, self.pid, kills, is_here)
+
+
+@dataclass(frozen=True)
+class LostNode:
+    """A machine of a SLURM job whose ranks ended without a message."""
+
+    name: str
+    how: str  # as srun says it
 
     def text(self) -> str:
-        """Return how the process ended."""
-        if self.exit_code >= 0:
-            return f"it ended with exit status {self.exit_code} and no message"
-        name = signal.Signals(-self.exit_code).name
-        hint = "; the machine may have run out of memory (see dmesg)" if name == "SIGKILL" else ""
-        return f"it was ended by {name}{hint}"
+        """Return what happened to the machine."""
+        return f"node {self.name} was lost ({self.how})"
+
+
+def ending(exit_code: int, pid: int | None, kills: Kills, is_here: bool) -> str:
+    """Return how a process ended that left no message.
+
+    Args:
+        exit_code: As in `subprocess.Popen.returncode`.
+        pid: Its id; None: unknown.
+        kills: What the kernel has killed since it was started.
+        is_here: Whether it ran on this machine.
+    """
+    if exit_code >= 0:
+        return f"it ended with exit status {exit_code} and no message"
+    name = signal.Signals(-exit_code).name
+    return f"it was killed by {name}{kills.why(pid, is_here) if name == 'SIGKILL' else ''}"
+
+
+def lost_node(log: str) -> LostNode | None:
+    """Return the machine that srun reports as the first lost one; None if it reports none.
+
+    Source: Slurm 22.05: "srun: error: Node failure on n2", "srun: error: n2: task 1: Killed".
+    """
+    found = _NODE_FAILURE.search(log)
+    if found is not None:
+        return LostNode(found[1], "srun: Node failure")
+    found = _KILLED_TASK.search(log)
+    return None if found is None else LostNode(found[1], f"srun: {found[2]}")
 
 
 def root_cause(log: str) -> RootCause | None:
@@ -37,7 +83,7 @@ def root_cause(log: str) -> RootCause | None:
     Each machine has its own torchrun. One that only ended its processes because of another machine's failure names
     SIGTERM, so that other signals and exit statuses take precedence.
     """
-    found = [RootCause(int(rank), int(code)) for rank, code in _ROOT.findall(log)]
+    found = [RootCause(int(rank), int(code), int(pid)) for rank, code, pid in _ROOT.findall(log)]
     own = [cause for cause in found if cause.exit_code != -signal.SIGTERM]
     return next(iter(own or found), None)
 

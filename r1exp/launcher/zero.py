@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import PositiveInt
 
-from r1exp.launcher.base import Device, Launcher, filled, free_port
+from r1exp.launcher.base import Device, Launcher, filled
 from r1exp.launcher.extensions import refuse_without_deepspeed
 from r1exp.paths import StepPaths
 
@@ -39,7 +39,7 @@ class Zero(Launcher):
 
     def command(self, folder: Path, accelerate: list[str], worker: list[str]) -> list[str]:
         """Return the command with the port of the rendezvous."""
-        return [sys.executable, *accelerate, "--main_process_port", str(self.port or free_port()), *worker]
+        return [sys.executable, *accelerate, *self.rendezvous_here(self.port), *worker]
 
     def files(self, folder: Path, device: Device) -> dict[str, str]:
         """Return accelerate's and DeepSpeed's configuration."""

@@ -19,6 +19,7 @@ from r1exp.plan.run_plan import difference
 from r1exp.plan.steps import PlannedStep
 from r1exp.stage.config import StepConfig
 from r1exp.stage.step import run_of
+from r1exp.step.executions import executions
 from r1exp.step.status import Status, read_status
 
 _MOST_READ = 200  # finished steps, the newest first
@@ -106,11 +107,10 @@ class Durations:
 
     def _stopped(self, step: PlannedStep) -> str | None:
         """Return the run in which a health rule stopped the step, or None."""
-        note = self._store.working_directory(step.slot)
-        folder = Path(note.read_text(encoding="utf-8")) if note.is_file() else None
-        status = None if folder is None else _status(folder)
-        stopped = folder is not None and status is not None and status.state == "stopped"
-        return _run_of(folder, status) if stopped and folder and status else None
+        folders = executions(self._store.working_directory(step.slot))
+        status = _status(folders[-1]) if folders else None
+        stopped = status is not None and status.state == "stopped"
+        return _run_of(folders[-1], status) if stopped and status else None
 
     def _others(self, step: PlannedStep) -> list[Path]:
         return sorted(path for path in self._steps.glob(f"{step.key}-*") if "." not in path.name)
@@ -157,10 +157,7 @@ def _read(folder: Path) -> list[_Earlier]:
 
 
 def _status(folder: Path) -> Status | None:
-    try:
-        return read_status(folder) if folder.is_dir() else None
-    except ValueError:  # written by another version of r1exp
-        return None
+    return read_status(folder)
 
 
 def _finished(folder: Path) -> Status | None:

@@ -126,21 +126,29 @@ def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
 
 def has_plan(run: Path) -> bool:
     """Whether `run` is the directory of a run with a plan."""
-    return RunPaths(run).plan.is_file()
+    try:
+        return RunPaths(run).plan.is_file()
+    except OSError:  # a folder of another user
+        return False
 
 
 def read_plan(run: Path) -> RunPlan:
     """Return the plan of a run directory.
 
     Raises:
-        Refused: another version of r1exp wrote it.
+        Refused: another version of r1exp wrote it, it is damaged, or it names code that is not installed here.
     """
     path = RunPaths(run).plan
     try:
-        return RunPlan.model_validate_json(path.read_text(encoding="utf-8"), strict=True)
+        return RunPlan.model_validate_json(path.read_bytes(), strict=True)
+    except OSError as error:
+        raise Refused(f"{path} cannot be read ({error.strerror})") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
+        if first["type"] == "value_error":  # for example a reward whose package is not installed here
+            message = str(first["msg"]).removeprefix("Value error, ")
+            raise Refused(f"{path} cannot be used here: {place}: {message}") from error
         raise Refused(
             f"{path} was not written by this version of r1exp ({place}: {first['msg']}); start the run again with its "
             "command, which is in manifest.json"

@@ -11,14 +11,17 @@ Torch-free.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from r1exp.errors import Refused
-from r1exp.files import read_json, write_text
+from r1exp.files import read_json_object, write_text
 from r1exp.paths import RunPaths, SweepPaths
+from r1exp.plan.run_plan import read_plan
+from r1exp.report.summary import summarize
+from r1exp.report.sweep_table import rows_of
 from r1exp.statistics.intervals import Interval, mean_interval
 
 _MODES = ("sampled", "greedy")
@@ -62,11 +65,12 @@ def why_without_objective(summary: dict[str, Any]) -> str:
     return str(summary.get("objective_missing") or "it measured no accuracy")
 
 
-def sweep_report(folder: Path) -> str:
+def sweep_report(folder: Path, states: Mapping[str, dict[str, Any]] | None = None) -> str:
     """Return the table of a sweep's finished runs, and write it to `<folder>/report.md`.
 
     Args:
         folder: Of the sweep; of a single run, its own summary is the only row, and nothing is written.
+        states: For members that are not done, by name, `state` and `reason` as `r1exp sweep status` shows them.
 
     Raises:
         Refused: no run below `folder` has finished.
@@ -75,9 +79,9 @@ def sweep_report(folder: Path) -> str:
         raise Refused(f"{folder}: there is no such folder")
     single = RunPaths(folder).summary
     paths = [single] if single.exists() else sorted(folder.glob(f"*/{single.name}"), key=_number)
-    found = {path.parent.name: read_json(path) for path in paths}
+    found = {path.parent.name: _summary(path) for path in paths}
     for name, run in found.items():
-        if not isinstance(run, dict) or not run.keys() >= _KEYS:
+        if not run.keys() >= _KEYS:
             raise Refused(
                 f"{folder / name}: its {single.name} is none of this version of r1exp; remove the folder"
             )
@@ -97,7 +101,7 @@ def sweep_report(folder: Path) -> str:
     lines = [f"# {done[0]['name']}: {_counted(len(done))}", ""]
     if all(len(setting.runs) == 1 for setting in settings):
         lines += _best_run({name: run for name, run in found.items() if run["state"] == "done"}, common)
-    lines += _left_out(folder, found)
+    lines += _left_out(folder, found, states or {})
     lines += [*_table(settings, seeds), "", _note(settings, seeds)]
     if common:
         lines += ["", f"Every run: `{' '.join(text for text in done[0]['overrides'] if text in common)}`"]
@@ -105,6 +109,24 @@ def sweep_report(folder: Path) -> str:
     if not single.exists():
         write_text(SweepPaths(folder).report, text)
     return text
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    """Return the content of a summary; of one that is damaged, what the steps of the run have written."""
+    content = read_json_object(path)
+    if content:
+        return content
+    run = path.parent
+    try:
+        return summarize(read_plan(run), run)
+    except Refused as error:
+        return {
+            "state": "unknown",
+            "reason": str(error),
+            "objective": None,
+            "overrides": [],
+            "comparisons": {},
+        }
 
 
 def _number(path: Path) -> tuple[int, str]:
@@ -127,13 +149,14 @@ def _best_run(done: dict[str, dict[str, Any]], common: set[str]) -> list[str]:
     return [f"Best run: {name} ({own or 'defaults'}), objective {measured[name]['objective']:.4g}.", ""]
 
 
-def _left_out(folder: Path, found: dict[str, dict[str, Any]]) -> list[str]:
+def _left_out(
+    folder: Path, found: dict[str, dict[str, Any]], states: Mapping[str, dict[str, Any]]
+) -> list[str]:
     """Return a line for each run that did not finish, with its reason."""
-    table = SweepPaths(folder).table
-    rows = {row["member"]: row for row in read_json(table)} if table.exists() else {}
+    rows = {row["member"]: row for row in rows_of(folder)}
     missing = {
-        name: {**rows.get(name, {}), **found.get(name, {})}
-        for name in sorted({*rows, *found}, key=lambda name: _number(folder / name / "x"))
+        name: {**rows.get(name, {}), **found.get(name, {}), **states.get(name, {})}
+        for name in sorted({*rows, *found, *states}, key=lambda name: _number(folder / name / "x"))
         if found.get(name, {}).get("state") != "done"
     }
     if not missing:
@@ -141,10 +164,14 @@ def _left_out(folder: Path, found: dict[str, dict[str, Any]]) -> list[str]:
     verb, noun = ("is", "it has") if len(missing) == 1 else ("are", "they have")
     lines = [f"{_counted(len(missing))} {verb} left out because {noun} not finished:", ""]
     for name, run in missing.items():
-        lines.append(
-            f"* {name}, {run.get('state', 'refused')}: {why_without_objective(run)}".replace("\n", " ")
-        )
+        lines.append(f"* {name}, {run.get('state', 'refused')}{_why(run)}".replace("\n", " "))
     return [*lines, ""]
+
+
+def _why(run: dict[str, Any]) -> str:
+    """Return the reason why a run did not finish; nothing where none is known, as of a job that is still running."""
+    known = run.get("reason") or run.get("steps") or run.get("objective_missing")
+    return f": {why_without_objective(run)}" if known else ""
 
 
 def _settings(runs: Sequence[dict[str, Any]], common: set[str]) -> list[Setting]:

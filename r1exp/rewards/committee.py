@@ -6,10 +6,12 @@ once, as its base class says. The work is split into independent units, so that 
 (`r1exp.rewards.ranks`) and still get the same numbers.
 """
 
+import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from itertools import groupby
 from typing import IO, Any
 
@@ -36,7 +38,7 @@ from r1exp.rewards.workers import WorkerPool
 
 Openers = Mapping[str, Callable[[Any], BatchScorer]]  # kind: opens a scorer whose code is in a later room
 
-_MAX_CACHED_SCORES = 100_000  # of slow members
+_MAX_CACHED_SCORES = 100_000  # of slow members; about 0.5 KB each, because texts are kept as their hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +237,7 @@ class Committee:
                 scores[unit] = [known]
                 continue
             own_key = reward.cache_key(problem, completions[0]) if isinstance(reward, SlowReward) else None
-            key = unit if own_key is None else (unit.name, *own_key)
+            key = unit if own_key is None else (unit.name, _digest(own_key))
             key_of[unit] = key
             if key not in self._cache:
                 jobs[key] = Job(reward, problem, completions, batch.context)
@@ -255,6 +257,12 @@ class Committee:
             opener = self._openers.get(reward.kind)
             self._opened[name] = reward.open() if opener is None else opener(reward)
         return self._opened[name]
+
+
+def _digest(parts: tuple[str, ...]) -> str:
+    """Return a hash in place of texts that may be long."""
+    text = json.dumps(parts).encode()
+    return blake2b(text, digest_size=16).hexdigest()
 
 
 def _score_here(reward: Reward, unit: Unit, batch: Batch) -> list[Score]:

@@ -59,7 +59,7 @@ class Job:
 
 def main() -> None:
     """Run the forkserver until the parent closes the pipe."""
-    control: Connection[int | None, str | int] = Connection(int(sys.argv[1]))
+    control: Connection[int | str | None, str | int] = Connection(int(sys.argv[1]))
     _exit_with_parent(int(sys.argv[2]))
     for module in sys.argv[3:]:
         importlib.import_module(module).warm_up()
@@ -73,7 +73,12 @@ def main() -> None:
             control.send(_exit_status(request))
             continue
         pipe = recv_handle(control)
-        worker = os.fork()
+        try:
+            worker = os.fork()
+        except OSError as error:  # the limit of processes, or memory; the workers that exist go on
+            os.close(pipe)
+            control.send(str(error))
+            continue
         if worker == 0:
             control.close()
             _serve_jobs(Connection(pipe), forkserver)
@@ -88,7 +93,8 @@ def _serve_jobs(connection: "Connection[list[Score] | str, Job]", forkserver: in
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     worker = os.getpid()
     _exit_with_parent(forkserver)
-    threading.Thread(target=_poll_parent, args=(forkserver,), daemon=True).start()
+    if sys.platform != "linux":  # elsewhere the kernel does not do it
+        threading.Thread(target=_poll_parent, args=(forkserver,), daemon=True).start()
     with suppress(EOFError, OSError):
         while True:
             job = connection.recv()

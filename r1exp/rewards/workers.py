@@ -30,6 +30,17 @@ from r1exp.rewards.worker_process import FORK, STARTED, Job
 DIED = Abstain("worker died")
 NOT_READY = Abstain("worker did not get ready")
 MAX_WORKERS = 16  # of the default; `num_workers` may be larger
+_PATIENCE = 20.0  # seconds to try again to start a worker where the limit of processes is reached
+_FIRST_PAUSE = 0.1  # seconds before the second attempt; doubled for each further one
+_REAP_SECONDS = 10.0  # seconds for the forkserver to wait for a worker that was killed
+_NO_PROCESS = (
+    f"no worker process for rewards could be started within {_PATIENCE:g} s: the limit of processes is reached (`ulimit -u`, "
+    "or pids.max of the container); raise it, or lower launcher.num_processes or launcher.threads_per_process"
+)
+
+
+class _NoProcessError(Exception):
+    """The limit of processes is reached."""
 
 
 def default_num_workers() -> int:
@@ -57,7 +68,7 @@ class WorkerPool:
     ) -> None:
         self._num_workers = default_num_workers() if num_workers is None else num_workers
         self._ready_seconds = ready_seconds
-        self._forkserver = _Forkserver(preload, output)
+        self._forkserver = _Forkserver(preload, output, ready_seconds)
         self._workers: list[_Worker] = []
         self._finalizer = weakref.finalize(self, _end, self._workers, self._forkserver)
 
@@ -71,17 +82,34 @@ class WorkerPool:
 
     def _run(self, jobs: Sequence[Job]) -> list[list[Score]]:
         results: list[list[Score]] = [[] for _ in jobs]
-        while len(self._workers) < min(self._num_workers, len(jobs)):
-            self._workers.append(_Worker(self._forkserver))
+        self._start_workers(min(self._num_workers, len(jobs)))
         waiting = _contiguous_shares(len(jobs), len(self._workers))
         while any(waiting) or any(worker.busy for worker in self._workers):
             for own, worker in zip(waiting, self._workers, strict=True):
-                if any(waiting) and not worker.busy:
+                if any(waiting) and not worker.busy and not worker.is_lost:
                     position = own.popleft() if own else max(waiting, key=len).pop()
-                    worker.start(position, jobs[position], self._ready_seconds)
+                    if not worker.start(position, jobs[position], self._ready_seconds):
+                        own.appendleft(position)
+            if all(worker.is_lost for worker in self._workers):
+                raise StepFailed(_NO_PROCESS)
             for position, scores in self._finished():
                 results[position] = scores
+        self._workers[:] = [worker for worker in self._workers if not worker.is_lost]
         return results
+
+    def _start_workers(self, number: int) -> None:
+        """Start workers up to `number`; where the machine allows no further process, only as many as it allows.
+
+        Raises:
+            StepFailed: not even one can be started.
+        """
+        while len(self._workers) < number:
+            try:
+                self._workers.append(_Worker(self._forkserver, 0.0 if self._workers else _PATIENCE))
+            except _NoProcessError as error:
+                if self._workers:
+                    return
+                raise StepFailed(_NO_PROCESS) from error
 
     def close(self) -> None:
         """Kill the workers. A later `run` starts new ones."""
@@ -90,6 +118,8 @@ class WorkerPool:
     def _finished(self) -> list[tuple[int, list[Score]]]:
         """Wait for the next message or deadline and return the jobs that it ended."""
         busy = [worker for worker in self._workers if worker.busy]
+        if not busy:
+            return []
         seconds_left = max(0.0, min(worker.until for worker in busy) - time.monotonic())
         readable = wait([worker.connection for worker in busy], timeout=seconds_left)
         ended = []
@@ -104,35 +134,48 @@ class WorkerPool:
 class _Forkserver:
     """The process that workers are forked from, started when the first one is needed."""
 
-    def __init__(self, preload: Sequence[str], output: IO[bytes] | None) -> None:
+    def __init__(self, preload: Sequence[str], output: IO[bytes] | None, ready_seconds: float) -> None:
         self._preload = preload
+        self._ready_seconds = ready_seconds
         self._output = output
         self._process: subprocess.Popen[bytes] | None = None
         self._control: Connection[Any, Any] | None = None
 
-    def fork(self) -> "tuple[Connection[Any, Any], int]":
+    def fork(self, patience: float) -> "tuple[Connection[Any, Any], int]":
         """Return the pipe and the process id of a new worker.
 
+        Args:
+            patience: Seconds to try again where the limit of processes is reached.
+
         Raises:
-            StepFailed: the forkserver does not start.
+            StepFailed: the forkserver does not start, or does not get ready.
+            _NoProcessError: the limit of processes is reached.
         """
-        for is_last in (False, True):
+        until, pause, num_exits = time.monotonic() + patience, _FIRST_PAUSE, 0
+        while True:
             try:
                 return self._fork()
+            except _NoProcessError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(pause)
+                pause *= 2
             except (OSError, EOFError) as error:  # the forkserver has exited
                 self.end()
-                if is_last:
+                num_exits += 1
+                if num_exits > 1:
                     raise StepFailed(
                         "the process that scores slow rewards does not start; its error output is above"
                     ) from error
-        raise AssertionError("unreachable")
 
     def reap(self, worker: int) -> int | None:
         """Let the forkserver wait for a worker that was killed, which frees its process id; return its exit status."""
         if self._control is not None:
             with suppress(OSError, EOFError):
                 self._control.send(worker)
-                return self._control.recv()
+                if self._control.poll(_REAP_SECONDS):
+                    return self._control.recv()
+                self.end()  # a later answer must not be read as that to the next request
         return None
 
     def end(self) -> None:
@@ -152,7 +195,18 @@ class _Forkserver:
         with theirs:
             self._control.send(FORK)
             send_handle(self._control, theirs.fileno(), self._process.pid)
-        return ours, self._control.recv()
+        if not self._control.poll(self._ready_seconds):
+            self.end()
+            ours.close()
+            raise StepFailed(
+                f"the process that scores slow rewards did not get ready within {self._ready_seconds:g} s; it imports "
+                f"{', '.join(self._preload) or 'r1exp'}: see whether `python -c 'import {(*self._preload, 'r1exp')[0]}'` ends"
+            )
+        answer = self._control.recv()
+        if isinstance(answer, str):
+            ours.close()
+            raise _NoProcessError(answer)
+        return ours, answer
 
     def _start(self) -> None:
         self._control, theirs = Pipe()
@@ -169,33 +223,39 @@ class _Forkserver:
             str(theirs.fileno()),
             str(os.getpid()),
         ]
-        self._process = subprocess.Popen(
-            [*command, *self._preload],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=self._output,
-            env=environment,
-            start_new_session=True,  # so that Ctrl-C interrupts only the parent
-        )
-        theirs.close()
+        try:
+            self._process = subprocess.Popen(
+                [*command, *self._preload],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=self._output,
+                env=environment,
+                start_new_session=True,  # so that Ctrl-C interrupts only the parent
+            )
+        except BlockingIOError as error:  # EAGAIN
+            self._control.close()
+            raise _NoProcessError(str(error)) from error
+        finally:
+            theirs.close()
 
 
 class _Worker:
     """One worker process and its current job."""
 
-    def __init__(self, forkserver: _Forkserver) -> None:
+    def __init__(self, forkserver: _Forkserver, patience: float) -> None:
         self.busy = False
+        self.is_lost = False  # its process was killed, and no other can be started
         self.position = -1  # of the job among the jobs of the batch
         self.until = 0.0  # time.monotonic() by which the next message must arrive
         self._job: Job | None = None
         self._started = False
         self._ready_seconds = 0.0
         self._forkserver = forkserver
-        self.connection, self.pid = forkserver.fork()
+        self.connection, self.pid = forkserver.fork(patience)
 
-    def start(self, position: int, job: Job, ready_seconds: float) -> None:
-        """Send a job to this idle worker; if its process has exited, replace it first."""
+    def start(self, position: int, job: Job, ready_seconds: float) -> bool:
+        """Send a job to this idle worker, whose process is replaced first if it has exited; return whether it was sent."""
         self.busy, self._started = True, False
         self.position, self._job = position, job
         self._ready_seconds = ready_seconds
@@ -204,7 +264,11 @@ class _Worker:
             self.connection.send(job)
         except (BrokenPipeError, ConnectionResetError):
             self.replace()
+            if self.is_lost:
+                self.busy = False
+                return False
             self.connection.send(job)
+        return True
 
     def receive(self) -> list[Score] | None:
         """Read a message; return the scores if it contains them."""
@@ -228,11 +292,16 @@ class _Worker:
     def replace(self) -> int | None:
         """Kill the process with all processes that it started, and fork another; return its exit status."""
         status = self.kill()
-        self.connection, self.pid = self._forkserver.fork()
+        try:
+            self.connection, self.pid = self._forkserver.fork(_PATIENCE)
+        except _NoProcessError:
+            self.is_lost = True
         return status
 
     def kill(self) -> int | None:
         """Kill the process with all processes that it started; return its exit status."""
+        if self.is_lost:
+            return None
         # Until the forkserver has waited for it, no other process can have its id.
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)

@@ -18,11 +18,12 @@ from types import FrameType
 from typing import Any
 
 from r1exp.errors import ExitCode, R1ExpError
-from r1exp.files import read_json, write_json
+from r1exp.files import read_json_object
 from r1exp.paths import RunPaths, SweepPaths
 from r1exp.plan.members import Member, member_of
 from r1exp.report.summary import headline
 from r1exp.report.sweep import why_without_objective
+from r1exp.report.sweep_table import add_row, write_rows
 from r1exp.runner.process import PARENT_VARIABLE, parent_mark
 from r1exp.runner.run_directory import perform, start_run
 from r1exp.runner.slurm_submit import job_ids
@@ -59,9 +60,12 @@ class MemberRuns:
 
     def run(self, tasks: Sequence[Task]) -> bool:
         """Run members and write their rows; return whether further ones may start."""
-        if self.parallel > 1:
-            return self._side_by_side(list(tasks))
-        return all(self._in_this_process(task) for task in tasks)
+        try:
+            if self.parallel > 1:
+                return self._side_by_side(list(tasks))
+            return all(self._in_this_process(task) for task in tasks)
+        finally:
+            write_rows(self.folder)
 
     def row(self, number: int) -> dict[str, Any] | None:
         """Return the row of a member; None if it did not start."""
@@ -134,7 +138,7 @@ class MemberRuns:
         folder = SweepPaths(self.folder).member(task.number)
         code = ExitCode(status) if status in set(ExitCode) else ExitCode.FAILED
         path = RunPaths(folder).summary
-        summary = read_json(path) if path.exists() else {}
+        summary = read_json_object(path)
         reason = "" if summary else f"its process ended with status {status}; see {RunPaths(folder).log}"
         jobs = job_ids(folder)
         self._record(task, code, reason, summary, jobs[-1] if jobs else None)
@@ -153,8 +157,7 @@ class MemberRuns:
         }
         self.codes.append(code)
         self.rows.append(row | ({} if job is None else {"job_id": job}) | summary)
-        self.rows.sort(key=lambda row: int(row["member"]))
-        write_json(SweepPaths(self.folder).table, self.rows)
+        add_row(self.folder, self.rows[-1])
         if reason:
             done = reason
         elif summary and summary["state"] != "done":

@@ -1,101 +1,94 @@
-"""Runs the processes of a step: their output goes to log.txt, and they end when the parent ends."""
+"""Runs the processes of a step: their output goes to log.txt, and nothing that they start outlives them or the parent."""
 
+import errno
 import os
-import signal
-import subprocess
+import shutil
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from r1exp.files import write_text
 from r1exp.launcher.base import Launch
+from r1exp.launcher.keeper import ticks_of
+from r1exp.launcher.process_tree import ProcessTree
 from r1exp.paths import StepPaths
 
-PARENT_VARIABLE = "R1EXP_PARENT"  # "pid:start time" of the parent; workers end when that process has ended
+PARENT_VARIABLE = "R1EXP_PARENT"  # "pid:start" of the parent; workers end when that process has ended
 # An outer torchrun or a notebook may have set these variables; the launcher sets them again.
 _RENDEZVOUS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_AFTER_PARENT = 2.0  # seconds that W&B's service gets to end after the process that started it
 _POLL = 0.2  # seconds between two checks of the process
 
 
 def run_process(
-    launch: Launch, folder: Path, follow: Callable[[], None], grace: Callable[[], float] = lambda: 20.0
+    launch: Launch,
+    folder: Path,
+    follow: Callable[[], None],
+    grace: Callable[[], float] = lambda: 20.0,
+    has_started: Callable[[int], None] = lambda pid: None,
 ) -> int:
     """Run a step's processes to their end and return the exit status.
 
-    An exception of `follow` ends every process that was started.
+    No process that was started is left when this returns. An exception of `follow` ends them all. They also end where
+    this process is killed.
 
     Args:
         launch: The command, its environment and its files.
         folder: The step's folder; the files and log.txt are written to it.
         follow: Called several times per second while the processes run: shows progress, and answers signals.
         grace: Returns the seconds between SIGTERM and SIGKILL, also while they pass.
+        has_started: Receives the process id of the command.
+
+    Raises:
+        OSError: the command does not exist.
     """
+    if shutil.which(launch.arguments[0]) is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), launch.arguments[0])
     for name, text in launch.files.items():
         write_text(folder / name, text)
     inherited = {name: value for name, value in os.environ.items() if name not in _RENDEZVOUS}
     environment = {**inherited, **launch.environment, PARENT_VARIABLE: parent_mark()}
     with StepPaths(folder).log().open("ab") as log:
-        process = subprocess.Popen(
-            launch.arguments,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C signals only the parent, which ends the group
-        )
-        try:
-            while process.poll() is None:
-                follow()
-                time.sleep(_POLL)
-        except BaseException:
-            _end_all(process, grace)
-            raise
-        return process.returncode
+        tree = ProcessTree(launch.arguments, environment, log)
+    has_started(tree.pid)
+    try:
+        while tree.poll() is None:
+            follow()
+            time.sleep(_POLL)
+    except BaseException:
+        _end_all(tree, grace)
+        raise
+    assert tree.returncode is not None
+    return tree.returncode
 
 
 def parent_mark() -> str:
-    """Return this process's id and start time, which together identify it."""
-    return f"{os.getpid()}:{psutil.Process().create_time()}"
+    """Return this process's id and start, which together identify it."""
+    return f"{os.getpid()}:{_start_of(os.getpid())}"
 
 
 def parent_is_gone(mark: str) -> bool:
-    """Whether the process that `parent_mark` identified has ended."""
+    """Whether the process that `parent_mark` identified has ended, also if no process has waited for it."""
     pid, _, started = mark.partition(":")
+    return _start_of(int(pid)) != int(started)
+
+
+def _start_of(pid: int) -> int | None:
+    """Return a number that two processes with the same id do not share; None if the process has ended."""
+    if Path("/proc/self/stat").exists():
+        return ticks_of(pid)
     try:
-        return psutil.Process(int(pid)).create_time() != float(started)
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else round(process.create_time())
     except psutil.NoSuchProcess:
-        return True
+        return None
 
 
-def _end_all(process: subprocess.Popen[bytes], grace: Callable[[], float]) -> None:
-    """End a process and everything it started, also what has a process group of its own."""
-    started = psutil.Process(process.pid).children(recursive=True)
-    _signal_group(process, signal.SIGTERM)
+def _end_all(tree: ProcessTree, grace: Callable[[], float]) -> None:
+    """End a command and everything it started; `grace` is 0 from a second signal on."""
+    tree.terminate()
     begun = time.monotonic()
-    while process.poll() is None and time.monotonic() - begun < grace():
+    while tree.poll() is None and time.monotonic() - begun < grace():
         time.sleep(_POLL / 4)
-    _signal_group(process, signal.SIGKILL)  # processes that ignored SIGTERM
-    process.wait()
-    begun = time.monotonic()
-    while any(map(_is_alive, started)) and time.monotonic() - begun < min(grace(), _AFTER_PARENT):
-        time.sleep(_POLL / 4)
-    for each in filter(_is_alive, started):
-        with suppress(psutil.NoSuchProcess):
-            each.kill()
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    """Whether a process runs; one that nobody has waited for does not."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+    tree.end()

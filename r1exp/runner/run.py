@@ -4,17 +4,32 @@ The files of a run directory are named in `r1exp.paths`.
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from r1exp import __version__
 from r1exp.config.targets import flat
 from r1exp.errors import ExitCode, Interrupted, Preempted, R1ExpError, Refused, StepFailed
-from r1exp.files import hash_of, link_tree, make_read_only, read_json, why_not_written, write_text
+from r1exp.files import (
+    hash_of,
+    is_no_space,
+    link_into,
+    make_read_only,
+    no_space_at,
+    read_json,
+    read_json_object,
+    remove_abandoned,
+    whole_folder,
+    why_not_written,
+    write_text,
+)
 from r1exp.model.adapters import base_of, is_adapter_folder
 from r1exp.model.folder_hash import remembered_hash
 from r1exp.model.locate import locate
@@ -27,6 +42,7 @@ from r1exp.plan.steps import BASE
 from r1exp.report.summary import accuracies, summarize, write_report
 from r1exp.rewards.check_report import Report
 from r1exp.runner.attempt import Attempt
+from r1exp.runner.disk_space import refuse_full_disk
 from r1exp.runner.process import run_process
 from r1exp.runner.progress import StepProgress
 from r1exp.runner.reward_check import report_of
@@ -36,6 +52,7 @@ from r1exp.serving.session import Server, serving
 from r1exp.stage.config import StepConfig
 from r1exp.stage.step import Step, run_of
 from r1exp.step.checkpoints import last_checkpoint, remove_incomplete
+from r1exp.step.full_disk import is_full, release, reserve
 from r1exp.step.status import EXIT_CODES, Status, is_changed, read_status, state_of, state_with
 from r1exp.terminal import say
 from r1exp.tracking.base import TrackedRun
@@ -67,6 +84,8 @@ class Run:
         code = ExitCode.DONE
         reason = ""
         started = self._begun = time.monotonic()
+        for place in (self.folder, RunPaths(self.folder).steps):
+            remove_abandoned(place)
         with listening() as self._listener:
             for step in self.plan.steps:
                 try:
@@ -134,7 +153,7 @@ class Run:
     def _token(self) -> str:
         """A hash that differs between any two run directories, also between members 0 of two sweeps."""
         manifest = RunPaths(self.folder).manifest
-        created = read_json(manifest)["created"] if manifest.exists() else ""
+        created = read_json_object(manifest).get("created", "")
         return hash_of([str(self.folder.resolve()), created])
 
     def paths_of(self, step: PlanStep) -> StepPaths:
@@ -161,23 +180,22 @@ class Run:
                     f"{StepPaths(folder).artifact} was changed after the step had finished; to compute it again, remove "
                     f"{folder}"
                 )
+            self.store.publish(self._slot(step), folder)  # in case it was killed before it did
             return status
         if status is not None and status.state == "stopped":
             return self._stays_stopped(step, status)
-        if folder.exists():
-            return None
         stopped = self.store.stopped(self._slot(step))
         if stopped is not None:
-            folder.mkdir(parents=True)
             stopped.write(folder)
             return self._stays_stopped(step, stopped)
-        stored = self.store.find(self._slot(step))
+        stored = self.store.find(self._slot(step)) or self.store.find_unpublished(self._slot(step))
         if stored is None and self._may_differ(step):
             stored = self.store.find_other(step.key)
-        if stored is None:
-            return None
-        link_tree(stored, folder)
-        original = read_status(folder)
+        return None if stored is None else self._reused(step, stored, folder)
+
+    def _reused(self, step: PlanStep, stored: Path, folder: Path) -> Status:
+        """Make `folder` a copy of a finished step, instead of what it had of its own, and return its status."""
+        original = read_status(stored)
         assert original is not None
         origin = original.reused_from or run_of(stored)
         # `seconds` counts the time of this run, which spent none on the step.
@@ -192,7 +210,9 @@ class Run:
                 "original_seconds": original.original_seconds or original.seconds,
             }
         )
-        reused.write(folder)
+        with whole_folder(folder, replaces=True) as unfinished:
+            link_into(stored, unfinished, without=StepPaths(stored).not_shared)
+            reused.write(unfinished)
         note = (
             "" if differs is None else f", made with other numerics ({differs}): its last digits may differ"
         )
@@ -216,33 +236,54 @@ class Run:
         return f"[{step.index}/{len(self.plan.steps)}] {step.name}"
 
     def _execute(self, step: PlanStep, folder: Path) -> Status:
-        """Execute a step and write its final status, also after an error."""
+        """Execute a step and write its final status, also after an error or a signal."""
+        with self._listener.interruptible(False):
+            return self._executed(step, folder)
+
+    def _executed(self, step: PlanStep, folder: Path) -> Status:
         folder.mkdir(parents=True, exist_ok=True)
-        self.store.take_checkpoints(self._slot(step), folder)
-        self.store.write_working_directory(self._slot(step), folder)
-        remove_incomplete(folder)
-        attempt = Attempt(folder)
+        try:
+            self.store.take_over(self._slot(step), folder)
+            refuse_full_disk(step, folder)
+        except R1ExpError as error:
+            with suppress(OSError):
+                Status(state=state_of(error), reason=str(error)).write(folder)
+            raise
+        attempt = Attempt(folder, step.config.launcher)
+        reserve(folder)
         Status(state="running").write(folder)
+        # Of a start that was killed after its artifact was complete and before its status was: it is made again.
+        shutil.rmtree(StepPaths(folder).artifact, ignore_errors=True)
         checkpoint = last_checkpoint(folder)
         say(f"{self._title(step)}: starts{f' from {checkpoint.name}' if checkpoint else ''}")
         started = time.monotonic()
         error: R1ExpError | None = None
         code = int(ExitCode.FAILED)
         try:
-            frozen = self._frozen(step)
-            frozen.write(folder)
-            failure = self._reward_check_failure(step, folder)
-            if failure is not None:
-                failure.write(folder)
-                return failure
-            self._refuse_changed_inputs(step)
-            code = self._run_processes(step, frozen, folder)
+            with self._listener.interruptible():
+                frozen = self._frozen(step)
+                frozen.write(folder)
+                failure = self._reward_check_failure(step, folder)
+                if failure is not None:
+                    failure.write(folder)
+                    return failure
+                self._refuse_changed_inputs(step)
+            code = self._run_processes(step, frozen, folder, attempt)
             self._refuse_changed_inputs(step)
         except R1ExpError as raised:
             error = raised
         except OSError as raised:
             error = StepFailed(why_not_written(raised, folder))
+        except Exception as raised:  # noqa: BLE001 - of foreign code in the reward check, or an error of r1exp's own
+            say(traceback.format_exc(), end="")
+            error = StepFailed(f"{type(raised).__name__}: {raised}")
+        full = is_full(folder)
+        release(folder)
         status = self._final_status(folder, attempt, code, time.monotonic() - started, error)
+        if status.state == "failed" and full:
+            remove_incomplete(folder)  # a checkpoint that is half written takes the room of the next one
+            if not is_no_space(status.reason or ""):
+                status = status.model_copy(update={"reason": f"{no_space_at(folder)}; {status.reason}"})
         if status.state == "done":
             variant = self.plan.variant(step, self.folder)
             status = status.model_copy(update={"variant": variant, "numerics": step.numerics})
@@ -259,21 +300,24 @@ class Run:
     def _refuse_changed_inputs(step: PlanStep) -> None:
         refuse_changed_inputs(step.config, step.inputs, from_base=step.model_from == BASE)
 
-    def _run_processes(self, step: PlanStep, frozen: Step, folder: Path) -> int:
+    def _run_processes(self, step: PlanStep, frozen: Step, folder: Path, attempt: Attempt) -> int:
         """Run the step's processes and its server; return the exit status of the launcher."""
         progress = StepProgress(step.name, step.index, len(self.plan.steps), folder, self._begun)
         self._listener.note = progress.note
         served = frozen.served()
         try:
             with (
-                serving(frozen, folder) as server,
                 self._listener.running(folder, can_save=step.batch is not None),
+                ExitStack() as stack,
             ):
+                with self._listener.interruptible():
+                    server = stack.enter_context(serving(frozen, folder))
                 launch = step.config.launcher.launch(folder)
                 if server is not None and served is not None:
                     frozen.model_copy(update={"server": server.url}).write(folder)
                     launch = served.beside(launch)
-                return run_process(launch, folder, self._follower(progress, server), self._listener.grace)
+                follow = self._follower(progress, server)
+                return run_process(launch, folder, follow, self._listener.grace, attempt.has_started)
         finally:
             self._listener.note = say
             progress.close()
@@ -336,14 +380,23 @@ class Run:
             return place.resolve() if isinstance(place, Path) else place
         identity = hash_of([model.model_dump(mode="json", include={"shape", "init_seed"}), __version__])
         folder = self.store.paths.tiny_model(identity).resolve()
+        self._refuse_read_only(folder)
         with self.store.lease(folder.name, on_wait=lambda: None):
             return folder if folder.is_dir() else build_tiny(model, folder)
+
+    def _refuse_read_only(self, model: Path) -> None:
+        """Raise Refused if a model must be made in a step store that cannot be written."""
+        if not model.is_dir() and not self.store.is_writable:
+            raise Refused(
+                f"the model of this step must be made in the step store, which cannot be written: {model}; set paths.store=DIR"
+            )
 
     def _merged(self, adapters: Path) -> Path:
         """Return the folder of a base model with adapters added to its weights; makes it if it does not exist yet."""
         base, revision = base_of(adapters)
         below = hash_of([str(base), revision]) if isinstance(base, str) else remembered_hash(base)
         folder = self.store.paths.merged_model(hash_of([remembered_hash(adapters), below])).resolve()
+        self._refuse_read_only(folder)
         with self.store.lease(folder.name, on_wait=lambda: None):
             if not folder.is_dir():
                 say(f"adding the adapters of {adapters} to the weights of {base}")
@@ -361,7 +414,7 @@ class Run:
         status = read_status(folder) or Status(state="running")
         if error is not None:
             status = status.model_copy(update={"state": state_of(error), "reason": str(error)})
-        elif status.state == "running" or (status.state in ("failed", "done") and code != 0):
+        elif status.state in ("running", "damaged") or (status.state in ("failed", "done") and code != 0):
             status = attempt.explain(status, code)
         return status.model_copy(update={"seconds": round(seconds, 3)})
 

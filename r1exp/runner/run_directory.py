@@ -6,7 +6,7 @@ from typing import Any
 
 from r1exp.config.experiment import Experiment
 from r1exp.errors import ExitCode, Refused
-from r1exp.files import read_json, why_not_written, write_json
+from r1exp.files import create_text, json_text, read_json, why_not_written
 from r1exp.model.adapters import base_of, is_adapter_folder
 from r1exp.model.locate import check_hub, locate
 from r1exp.model.quantization import refuse_missing_library
@@ -42,20 +42,21 @@ def start_run(
         Refused: the folder cannot be written or contains another experiment, or rewards fail their check.
     """
     _refuse_unreachable(experiment, steps)
-    chosen = folder or _run_folder(experiment)
-    reports = _checked_rewards(experiment, steps, chosen)
-    identity = [step.key for step in steps]
-    old = RunPaths(chosen).manifest
+    typed = folder or (None if experiment.run.paths.run is None else Path(experiment.run.paths.run))
+    reports = _checked_rewards(experiment, steps, typed)
+    chosen = typed or Path(experiment.run.paths.runs)
     try:
-        if old.exists():
-            if read_json(old)["step_keys"] != identity:
-                raise Refused(
-                    f"{chosen} contains another experiment than the one typed; "
-                    f"give another paths.run, or type the overrides in its {old.name}"
-                )
-        else:
-            chosen.mkdir(parents=True, exist_ok=True)
-            write_json(old, manifest(experiment, steps, chosen.resolve().name))
+        chosen = typed or _new_folder(experiment)
+        own = RunPaths(chosen).manifest
+        if not own.exists():
+            create_text(own, json_text(manifest(experiment, steps, chosen.resolve().name)))
+        if _step_keys(own) != [
+            step.key for step in steps
+        ]:  # perhaps a manifest of another process that started now
+            raise Refused(
+                f"{chosen} contains another experiment than the one typed; "
+                f"give another paths.run, or type the overrides in its {own.name}"
+            )
         plan = run_plan(experiment, steps, is_compared)
         plan.write(chosen)
     except OSError as error:
@@ -65,17 +66,30 @@ def start_run(
     return Run(plan, chosen, reports)
 
 
+def _step_keys(path: Path) -> list[str]:
+    """Return the keys of the steps in a manifest."""
+    content = read_json(path)
+    if not isinstance(content, dict) or "step_keys" not in content:
+        raise Refused(f"{path} is damaged, or another version of r1exp wrote it; remove its folder")
+    return list(content["step_keys"])
+
+
 def _checked_rewards(
-    experiment: Experiment, steps: tuple[PlannedStep, ...], folder: Path
+    experiment: Experiment, steps: tuple[PlannedStep, ...], folder: Path | None
 ) -> dict[str, Report]:
-    """Check the rewards of the steps that are to run here; those of a job are checked where its steps start."""
+    """Check the rewards of the steps that are to run here; those of a job are checked where its steps start.
+
+    Args:
+        experiment: The composed experiment.
+        steps: Its planned steps.
+        folder: The run directory; None: a new one.
+    """
     if job_of(experiment.run, steps) is not None:
         return {}
-    store, run = StorePaths(Path(experiment.run.paths.store)), RunPaths(folder)
+    store = StorePaths(Path(experiment.run.paths.store))
 
     def is_done(step: PlanStep) -> bool:
-        own = run.step(step.index, step.name).folder
-        status = read_status(own) if own.is_dir() else None
+        status = None if folder is None else read_status(step.paths(folder).folder)
         return (store.steps / step.slot).is_dir() or (status is not None and status.state == "done")
 
     return refuse_failing_rewards(steps, is_done)
@@ -120,15 +134,19 @@ def _refuse_unreachable(experiment: Experiment, steps: tuple[PlannedStep, ...]) 
             check_hub(place, revision)
 
 
-def _run_folder(experiment: Experiment) -> Path:
-    if experiment.run.paths.run is not None:
-        return Path(experiment.run.paths.run)
+def _new_folder(experiment: Experiment) -> Path:
+    """Make a folder for a run, which no other process has made, and return it."""
     now = datetime.now()
     safe = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in experiment.name)
     base = Path(experiment.run.paths.runs) / f"{now:%Y-%m-%d}"
     folder = base / f"{now:%H-%M-%S}-{safe}"
     number = 1
-    while folder.exists():
-        number += 1
-        folder = base / f"{now:%H-%M-%S}-{safe}-{number}"
-    return folder
+    base.mkdir(parents=True, exist_ok=True)
+    while True:
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+            folder = base / f"{now:%H-%M-%S}-{safe}-{number}"
+        else:
+            return folder

@@ -8,7 +8,9 @@ While a step runs, a signal is only recorded; `Listener.check`, which is called 
 
 In both cases the listener says so first.
 
-Between two steps a signal ends the run at once. Inside a SLURM job the scheduler sends several signals and sets the time
+Between two steps, and while a step is prepared, the first signal raises the error that ends the run. No other signal
+raises: a second one would interrupt the end of the processes, and a step whose status is being written would stay
+`running`. Inside a SLURM job the scheduler sends several signals and sets the time
 limit itself, so that further signals are ignored.
 
     Ctrl-C, SIGTERM      interrupted: the same command continues from the checkpoint
@@ -56,16 +58,33 @@ class Listener:
         self._step: Path | None = None  # folder of the step that is running
         self._can_save = False  # whether that step saves checkpoints
         self._is_saving = False
+        self._is_interruptible = True  # whether the first signal raises
 
     def receive(self, number: int, frame: FrameType | None = None) -> None:
-        """Record a signal; between two steps, raise the error that ends the run."""
+        """Record a signal; raise the error that ends the run if it is the first and the block is interruptible."""
         self._num_signals += 1
-        if self.request is None:
-            self.request = _request(signal.Signals(number))
-            self._requested_at = time.monotonic()
-        if self._step is None:
-            self.note(f"{self._cause()}: ending the run")
-            raise self.request.error()
+        if self.request is not None:
+            return
+        self.request = _request(signal.Signals(number))
+        self._requested_at = time.monotonic()
+        if self._is_interruptible:
+            self._end_the_run()
+
+    @contextmanager
+    def interruptible(self, value: bool = True) -> Iterator[None]:
+        """Within the block, the first signal raises the error that ends the run; with `value=False` none does."""
+        before, self._is_interruptible = self._is_interruptible, value
+        try:
+            if value and self.request is not None:
+                self._end_the_run()
+            yield
+        finally:
+            self._is_interruptible = before
+
+    def _end_the_run(self) -> None:
+        assert self.request is not None
+        self.note(f"{self._cause()}: ending the run")
+        raise self.request.error()
 
     def check(self) -> None:
         """Answer a signal: request that the ranks save a checkpoint, or raise the error that ends the run."""
@@ -100,7 +119,8 @@ class Listener:
         withdraw_stop(folder)
         self._step, self._can_save, self._is_saving = folder, can_save, False
         try:
-            yield
+            with self.interruptible(False):
+                yield
         finally:
             self._step = None
 

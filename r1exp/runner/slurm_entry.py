@@ -13,6 +13,7 @@ from r1exp.launcher import slurm_client
 from r1exp.plan.run_plan import read_plan
 from r1exp.plan.slurm_job import job_of
 from r1exp.runner.run import Run
+from r1exp.runner.slurm_submit import note_canceled
 from r1exp.terminal import say
 
 
@@ -22,8 +23,13 @@ def main(run: Path) -> ExitCode:
         plan = read_plan(run)
         code, _ = Run(plan, run).execute()
         settings = job_of(plan.config, plan.steps)
-        if code == ExitCode.PREEMPTED and settings is not None and settings.requeue:
-            _requeue(int(os.environ["SLURM_JOB_ID"]))
+        if code == ExitCode.PREEMPTED and settings is not None:
+            job = int(os.environ["SLURM_JOB_ID"])
+            if slurm_client.is_being_canceled(job, int(os.environ.get("SLURM_RESTART_COUNT", "0"))):
+                say(f"job {job}: canceled")
+                note_canceled(run)
+            elif settings.requeue:
+                _requeue(job)
         return code
     except R1ExpError as error:
         say(f"r1exp: {error}")

@@ -3,17 +3,17 @@
 It passes the index of the node to accelerate. It converts SLURM's signals, which would end the ranks, into a request to
 save a checkpoint first. SLURM sends SIGTERM to every process of a step, so that all processes except this one block
 it: children inherit the signal mask even if they install handlers (torchrun's would kill the ranks). SLURM sends
-SIGKILL to processes that do not end in time, and the ranks end with this process.
+SIGKILL to processes that do not end in time, and the ranks, with all that they started, end with this process.
 """
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from r1exp.launcher.process_tree import ProcessTree
 from r1exp.runner.process import PARENT_VARIABLE, parent_mark
 from r1exp.step.stop_request import StopRequest, request_stop
 
@@ -32,10 +32,11 @@ def main(folder: Path, command: Sequence[str]) -> int:
     for number in _SIGNALS:
         signal.signal(number, receive)
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    environment = {**os.environ, PARENT_VARIABLE: parent_mark()}
-    with subprocess.Popen(numbered(command), env=environment, start_new_session=True) as process:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        return process.wait()
+    tree = ProcessTree(numbered(command), {**os.environ, PARENT_VARIABLE: parent_mark()})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    status = tree.wait()
+    assert status is not None
+    return status
 
 
 def numbered(command: Sequence[str]) -> list[str]:

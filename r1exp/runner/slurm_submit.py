@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pydantic import PositiveInt
+from pydantic import PositiveInt, ValidationError
 
 from r1exp.errors import ExitCode, Refused
 from r1exp.files import read_json, write_text
@@ -30,14 +30,45 @@ class JobNote(Settings):
     """The jobs that a run was submitted as."""
 
     ids: tuple[PositiveInt, ...]  # newest last; a requeued job keeps its id
+    canceled: tuple[PositiveInt, ...] = ()  # those that a user ended with scancel, as far as r1exp noticed
 
 
 def job_ids(run: Path) -> tuple[int, ...]:
-    """Return the ids of a run's jobs, newest last; none for a run on this machine."""
+    """Return the ids of a run's jobs, newest last; none for a run on this machine.
+
+    Raises:
+        Refused: the file is damaged.
+    """
+    return _note(run).ids
+
+
+def is_canceled(run: Path) -> bool:
+    """Whether r1exp noticed that a user canceled the newest job of a run."""
+    note = _note(run)
+    return bool(note.ids) and note.ids[-1] in note.canceled
+
+
+def note_canceled(run: Path) -> None:
+    """Remember that the newest job of a run was canceled; SLURM forgets it some minutes after its end."""
+    note = _note(run)
+    if note.ids and note.ids[-1] not in note.canceled:
+        _write(run, note.model_copy(update={"canceled": (*note.canceled, note.ids[-1])}))
+
+
+def _write(run: Path, note: JobNote) -> None:
+    write_text(RunPaths(run).job_ids, note.model_dump_json() + "\n")
+
+
+def _note(run: Path) -> JobNote:
     path = RunPaths(run).job_ids
     if not path.exists():
-        return ()
-    return JobNote.model_validate_json(path.read_text(encoding="utf-8"), strict=True).ids
+        return JobNote(ids=())
+    try:
+        return JobNote.model_validate_json(path.read_bytes(), strict=True)
+    except ValidationError as error:
+        raise Refused(
+            f"{path} is damaged; if `squeue --name` shows no job of this run, remove the file"
+        ) from error
 
 
 def submit_run(plan: RunPlan, run: Path) -> int:
@@ -61,7 +92,8 @@ def submit_run(plan: RunPlan, run: Path) -> int:
     write_text(paths.job_script, job_text(settings, plan.name, directory, run.resolve()))
     paths.summary.unlink(missing_ok=True)  # of an earlier job
     number = slurm_client.submit(paths.job_script)
-    write_text(paths.job_ids, JobNote(ids=(*earlier, number)).model_dump_json() + "\n")
+    note = _note(run)
+    _write(run, note.model_copy(update={"ids": (*note.ids, number)}))
     return number
 
 
@@ -69,10 +101,33 @@ def refuse_job(settings: Slurm, name: str) -> None:
     """Check with SLURM that it would accept such a job, before anything is written.
 
     Raises:
-        Refused: SLURM would reject it, or is not installed on this machine.
+        Refused: SLURM would reject it or never start it, or is not installed on this machine.
     """
     slurm_client.refuse_without_slurm()
     slurm_client.check_job(job_text(settings, name, Path.cwd(), Path.cwd()))
+    _refuse_longer_than_partition(settings)
+
+
+def _refuse_longer_than_partition(settings: Slurm) -> None:
+    """Refuse a time above the limit of the partition: sbatch accepts such a job, and leaves it pending for ever."""
+    seconds = slurm_client.seconds_of(str(settings.time))
+    limits = slurm_client.time_limits(settings.partition)
+    known = [limit for limit in limits.values() if limit is not None]
+    if not limits or len(known) < len(limits) or (seconds is not None and seconds <= max(known)):
+        return
+    found = ", ".join(f"{name} {_clock(limit)}" for name, limit in limits.items() if limit is not None)
+    told = f"launcher.time={settings.time} is above the time limit of the partition ({found})"
+    if settings.qos is None:
+        raise Refused(f"{told}, so that the job would never start; lower launcher.time, or see `sinfo -s`")
+    say(f"{told}; the job starts only if launcher.qos={settings.qos} allows it")
+
+
+def _clock(seconds: float) -> str:
+    """Return seconds as SLURM writes a time limit."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    return f"{f'{days}-' if days else ''}{hours:02d}:{minutes:02d}:{rest:02d}"
 
 
 def await_run(plan: RunPlan, run: Path) -> tuple[ExitCode, dict[str, Any]]:
@@ -93,5 +148,8 @@ def await_run(plan: RunPlan, run: Path) -> tuple[ExitCode, dict[str, Any]]:
     while not path.exists() and time.monotonic() < end:
         time.sleep(0.2)
     summary = read_json(path) if path.exists() else summarize(plan, run)
+    if job is not None and job.is_canceled:
+        note_canceled(run)
+        return ExitCode.INTERRUPTED, {**summary, "state": "canceled", "reason": f"job {number} was canceled"}
     state: State = summary["state"] if summary["state"] in EXIT_CODES else "failed"
     return EXIT_CODES[state], summary

@@ -5,6 +5,8 @@ conf/ in between changes nothing. A member that fails does not stop the others. 
 results of earlier members (`hydra/sweeper=...`) composes each member when its values are known.
 """
 
+import fcntl
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +25,8 @@ from r1exp.runner.slurm_submit import refuse_job
 from r1exp.runner.sweeper import run_sweeper
 from r1exp.terminal import say, show
 
+_FOLDER_KEY = "hydra.sweep.dir="
+
 
 def run_members(arguments: Sequence[str], is_multirun: bool, config_dirs: Sequence[Path]) -> ExitCode:
     """Plan every member of a command line, then run them; return the worst exit code."""
@@ -38,14 +42,10 @@ def run_members(arguments: Sequence[str], is_multirun: bool, config_dirs: Sequen
             code, summary, job = perform(run)
             show(_result(run.folder, summary, job))
             return code
-        sweep = MemberRuns(
-            command.composition.sweep_folder(), _parallel(command, members), _devices(command, members)
-        )
+        parallel, devices = _parallel(command, members), _devices(command, members)
+        is_typed = any(text.startswith(_FOLDER_KEY) for text in arguments)
+        sweep = MemberRuns(_own_folder(command.composition.sweep_folder(), is_typed), parallel, devices)
         code = ExitCode.DONE
-        try:
-            sweep.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise Refused(f"{why_not_written(error, sweep.folder)}; set hydra.sweep.dir=DIR") from error
         try:
             if command.is_optimization:
                 run_sweeper(command, sweep)
@@ -57,6 +57,39 @@ def run_members(arguments: Sequence[str], is_multirun: bool, config_dirs: Sequen
             say(f"r1exp: {error}")
             code = error.exit_code
         return max(code, _finish(sweep))
+
+
+def _own_folder(folder: Path, is_typed: bool) -> Path:
+    """Return the folder of a sweep, made if needed and locked until this process ends.
+
+    Args:
+        folder: As composed.
+        is_typed: Whether it was typed. Else its name is a time, and sweeps that start in the same second get a number.
+
+    Raises:
+        Refused: it cannot be written, or another sweep runs in the folder that was typed.
+    """
+    own, number = folder, 1
+    try:
+        while True:
+            own.mkdir(parents=True, exist_ok=True)
+            handle = os.open(own, os.O_RDONLY)  # stays open until the process ends
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(handle)
+                if is_typed:
+                    raise Refused(
+                        f"{folder}: another sweep runs in this folder; set another hydra.sweep.dir=DIR"
+                    ) from None
+                number += 1
+                own = folder.with_name(f"{folder.name}-{number}")
+            except OSError:  # a file system without locks
+                return own
+            else:
+                return own
+    except OSError as error:
+        raise Refused(f"{why_not_written(error, own)}; set hydra.sweep.dir=DIR") from error
 
 
 def _tasks(members: Sequence[Member]) -> list[Task]:

@@ -2,10 +2,12 @@
 
 The progress is read from the member's files; SLURM reports whether its job still exists; the lease of its current step
 shows whether a process on this machine executes it. The state `vanished` means that the processes of a run ended
-without writing a status.
+without writing a status; `canceled`, that a user ended its job with scancel. A member whose files cannot be read here is shown with the reason, and the others as usual:
+`damaged` if `retry` can run it again, `unknown` if not, because its plan cannot be read.
 """
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,20 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from r1exp.errors import ExitCode, R1ExpError, Refused
-from r1exp.files import read_json, write_json
+from r1exp.files import read_json_object, why_not_written
 from r1exp.launcher import slurm_client
 from r1exp.launcher.slurm_client import Job
 from r1exp.paths import RunPaths, SweepPaths
 from r1exp.plan.run_plan import PlanStep, RunPlan, has_plan, read_plan
 from r1exp.plan.slurm_job import job_of
+from r1exp.report.sweep_table import add_row, rows_of, write_rows
 from r1exp.runner.run import Run
-from r1exp.runner.slurm_submit import job_ids, submit_run
+from r1exp.runner.slurm_submit import is_canceled, job_ids, note_canceled, submit_run
 from r1exp.runner.store import is_leased
-from r1exp.step.status import Status, read_status
-from r1exp.terminal import show
+from r1exp.step.status import EXIT_CODES, Status, read_status
+from r1exp.terminal import say, show
 from r1exp.tracking.metrics import MetricsFile
 
-RETRIED = ("failed", "interrupted", "preempted", "vanished")
+RETRIED = ("failed", "interrupted", "preempted", "vanished", "damaged")
 _SHOWN = 5  # sweeps that a message lists if none was named
 
 
@@ -36,7 +39,7 @@ class MemberState:
 
     folder: Path
     overrides: tuple[str, ...]
-    state: str  # done, running, pending, failed, stopped, preempted, interrupted, vanished, refused
+    state: str  # done, running, pending, failed, stopped, preempted, interrupted, vanished, canceled, refused, damaged, unknown
     job: int | None
     step: str  # the current step, or the last one
     progress: str  # optimizer steps: done/total
@@ -50,7 +53,7 @@ def sweep_status(folder: Path) -> str:
         Refused: `folder` is neither a sweep nor a run.
     """
     states = states_of(folder)
-    planned = [set(state.overrides) for state in states if state.state != "refused"]
+    planned = [set(state.overrides) for state in states if state.state not in ("refused", "unknown")]
     common = set.intersection(*planned) if planned else set()
     rows = [("member", "job", "state", "step", "progress", "overrides")]
     for state in states:
@@ -75,24 +78,35 @@ def sweep_retry(folder: Path) -> ExitCode:
     """Restart every run of a sweep that has not finished, each in its own directory.
 
     Finished steps are kept, and a training step continues from its last checkpoint. Runs that a health rule
-    stopped, or that were refused, are not restarted, because they would end the same way.
+    stopped, or that were refused, are not restarted, because they would end the same way; runs that a user canceled only
+    where `folder` is the run itself.
     """
     states = states_of(folder)
-    chosen = [state for state in states if state.state in RETRIED and has_plan(state.folder)]
+    retried = (
+        (*RETRIED, "canceled") if has_plan(folder) else RETRIED
+    )  # a canceled run is restarted if it is named
+    chosen = [state for state in states if state.state in retried and has_plan(state.folder)]
+    unknown = [state for state in states if state.state == "unknown"]
+    for state in unknown:
+        say(f"{state.folder}: not restarted: {state.reason}")
     show(f"{len(chosen)} of {len(states)} runs are restarted")
-    worst = ExitCode.DONE
-    for state in chosen:
-        code = _retry(state, read_plan(state.folder))
-        if code == ExitCode.INTERRUPTED:
-            return code
-        worst = max(worst, code)
+    worst = ExitCode.REFUSED if unknown else ExitCode.DONE
+    try:
+        for state in chosen:
+            code = _retry(state)
+            if code == ExitCode.INTERRUPTED:
+                return code
+            worst = max(worst, code)
+    finally:
+        write_rows(folder)
     return worst
 
 
-def _retry(state: MemberState, plan: RunPlan) -> ExitCode:
+def _retry(state: MemberState) -> ExitCode:
     run = state.folder.resolve()
     before = Path.cwd()
     try:
+        plan = read_plan(run)
         if job_of(plan.config, plan.steps) is not None:
             number = submit_run(plan, run)
             show(f"{state.folder}: job {number}")
@@ -106,16 +120,18 @@ def _retry(state: MemberState, plan: RunPlan) -> ExitCode:
     except R1ExpError as error:  # the other runs continue
         show(f"{state.folder}: {error}")
         return error.exit_code
+    except OSError as error:
+        show(f"{state.folder}: {why_not_written(error, state.folder)}")
+        return ExitCode.FAILED
     finally:
         os.chdir(before)
 
 
 def _update_row(run: Path, values: dict[str, object]) -> None:
     """Update the row of a run in sweep.json."""
-    path = SweepPaths(run.parent).table
-    if path.exists():
-        rows = read_json(path)
-        write_json(path, [row | values if row["member"] == run.name else row for row in rows])
+    sweep = RunPaths(run).sweep
+    if sweep is not None and (sweep.table.exists() or sweep.added_rows.exists()):
+        add_row(sweep.folder, {"member": run.name, **values})
 
 
 def states_of(folder: Path) -> list[MemberState]:
@@ -130,18 +146,32 @@ def states_of(folder: Path) -> list[MemberState]:
     refused = _refused(folder, {member.name for member in members})
     if not members and not refused:
         raise Refused(f"{folder} is neither a sweep nor a run.{_sweeps_below(folder)}")
-    newest = {member: job_ids(member)[-1:] for member in members}
+    newest = {member: _newest_job(member) for member in members}
     jobs = slurm_client.jobs(number for numbers in newest.values() for number in numbers)
     states = [_state(member, newest[member], jobs) for member in members] + refused
     return sorted(states, key=lambda state: (not state.folder.name.isdigit(), int(state.folder.name) if
                                              state.folder.name.isdigit() else 0, state.folder.name))  # fmt: skip
 
 
+def _newest_job(run: Path) -> tuple[int, ...]:
+    """Return the id of the newest job of a run; none where the file that names it is damaged."""
+    try:
+        return job_ids(run)[-1:]
+    except Refused as error:
+        say(str(error))
+        return ()
+
+
 def _state(run: Path, ids: Sequence[int], jobs: dict[int, Job]) -> MemberState:
-    plan = read_plan(run)
+    try:
+        plan = read_plan(run)
+    except (
+        Refused
+    ) as error:  # written by another version, damaged, or it names code that is not installed here
+        return MemberState(run, (), "unknown", ids[0] if ids else None, "-", "-", str(error))
     step, status = _current(run, plan)
-    if status is None and RunPaths(run).summary.exists():  # it ended before this step began
-        status = _ended_as(read_json(RunPaths(run).summary))
+    if status is None:  # perhaps it ended before this step began
+        status = _ended_as(read_json_object(RunPaths(run).summary))
     job = jobs.get(ids[0]) if ids else None
     state, reason = _state_and_reason(plan, run, step, status, bool(ids), job)
     return MemberState(
@@ -157,9 +187,9 @@ def _state(run: Path, ids: Sequence[int], jobs: dict[int, Job]) -> MemberState:
 
 def _ended_as(summary: dict[str, Any]) -> Status | None:
     """Return the state of a run that ended while it waited for a step that another run executes."""
-    if summary.get("reason") is None:
+    if summary.get("reason") is None or summary.get("state") not in EXIT_CODES:
         return None
-    return Status(state=summary["state"], reason=summary["reason"])
+    return Status(state=summary["state"], reason=str(summary["reason"]))
 
 
 def _current(run: Path, plan: RunPlan) -> tuple[PlanStep, Status | None]:
@@ -184,6 +214,9 @@ def _state_and_reason(
             earlier = f"will continue: {reason}" if reason else ""
             return "pending", "; ".join(part for part in (job.reason, earlier) if part and part != "None")
         return "running", ""
+    if is_job and (is_canceled(run) or (job is not None and job.is_canceled)):
+        note_canceled(run)
+        return "canceled", f"ended with scancel; `r1exp sweep retry {shlex.quote(str(run))}` starts it again"
     if not is_job and is_leased(Path(plan.working_directory) / plan.config.paths.store, plan.slot(step, run)):
         return "running", ""
     if status is not None and status.state != "running":
@@ -208,11 +241,9 @@ def _progress(run: Path, step: PlanStep) -> str:
 
 def _refused(folder: Path, known: set[str]) -> list[MemberState]:
     """Return the members that were refused before they had a plan."""
-    path = SweepPaths(folder).table
-    rows = read_json(path) if path.exists() else []
     return [
         MemberState(folder / row["member"], tuple(row["overrides"]), "refused", None, "-", "-", row["reason"])
-        for row in rows
+        for row in rows_of(folder)
         if row["member"] not in known and row.get("reason")
     ]
 

@@ -5,13 +5,14 @@ requires of a server it trains with (trl.generation.vllm_client): developer endp
 log-probabilities are those of the distribution that was sampled from.
 """
 
+import os
 import re
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from r1exp.launcher.base import Device
+from r1exp.launcher.base import Device, loopback_interface
 from r1exp.serving.settings import VllmServer
 
 _TAIL = 12  # lines of the server's log that are shown
@@ -112,6 +113,9 @@ def server_launch(
         environment["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # other processes use the same cores
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
+    interface = None if serves_other_nodes else loopback_interface()
+    if interface is not None:  # else gloo listens at the address of the host's name
+        environment["GLOO_SOCKET_IFNAME"] = os.environ.get("GLOO_SOCKET_IFNAME", interface)
     if devices:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
     if trains:

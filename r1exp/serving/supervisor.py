@@ -1,6 +1,6 @@
 """Runs between a run and its vLLM server, and ends the server within seconds if either of them or itself exits.
 
-    r1exp --pipe--> supervisor ----> vLLM's API server ----> engine, workers
+    r1exp --pipe--> supervisor ----> keeper ----> vLLM's API server ----> engine, workers
          [through srun, where the server has a node of its own]
 
 No process of the server outlives the run:
@@ -8,11 +8,10 @@ No process of the server outlives the run:
 * Only the run holds the writing end of the supervisor's stdin. However the run ends, `kill -9` included, the kernel
   closes the pipe; the supervisor reads the end of the file and ends the server. srun forwards the end of its stdin,
   so that this also works on another node.
-* The supervisor is a subreaper: orphaned descendants of the server become its children, so that an engine whose API
-  server was killed is found and ended too. The server gets SIGTERM, and every descendant that is left `_GRACE`
-  seconds later gets SIGKILL.
-* The kernel sends the server SIGTERM when the supervisor exits (PR_SET_PDEATHSIG). The run watches the supervisor and
-  kills the descendants it recorded last (r1exp/serving/session.py).
+* The keeper (r1exp/launcher/keeper.py) ends every descendant of the server when the server ends, also an engine whose
+  API server was killed, and removes the segments of shared memory that they leave. The server gets SIGTERM, and what is
+  left `_GRACE` seconds later gets SIGKILL.
+* The keeper does the same when the supervisor exits, and the supervisor when the keeper was killed.
 
 The supervisor binds the port, without listening, before the first start and until the end, so that two servers never
 get the same port and a restarted server gets its own port again. stdin receives one line of JSON (`Spec`), then
@@ -20,31 +19,28 @@ get the same port and a restarted server gets its own port again. stdin receives
 `restarts` times. The state is written to `server.json` in the step's folder, the server's output to `server.log`.
 """
 
-import ctypes
 import errno
 import json
 import os
 import select
 import signal
 import socket
-import subprocess
 import sys
-import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import psutil
-
+from r1exp.addresses import is_private
 from r1exp.files import write_json
+from r1exp.launcher.process_tree import ProcessTree
 from r1exp.paths import StepPaths
+from r1exp.serving import sockets
 from r1exp.serving.command import Spec
-from r1exp.serving.settings import is_private
 
 _GRACE = 4.0  # seconds between SIGTERM and SIGKILL
 _POLL = 0.2  # seconds between two checks of the server
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
-_PRIVATE_DESTINATION = ("10.255.255.255", 1)  # nothing is sent; connecting selects the interface
+# Nothing is sent; connecting selects the interface. IPv6 where there is no IPv4.
+_PRIVATE_DESTINATIONS = ((socket.AF_INET, "10.255.255.255"), (socket.AF_INET6, "fd00:ffff::1"))
 
 
 @dataclass
@@ -78,7 +74,7 @@ class Supervisor:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._state = State(node=socket.gethostname())
-        self._server: subprocess.Popen[bytes] | None = None
+        self._server: ProcessTree | None = None
         self._received = b""  # bytes from stdin that are not a whole line yet
         self._must_end = False  # a signal requested the end
 
@@ -86,8 +82,6 @@ class Supervisor:
         """Start the server, watch it and end it; return the exit status."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._request_end)
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
         code = 0
         try:
             spec = Spec(**json.loads(self._next_line()))
@@ -127,15 +121,13 @@ class Supervisor:
     def _start(self, spec: Spec) -> None:
         address = ["--host", self._state.host, "--port", str(self._state.port)]
         with StepPaths(self._folder).server_log.open("ab") as log:
-            self._server = subprocess.Popen(
-                [sys.executable, *spec.arguments, *address],
-                env={**os.environ, **spec.environment},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_end_with_parent,  # safe, because this process has one thread
-            )
+            command = [sys.executable, *spec.arguments, *address]
+            environment = {
+                **os.environ,
+                sockets.VARIABLE: str(sockets.make(self._folder)),
+                **spec.environment,
+            }
+            self._server = ProcessTree(command, environment, log, grace=_GRACE)
         self._state.state = "starting"
         self._state.starts += 1
         self._state.pid = self._server.pid
@@ -164,42 +156,10 @@ class Supervisor:
         self._must_end = True
 
     def _end_server(self) -> None:
-        """End the server and all descendants of this process; return when all have ended."""
-        if self._server is None:
-            return
-        with suppress(ProcessLookupError):
-            self._server.terminate()
-        end = time.monotonic() + _GRACE
-        while (left := self._alive()) and time.monotonic() < end:
-            time.sleep(0.05)
-            if self._server.poll() is not None:
-                break  # the other processes are of no use without the server
-        while left := self._alive():
-            for process in left:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-            time.sleep(0.05)
-        self._server.wait()
-
-    def _alive(self) -> list[psutil.Process]:
-        """Return every descendant that runs, and reap those that have ended."""
-        alive = []
-        for process in psutil.Process().children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                if process.status() != psutil.STATUS_ZOMBIE:
-                    alive.append(process)
-                elif self._server is None or process.pid != self._server.pid:
-                    with suppress(ChildProcessError):
-                        os.waitpid(process.pid, os.WNOHANG)
+        """End the server and everything it started; return when all have ended."""
         if self._server is not None:
-            self._server.poll()
-        return alive
-
-
-def _end_with_parent() -> None:
-    """Request SIGTERM for when the supervisor exits; runs in the child process before it becomes the server."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            self._server.end()
+            sockets.remove(self._folder)
 
 
 def _reserved(spec: Spec, state: State) -> socket.socket:
@@ -231,12 +191,12 @@ def _reserved(spec: Spec, state: State) -> socket.socket:
 
 def own_address() -> str:
     """Return the private address at which other nodes can connect to this one."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(_PRIVATE_DESTINATION)
+    found = "127.0.0.1"  # there is no network
+    for family, destination in _PRIVATE_DESTINATIONS:
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((destination, 1))
             found = str(probe.getsockname()[0])
-        except OSError:  # there is no network
-            found = "127.0.0.1"
+            break
     if not is_private(found):
         raise _GiveUpError(
             f"{socket.gethostname()} has the public address {found}, and a server there would be open to "

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import PositiveInt
 
-from r1exp.files import read_json, write_text
+from r1exp.files import read_json_object, write_text
 from r1exp.paths import StepPaths
 from r1exp.serving.step_server import ServedStep
 from r1exp.settings import Name, Settings
@@ -50,6 +50,7 @@ def read_step(folder: Path) -> Step:
 
 def run_of(folder: Path) -> str:
     """Return the name of the run that executed the step in `folder`; SWEEP/N for a member of a sweep."""
-    step = read_json(StepPaths(folder).step)
-    run, group = str(step["run_id"]), str(step.get("run_group") or step["run_id"])
+    step = read_json_object(StepPaths(folder).step)
+    run = str(step.get("run_id", folder.name))
+    group = str(step.get("run_group") or run)
     return run if run == group else f"{group}/{run}"

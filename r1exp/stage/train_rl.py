@@ -17,7 +17,7 @@ from r1exp.algorithm.base import OnlineAlgorithm
 from r1exp.algorithm.kl_controller import KlController
 from r1exp.algorithm.trainers import Policy
 from r1exp.errors import Refused, StepFailed
-from r1exp.launcher.base import free_port
+from r1exp.launcher.base import free_port, loopback
 from r1exp.model.load import load_policy, load_tokenizer, peft_config
 from r1exp.model.scorer import open_reward_model
 from r1exp.prompt.chat import prompt_of
@@ -115,7 +115,7 @@ def _server_address(step: Step) -> dict[str, Any]:
     """Return TRL's arguments for the address of the vLLM server and the port for sending weights over NCCL."""
     if step.server is None:
         return {}
-    return {"vllm_server_base_url": step.server, "vllm_group_port": free_port()}
+    return {"vllm_server_base_url": step.server, "vllm_group_port": free_port(loopback())}
 
 
 def _refuse_too_few(num_problems: int, step: Step) -> None:

@@ -14,6 +14,7 @@ from transformers.training_args import TrainingArguments
 
 from r1exp.algorithm.critic import detach, without_critic
 from r1exp.errors import StepFailed, StoppedByHealth
+from r1exp.files import follow_folder
 from r1exp.health.callback import HealthCallback
 from r1exp.model.load import load_policy, save_artifact
 from r1exp.paths import CheckpointPaths, StepPaths
@@ -136,4 +137,5 @@ class _MarkCheckpoint(TrainerCallback):
         """Write the mark last, so that a checkpoint that a crash left incomplete is not loaded."""
         if state.is_world_process_zero:
             paths = CheckpointPaths.at(Path(args.output_dir), state.global_step)
+            follow_folder(paths.folder)  # safetensors makes files that only their owner can read
             mark_complete(paths.folder, self._step, state.global_step, self._trackers.identity)

@@ -9,14 +9,17 @@ consequence; it is reported as the cause only if no rank reports another error.
 
 import os
 import re
+import socket
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
-from pydantic import NonNegativeFloat, NonNegativeInt
+from pydantic import NonNegativeFloat, NonNegativeInt, ValidationError
 
 from r1exp.errors import R1ExpError
 from r1exp.files import write_text
+from r1exp.launcher.kills import Kills
 from r1exp.launcher.torchrun import before_report, root_cause
 from r1exp.paths import StepPaths
 from r1exp.settings import Settings
@@ -24,6 +27,7 @@ from r1exp.settings import Settings
 _LOST_PEER = re.compile(
     r"closed by peer|reset by peer|Broken pipe|gloo|NCCL|TCPStore|heartbeat", re.IGNORECASE
 )
+_PEER = re.compile(r"peer \[([0-9a-fA-F:.]+)\]:\d+")  # gloo: "Connection closed by peer [10.0.0.2]:4711"
 _LAST_LINES = 20  # of the log of a rank that left no traceback
 
 
@@ -67,17 +71,19 @@ def redirect_output(folder: Path, rank: int) -> None:
             os.dup2(log.fileno(), stream)
 
 
-def first_failure(folder: Path, log: str) -> Failure | None:
+def first_failure(folder: Path, log: str, kills: Kills, is_here: bool = True) -> Failure | None:
     """Return the failure that caused the others, or None if neither a rank nor the launcher reports one.
 
     Args:
         folder: Folder of the step.
         log: Output of the launcher during this attempt.
+        kills: What the kernel has killed since the attempt began.
+        is_here: Whether all ranks ran on this machine.
     """
-    reported = [
-        Failure.model_validate_json(path.read_text(encoding="utf-8"), strict=True)
-        for path in StepPaths(folder).failures()
-    ]
+    reported = []
+    for path in StepPaths(folder).failures():
+        with suppress(ValidationError):  # damaged: the other ranks and the log remain
+            reported.append(Failure.model_validate_json(path.read_bytes(), strict=True))
     reported.sort(key=lambda failure: failure.at)
     causes = [failure for failure in reported if not failure.is_consequence]
     if causes:
@@ -86,7 +92,23 @@ def first_failure(folder: Path, log: str) -> Failure | None:
     if seen is None:
         return next(iter(reported), None)
     own = [failure for failure in reported if failure.rank == seen.rank]
-    return own[0] if own else Failure(rank=seen.rank, reason=seen.text(), was_reported=False)
+    return own[0] if own else Failure(rank=seen.rank, reason=seen.text(kills, is_here), was_reported=False)
+
+
+def silent_ranks(folder: Path, num_ranks: int) -> list[int]:
+    """Return the ranks that reported no failure, as those of a machine that was lost."""
+    return [rank for rank in range(num_ranks) if not StepPaths(folder).failure(rank).exists()]
+
+
+def peer_of(failure: Failure) -> str | None:
+    """Return the machine to which a rank lost the connection, as its error names it; None if it names none."""
+    found = _PEER.search(failure.reason)
+    if found is None:
+        return None
+    try:
+        return f"{socket.gethostbyaddr(found[1])[0]} ({found[1]})"
+    except OSError:  # it has no name
+        return found[1]
 
 
 def last_output(folder: Path, failure: Failure, log: str) -> str | None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt
+from pydantic import NonNegativeFloat, NonNegativeInt, ValidationError
 
 from r1exp.errors import ExitCode, Interrupted, Preempted, R1ExpError, StoppedByHealth
 from r1exp.files import write_text
@@ -11,7 +11,8 @@ from r1exp.model.folder_hash import remembered_hash
 from r1exp.paths import StepPaths
 from r1exp.settings import Settings
 
-State = Literal["running", "done", "failed", "stopped", "preempted", "interrupted"]
+# `damaged` is not written: it is the state of a step whose status.json cannot be read.
+State = Literal["running", "done", "failed", "stopped", "preempted", "interrupted", "damaged"]
 
 
 class ArtifactInfo(Settings):
@@ -43,11 +44,28 @@ class Status(Settings):
 
 
 def read_status(folder: Path) -> Status | None:
-    """Return the status of the step in `folder`; None if it has not started."""
+    """Return the status of the step in `folder`; None if it has not started.
+
+    A file that is empty or damaged gives the state `damaged`: the step is not done, and runs again.
+    """
     path = StepPaths(folder).status
-    if not path.exists():
+    try:
+        return Status.model_validate_json(path.read_bytes(), strict=True)
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return Status.model_validate_json(path.read_text(encoding="utf-8"), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        what = "empty" if not path.stat().st_size else f"damaged ({first['msg']})"
+        return Status(state="damaged", reason=f"{path} is {what}; the same command runs the step again")
+    except OSError as error:
+        reason = f"{path} cannot be read ({error.strerror})"
+        return Status(state="damaged", reason=reason)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the step in `folder` is done and its artifact is still the one that the step made."""
+    status = read_status(folder)
+    return status is not None and status.state == "done" and not is_changed(folder)
 
 
 def is_changed(folder: Path) -> bool:
@@ -81,4 +99,5 @@ EXIT_CODES: dict[State, ExitCode] = {
     "preempted": ExitCode.PREEMPTED,
     "interrupted": ExitCode.INTERRUPTED,
     "running": ExitCode.FAILED,  # a process that ended without writing its status
+    "damaged": ExitCode.FAILED,
 }

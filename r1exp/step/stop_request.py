@@ -8,6 +8,8 @@ them would end the ranks before they could save. Rank 0 checks for the file afte
 from pathlib import Path
 from typing import Literal
 
+from pydantic import ValidationError
+
 from r1exp.errors import Interrupted, Preempted, R1ExpError
 from r1exp.files import write_text
 from r1exp.paths import StepPaths
@@ -38,7 +40,7 @@ def requested_stop(folder: Path) -> StopRequest | None:
         return StopRequest.model_validate_json(
             StepPaths(folder).stop_request.read_text(encoding="utf-8"), strict=True
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, ValidationError):
         return None
 
 

@@ -7,6 +7,7 @@ JSON has no NaN and no infinity. Such a value is written as null, and `not_finit
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,15 @@ class MetricsFile:
         """Return all complete rows."""
         if not self._path.exists():
             return []
-        # After a crash the last line may be incomplete.
-        lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]
-        return [json.loads(line) for line in lines if line]
+        # After a crash, or on a full disk, the last line may be incomplete.
+        lines = self._path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+        rows = []
+        for line in lines:
+            with suppress(ValueError):
+                row = json.loads(line)
+                if isinstance(row, dict) and "step" in row:
+                    rows.append(row)
+        return rows
 
 
 def loggable(logs: Mapping[str, Any], step: int) -> dict[str, Any]:

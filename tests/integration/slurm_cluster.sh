@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # A real SLURM cluster of several nodes on one Debian machine, for the tests of launcher=slurm; as root, without systemd.
 #   tests/integration/slurm_cluster.sh up DIR [NODES]    then: export SLURM_CONF=DIR/slurm.conf
+#   tests/integration/slurm_cluster.sh start DIR NAME   start a daemon again that was killed: slurmctld, n1, n2, ...
 #   tests/integration/slurm_cluster.sh down DIR
 # Each node is a slurmd in its own namespaces, so that it has its own host name. All state is in DIR.
 set -euo pipefail
-action=${1:?up or down} dir=$(mkdir -p "${2:?a folder}" && cd "$2" && pwd) nodes=${3:-3}
+action=${1:?up, start or down} dir=$(mkdir -p "${2:?a folder}" && cd "$2" && pwd) nodes=${3:-3}
 port=$((11000 + $$ % 200 * 40))  # of the controller; the nodes use the next ports; two clusters use different ports
 
 if [ "$action" = down ]; then
@@ -18,6 +19,17 @@ if [ "$action" = down ]; then
     # The cluster that started munge ends it, unless another cluster is running.
     [ ! -s "$dir/pid/munged" ] || pgrep -x slurmctld >/dev/null || kill "$(<"$dir/pid/munged")" 2>/dev/null || true
     rm -rf "$dir"
+    exit 0
+fi
+
+start_node() {
+    unshare --uts --mount --propagation private \
+        sh -c "hostname $1 && mount --bind '$dir/hosts' /etc/hosts && exec slurmd -N $1"
+}
+
+if [ "$action" = start ]; then
+    export SLURM_CONF=$dir/slurm.conf
+    if [ "$nodes" = slurmctld ]; then slurmctld; else start_node "$nodes"; fi
     exit 0
 fi
 
@@ -87,8 +99,7 @@ export SLURM_CONF=$dir/slurm.conf
 slurmctld -c
 for number in $(seq "$nodes"); do
     mkdir -p "$dir/spool/n$number"
-    unshare --uts --mount --propagation private \
-        sh -c "hostname n$number && mount --bind '$dir/hosts' /etc/hosts && exec slurmd -N n$number"
+    start_node "n$number"
 done
 for _ in $(seq 150); do
     [ "$(sinfo --noheader --partition=main --states=idle --format=%D 2>/dev/null)" = "$nodes" ] && exit 0

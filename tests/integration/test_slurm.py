@@ -311,11 +311,38 @@ def test_a_server_has_its_own_node_for_an_evaluation(tmp_path: Path) -> None:
     assert "vLLM server: ready" in output(tmp_path / "run")
 
 
-def test_a_cancelled_job_is_not_requeued(started: Path) -> None:
+def test_a_canceled_job_stays_canceled_until_its_run_is_named(started: Path) -> None:
     slurm("scancel", job_of(started))
     wait_for(lambda: not queued(job_of(started)), started)
     time.sleep(8)  # longer than a requeued job needs to be listed again
     assert not queued(job_of(started))
+    assert f"job {job_of(started)}: canceled" in output(started)
+    # Also when SLURM no longer knows the job, as some minutes after its end on most clusters.
+    assert content(started / "job.json")["canceled"] == [int(job_of(started))]
+    table = r1exp(started.parent, "sweep", "status", "run")
+    assert (
+        "1 runs: 1 canceled" in table
+        and "ended with scancel; `r1exp sweep retry run` starts it again" in table
+    )
+    assert "restarts" not in table
+
+
+def test_members_canceled_in_the_queue_are_listed_and_not_retried(tmp_path: Path) -> None:
+    overrides = ["-m", "seed=1,2,3", "max_steps=2", *SFT, "tracking=none", "hydra.sweep.dir=sweep"]
+    r1exp(tmp_path, *overrides, "launcher.extra=['--hold']")
+    sweep = tmp_path / "sweep"
+    slurm("scancel", job_of(sweep / "1"))
+    slurm("scontrol", "release", job_of(sweep / "0"))
+    wait_for(lambda: done(sweep / "0"), sweep / "0")
+    table = r1exp(tmp_path, "sweep", "status", "sweep")
+    assert "1 done" in table and "1 canceled" in table and "1 pending" in table, table
+    assert r1exp(tmp_path, "sweep", "retry", "sweep").startswith("0 of 3 runs are restarted")
+    report = r1exp(tmp_path, "sweep", "report", "sweep")
+    assert "2 runs are left out because they have not finished" in report, report
+    assert "* 1, canceled: ended with scancel" in report
+    assert "* 2, pending: JobHeldUser" in report
+    assert r1exp(tmp_path, "sweep", "retry", "sweep/1").startswith("1 of 1 runs are restarted")
+    slurm("scancel", job_of(sweep / "1"), job_of(sweep / "2"))
 
 
 @pytest.mark.parametrize(
@@ -323,6 +350,10 @@ def test_a_cancelled_job_is_not_requeued(started: Path) -> None:
     [
         pytest.param(["launcher.partition=nowhere"], "invalid partition", id="partition"),
         pytest.param(["launcher.nodes=9", "stage.rows_per_step=9"], "launcher.nodes", id="too many nodes"),
+        pytest.param(["launcher.extra=['--gres=gpu:9']"], "lower launcher.gpus_per_node", id="no such GPUs"),
+        pytest.param(
+            ["launcher.time=2:00:00"], "above the time limit of the partition (main 01:00:00)", id="time"
+        ),
     ],
 )
 def test_a_job_that_slurm_would_reject_is_refused_before_anything_is_written(

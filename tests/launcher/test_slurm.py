@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from r1exp.assets import CONF
+from r1exp.launcher import slurm_client
 from r1exp.launcher.slurm import Slurm, job_text, on_server_node
 from r1exp.runner.slurm_node import numbered
 
@@ -126,7 +127,8 @@ def test_one_task_per_node_starts_the_ranks_of_that_node(monkeypatch: pytest.Mon
         "srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--mpi=none", "--wait=0", "--gpus-per-node=4",
         "--kill-on-bad-exit=1", "--label",
         "PYTHON", "-m", "r1exp.runner.slurm_node", "run/steps/01 it's",
-        "PYTHON", "-m", "accelerate.commands.launch", "--config_file", "run/steps/01 it's/accelerate.yaml",
+        "PYTHON", "-m", "r1exp.launcher.agent", "--config_file", "run/steps/01 it's/accelerate.yaml",
+        "--log_dir", "/dev/null",
         "--main_process_ip", "node7", "--main_process_port", "20123", "-m", "r1exp.worker", "run/steps/01 it's",
     )  # fmt: skip
     content = yaml.safe_load(launch.files["accelerate.yaml"])
@@ -199,3 +201,35 @@ def test_the_number_of_ranks_follows_from_nodes_and_gpus(
 def test_values_that_slurm_would_misread_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         slurm(**values)
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds"),
+    [
+        pytest.param("90", 5400.0, id="minutes"),
+        pytest.param("1:30", 90.0, id="minutes and seconds"),
+        pytest.param("1:00:00", 3600.0, id="hours"),
+        pytest.param("2-0", 172800.0, id="days and hours"),
+        pytest.param("1-02:03:04", 93784.0, id="days to seconds"),
+        pytest.param("infinite", None, id="no limit"),
+        pytest.param("0", None, id="zero means no limit"),
+    ],
+)
+def test_a_time_limit_is_read_as_slurm_reads_it(limit: str, seconds: float | None) -> None:
+    assert slurm_client.seconds_of(limit) == seconds
+
+
+def test_the_jobs_of_a_large_sweep_are_requested_in_parts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Linux takes no argument above 128 KiB; `squeue` here answers for the first and last job of each request."""
+    fake = tmp_path / "squeue"
+    fake.write_text(
+        '#!/bin/sh\nfor last; do :; done\nids=${last#--jobs=}\necho "${ids%%,*}|RUNNING|None"\necho "${ids##*,}|PENDING|None"\n'
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    first = 100_000_000
+    found = slurm_client.jobs(range(first, first + 20_000))
+    assert found[first].state == "RUNNING"
+    assert found[first + 19_999].state == "PENDING"

@@ -108,3 +108,14 @@ def test_the_best_run_is_named_and_the_others_have_their_reasons(tmp_path: Path)
     assert "2 runs are left out because they have not finished" in text
     assert "* 2, failed: step sft failed: out of memory" in text
     assert "* 3, refused: beta=x is no number" in text
+
+
+def test_a_damaged_summary_or_table_does_not_hide_the_other_runs(tmp_path: Path) -> None:
+    written(tmp_path, [run("beta=0", 0.6), run("beta=1", 0.9)])
+    (tmp_path / "1" / "summary.json").write_text("")
+    (tmp_path / "1" / "plan.json").write_text("{}")
+    (tmp_path / "sweep.json").write_text('[{"member": ')
+    text = sweep_report(tmp_path)
+    assert cells(text)[2][0] == "defaults"
+    assert "1 run is left out" in text
+    assert "* 1, unknown: " in text

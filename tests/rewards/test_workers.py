@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,6 +129,63 @@ def test_a_forkserver_that_does_not_start_is_reported() -> None:
     pool = WorkerPool(num_workers=1, preload=["no_such_module"])
     with pytest.raises(StepFailed, match="does not start"):
         pool.run([Job(Function(kind="json:loads"), Problem("a", "a"), (Completion("x", 1),), Context())])
+
+
+def test_a_forkserver_that_hangs_while_it_imports_is_ended_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_module.py").write_text("import time; time.sleep(600)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    pool = WorkerPool(num_workers=1, preload=["slow_module"], ready_seconds=1.5)
+    with pytest.raises(StepFailed, match=r"did not get ready within 1.5 s; it imports slow_module"):
+        pool.run([Job(Function(kind="json:loads"), Problem("a", "a"), (Completion("x", 1),), Context())])
+    assert pool._forkserver._process is None
+
+
+# The limit counts the processes of a user, and does not hold for root.
+LIMITED = """
+import os, resource, sys
+from r1exp.records import Completion, Problem
+from r1exp.rewards import workers
+from r1exp.rewards.base import Context
+from r1exp.rewards.function import Function
+from r1exp.rewards.worker_process import Job
+reward = Function(kind=sys.argv[1] + ":misbehaves", deadline=5.0)
+jobs = [Job(reward, Problem("a", "a", "5"), (Completion(text, 1),), Context()) for text in ("pid", "die", "pid", "pid")]
+workers._PATIENCE = 0.5
+limit = lambda number: resource.prlimit(os.getpid(), resource.RLIMIT_NPROC, (number, 100))
+limit(4)  # this process, the forkserver and two workers
+pool = workers.WorkerPool(num_workers=4)
+print(pool.run(jobs)[1][0].reason, len(pool._workers))
+limit(100)
+resource.prlimit(pool._forkserver._process.pid, resource.RLIMIT_NPROC, (100, 100))
+pool.run(jobs)
+print(len(pool._workers))
+pool.close()
+limit(2)
+try:
+    pool.run(jobs)
+except workers.StepFailed as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("setpriv") is None, reason="becomes a user without other processes"
+)
+def test_workers_that_cannot_be_forked_are_done_without(foreign: str) -> None:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    capabilities = "+dac_override,+dac_read_search"  # reads this Python, wherever it is
+    user = ["setpriv", "--reuid=64123", f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}"]
+    command = [*user, sys.executable, "-c", LIMITED, foreign]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    first, second, third = run.stdout.splitlines()
+    assert (first, second) == (f"{DIED.reason} 2", "4")
+    assert third.startswith("no worker process for rewards could be started")
 
 
 def test_functions_get_arguments_steps_and_tokens_and_may_be_factories_or_coroutines(run: Run) -> None:

@@ -17,6 +17,7 @@ from r1exp.records import Completion, Message
 from r1exp.rollout.base import Sampling
 from r1exp.rollout.endpoint import EndpointGenerator, stream
 from r1exp.rollout.hf import HfGenerator
+from r1exp.rollout.kept import KeptRows
 from r1exp.rollout.settings import Endpoint, HfRollout
 from r1exp.serving.generator import ServerGenerator
 from r1exp.serving.settings import VllmServer
@@ -53,6 +54,7 @@ def server(shared: str) -> str:
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_client, "growing_pauses", lambda number: [0.0] * number)
+    monkeypatch.setattr(http_client, "_LONGEST_PAUSE", 0.2)
 
 
 def endpoint(url: str, **changes: Any) -> Endpoint:
@@ -131,6 +133,32 @@ def test_a_lasting_failure_says_what_to_change(
     assert sentence in str(raised.value)
 
 
+def test_after_a_failure_only_what_is_missing_is_asked_for(server: str, tmp_path: Path) -> None:
+    questions = prompts("three", "five", "one")
+    expected = EndpointGenerator(endpoint(server)).generate(questions, 2, SAMPLED)
+
+    def again() -> EndpointGenerator:
+        return EndpointGenerator(endpoint(server, concurrency=1), kept=KeptRows(tmp_path / "rows.jsonl", {}))
+
+    num_before = len(requests_of(server))
+    queue(server, 200, 200, 400)
+    with pytest.raises(StepFailed):
+        again().generate(questions, 2, SAMPLED)
+    assert again().generate(questions, 2, SAMPLED) == expected
+    assert again().generate(questions, 2, SAMPLED) == expected
+    seeds = [request["seed"] - stream(SAMPLED.seed, 0) for request in requests_of(server)[num_before:]]
+    assert sorted(seeds) == [0, 1, 2, 2, 3, 4, 5]  # one was refused
+
+
+def test_a_busy_endpoint_is_waited_for_until_the_deadline(server: str) -> None:
+    queue(server, *[429] * 6)  # more than the two retries
+    [[completion]] = EndpointGenerator(endpoint(server)).generate(prompts("five"), 1, GREEDY)
+    assert completion.num_tokens == 1
+    queue(server, 429)
+    with pytest.raises(StepFailed, match=r"raise rollout\.deadline=0\.1"):
+        EndpointGenerator(endpoint(server, deadline=0.1)).generate(prompts("five"), 1, GREEDY)
+
+
 def test_an_endpoint_that_cannot_be_reached_says_what_to_change() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -195,6 +223,21 @@ def test_requests_to_our_server_ask_for_token_ids_and_state_every_parameter(
         "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "max_tokens": 8,
         "stop_token_ids": [1], "return_token_ids": True,
     }  # fmt: skip
+
+
+def test_after_a_failure_our_server_is_asked_for_what_is_missing(
+    server: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    questions = prompts("three", "five", "one")
+    expected = our_server(server, tokenizer, tmp_path).generate(questions, 2, SAMPLED)
+    KeptRows(tmp_path / "rows.jsonl", {}).completions(questions, 2, SAMPLED).add(
+        dict(enumerate(expected[1], start=2))
+    )
+    num_before = len(requests_of(server))
+    again = our_server(server, tokenizer, tmp_path, kept=KeptRows(tmp_path / "rows.jsonl", {}))
+    assert again.generate(questions, 2, SAMPLED) == expected
+    sent = requests_of(server)[num_before:]
+    assert sorted(request["seed"] - stream(SAMPLED.seed, 0) for request in sent) == [0, 4]
 
 
 def test_seeds_of_prompts_samples_and_runs_are_all_different() -> None:

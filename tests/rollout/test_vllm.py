@@ -17,6 +17,7 @@ from r1exp.model.tiny import build_tiny
 from r1exp.records import Message
 from r1exp.rollout.base import Sampling
 from r1exp.rollout.hf import HfGenerator
+from r1exp.rollout.kept import KeptRows
 from r1exp.rollout.settings import HfRollout, VllmColocate
 
 pytestmark = [
@@ -80,6 +81,25 @@ def test_completions_depend_only_on_the_prompt_and_the_seed(generator: Any) -> N
     assert generator.generate(PROMPTS, 3, SAMPLED.model_copy(update={"seed": 8})) != answers
     texts = {completion.text for group in answers for completion in group}
     assert len(texts) == 15
+
+
+@pytest.mark.parametrize("sampling", [SAMPLED, GREEDY], ids=["sampled", "greedy"])
+def test_only_completions_that_are_not_kept_are_generated(
+    generator: Any, tmp_path: Path, sampling: Sampling
+) -> None:
+    answers = generator.generate(PROMPTS, 3, sampling)
+    first = KeptRows(tmp_path / "rows.jsonl", {}).completions(PROMPTS, 3, sampling)
+    first.add({row * 3 + k: answers[row][k] for row in (1, 4) for k in range(3)})
+    counted: list[float] = []
+    generator._advance, generator._kept = counted.append, KeptRows(tmp_path / "rows.jsonl", {})
+    again = generator.generate(PROMPTS, 3, sampling)
+    assert counted[0] == 6.0 and sum(counted) == pytest.approx(15.0)
+    assert [[each.text for each in group] for group in again] == [
+        [each.text for each in group] for group in answers
+    ]
+    generator._kept = KeptRows()
+    whole = KeptRows(tmp_path / "rows.jsonl", {}).completions(PROMPTS, 3, sampling)
+    assert [whole.done[number] for number in range(15)] == [each for group in again for each in group]
 
 
 def test_prompts_that_exceed_one_pass_are_generated(generator: Any) -> None:

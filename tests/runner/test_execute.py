@@ -1,6 +1,8 @@
 """How `Run.execute` ends steps that fail before their processes start, and what it reports of reused steps."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from r1exp.runner import members as members_module
 from r1exp.runner import run as run_module
 from r1exp.runner.run import Run
 from r1exp.runner.run_directory import start_run
+from r1exp.step.executions import note_execution
 from r1exp.step.status import ArtifactInfo, Status, read_status
 
 Compose = Callable[..., Experiment]
@@ -41,10 +44,11 @@ def started(compose_line: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     [
         pytest.param(Refused("the data is gone"), "failed", ExitCode.REFUSED, id="an error of r1exp"),
         pytest.param(Interrupted("Ctrl-C"), "interrupted", ExitCode.INTERRUPTED, id="a signal"),
+        pytest.param(ZeroDivisionError("oh"), "failed", ExitCode.FAILED, id="an error of foreign code"),
     ],
 )
 def test_an_error_in_the_reward_check_ends_the_step_and_writes_the_summary(
-    error: R1ExpError,
+    error: Exception,
     state: str,
     code: ExitCode,
     started: Callable[..., Run],
@@ -58,10 +62,38 @@ def test_an_error_in_the_reward_check_ends_the_step_and_writes_the_summary(
     monkeypatch.setattr(run_module, "report_of", fail)
     found, summary = run.execute()
     status = read_status(run.paths_of(run.plan.steps[0]).folder)
-    assert status is not None and (status.state, status.reason) == (state, str(error))
+    reason = str(error) if isinstance(error, R1ExpError) else f"{type(error).__name__}: {error}"
+    assert status is not None and (status.state, status.reason) == (state, reason)
     assert found == (ExitCode.FAILED if state == "failed" else code)
     assert summary["state"] == state
-    assert json.loads(RunPaths(run.folder).summary.read_text())["steps"]["grpo"]["reason"] == str(error)
+    assert json.loads(RunPaths(run.folder).summary.read_text())["steps"]["grpo"]["reason"] == reason
+
+
+def test_a_signal_in_the_reward_check_leaves_no_step_running(
+    started: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(started(*ONE_STEP).plan, Path("run"))
+    monkeypatch.setattr(run_module, "report_of", lambda *args: os.kill(os.getpid(), signal.SIGTERM))
+    code, summary = run.execute()
+    status = read_status(run.paths_of(run.plan.steps[0]).folder)
+    assert status is not None and status.state == summary["state"] == "interrupted"
+    assert code == ExitCode.INTERRUPTED
+
+
+def test_the_artifact_of_a_start_that_was_killed_before_its_status_was_written_is_made_again(
+    started: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(started(*ONE_STEP).plan, Path("run"))
+    paths = run.paths_of(run.plan.steps[0])
+    write_json(paths.artifact / "weights.json", {})
+    Status(state="running").write(paths.folder)
+
+    def refuse(*args: Any) -> None:
+        raise Refused("this start ends before it has an artifact")
+
+    monkeypatch.setattr(run_module, "report_of", refuse)
+    run.execute()
+    assert not paths.artifact.exists()  # or the rename of the new one fails, at every start
 
 
 def test_a_reused_step_costs_this_run_no_seconds(started: Callable[..., Run]) -> None:
@@ -107,7 +139,7 @@ def test_a_step_that_a_health_rule_stopped_stays_stopped_for_every_run(started: 
     folder = first.paths_of(step).folder
     folder.mkdir(parents=True)
     Status(state="stopped", reason="kl_explosion: kl 12 is above 10").write(folder)
-    first.store.write_working_directory(first.plan.slot(step, first.folder), folder)
+    note_execution(first.store.paths.working_directory(first.plan.slot(step, first.folder)), folder)
     second = Run(first.plan, first.folder.with_name("second"))
     second.folder.mkdir()
     for run in (first, second):
@@ -176,3 +208,41 @@ def test_the_variant_of_a_step_follows_from_what_it_really_read(started: Callabl
     after = {step.name: run.plan.variant(step, run.folder) for step in run.plan.steps}
     changed = [name for name in before if after[name] != before[name]]
     assert changed == ["evaluate-post-sft", "rl", "evaluate-post-grpo"]
+
+
+def test_a_finished_step_is_taken_where_the_run_has_an_unfinished_folder_of_its_own(
+    made_elsewhere: Run,
+) -> None:
+    (step,) = made_elsewhere.plan.steps
+    folder = made_elsewhere.paths_of(step).folder
+    Status(state="interrupted", reason="Ctrl-C").write(folder)
+    write_json(folder / "checkpoints" / "checkpoint-1" / "complete.json", {})
+    code, summary = made_elsewhere.execute()
+    assert code == ExitCode.DONE
+    assert summary["steps"]["sft"]["reused_from"] == "earlier"
+    assert not (folder / "checkpoints").exists()
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize("text", ["", '{"state": "do', '{"state": "walking"}', "null"])
+def test_a_run_whose_status_is_damaged_runs_the_step_again(
+    text: str, started: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = started("stage=sft", "tracking=none", "evaluation.before=false", "evaluation.after=false")
+    (step,) = run.plan.steps
+    folder = run.paths_of(step).folder
+    folder.mkdir(parents=True)
+    (folder / "status.json").write_text(text)
+    write_json(folder / "artifact" / "model", "of the step that was killed")
+    damaged = read_status(folder)
+    assert damaged is not None and damaged.state == "damaged"
+    artifacts = []
+
+    def process(*_: Any) -> int:
+        artifacts.append((folder / "artifact").exists())
+        return 1
+
+    monkeypatch.setattr(Run, "_run_processes", process)
+    code, summary = run.execute()
+    assert (code, summary["steps"]["sft"]["state"], artifacts) == (ExitCode.FAILED, "failed", [False])
+    assert not list(folder.glob("reserve*"))

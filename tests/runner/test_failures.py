@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from r1exp.__main__ import main
+from r1exp.launcher.kills import Kills
 from r1exp.launcher.torchrun import RootCause, root_cause
 from r1exp.paths import StepPaths
 from r1exp.step.failure import Failure, failure_of, first_failure, write_failure
@@ -32,7 +33,7 @@ Root Cause (first observed failure):
     ("how", "reason", "shown"),
     [
         pytest.param("raise", "ValueError: broken on purpose", "in on_step_end", id="an exception"),
-        pytest.param("kill", "it was ended by SIGKILL", "the last output of rank 1", id="kill -9"),
+        pytest.param("kill", "it was killed by SIGKILL", "the last output of rank 1", id="kill -9"),
         pytest.param("import", "peft", "from peft import", id="an import error"),
     ],
 )
@@ -68,7 +69,7 @@ def lost_peer(rank: int) -> Failure:
 def test_a_rank_that_lost_the_connection_to_another_is_not_the_cause(tmp_path: Path) -> None:
     write_failure(tmp_path, lost_peer(0))
     write_failure(tmp_path, failure_of(ValueError("broken"), 1))
-    first = first_failure(tmp_path, REPORT.format(code=1))
+    first = first_failure(tmp_path, REPORT.format(code=1), Kills())
     assert first is not None
     assert (first.rank, first.reason) == (1, "ValueError: broken")
     assert first.traceback is not None
@@ -76,13 +77,13 @@ def test_a_rank_that_lost_the_connection_to_another_is_not_the_cause(tmp_path: P
 
 def test_a_killed_rank_is_the_cause_even_if_only_another_rank_reports_an_error(tmp_path: Path) -> None:
     write_failure(tmp_path, lost_peer(0))
-    first = first_failure(tmp_path, REPORT.format(code=-9))
+    first = first_failure(tmp_path, REPORT.format(code=-9), Kills())
     assert first is not None
-    assert (first.rank, first.reason.partition(";")[0]) == (1, "it was ended by SIGKILL")
+    assert (first.rank, first.reason.partition(";")[0]) == (1, "it was killed by SIGKILL")
 
 
 def test_the_report_of_a_machine_that_only_ended_its_ranks_is_ignored() -> None:
     assert root_cause(
         REPORT.format(code=-15).replace("rank      : 1", "rank      : 2") + REPORT.format(code=-9)
-    ) == (RootCause(1, -9))
+    ) == RootCause(1, -9, 26057)
     assert root_cause("no report of torchrun") is None

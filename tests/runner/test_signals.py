@@ -1,15 +1,21 @@
 """Signals while a step runs and between steps."""
 
+import os
 import signal
+import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from r1exp.errors import Interrupted, Preempted
+from r1exp.launcher.base import Launch
+from r1exp.launcher.keeper import descendants
 from r1exp.paths import CheckpointPaths, StepPaths
 from r1exp.runner import signals
-from r1exp.runner.signals import Listener
+from r1exp.runner.process import run_process
+from r1exp.runner.signals import Listener, listening
 from r1exp.step.progress import ProgressWriter
 from r1exp.step.stop_request import StopRequest, request_stop, requested_stop
 
@@ -115,3 +121,37 @@ def test_a_request_to_an_earlier_start_is_deleted(tmp_path: Path) -> None:
     request_stop(tmp_path, StopRequest(state="interrupted", reason="earlier"))
     with Listener().running(tmp_path, can_save=True):
         assert requested_stop(tmp_path) is None
+
+
+def test_only_the_first_signal_raises_and_none_where_a_status_is_written() -> None:
+    listener, notes = listener_with_notes()
+    with listener.interruptible(False):
+        listener.receive(signal.SIGTERM)
+        with pytest.raises(Interrupted), listener.interruptible():
+            pytest.fail("the signal was received before the block")
+        listener.receive(signal.SIGTERM)
+    listener.receive(signal.SIGTERM)
+    assert notes == ["interrupted: ending the run"]
+
+
+STUBBORN = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+
+
+def test_a_second_signal_while_the_processes_end_kills_them(tmp_path: Path) -> None:
+    """A process that ignores SIGTERM would have 20 seconds after the first signal."""
+    log = StepPaths(tmp_path).log()
+    with listening() as listener:
+        listener.note = lambda line: None
+
+        def follow() -> None:
+            if log.read_text():
+                os.kill(os.getpid(), signal.SIGTERM)
+                threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+                listener.check()
+
+        begun = time.monotonic()
+        launch = Launch((sys.executable, "-c", STUBBORN), {}, {})
+        with pytest.raises(Interrupted), listener.running(tmp_path, can_save=False):
+            run_process(launch, tmp_path, follow, listener.grace)
+    assert time.monotonic() - begun < 10.0
+    assert descendants(os.getpid()) == {}

@@ -1,5 +1,7 @@
 """States of the runs of a sweep, from their files and from a fake squeue."""
 
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,12 +10,13 @@ import pytest
 
 from r1exp.__main__ import main
 from r1exp.config.experiment import Experiment
-from r1exp.errors import ExitCode, Interrupted
+from r1exp.errors import ExitCode, Interrupted, Refused
 from r1exp.files import write_json, write_text
 from r1exp.plan.run_plan import RunPlan, read_plan
 from r1exp.plan.steps import planned_steps, run_plan
 from r1exp.runner.run import Run
 from r1exp.runner.store import StepStore
+from r1exp.runner.sweep import _own_folder
 from r1exp.runner.sweep_status import states_of
 from r1exp.step.status import State, Status
 
@@ -59,7 +62,10 @@ def status(run: Path, state: State, reason: str | None = None) -> None:
         ),
         pytest.param("running", "", ("vanished", "its job no longer exists"), id="not listed by SLURM"),
         pytest.param(
-            None, "5|CANCELLED|None", ("vanished", "its job ended as CANCELLED"), id="never started"
+            None,
+            "5|CANCELLED|None",
+            ("canceled", "ended with scancel; `r1exp sweep retry RUN` starts it again"),
+            id="canceled",
         ),
     ],
 )
@@ -71,7 +77,8 @@ def test_the_state_of_a_run_follows_from_its_files_and_its_job(
     if state is not None:
         status(run, state, None if state in ("running", "done") else "why")
     (found,) = states_of(run.parent)
-    assert (found.state, found.reason, found.job, found.step) == (*expected, 5, "sft (1/1)")
+    reason = expected[1].replace("RUN", str(run))
+    assert (found.state, found.reason, found.job, found.step) == (expected[0], reason, 5, "sft (1/1)")
 
 
 def test_a_run_on_this_machine_is_running_while_its_step_is_leased(run: Path) -> None:
@@ -146,3 +153,80 @@ def test_a_member_that_was_ended_while_it_waited_is_not_called_vanished(
     assert (code, summary["state"]) == (ExitCode.INTERRUPTED, "interrupted")
     (state,) = states_of(run.parent)
     assert (state.state, state.reason) == ("interrupted", "ended by SIGTERM")
+
+
+REWARD = """
+from typing import ClassVar, Literal
+from r1exp.rewards.base import Reward
+class Short(Reward):
+    kind: Literal["my_package.rewards:Short"] = "my_package.rewards:Short"
+    span: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    def score(self, problem, completion, context=None): return 1.0
+"""
+
+
+@pytest.fixture
+def sweep_with_trouble(
+    run: Path, compose_line: Callable[..., Experiment], monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Return a sweep of a failed member, one with an empty status, one with a reward that is not installed, one without a whole plan."""
+    sweep = run.parent
+    write_text(Path("my_package/__init__.py"), "")
+    write_text(Path("my_package/rewards.py"), REWARD)
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    reward = "+rewards.mine={kind: 'my_package.rewards:Short', weight: 1.0}"
+    for member, overrides in (("1", SFT), ("2", ["stage=rl", "tracking=none", reward])):
+        experiment = compose_line(*overrides)
+        run_plan(experiment, planned_steps(experiment)).write(sweep / member)
+    shutil.rmtree("my_package")
+    for name in ("my_package", "my_package.rewards"):
+        del sys.modules[name]
+    status(run, "failed", "why")
+    write_text(sweep / "1" / "steps" / "01-sft" / "status.json", "")
+    write_text(sweep / "3" / "plan.json", '{"name": ')
+    write_text(sweep / "sweep.json", "[{")
+    write_text(run / "summary.json", "")
+    return sweep
+
+
+def test_a_member_that_cannot_be_read_is_shown_with_the_reason_and_the_others_as_usual(
+    sweep_with_trouble: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sweep", "status", str(sweep_with_trouble)]) == 0
+    shown = capsys.readouterr().out
+    states = {state.folder.name: (state.state, state.reason) for state in states_of(sweep_with_trouble)}
+    assert [states[name][0] for name in "0123"] == ["failed", "damaged", "unknown", "unknown"]
+    assert "status.json is empty; the same command runs the step again" in states["1"][1]
+    assert "names the package 'my_package', which Python does not find" in states["2"][1]
+    assert all(reason in shown for _, reason in states.values())
+    assert "restarts 2 of them" in shown
+
+
+def test_retry_restarts_the_members_that_can_be_read_and_says_why_not_the_others(
+    sweep_with_trouble: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    restarted = []
+
+    def execute(run: Run) -> tuple[ExitCode, dict[str, Any]]:
+        restarted.append(run.folder.name)
+        return ExitCode.DONE, {"state": "done"}
+
+    monkeypatch.setattr(Run, "execute", execute)
+    assert main(["sweep", "retry", str(sweep_with_trouble)]) == ExitCode.REFUSED
+    assert restarted == ["0", "1"]
+    assert "not restarted: " in capsys.readouterr().err
+
+
+def test_a_member_whose_list_of_jobs_is_damaged_does_not_hide_the_others(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_text(run / "job.json", "")
+    assert [state.state for state in states_of(run.parent)] == ["vanished"]
+    assert "job.json is damaged" in capsys.readouterr().err
+
+
+def test_two_sweeps_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
+    first = _own_folder(tmp_path / "sweep", is_typed=False)
+    assert [first.name, _own_folder(tmp_path / "sweep", is_typed=False).name] == ["sweep", "sweep-2"]
+    with pytest.raises(Refused, match="another sweep runs in this folder"):
+        _own_folder(tmp_path / "sweep", is_typed=True)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from r1exp.errors import Refused
+from r1exp.launcher.base import loopback_interface
 from r1exp.launcher.local import Local
 from r1exp.serving.command import Weights, failure_cause, server_launch
 from r1exp.serving.devices import split_devices
@@ -37,7 +38,7 @@ def test_command_of_an_evaluation_server_on_a_cpu(model: str) -> None:
     )  # fmt: skip
     assert launch.environment == {
         "HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "2",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": loopback_interface(),
     }  # fmt: skip
     assert (launch.host, launch.port, launch.restarts) == ("127.0.0.1", None, 2)
 
@@ -55,7 +56,7 @@ def test_a_server_for_training_has_the_flags_that_trl_requires_and_its_own_devic
     )  # fmt: skip
     assert launch.environment == {
         "HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_NO_USAGE_STATS": "1", "CUDA_VISIBLE_DEVICES": "4,5,6,7",
-        "VLLM_SERVER_DEV_MODE": "1",
+        "VLLM_SERVER_DEV_MODE": "1", "GLOO_SOCKET_IFNAME": loopback_interface(),
     }  # fmt: skip
     assert launch.restarts == 0  # a restarted server would not have the policy's weights
 
