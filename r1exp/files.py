@@ -20,6 +20,7 @@ from typing import Any
 
 from r1exp.errors import Refused
 
+_NO_SPACE = "no space left on the disk"
 _TEMPORARY = ".tmp"  # the end of the name of a temporary file or folder, which begins with a dot
 _ATTEMPTS = 10  # to make a temporary file that nobody removes before it is locked
 
@@ -141,8 +142,8 @@ def is_no_space(error: BaseException | str) -> bool:
     """Whether an error, or the text of one, says that a disk is full or a quota is used up."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
-    text = str(error)
-    return any(os.strerror(number) in text for number in (errno.ENOSPC, errno.EDQUOT))
+    texts = (_NO_SPACE, *(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)))
+    return any(text in str(error) for text in texts)
 
 
 def why_not_written(error: OSError, folder: Path) -> str:
@@ -157,7 +158,7 @@ def no_space_at(place: Path) -> str:
     """Return the message that the disk of `place` is full."""
     space = shutil.disk_usage(existing(place))
     return (
-        f"{place}: no space left on the disk ({space.free / 1e6:.1f} MB of {space.total / 1e6:.0f} MB are free); free some, "
+        f"{place}: {_NO_SPACE} ({space.free / 1e6:.1f} MB of {space.total / 1e6:.0f} MB are free); free some, "
         "or write to another disk with paths.runs=DIR"
     )
 

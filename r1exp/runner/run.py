@@ -245,15 +245,13 @@ class Run:
         try:
             self.store.take_over(self._slot(step), folder)
             refuse_full_disk(step, folder)
-        except R1ExpError as error:
+        except R1ExpError as refused:
             with suppress(OSError):
-                Status(state=state_of(error), reason=str(error)).write(folder)
+                Status(state=state_of(refused), reason=str(refused)).write(folder)
             raise
         attempt = Attempt(folder, step.config.launcher)
         reserve(folder)
         Status(state="running").write(folder)
-        # Of a start that was killed after its artifact was complete and before its status was: it is made again.
-        shutil.rmtree(StepPaths(folder).artifact, ignore_errors=True)
         checkpoint = last_checkpoint(folder)
         say(f"{self._title(step)}: starts{f' from {checkpoint.name}' if checkpoint else ''}")
         started = time.monotonic()
@@ -265,6 +263,7 @@ class Run:
                 frozen.write(folder)
                 failure = self._reward_check_failure(step, folder)
                 if failure is not None:
+                    release(folder)
                     failure.write(folder)
                     return failure
                 self._refuse_changed_inputs(step)
@@ -280,10 +279,8 @@ class Run:
         full = is_full(folder)
         release(folder)
         status = self._final_status(folder, attempt, code, time.monotonic() - started, error)
-        if status.state == "failed" and full:
-            remove_incomplete(folder)  # a checkpoint that is half written takes the room of the next one
-            if not is_no_space(status.reason or ""):
-                status = status.model_copy(update={"reason": f"{no_space_at(folder)}; {status.reason}"})
+        if status.state == "failed":
+            status = self._with_full_disk(folder, status, full)
         if status.state == "done":
             variant = self.plan.variant(step, self.folder)
             status = status.model_copy(update={"variant": variant, "numerics": step.numerics})
@@ -294,6 +291,16 @@ class Run:
             make_read_only(StepPaths(folder).artifact)
             self.store.publish(self._slot(step), folder)
             say(f"{self._title(step)}: done in {status.seconds:.0f} s{_headline(folder)}")
+        return status
+
+    @staticmethod
+    def _with_full_disk(folder: Path, status: Status, is_full: bool) -> Status:
+        """Return the status of a step that failed; where the disk is full it says so, and what is half written is deleted."""
+        is_said = is_no_space(status.reason or "")
+        if is_said or is_full:
+            remove_incomplete(folder)  # it takes the room of the next checkpoint
+        if is_full and not is_said:
+            return status.model_copy(update={"reason": f"{no_space_at(folder)}; {status.reason}"})
         return status
 
     @staticmethod
