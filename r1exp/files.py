@@ -30,6 +30,22 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
+def sync_file(path: Path) -> None:
+    """Return when the content of a file, or the names in a folder, are on the disk and survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folders(folder: Path, up: int = 0) -> None:
+    """Flush the names in `folder`, in every folder below it, and in `up` folders above it, the innermost first."""
+    below = sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True)
+    for place in (*below, folder, *folder.absolute().parents[:up]):
+        sync_file(place)
+
+
 def why_not_written(error: OSError, folder: Path) -> str:
     """Return what kept a file in `folder` from being written, with the space there if the disk is full."""
     place = Path(os.fsdecode(error.filename)) if error.filename else folder
@@ -122,13 +138,21 @@ def read_object(path: Path, key: str) -> dict[str, Any]:
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder that is renamed to `target` when the block ends, and deleted when it raises."""
+    """Yield an empty folder that is renamed to `target` when the block ends, and deleted when it raises.
+
+    Its files are on the disk before it has its name, so that after a power cut it is whole or not there.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
         yield unfinished
         unfinished.chmod(0o755)  # mkdtemp makes it readable for its owner only
+        for path in unfinished.rglob("*"):
+            if path.is_file():
+                sync_file(path)
+        sync_folders(unfinished)
         unfinished.rename(target)
+        sync_file(target.parent)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
