@@ -24,6 +24,7 @@ from r1exp.algorithm.guards import Guards
 from r1exp.algorithm.kl_trainer import KlControl
 from r1exp.algorithm.resume import ExactResume, RepeatedPrompts
 from r1exp.algorithm.sampler import SamplerLogprobs
+from r1exp.algorithm.whole_steps import WholeSteps
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,15 @@ class Policy:
     tokenizer: PreTrainedTokenizerBase
 
 
-class Sft(ExactResume, Guards, SFTTrainer):
+class Sft(WholeSteps, ExactResume, Guards, SFTTrainer):
     """Supervised fine-tuning."""
 
 
-class RewardModelling(ExactResume, Guards, RewardTrainer):
+class RewardModelling(WholeSteps, ExactResume, Guards, RewardTrainer):
     """A Bradley-Terry reward model (arXiv:2203.02155, eq. 1)."""
 
 
-class Dpo(ExactResume, Guards, DPOTrainer):
+class Dpo(WholeSteps, ExactResume, Guards, DPOTrainer):
     """Direct preference optimization (arXiv:2305.18290)."""
 
     config: ClassVar[type] = DPOConfig
