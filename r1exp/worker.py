@@ -59,6 +59,12 @@ def _end_with(folder: Path, error: Exception) -> ExitCode:
 
 
 def _run(step: Step, folder: Path) -> ExitCode:
+    if PARENT_VARIABLE not in os.environ and is_main_process():  # else the parent does it
+        from r1exp.step.checkpoints import pass_over_damaged, remove_incomplete
+
+        remove_incomplete(folder)
+        for message in pass_over_damaged(folder):  # before the ranks connect: they wait for this one
+            say(message)
     if step.config.model.quantization is None:
         # peft imports it where it is installed, which takes a second. None means: not installed.
         sys.modules["bitsandbytes"] = None  # type: ignore[assignment]

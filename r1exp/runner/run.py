@@ -35,7 +35,7 @@ from r1exp.runner.store import StepStore
 from r1exp.serving.session import Server, serving
 from r1exp.stage.config import StepConfig
 from r1exp.stage.step import Step, run_of
-from r1exp.step.checkpoints import last_checkpoint, remove_incomplete
+from r1exp.step.checkpoints import last_checkpoint, pass_over_damaged, remove_incomplete
 from r1exp.step.status import EXIT_CODES, Status, is_changed, read_status, state_of, state_with
 from r1exp.terminal import say
 from r1exp.tracking.base import TrackedRun
@@ -221,6 +221,8 @@ class Run:
         self.store.take_checkpoints(self._slot(step), folder)
         self.store.write_working_directory(self._slot(step), folder)
         remove_incomplete(folder)
+        for message in pass_over_damaged(folder):
+            say(f"{self._title(step)}: {message}")
         attempt = Attempt(folder)
         Status(state="running").write(folder)
         checkpoint = last_checkpoint(folder)

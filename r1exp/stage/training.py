@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import gather_object
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, set_seed
 from transformers.integrations import is_deepspeed_zero3_enabled
@@ -14,6 +15,7 @@ from transformers.training_args import TrainingArguments
 
 from r1exp.algorithm.critic import detach, without_critic
 from r1exp.errors import StepFailed, StoppedByHealth
+from r1exp.files import sync_file
 from r1exp.health.callback import HealthCallback
 from r1exp.model.load import load_policy, save_artifact
 from r1exp.paths import CheckpointPaths, StepPaths
@@ -22,7 +24,7 @@ from r1exp.stage.step import Step
 from r1exp.stage.stopping import StopCallback
 from r1exp.stage.tracking import open_trackers
 from r1exp.stage.training_progress import ProgressCallback
-from r1exp.step.checkpoints import last_checkpoint, mark_complete, mark_of
+from r1exp.step.checkpoints import last_checkpoint, mark_complete, mark_of, recorded, rotate
 from r1exp.tracking.callback import TrackingCallback
 from r1exp.tracking.completions import CompletionFiles
 from r1exp.tracking.metrics import MetricsFile
@@ -60,9 +62,10 @@ def train(
         tracking = TrackingCallback(MetricsFile(StepPaths(folder).metrics), trackers)
         trainer = make_trainer(
             StepPaths(folder).checkpoints,
-            [tracking, health, stop, _MarkCheckpoint(step, trackers), ProgressCallback(folder)],
+            [tracking, health, stop, ProgressCallback(folder)],
         )
         _check(trainer, step)
+        trainer.add_callback(_MarkCheckpoint(step, folder, trackers, _taken_limit(trainer)))
         files = CompletionFiles(step.config.completions, folder)
         if recorder is not None:
             trainer.add_callback(KeepCompletions(recorder, trainer, files, trackers))
@@ -123,17 +126,36 @@ def _gathered(model: PeftModel) -> AbstractContextManager[None]:
     return deepspeed.zero.GatheredParameters(list(model.parameters()))
 
 
-class _MarkCheckpoint(TrainerCallback):
-    """Marks a checkpoint as complete after everything in it is written."""
+def _taken_limit(trainer: Trainer) -> int | None:
+    """Return `save_total_limit`, and take it from the trainer.
 
-    def __init__(self, step: Step, trackers: Trackers) -> None:
+    transformers 5.17 deletes older checkpoints before the new one has its mark; here they are deleted after it.
+    """
+    limit = trainer.args.save_total_limit
+    trainer.args.save_total_limit = None
+    return limit
+
+
+class _MarkCheckpoint(TrainerCallback):
+    """Marks a checkpoint as complete after everything in it is written, and then deletes older ones."""
+
+    def __init__(self, step: Step, folder: Path, trackers: Trackers, limit: int | None) -> None:
         self._step = step
+        self._folder = folder
         self._trackers = trackers
+        self._limit = limit  # complete checkpoints that are kept; None: all
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Write the mark last, so that a checkpoint that a crash left incomplete is not loaded."""
+        checkpoint = CheckpointPaths.at(Path(args.output_dir), state.global_step).folder
+        # A collective operation. Every rank has written its files by now (`ExactResume._save_checkpoint` waits for them).
+        of_ranks = gather_object([recorded(checkpoint, args.process_index, args.world_size)])
         if state.is_world_process_zero:
-            paths = CheckpointPaths.at(Path(args.output_dir), state.global_step)
-            mark_complete(paths.folder, self._step, state.global_step, self._trackers.identity)
+            for log in (StepPaths(self._folder).metrics, StepPaths(self._folder).health_log):
+                if log.exists():
+                    sync_file(log)  # the resumed step continues them from this checkpoint
+            files = {name: record for part in of_ranks for name, record in part.items()}
+            mark_complete(checkpoint, self._step, state.global_step, self._trackers.identity, files)
+            rotate(self._folder, self._limit)

@@ -34,12 +34,21 @@ class MetricsFile:
         return max((int(row["step"]) for row in self.rows()), default=-1)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return all complete rows."""
+        """Return the complete rows, up to the first that a crash or a power cut damaged.
+
+        Rows before the last checkpoint are on the disk; a resumed step writes those after it again.
+        """
         if not self._path.exists():
             return []
-        # After a crash the last line may be incomplete.
-        lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]
-        return [json.loads(line) for line in lines if line]
+        rows: list[dict[str, Any]] = []
+        for line in self._path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
+            try:
+                row = json.loads(line) if line else None
+            except ValueError:
+                break
+            if isinstance(row, dict):
+                rows.append(row)
+        return rows
 
 
 def loggable(logs: Mapping[str, Any], step: int) -> dict[str, Any]:
