@@ -14,7 +14,7 @@ from types import FrameType
 from typing import get_args
 
 from r1exp.distributed import is_main_process, rank, world_size
-from r1exp.errors import ExitCode, R1ExpError, StepFailed
+from r1exp.errors import ExitCode, NotFinite, R1ExpError, StepFailed
 from r1exp.files import provide_cache
 from r1exp.runner.process import PARENT_VARIABLE, parent_is_gone
 from r1exp.stage.step import Step, read_step
@@ -50,7 +50,13 @@ def _end_with(folder: Path, error: Exception) -> ExitCode:
     if state == "failed":
         write_failure(folder, failure)
     failed_rank = failure.rank if state == "failed" else None
-    status = Status(state=state, reason=failure.reason, rank=failed_rank, checkpoint=_last_checkpoint(folder))
+    checkpoint = error.good if isinstance(error, NotFinite) else _last_checkpoint(folder)
+    status = Status(
+        state=state,
+        reason=failure.reason,
+        rank=failed_rank,
+        checkpoint=None if checkpoint is None else str(checkpoint.relative_to(folder)),
+    )
     _write_status(folder, status)
     if state in get_args(RequestedState) and PARENT_VARIABLE in os.environ:
         # The parent reads status.json. For another exit code torchrun would kill ranks that are still saving.
@@ -97,11 +103,10 @@ def _write_status(folder: Path, status: Status) -> None:
         status.write(folder)
 
 
-def _last_checkpoint(folder: Path) -> str | None:
+def _last_checkpoint(folder: Path) -> Path | None:
     from r1exp.step.checkpoints import last_checkpoint
 
-    found = last_checkpoint(folder)
-    return None if found is None else str(found.relative_to(folder))
+    return last_checkpoint(folder)
 
 
 def _handle_scheduler_signals(folder: Path) -> None:

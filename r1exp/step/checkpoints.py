@@ -63,6 +63,9 @@ class Mark(Settings):
     data: Name  # fingerprint of the data
     tracking_id: Name | None  # identity of the step in trackers; None: no tracker
     settings: dict[str, Any]  # the step's settings that decide its result
+    sound: (
+        bool  # whether the weights are finite and have about the size that they had at the start of the step
+    )
     files: dict[str, FileRecord]  # path in the checkpoint -> content; without the mark itself
 
 
@@ -84,6 +87,8 @@ def mark_complete(
     num_steps: int,
     tracking_id: str | None,
     files: Mapping[str, FileRecord] | None = None,
+    *,
+    sound: bool = True,
 ) -> None:
     """Mark `checkpoint` as complete, after everything in it is on the disk.
 
@@ -93,11 +98,12 @@ def mark_complete(
         num_steps: Optimizer steps taken.
         tracking_id: Identity of the step in trackers, or None.
         files: What `recorded` returned on every rank; None: this process is the only one.
+        sound: Whether the weights are finite and not far larger than at the start of the step.
     """
     found = recorded(checkpoint, 0, 1) if files is None else dict(files)
     mark = Mark(
         version=__version__, key=step.key, global_step=num_steps, data=step.data, tracking_id=tracking_id,
-        settings=step.deciding_settings(), files=found,
+        settings=step.deciding_settings(), sound=sound, files=found,
     )  # fmt: skip
     sync_folders(checkpoint)
     write_text(CheckpointPaths(checkpoint).mark, mark.model_dump_json(indent=2) + "\n")
@@ -113,6 +119,20 @@ def last_checkpoint(step_folder: Path) -> Path | None:
     """Return the newest complete checkpoint, or None."""
     found = checkpoints(step_folder)
     return found[-1] if found else None
+
+
+def good_checkpoint(step_folder: Path, most: int | None) -> Path | None:
+    """Return the newest complete checkpoint with sound weights, or None.
+
+    Args:
+        step_folder: Folder of the step.
+        most: Optimizer steps that it has taken at most, because trouble began after them; None: any number.
+    """
+    for checkpoint in reversed(checkpoints(step_folder)):
+        mark = _read(CheckpointPaths(checkpoint).mark)
+        if mark.sound and (most is None or mark.global_step <= most):
+            return checkpoint
+    return None
 
 
 def remove_incomplete(step_folder: Path) -> None:

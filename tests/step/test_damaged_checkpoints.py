@@ -43,7 +43,7 @@ HARMS: list[tuple[str, Callable[[Path], None]]] = [
     ("memory-1-of-2.pt", truncate),
     ("complete.json", truncate),
 ]
-OPTIMIZER = {
+OPTIMIZER: dict[str, list[tuple[str, Callable[[Path], None]]]] = {
     "ddp": [("optimizer.pt", truncate), ("scheduler.pt", Path.unlink)],
     "zero2": [
         ("global_step6/*zero_pp_rank_0*optim_states.pt", truncate),
@@ -76,7 +76,8 @@ def harmed(name: str, harm: Callable[[Path], None], folder: Path) -> Path:
 
 def test_any_damaged_file_makes_the_checkpoint_before_the_last(trained: str, tmp_path: Path) -> None:
     assert [damage_of(found) for found in checkpoints(Path("run/steps/01-sft"))] == [None] * 3
-    for number, (name, harm) in enumerate([*HARMS, *OPTIMIZER[trained]]):
+    harms = [*HARMS, *OPTIMIZER[trained]]
+    for number, (name, harm) in enumerate(harms):
         step = harmed(name, harm, tmp_path / str(number))
         (message,) = pass_over_damaged(step)
         assert message.startswith("checkpoint-6 is damaged and passed over: "), name
