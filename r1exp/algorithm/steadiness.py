@@ -2,7 +2,7 @@
 
 A value is out of range if it is not finite, or larger than 10 times the largest of
 
-    0.1,  its largest value in the first 5 optimizer steps in range,  its median over the last 100 optimizer steps in range
+    0.1,  its first value,  its median over the last 100 optimizer steps in range
 
 The values are the norm of the gradient before clipping and, of trainers that learn from given answers, the loss. Trouble begins with
 the first optimizer step out of range, and is over after 5 optimizer steps in range. A single bad batch is over soon; what ends in
@@ -20,7 +20,7 @@ from typing import Any
 
 _FACTOR = 10.0  # times the usual value
 _FLOOR = 0.1  # usual values below it count as this; the first gradients may be 0
-_NUM_FIRST = 5  # optimizer steps at the start, and in range until trouble is over
+_NUM_STEADY = 5  # optimizer steps in range after which trouble is over
 _WINDOW = 100  # optimizer steps
 
 
@@ -28,7 +28,7 @@ class _Range:
     """The range of one value."""
 
     def __init__(self) -> None:
-        self.first: list[float] = []
+        self.first: float | None = None
         self.recent: deque[float] = deque(maxlen=_WINDOW)  # values in range
         self.num_outside = 0  # optimizer steps since the last value in range
 
@@ -36,16 +36,16 @@ class _Range:
         """Return whether the value is in range, and count it."""
         if not math.isfinite(value):
             return False
-        usual = max([_FLOOR, *self.first, *([median(self.recent)] if self.recent else [])])
-        is_inside = abs(value) <= _FACTOR * usual or not self.recent
+        if self.first is None:
+            self.first = abs(value)
+        usual = max(_FLOOR, self.first, median(self.recent or [0.0]))
+        is_inside = abs(value) <= _FACTOR * usual
         self.num_outside = 0 if is_inside else self.num_outside + 1
         if self.num_outside >= _WINDOW:
-            self.first.clear()
+            self.first = None
             self.recent.clear()
         if is_inside:
             self.recent.append(abs(value))
-            if len(self.first) < _NUM_FIRST:
-                self.first.append(abs(value))
         return is_inside
 
 
@@ -55,9 +55,7 @@ class Steadiness:
     def __init__(self) -> None:
         self._ranges: dict[str, _Range] = {}
         self._num_steady = 0  # optimizer steps in range since the last one out of range
-        self.since: int | None = (
-            None  # the optimizer step with which the present trouble began; None: no trouble
-        )
+        self.since: int | None = None  # optimizer step with which the present trouble began; None: none
 
     def observe(self, step: int, values: Mapping[str, float]) -> None:
         """Count an optimizer step: name -> value."""
@@ -67,7 +65,7 @@ class Steadiness:
             self.since = step if self.since is None else self.since
             return
         self._num_steady += 1
-        if self._num_steady >= _NUM_FIRST:
+        if self._num_steady >= _NUM_STEADY:
             self.since = None
 
     @property
@@ -87,5 +85,5 @@ class Steadiness:
         self._num_steady, self.since = state["num_steady"], state["since"]
         for name, (first, recent, num_outside) in state["ranges"].items():
             each = self._ranges.setdefault(name, _Range())
-            each.first, each.num_outside = list(first), num_outside
+            each.first, each.num_outside = first, num_outside
             each.recent = deque(recent, maxlen=_WINDOW)

@@ -17,11 +17,12 @@ def after(*norms: float) -> Steadiness:
 @pytest.mark.parametrize(
     ("norms", "since"),
     [
-        pytest.param([1.0, 9.0, 2.0, 80.0, 1.0], None, id="below ten times the largest of the start"),
+        pytest.param([1.0, 9.0, 10.0, 9.0, 80.0, 1.0], None, id="below ten times the median"),
         pytest.param([1.0, 2.0, 21.0, 1.0, 300.0], 3, id="out of range, and not yet over"),
         pytest.param([1.0, 2.0, 21.0, *[1.0] * 5], None, id="over after five steps"),
         pytest.param([1.0, 2.0, 21.0, *[1.0] * 5, 500.0, 900.0], 9, id="a second trouble counts from its own start"),
         pytest.param([1.0, 2.0, math.nan], 3, id="not finite"),
+        pytest.param([6.0, 6.0, 30.0, 75.0, 110.0, 200.0], 4, id="growing from the start"),
         pytest.param([0.0, 0.0, 1.1, 0.9], 3, id="a gradient of 0 at the start counts as 0.1"),
         pytest.param([1.0, *[50.0] * 99], 2, id="out of range for long"),
         pytest.param([1.0, *[50.0] * 106], None, id="a new range after a hundred steps"),

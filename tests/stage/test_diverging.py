@@ -33,8 +33,11 @@ def test_a_diverged_run_keeps_and_names_a_checkpoint_from_before_the_trouble(
     step = Path("run/steps/01-sft")
     status = read_status(step)
     assert status is not None and status.reason is not None and status.checkpoint is not None
-    assert "the norm of the gradient is" in status.reason and "the trouble began at" in status.reason
+    assert (
+        "the norm of the gradient is" in status.reason
+        and "the trouble began at optimizer step 4)" in status.reason
+    )
     assert f"the last good checkpoint is {step / status.checkpoint}" in status.reason
     *_, newest = found = checkpoints(step)
     assert len(found) == 3  # two, and the good one
-    assert largest(step / status.checkpoint) < 10 < 100 < largest(newest)
+    assert largest(step / status.checkpoint) < 5 < 50 < largest(newest)
