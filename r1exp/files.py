@@ -43,7 +43,11 @@ def sync_folders(folder: Path, up: int = 0) -> None:
     """Flush the names in `folder`, in every folder below it, and in `up` folders above it, the innermost first."""
     below = sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True)
     for place in (*below, folder, *folder.absolute().parents[:up]):
-        sync_file(place)
+        try:
+            sync_file(place)
+        except OSError as error:  # a folder that may not be read, or a file system that cannot flush folders
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP):
+                raise
 
 
 def why_not_written(error: OSError, folder: Path) -> str:

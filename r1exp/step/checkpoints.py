@@ -105,9 +105,11 @@ def mark_complete(
         version=__version__, key=step.key, global_step=num_steps, data=step.data, tracking_id=tracking_id,
         settings=step.deciding_settings(), sound=sound, files=found,
     )  # fmt: skip
-    sync_folders(checkpoint)
+    sync_folders(
+        checkpoint, up=7
+    )  # with checkpoints/, the step, steps/, and the run in folders that it made: runs/DATE/
     write_text(CheckpointPaths(checkpoint).mark, mark.model_dump_json(indent=2) + "\n")
-    sync_folders(checkpoint, up=4)  # checkpoints/, the step, steps/ and the run
+    sync_folders(checkpoint)
 
 
 def checkpoints(step_folder: Path) -> list[Path]:
