@@ -7,7 +7,6 @@ keep all, nothing or a part. A program that survives every such state survives a
 tested: nothing that wrote was missed (a write through a memory map, for example).
 """
 
-import os.path
 import random
 import re
 from collections.abc import Iterator
@@ -236,6 +235,9 @@ def _kept(file: File, mode: str, chance: random.Random) -> bytes:
     if now == old or mode == "dropped":
         return old
     torn = now[: (len(old) + len(now)) // 2]
-    num_equal = len(os.path.commonprefix([old, now]))  # what is on the disk stays as it is
+    # What is on the disk stays as it is.
+    num_equal = next(
+        (at for at, pair in enumerate(zip(old, now, strict=False)) if pair[0] != pair[1]), len(old)
+    )
     zeros = now[:num_equal] + bytes(len(now) - num_equal)
     return torn if mode == "torn" else chance.choice((old, now, torn, zeros))
