@@ -16,7 +16,7 @@ from r1exp.plan.run_plan import PlanStep
 from r1exp.plan.slurm_job import job_of
 from r1exp.plan.steps import BASE, PlannedStep, run_plan
 from r1exp.rewards.check_report import Report
-from r1exp.runner.manifest import manifest
+from r1exp.runner.manifest import manifest, why_not_continued
 from r1exp.runner.reward_check import refuse_failing_rewards
 from r1exp.runner.run import Run
 from r1exp.runner.slurm_submit import await_run, submit_run
@@ -48,11 +48,9 @@ def start_run(
     old = RunPaths(chosen).manifest
     try:
         if old.exists():
-            if read_json(old)["step_keys"] != identity:
-                raise Refused(
-                    f"{chosen} contains another experiment than the one typed; "
-                    f"give another paths.run, or type the overrides in its {old.name}"
-                )
+            theirs = read_json(old)
+            if theirs["step_keys"] != identity:
+                raise Refused(why_not_continued(chosen, theirs, experiment))
         else:
             chosen.mkdir(parents=True, exist_ok=True)
             write_json(old, manifest(experiment, steps, chosen.resolve().name))
