@@ -197,8 +197,8 @@ def trainer_of(job: dict[str, Any], output: Path) -> Any:
     from r1exp.algorithm import trainers
 
     if job["algorithm"] == "sft":
-        return trainers.Sft(**given, last_checkpoint=lambda: None)
-    return trainers.Grpo(**given, kl=_fixed_beta(), last_checkpoint=lambda: None)
+        return trainers.Sft(**given, good_checkpoint=lambda most: None)
+    return trainers.Grpo(**given, kl=_fixed_beta(), good_checkpoint=lambda most: None)
 
 
 def _fixed_beta() -> Any:
@@ -214,7 +214,7 @@ def _ppo(path: str, tokenizer: Any, arguments: dict[str, Any], given: dict[str, 
 
     return Ppo(
         **given, args=PpoConfig(**{**arguments, "beta": TRACKED_ZERO, "loss_type": "dapo"}), kl=_fixed_beta(),
-        last_checkpoint=lambda: None, critic=lambda policy: separate_critic(path, None, tokenizer, policy.dtype),
+        good_checkpoint=lambda most: None, critic=lambda policy: separate_critic(path, None, tokenizer, policy.dtype),
         options=PpoOptions(
             gamma=1.0, lam=0.95, value_coefficient=0.5, value_clip=0.2, whiten_advantages=True, critic_learning_rate=1e-5
         ),

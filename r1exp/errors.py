@@ -4,6 +4,7 @@ Every message states what was found, the rule it broke, and what to type next.
 """
 
 from enum import IntEnum
+from pathlib import Path
 
 
 class ExitCode(IntEnum):
@@ -33,6 +34,19 @@ class StepFailed(R1ExpError):
     """A step failed after it was started; its status file states the reason."""
 
     exit_code = ExitCode.FAILED
+
+
+class NotFinite(StepFailed):
+    """A loss or gradient was NaN or infinite.
+
+    Args:
+        message: For the user.
+        good: The last checkpoint from before the trouble, or None.
+    """
+
+    def __init__(self, message: str, good: Path | None) -> None:
+        super().__init__(message)
+        self.good = good
 
 
 class StoppedByHealth(R1ExpError):

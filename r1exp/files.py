@@ -146,6 +146,26 @@ def is_no_space(error: BaseException | str) -> bool:
     return any(text in str(error) for text in texts)
 
 
+def sync_file(path: Path) -> None:
+    """Return when the content of a file, or the names in a folder, are on the disk and survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folders(folder: Path, up: int = 0) -> None:
+    """Flush the names in `folder`, in every folder below it, and in `up` folders above it, the innermost first."""
+    below = sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True)
+    for place in (*below, folder, *folder.absolute().parents[:up]):
+        try:
+            sync_file(place)
+        except OSError as error:  # a folder that may not be read, or a file system that cannot flush folders
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP):
+                raise
+
+
 def why_not_written(error: OSError, folder: Path) -> str:
     """Return what kept a file in `folder` from being written, with the space there if the disk is full."""
     place = Path(os.fsdecode(error.filename)) if error.filename else folder
@@ -280,6 +300,8 @@ def read_object(path: Path, key: str) -> dict[str, Any]:
 def whole_folder(target: Path, *, replaces: bool = False) -> Iterator[Path]:
     """Yield an empty folder that is renamed to `target` when the block ends, and deleted when it raises.
 
+    Its files are on the disk before it has its name, so that after a power cut it is whole or not there.
+
     Args:
         target: Must not exist, or be empty.
         replaces: An existing `target` is replaced. A process that is killed meanwhile leaves the old one, none, or the new one.
@@ -288,30 +310,17 @@ def whole_folder(target: Path, *, replaces: bool = False) -> Iterator[Path]:
     with _temporary(target, is_folder=True) as (unfinished, _):
         yield unfinished
         follow_folder(unfinished)
-        sync_tree(unfinished)
+        for path in unfinished.rglob("*"):
+            if path.is_file():
+                sync_file(path)
+        sync_folders(unfinished)
         if replaces and target.exists():
             with _temporary(target, is_folder=True) as (aside, _):
                 target.rename(aside)
                 unfinished.rename(target)
         else:
             unfinished.rename(target)
-        _sync(target.parent)
-
-
-def sync_tree(folder: Path) -> None:
-    """Write every file and folder below `folder` to the disk, so that a power cut after this loses none of it."""
-    for path in folder.rglob("*"):
-        _sync(path)
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # a file system that does not sync folders
-            os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync_file(target.parent)
 
 
 def link_tree(source: Path, target: Path, without: Sequence[str] = ()) -> None:

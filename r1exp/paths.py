@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Self
 
 _CHECKPOINT = "checkpoint-"  # the prefix that transformers uses
+_DAMAGED = "damaged-"
 _COMPLETIONS = "step-"
 
 
@@ -51,6 +52,11 @@ class CheckpointPaths:
     def critic(self) -> Path:
         """Weights of PPO's critic."""
         return self.folder / "critic.safetensors"
+
+    @property
+    def damaged(self) -> Path:
+        """The folder that the checkpoint is renamed to when it is damaged."""
+        return self.folder.with_name(_DAMAGED + self.folder.name)
 
     def rank_state(self, rank: int, world_size: int) -> Path:
         """Return the file with the state of a rank; a different number of ranks cannot use it."""
@@ -176,6 +182,10 @@ class StepPaths:
         """
         return self.checkpoints / "rows" / f"rank-{rank}-of-{world_size}.jsonl"
 
+    def all_kept_rows(self) -> list[Path]:
+        """Return the files in which ranks have kept what they generated."""
+        return sorted(self.checkpoints.glob("rows/*.jsonl"))
+
     @property
     def completions(self) -> Path:
         """Folder of the sampled completions."""
@@ -194,6 +204,11 @@ class StepPaths:
     def artifact(self) -> Path:
         """Folder of the artifact."""
         return self.folder / "artifact"
+
+    def unfinished(self) -> list[Path]:
+        """Return what a step that is not done must not keep: its artifact, and files and folders with temporary names."""
+        artifact = [self.artifact] if self.artifact.exists() else []
+        return [*artifact, *(path for path in self.folder.glob(".*") if path.name not in (".", ".."))]
 
     @property
     def results(self) -> ArtifactPaths:
@@ -230,6 +245,10 @@ class StepPaths:
         """Return the checkpoints there are, oldest first, complete or not."""
         found = [CheckpointPaths(folder) for folder in self.checkpoints.glob(f"{_CHECKPOINT}*")]
         return sorted(found, key=lambda paths: paths.global_step)
+
+    def damaged_checkpoints(self) -> list[Path]:
+        """Return the checkpoints that were passed over because they are damaged."""
+        return sorted(self.checkpoints.glob(f"{_DAMAGED}{_CHECKPOINT}*"))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import get_args
 
 from r1exp.addresses import reach_private_directly
 from r1exp.distributed import is_main_process, rank, world_size
-from r1exp.errors import ExitCode, R1ExpError, StepFailed
+from r1exp.errors import ExitCode, NotFinite, R1ExpError, StepFailed
 from r1exp.files import no_space_at, provide_cache
 from r1exp.runner.process import PARENT_VARIABLE, parent_is_gone
 from r1exp.stage.step import Step, read_step
@@ -58,7 +58,13 @@ def _end_with(folder: Path, error: Exception) -> ExitCode:
     if state == "failed":
         write_failure(folder, failure)
     failed_rank = failure.rank if state == "failed" else None
-    status = Status(state=state, reason=failure.reason, rank=failed_rank, checkpoint=_last_checkpoint(folder))
+    checkpoint = error.good if isinstance(error, NotFinite) else _last_checkpoint(folder)
+    status = Status(
+        state=state,
+        reason=failure.reason,
+        rank=failed_rank,
+        checkpoint=None if checkpoint is None else str(checkpoint.relative_to(folder)),
+    )
     _write_status(folder, status)
     if state in get_args(RequestedState) and PARENT_VARIABLE in os.environ:
         # The parent reads status.json. For another exit code torchrun would kill ranks that are still saving.
@@ -67,6 +73,12 @@ def _end_with(folder: Path, error: Exception) -> ExitCode:
 
 
 def _run(step: Step, folder: Path) -> ExitCode:
+    if PARENT_VARIABLE not in os.environ and is_main_process():  # else the parent does it
+        from r1exp.step.checkpoints import pass_over_damaged, remove_incomplete
+
+        remove_incomplete(folder)
+        for message in pass_over_damaged(folder):  # before the ranks connect: they wait for this one
+            say(message)
     if step.config.model.quantization is None:
         # peft imports it where it is installed, which takes a second. None means: not installed.
         sys.modules["bitsandbytes"] = None  # type: ignore[assignment]
@@ -99,11 +111,10 @@ def _write_status(folder: Path, status: Status) -> None:
         status.write(folder)
 
 
-def _last_checkpoint(folder: Path) -> str | None:
+def _last_checkpoint(folder: Path) -> Path | None:
     from r1exp.step.checkpoints import last_checkpoint
 
-    found = last_checkpoint(folder)
-    return None if found is None else str(found.relative_to(folder))
+    return last_checkpoint(folder)
 
 
 def _handle_scheduler_signals(folder: Path) -> None:

@@ -24,6 +24,7 @@ from r1exp.algorithm.guards import Guards
 from r1exp.algorithm.kl_trainer import KlControl
 from r1exp.algorithm.resume import ExactResume, RepeatedPrompts
 from r1exp.algorithm.sampler import SamplerLogprobs
+from r1exp.algorithm.whole_steps import WholeSteps
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,15 @@ class Policy:
     tokenizer: PreTrainedTokenizerBase
 
 
-class Sft(ExactResume, Guards, SFTTrainer):
+class Sft(WholeSteps, Guards, ExactResume, SFTTrainer):
     """Supervised fine-tuning."""
 
 
-class RewardModelling(ExactResume, Guards, RewardTrainer):
+class RewardModelling(WholeSteps, Guards, ExactResume, RewardTrainer):
     """A Bradley-Terry reward model (arXiv:2203.02155, eq. 1)."""
 
 
-class Dpo(ExactResume, Guards, DPOTrainer):
+class Dpo(WholeSteps, Guards, ExactResume, DPOTrainer):
     """Direct preference optimization (arXiv:2305.18290)."""
 
     config: ClassVar[type] = DPOConfig
@@ -55,9 +56,10 @@ class Dpo(ExactResume, Guards, DPOTrainer):
         return {}
 
 
-class Rloo(KlControl, SamplerLogprobs, RepeatedPrompts, Guards, RLOOTrainer):
+class Rloo(KlControl, SamplerLogprobs, Guards, RepeatedPrompts, RLOOTrainer):
     """REINFORCE with a leave-one-out baseline (arXiv:2402.14740)."""
 
+    judges_loss = False  # it lies around 0
     config: ClassVar[type] = RLOOConfig
 
     @classmethod
@@ -67,9 +69,10 @@ class Rloo(KlControl, SamplerLogprobs, RepeatedPrompts, Guards, RLOOTrainer):
         return {}
 
 
-class Grpo(OwnAdvantages, KlControl, SamplerLogprobs, RepeatedPrompts, Guards, GRPOTrainer):
+class Grpo(OwnAdvantages, KlControl, SamplerLogprobs, Guards, RepeatedPrompts, GRPOTrainer):
     """Group relative policy optimization (arXiv:2402.03300), and its variants with another loss."""
 
+    judges_loss = False  # it lies around 0
     config: ClassVar[type] = GRPOConfig
 
     @classmethod

@@ -5,17 +5,20 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from r1exp import __version__
 from r1exp.assets import ROOT
 from r1exp.config.experiment import Experiment
+from r1exp.files import hash_of
 from r1exp.plan.steps import PlannedStep
 
 PACKAGES = (
     "torch", "transformers", "trl", "accelerate", "deepspeed", "peft", "datasets", "tokenizers", "vllm",
     "hydra-core", "omegaconf", "pydantic", "wandb", "math-verify",
 )  # fmt: skip
+_NUM_LISTED = 3  # differing versions that a refusal lists
 
 
 def manifest(experiment: Experiment, steps: tuple[PlannedStep, ...], run_id: str) -> dict[str, Any]:
@@ -41,6 +44,48 @@ def manifest(experiment: Experiment, steps: tuple[PlannedStep, ...], run_id: str
             "device": steps[0].device,
         },
     }
+
+
+def why_not_continued(folder: Path, theirs: dict[str, Any], experiment: Experiment) -> str:
+    """Return why a run directory whose steps have other keys than the planned ones is not continued, and what to type.
+
+    Args:
+        folder: The run directory.
+        theirs: Its manifest.
+        experiment: What was typed.
+    """
+    if sorted(theirs.get("overrides", [])) != sorted(experiment.arguments):
+        return (
+            f"{folder} contains another experiment than the one typed; "
+            "give another paths.run, or type the overrides in its manifest.json"
+        )
+    found, ours = (_of_versions(each) for each in (theirs, {"versions": versions(), "git": _git()}))
+    differing = [
+        f"{name} {found.get(name)} there and {here} here"
+        for name, here in ours.items()
+        if found.get(name) != here
+    ]
+    if not differing:
+        return (
+            f"{folder} was begun by the same command with other data, another model or other code of your own, and its steps "
+            "are not mixed with others; give another paths.run"
+        )
+    more = len(differing) - _NUM_LISTED
+    listed = ", ".join(differing[:_NUM_LISTED]) + (f", and {more} more" if more > 0 else "")
+    return (
+        f"{folder} was begun by another version ({listed}), which computes its steps otherwise, and steps of two versions are not "
+        "mixed; finish it with that version, or begin again with another paths.run"
+    )
+
+
+def _of_versions(manifest: dict[str, Any]) -> dict[str, str | None]:
+    """Return package -> version, for r1exp in a checkout with its commit and whether that was changed."""
+    found: dict[str, str | None] = dict(manifest.get("versions", {}))
+    git = manifest.get("git")
+    if git:
+        changed = f" with changes {hash_of(git['diff'])}" if git.get("diff") else ""
+        found["r1exp"] = f"{found.get('r1exp')} of commit {git['commit'][:7]}{changed}"
+    return found
 
 
 def _choices(experiment: Experiment) -> dict[str, str | None]:

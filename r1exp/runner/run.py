@@ -51,7 +51,7 @@ from r1exp.runner.store import StepStore
 from r1exp.serving.session import Server, serving
 from r1exp.stage.config import StepConfig
 from r1exp.stage.step import Step, run_of
-from r1exp.step.checkpoints import last_checkpoint, remove_incomplete
+from r1exp.step.checkpoints import last_checkpoint, pass_over_damaged, remove_incomplete
 from r1exp.step.full_disk import is_full, release, reserve
 from r1exp.step.status import EXIT_CODES, Status, is_changed, read_status, state_of, state_with
 from r1exp.terminal import say
@@ -244,6 +244,8 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             self.store.take_over(self._slot(step), folder)
+            for message in pass_over_damaged(folder):
+                say(f"{self._title(step)}: {message}")
             refuse_full_disk(step, folder)
         except R1ExpError as refused:
             with suppress(OSError):

@@ -16,7 +16,7 @@ from r1exp.plan.run_plan import PlanStep
 from r1exp.plan.slurm_job import job_of
 from r1exp.plan.steps import BASE, PlannedStep, run_plan
 from r1exp.rewards.check_report import Report
-from r1exp.runner.manifest import manifest
+from r1exp.runner.manifest import manifest, why_not_continued
 from r1exp.runner.reward_check import refuse_failing_rewards
 from r1exp.runner.run import Run
 from r1exp.runner.slurm_submit import await_run, submit_run
@@ -50,13 +50,9 @@ def start_run(
         own = RunPaths(chosen).manifest
         if not own.exists():
             create_text(own, json_text(manifest(experiment, steps, chosen.resolve().name)))
-        if _step_keys(own) != [
-            step.key for step in steps
-        ]:  # perhaps a manifest of another process that started now
-            raise Refused(
-                f"{chosen} contains another experiment than the one typed; "
-                f"give another paths.run, or type the overrides in its {own.name}"
-            )
+        theirs = _manifest(own)  # perhaps of another process that started now
+        if theirs["step_keys"] != [step.key for step in steps]:
+            raise Refused(why_not_continued(chosen, theirs, experiment))
         plan = run_plan(experiment, steps, is_compared)
         plan.write(chosen)
     except OSError as error:
@@ -66,12 +62,12 @@ def start_run(
     return Run(plan, chosen, reports)
 
 
-def _step_keys(path: Path) -> list[str]:
-    """Return the keys of the steps in a manifest."""
+def _manifest(path: Path) -> dict[str, Any]:
+    """Return the manifest of a run; raise Refused if it is damaged."""
     content = read_json(path)
     if not isinstance(content, dict) or "step_keys" not in content:
         raise Refused(f"{path} is damaged, or another version of r1exp wrote it; remove its folder")
-    return list(content["step_keys"])
+    return content
 
 
 def _checked_rewards(

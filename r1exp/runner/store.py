@@ -224,7 +224,8 @@ def _num_steps_saved(folder: Path) -> int:
 def _continue_from(source: Path, folder: Path) -> None:
     """Copy what an execution logged, then link its checkpoints, which the logs reach at least."""
     theirs, ours = StepPaths(source), StepPaths(folder)
-    for log in theirs.continued_files():
+    # The newest execution began with the kept rows of the others.
+    for log in (*theirs.continued_files(), *theirs.all_kept_rows()):
         target = folder / log.relative_to(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         copy_file(log, target)

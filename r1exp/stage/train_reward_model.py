@@ -39,7 +39,7 @@ from r1exp.stage.step import Step
 from r1exp.stage.training import train
 from r1exp.stage.training_rows import dataset_of
 from r1exp.statistics.intervals import proportion
-from r1exp.step.checkpoints import last_checkpoint
+from r1exp.step.checkpoints import good_checkpoint
 
 
 def train_reward_model(step: Step, folder: Path) -> str | None:
@@ -61,7 +61,7 @@ def train_reward_model(step: Step, folder: Path) -> str | None:
             ),
             processing_class=tokenizer,
             callbacks=callbacks,
-            last_checkpoint=lambda: last_checkpoint(folder),
+            good_checkpoint=lambda most: good_checkpoint(folder, most),
         )
 
     tracking_id = train(step, folder, tokenizer, make_trainer)

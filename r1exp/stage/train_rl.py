@@ -11,9 +11,10 @@ from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from r1exp.algorithm.base import OnlineAlgorithm
+from r1exp.algorithm.guards import Guards
 from r1exp.algorithm.kl_controller import KlController
 from r1exp.algorithm.trainers import Policy
 from r1exp.errors import Refused, StepFailed
@@ -31,7 +32,7 @@ from r1exp.stage.pair_rows import pair_row
 from r1exp.stage.step import Step
 from r1exp.stage.training import train
 from r1exp.stage.training_rows import dataset_of
-from r1exp.step.checkpoints import last_checkpoint
+from r1exp.step.checkpoints import good_checkpoint
 
 
 def train_rl(step: Step, folder: Path) -> str | None:
@@ -41,9 +42,11 @@ def train_rl(step: Step, folder: Path) -> str | None:
     recorder = None if config.online is None else Recorder()
     on_scored = None if recorder is None else recorder.add
 
-    def make_trainer(output: Path, callbacks: list[TrainerCallback]) -> Trainer:
+    def make_trainer(output: Path, callbacks: list[TrainerCallback]) -> Guards:
         with config.rollout.engine(config.model, step.device, config.seed):
-            return trainer_of(step, output, tokenizer, callbacks, lambda: last_checkpoint(folder), on_scored)
+            return trainer_of(
+                step, output, tokenizer, callbacks, lambda most: good_checkpoint(folder, most), on_scored
+            )
 
     return train(step, folder, tokenizer, make_trainer, recorder)
 
@@ -53,9 +56,9 @@ def trainer_of(
     output: Path,
     tokenizer: PreTrainedTokenizerBase,
     callbacks: list[TrainerCallback],
-    last: Callable[[], Path | None],
+    good: Callable[[int | None], Path | None],
     on_scored: OnScored | None = None,
-) -> Trainer:
+) -> Guards:
     """Return the trainer of the step's algorithm.
 
     Args:
@@ -63,7 +66,7 @@ def trainer_of(
         output: Folder of the checkpoints.
         tokenizer: Tokenizer of the policy.
         callbacks: Callbacks of the trainer.
-        last: Returns the last complete checkpoint, or None.
+        good: Returns the newest good checkpoint after at most so many optimizer steps, or None.
         on_scored: Called with each batch that the rewards have scored.
     """
     config = step.config
@@ -75,13 +78,13 @@ def trainer_of(
     )
     policy = Policy(step.model_path, config.model.revision, tokenizer)
     arguments = {**step.trainer_args, **_server_address(step), "output_dir": str(output)}
-    trainer: Trainer = trainer_class(
+    trainer: Guards = trainer_class(
         model=load_policy(step.model_path, config.model),
         args=trainer_class.config(**arguments),
         processing_class=tokenizer,
         callbacks=callbacks,
         peft_config=peft_config(config.model),
-        last_checkpoint=last,
+        good_checkpoint=good,
         **inputs,
         **trainer_class.own_arguments(config.algorithm, policy),
     )

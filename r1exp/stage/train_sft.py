@@ -14,7 +14,7 @@ from r1exp.stage.sft_rows import FittingRows
 from r1exp.stage.step import Step
 from r1exp.stage.training import train
 from r1exp.stage.training_rows import dataset_of
-from r1exp.step.checkpoints import last_checkpoint
+from r1exp.step.checkpoints import good_checkpoint
 from r1exp.terminal import say
 
 
@@ -44,7 +44,7 @@ def train_sft(step: Step, folder: Path) -> str | None:
             processing_class=tokenizer,
             callbacks=callbacks,
             peft_config=peft_config(config.model),
-            last_checkpoint=lambda: last_checkpoint(folder),
+            good_checkpoint=lambda most: good_checkpoint(folder, most),
         ),
     )
 

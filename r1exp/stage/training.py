@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import gather_object
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, set_seed
 from transformers.integrations import is_deepspeed_zero3_enabled
@@ -13,8 +14,9 @@ from transformers.trainer_callback import ProgressCallback as BarCallback
 from transformers.training_args import TrainingArguments
 
 from r1exp.algorithm.critic import detach, without_critic
+from r1exp.algorithm.guards import Guards
 from r1exp.errors import StepFailed, StoppedByHealth
-from r1exp.files import follow_folder
+from r1exp.files import follow_folder, sync_file
 from r1exp.health.callback import HealthCallback
 from r1exp.model.load import load_policy, save_artifact
 from r1exp.paths import CheckpointPaths, StepPaths
@@ -23,13 +25,13 @@ from r1exp.stage.step import Step
 from r1exp.stage.stopping import StopCallback
 from r1exp.stage.tracking import open_trackers
 from r1exp.stage.training_progress import ProgressCallback
-from r1exp.step.checkpoints import last_checkpoint, mark_complete, mark_of
+from r1exp.step.checkpoints import good_checkpoint, last_checkpoint, mark_complete, mark_of, recorded, rotate
 from r1exp.tracking.callback import TrackingCallback
 from r1exp.tracking.completions import CompletionFiles
 from r1exp.tracking.metrics import MetricsFile
 from r1exp.tracking.trackers import Trackers
 
-MakeTrainer = Callable[[Path, list[TrainerCallback]], Trainer]
+MakeTrainer = Callable[[Path, list[TrainerCallback]], Guards]
 
 
 def train(
@@ -61,9 +63,10 @@ def train(
         tracking = TrackingCallback(MetricsFile(StepPaths(folder).metrics), trackers)
         trainer = make_trainer(
             StepPaths(folder).checkpoints,
-            [tracking, health, stop, _MarkCheckpoint(step, trackers), ProgressCallback(folder)],
+            [tracking, health, stop, ProgressCallback(folder)],
         )
         _check(trainer, step)
+        trainer.add_callback(_MarkCheckpoint(step, folder, trackers, trainer))
         files = CompletionFiles(step.config.completions, folder)
         if recorder is not None:
             trainer.add_callback(KeepCompletions(recorder, trainer, files, trackers))
@@ -124,18 +127,44 @@ def _gathered(model: PeftModel) -> AbstractContextManager[None]:
     return deepspeed.zero.GatheredParameters(list(model.parameters()))
 
 
-class _MarkCheckpoint(TrainerCallback):
-    """Marks a checkpoint as complete after everything in it is written."""
+def _taken_limit(trainer: Trainer) -> int | None:
+    """Return `save_total_limit`, and take it from the trainer.
 
-    def __init__(self, step: Step, trackers: Trackers) -> None:
+    transformers 5.17 deletes older checkpoints before the new one has its mark; here they are deleted after it.
+    """
+    limit = trainer.args.save_total_limit
+    trainer.args.save_total_limit = None
+    return limit
+
+
+class _MarkCheckpoint(TrainerCallback):
+    """Marks a checkpoint as complete after everything in it is written, and then deletes older ones.
+
+    While a training is in trouble the last good checkpoint stays, in addition to those of `save_total_limit`.
+    """
+
+    def __init__(self, step: Step, folder: Path, trackers: Trackers, trainer: Guards) -> None:
         self._step = step
+        self._folder = folder
         self._trackers = trackers
+        self._trainer = trainer
+        self._limit = _taken_limit(trainer)  # complete checkpoints that are kept; None: all
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Write the mark last, so that a checkpoint that a crash left incomplete is not loaded."""
+        checkpoint = CheckpointPaths.at(Path(args.output_dir), state.global_step).folder
+        # A collective operation. Every rank has written its files by now (`ExactResume._save_checkpoint` waits for them).
+        of_ranks = gather_object([recorded(checkpoint, args.process_index, args.world_size)])
+        sound = self._trainer.is_sound()
         if state.is_world_process_zero:
-            paths = CheckpointPaths.at(Path(args.output_dir), state.global_step)
-            follow_folder(paths.folder)  # safetensors makes files that only their owner can read
-            mark_complete(paths.folder, self._step, state.global_step, self._trackers.identity)
+            follow_folder(checkpoint)  # safetensors makes files that only their owner can read
+            for log in (StepPaths(self._folder).metrics, StepPaths(self._folder).health_log):
+                if log.exists():
+                    sync_file(log)  # the resumed step continues them from this checkpoint
+            files = {name: record for part in of_ranks for name, record in part.items()}
+            identity = self._trackers.identity
+            mark_complete(checkpoint, self._step, state.global_step, identity, files, sound=sound)
+            most = self._trainer.steadiness.last_good
+            rotate(self._folder, self._limit, kept=good_checkpoint(self._folder, most))

@@ -35,17 +35,20 @@ class MetricsFile:
         return max((int(row["step"]) for row in self.rows()), default=-1)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return all complete rows."""
+        """Return the complete rows, up to the first that a crash or a power cut damaged.
+
+        Rows before the last checkpoint are on the disk; a resumed step writes those after it again.
+        """
         if not self._path.exists():
             return []
-        # After a crash, or on a full disk, the last line may be incomplete.
-        lines = self._path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
-        rows = []
-        for line in lines:
-            with suppress(ValueError):
-                row = json.loads(line)
-                if isinstance(row, dict) and "step" in row:
-                    rows.append(row)
+        rows: list[dict[str, Any]] = []
+        for line in self._path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
+            try:
+                row = json.loads(line) if line else None
+            except ValueError:
+                break
+            if isinstance(row, dict) and "step" in row:
+                rows.append(row)
         return rows
 
 

@@ -96,7 +96,7 @@ def grpo(tiny: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Call
         return trainer(
             model=AutoModelForCausalLM.from_pretrained(tiny), reward_funcs=reward, args=GRPOConfig(**given),
             train_dataset=rows(), processing_class=tokenizer, peft_config=lora,
-            last_checkpoint=lambda: None, kl=KlController(kl, given["beta"]), **(extra or {}),
+            good_checkpoint=lambda most: None, kl=KlController(kl, given["beta"]), **(extra or {}),
         )  # fmt: skip
 
     return build
@@ -129,7 +129,7 @@ def ppo(tiny: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Calla
         return Ppo(
             model=AutoModelForCausalLM.from_pretrained(tiny), reward_funcs=reward,
             args=PpoConfig(**arguments(tmp_path, **{**plain, **changes})), train_dataset=rows(num_prompts),
-            processing_class=tokenizer, peft_config=lora, last_checkpoint=lambda: None,
+            processing_class=tokenizer, peft_config=lora, good_checkpoint=lambda most: None,
             kl=kl or KlController(FIXED, 0.05), critic=critics[critic],
             options=PpoOptions(**{**PPO, **(options or {})}),
         )  # fmt: skip

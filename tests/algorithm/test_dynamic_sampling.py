@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -31,6 +32,17 @@ def test_each_pass_of_further_prompts_has_a_new_order_and_can_be_resumed() -> No
     resumed = FurtherPrompts(data, seed=3)
     resumed.num_taken = 7
     assert [row["n"] for row in resumed.take(3)] == whole[7:]
+
+
+def test_a_pass_is_permuted_once_and_in_the_order_of_numpy() -> None:
+    data = [{"n": n} for n in range(7)]
+    stream = FurtherPrompts(data, seed=3)
+    first = [row["n"] for row in stream.take(3)]
+    kept = stream._order
+    first += [row["n"] for row in stream.take(4)]
+    assert stream._order is kept
+    assert first == np.random.default_rng([3, 0]).permutation(7).tolist()
+    assert [row["n"] for row in stream.take(7)] == np.random.default_rng([3, 1]).permutation(7).tolist()
 
 
 def only_even_prompts(completion_ids: list[list[int]], id: list[str], **_: Any) -> list[float]:

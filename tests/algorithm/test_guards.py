@@ -39,14 +39,14 @@ def test_a_loss_or_gradient_that_is_not_finite_stops_the_step_and_saves_the_batc
         stopped.train()
     kept = torch.load(tmp_path / FOLDER / f"step-{step}-rank-0.pt", weights_only=True)
     assert kept["batches"][0]["completion_ids"].shape[0] == 8
-    assert "there is no checkpoint yet" in str(raised.value)
+    assert "there is no good checkpoint" in str(raised.value)
     assert all(torch.isfinite(weight).all() for weight in stopped.model.parameters())
 
 
 def test_the_message_names_the_last_good_checkpoint(grpo: Callable[..., Grpo]) -> None:
     stopped = grpo(trainer=Infinite)
-    stopped._last_checkpoint = lambda: Path("checkpoints/checkpoint-7")
-    with pytest.raises(StepFailed, match="the last good checkpoint is checkpoints/checkpoint-7"):
+    stopped._good_checkpoint = lambda most: Path(f"checkpoints/checkpoint-{most}")
+    with pytest.raises(StepFailed, match="the last good checkpoint is checkpoints/checkpoint-0"):
         stopped.train()
 
 

@@ -110,7 +110,7 @@ def test_loss_of_dpo_on_ragged_pairs(
     }  # fmt: skip
     trainer = Dpo(
         model=policy, args=DPOConfig(**arguments), train_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer, last_checkpoint=lambda: None,
+        processing_class=tokenizer, good_checkpoint=lambda most: None,
     )  # fmt: skip
     torch.manual_seed(0)
     with torch.no_grad():

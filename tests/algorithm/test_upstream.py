@@ -29,6 +29,7 @@ RELIED_ON = [
     Trainer._inner_training_loop,  # the order of loading, skipping and stepping
     Trainer._prepare_for_training,
     Trainer._init_training_state,
+    Trainer._save_checkpoint,  # `save_total_limit`, which r1exp.stage.training takes over
     RepeatSampler.__init__,
     add_fused_lm_head,  # the forward that the critic's forward wraps
     VLLMGeneration._iter_named_params,  # the weights from which the critic is removed
@@ -39,6 +40,7 @@ RELIED_ON = [
 
 KNOWN: dict[str, str] = {
     "transformers.trainer.Trainer._get_grad_norm": "913ba6f52f07",
+    "transformers.trainer.Trainer._get_train_sampler": "1580d7493244",
     "transformers.trainer.Trainer._init_training_state": "8fbd17ebb7d3",
     "transformers.trainer.Trainer._inner_training_loop": "59b69168df65",
     "transformers.trainer.Trainer._load_from_checkpoint": "4711d0506786",
@@ -47,6 +49,7 @@ KNOWN: dict[str, str] = {
     "transformers.trainer.Trainer._prepare_for_training": "0a4d89b3fdfd",
     "transformers.trainer.Trainer._run_epoch": "ebe374933064",
     "transformers.trainer.Trainer._save": "bf720120f407",
+    "transformers.trainer.Trainer._save_checkpoint": "a9111e30faa9",
     "transformers.trainer.Trainer.create_optimizer": "daff86cde6cc",
     "trl.generation.vllm_generation.VLLMGeneration._init_vllm": "0e584002e0f6",
     "trl.generation.vllm_generation.VLLMGeneration._iter_named_params": "baab615d5c7b",

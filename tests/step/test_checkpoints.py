@@ -1,5 +1,6 @@
 """Checkpoints are accepted only by the experiment they belong to."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +8,17 @@ from pathlib import Path
 import pytest
 
 from r1exp.errors import Refused
+from r1exp.files import write_text
 from r1exp.stage.step import Step
-from r1exp.step.checkpoints import last_checkpoint, mark_complete, mark_of, remove_incomplete
+from r1exp.step.checkpoints import (
+    last_checkpoint,
+    mark_complete,
+    mark_of,
+    pass_over_damaged,
+    recorded,
+    remove_incomplete,
+    rotate,
+)
 
 RL = ["stage=rl", "beta=0.01"]
 
@@ -78,3 +88,80 @@ def test_incomplete_checkpoints_are_removed(frozen: Callable[..., Step], tmp_pat
     assert last_checkpoint(tmp_path) == complete
     remove_incomplete(tmp_path)
     assert [path.name for path in complete.parent.iterdir()] == ["checkpoint-3"]
+
+
+def with_files(folder: Path, step: Step, *global_steps: int) -> list[Path]:
+    """Write complete checkpoints with a file of rank 0, one of rank 1 and one in a folder below."""
+    found = []
+    for number in global_steps:
+        path = folder / "checkpoints" / f"checkpoint-{number}"
+        write_text(path / "optimizer.pt", f"moments of {number}")
+        write_text(path / "rng_state_1.pth", "state")
+        write_text(path / "global_step" / "zero_pp_rank_1_mp_rank_00_optim_states.pt", "partition")
+        mark_complete(path, step, number, None)
+        found.append(path)
+    return found
+
+
+def truncate(checkpoint: Path) -> None:
+    os.truncate(checkpoint / "optimizer.pt", 3)
+
+
+def change(checkpoint: Path) -> None:
+    (checkpoint / "optimizer.pt").write_text("MOMENTS OF 6")
+
+
+def remove(checkpoint: Path) -> None:
+    (checkpoint / "rng_state_1.pth").unlink()
+
+
+def tear_mark(checkpoint: Path) -> None:
+    os.truncate(checkpoint / "complete.json", 20)
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        pytest.param(truncate, "optimizer.pt has 3 bytes and was written with 12", id="a file that is cut"),
+        pytest.param(change, "optimizer.pt has another content than was written", id="another content"),
+        pytest.param(remove, "rng_state_1.pth is missing", id="a file that is missing"),
+        pytest.param(tear_mark, "complete.json is no JSON", id="the mark"),
+    ],
+)
+def test_a_damaged_checkpoint_is_passed_over_and_named(
+    frozen: Callable[..., Step], tmp_path: Path, harm: Callable[[Path], None], message: str
+) -> None:
+    older, newer = with_files(tmp_path, frozen(*RL), 3, 6)
+    harm(newer)
+    (told,) = pass_over_damaged(tmp_path)
+    assert told.startswith(f"checkpoint-6 is damaged and passed over: {message}; it is kept as damaged-")
+    assert last_checkpoint(tmp_path) == older
+    assert pass_over_damaged(tmp_path) == []
+
+
+def test_without_a_whole_checkpoint_there_is_none_to_resume_from(
+    frozen: Callable[..., Step], tmp_path: Path
+) -> None:
+    for checkpoint in with_files(tmp_path, frozen(*RL), 3, 6):
+        truncate(checkpoint)
+    assert len(pass_over_damaged(tmp_path)) == 2
+    assert last_checkpoint(tmp_path) is None
+
+
+def test_each_rank_records_the_files_that_it_has_written(frozen: Callable[..., Step], tmp_path: Path) -> None:
+    (checkpoint,) = with_files(tmp_path, frozen(*RL), 3)
+    assert set(recorded(checkpoint, 0, 2)) == {"optimizer.pt"}
+    assert set(recorded(checkpoint, 1, 2)) == {
+        "rng_state_1.pth",
+        "global_step/zero_pp_rank_1_mp_rank_00_optim_states.pt",
+    }
+    assert len(recorded(checkpoint, 0, 1)) == 3  # written by more ranks than there are now
+
+
+def test_rotation_keeps_the_newest_and_one_that_is_named(frozen: Callable[..., Step], tmp_path: Path) -> None:
+    first, _, _, last = with_files(tmp_path, frozen(*RL), 3, 6, 9, 12)
+    (tmp_path / "checkpoints" / "damaged-checkpoint-15").mkdir()
+    rotate(tmp_path, None)
+    assert len(list(first.parent.iterdir())) == 4  # the damaged one is gone
+    rotate(tmp_path, 1, kept=first)
+    assert sorted(first.parent.iterdir()) == sorted([first, last])
