@@ -10,6 +10,7 @@ Every argument is passed on to accelerate.
 import ipaddress
 import socket
 from argparse import Namespace
+from types import ModuleType
 from typing import Any
 
 from r1exp.launcher.base import LOOPBACK, loopback
@@ -56,19 +57,16 @@ def _store(
     return TCPStore(host_name, port, world_size, is_master, timeout, **options)
 
 
-def listen_at_the_address() -> None:
-    """Let every rendezvous that this process starts listen at its address, not on all interfaces."""
-    from torch.distributed import rendezvous
-    from torch.distributed.elastic.rendezvous import static_tcp_rendezvous
-
-    for module in (rendezvous, static_tcp_rendezvous):
-        vars(module)["TCPStore"] = _store  # called with the same arguments as the class
+def listen_at_the_address(rendezvous: ModuleType) -> None:
+    """Let a module of torch that starts a rendezvous listen at its address, not on all interfaces."""
+    vars(rendezvous)["TCPStore"] = _store  # called with the same arguments as the class
 
 
 def main() -> None:
     """Run accelerate's launcher."""
     from accelerate.commands import launch
     from torch.distributed import run as torchrun
+    from torch.distributed.elastic.rendezvous import static_tcp_rendezvous
 
     run = torchrun.run
 
@@ -78,7 +76,7 @@ def main() -> None:
         run(options)
 
     torchrun.run = run_here
-    listen_at_the_address()
+    listen_at_the_address(static_tcp_rendezvous)
     launch.main()
 
 
