@@ -10,7 +10,7 @@ Every argument is passed on to accelerate.
 import ipaddress
 import socket
 from argparse import Namespace
-from types import ModuleType
+from importlib import import_module
 from typing import Any
 
 from r1exp.launcher.base import LOOPBACK, loopback
@@ -57,16 +57,19 @@ def _store(
     return TCPStore(host_name, port, world_size, is_master, timeout, **options)
 
 
-def listen_at_the_address(rendezvous: ModuleType) -> None:
-    """Let a module of torch that starts a rendezvous listen at its address, not on all interfaces."""
-    vars(rendezvous)["TCPStore"] = _store  # called with the same arguments as the class
+def listen_at_the_address(module: str = "torch.distributed.rendezvous") -> None:
+    """Let a module of torch that starts a rendezvous listen at its address, not on all interfaces.
+
+    Args:
+        module: Its name; the attribute `torch.distributed.rendezvous` is a function.
+    """
+    vars(import_module(module))["TCPStore"] = _store  # called with the same arguments as the class
 
 
 def main() -> None:
     """Run accelerate's launcher."""
     from accelerate.commands import launch
     from torch.distributed import run as torchrun
-    from torch.distributed.elastic.rendezvous import static_tcp_rendezvous
 
     run = torchrun.run
 
@@ -76,7 +79,7 @@ def main() -> None:
         run(options)
 
     torchrun.run = run_here
-    listen_at_the_address(static_tcp_rendezvous)
+    listen_at_the_address("torch.distributed.elastic.rendezvous.static_tcp_rendezvous")
     launch.main()
 
 

@@ -35,9 +35,8 @@ def run_stage(step: Step, folder: Path) -> Status:
 def join_ranks(step: Step) -> None:
     """Connect the ranks before anything is loaded."""
     from accelerate import PartialState  # imports torch
-    from torch.distributed import rendezvous
 
-    listen_at_the_address(rendezvous)  # a rank without a launcher starts its own, as vLLM in one process does
+    listen_at_the_address()  # a rank without a launcher starts its own, as vLLM in one process does
     PartialState(cpu=step.device == "cpu")
     if step.device == "cpu" and uses_deepspeed():
         find_ninja()

@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -70,3 +71,24 @@ def test_no_port_of_a_launch_with_ranks_is_open_to_other_machines(tmp_path: Path
     assert run.returncode == 0, run.stderr
     found = {line.split()[1] for line in run.stdout.splitlines() if line.startswith("LISTENS")}
     assert found and found <= {"127.0.0.1", "::1"}
+
+
+# Prints the addresses at which a rank without a launcher listens.
+ALONE = """
+import psutil, torch.distributed
+from r1exp.launcher.agent import listen_at_the_address
+listen_at_the_address()
+torch.distributed.init_process_group("gloo")
+print(*{each.laddr.ip for each in psutil.Process().net_connections("tcp") if each.status == "LISTEN"})
+"""
+
+
+@pytest.mark.slow
+def test_a_rank_without_a_launcher_is_not_open_to_other_machines() -> None:
+    host, name = loopback(), loopback_interface()
+    own = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": host, "MASTER_PORT": str(free_port(host))}
+    environment = os.environ | own | {"GLOO_SOCKET_IFNAME": str(name)}
+    run = subprocess.run(
+        [sys.executable, "-c", ALONE], env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.stdout.split() == [host], run.stderr
