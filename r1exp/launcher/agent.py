@@ -10,6 +10,7 @@ Every argument is passed on to accelerate.
 import ipaddress
 import socket
 from argparse import Namespace
+from importlib import import_module
 from typing import Any
 
 from r1exp.launcher.base import LOOPBACK, loopback
@@ -56,13 +57,13 @@ def _store(
     return TCPStore(host_name, port, world_size, is_master, timeout, **options)
 
 
-def listen_at_the_address() -> None:
-    """Let every rendezvous that this process starts listen at its address, not on all interfaces."""
-    from torch.distributed import rendezvous
-    from torch.distributed.elastic.rendezvous import static_tcp_rendezvous
+def listen_at_the_address(module: str = "torch.distributed.rendezvous") -> None:
+    """Let a module of torch that starts a rendezvous listen at its address, not on all interfaces.
 
-    for module in (rendezvous, static_tcp_rendezvous):
-        vars(module)["TCPStore"] = _store  # called with the same arguments as the class
+    Args:
+        module: Its name; the attribute `torch.distributed.rendezvous` is a function.
+    """
+    vars(import_module(module))["TCPStore"] = _store  # called with the same arguments as the class
 
 
 def main() -> None:
@@ -78,7 +79,7 @@ def main() -> None:
         run(options)
 
     torchrun.run = run_here
-    listen_at_the_address()
+    listen_at_the_address("torch.distributed.elastic.rendezvous.static_tcp_rendezvous")
     launch.main()
 
 

@@ -120,6 +120,10 @@ class Segments:
         for inode in found:
             if inode not in self._others and inode not in self._own:
                 self._new.setdefault(inode, now)
+        renamed = {inode: name for inode, name in found.items() if self._own.get(inode, name) != name}
+        if renamed:  # the C library makes a semaphore under another name first
+            self._own |= renamed
+            self._write()
         if not self._new:
             return
         claimed = set(mapped(descendants(os.getpid())))

@@ -30,7 +30,6 @@ from vllm.model_executor.layers import utils
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.utils.network_utils import get_open_port
 
-from r1exp.launcher.agent import listen_at_the_address
 from r1exp.launcher.base import loopback
 from r1exp.model.load import load_tokenizer
 from r1exp.model.settings import ModelSettings
@@ -259,7 +258,6 @@ def _set_rank_variables() -> None:
     if not torch.distributed.is_initialized():
         # accelerate 1.15 gives every single process port 29500, so that two on one machine would collide.
         os.environ |= {"MASTER_ADDR": loopback(), "MASTER_PORT": str(get_open_port())}
-        listen_at_the_address()
 
 
 def _sharing_ranks(size: int) -> torch.distributed.ProcessGroup | None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from r1exp.distributed import is_main_process, uses_deepspeed
 from r1exp.files import hash_of_folder
+from r1exp.launcher.agent import listen_at_the_address
 from r1exp.launcher.extensions import find_ninja
 from r1exp.paths import StepPaths
 from r1exp.registry import load
@@ -35,6 +36,7 @@ def join_ranks(step: Step) -> None:
     """Connect the ranks before anything is loaded."""
     from accelerate import PartialState  # imports torch
 
+    listen_at_the_address()  # a rank without a launcher starts its own, as vLLM in one process does
     PartialState(cpu=step.device == "cpu")
     if step.device == "cpu" and uses_deepspeed():
         find_ninja()

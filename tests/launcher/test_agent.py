@@ -12,7 +12,6 @@ import pytest
 from r1exp.launcher.agent import listening
 from r1exp.launcher.base import free_port, loopback, loopback_interface
 from r1exp.launcher.ddp import Ddp
-from r1exp.launcher.zero import Zero
 
 # Prints the addresses at which the launcher and this rank listen, when all ranks have met.
 RANK = """
@@ -62,18 +61,34 @@ def test_gloo_and_nccl_use_the_loopback_interface_unless_the_user_named_another(
 @pytest.mark.slow
 def test_no_port_of_a_launch_with_ranks_is_open_to_other_machines(tmp_path: Path) -> None:
     (tmp_path / "rank.py").write_text(RANK)
-    launcher = Zero(
-        kind="zero2", num_processes=2, device="cpu", threads_per_process=1, port=None, offload=False
+    launcher = Ddp(kind="ddp", num_processes=2, device="cpu", threads_per_process=1, port=None)
+    launch = launcher.launch(tmp_path)
+    for name, text in launch.files.items():
+        (tmp_path / name).write_text(text)
+    command = [*launch.arguments[: launch.arguments.index("r1exp.worker") - 1], str(tmp_path / "rank.py")]
+    environment = os.environ | launch.environment
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    found = {line.split()[1] for line in run.stdout.splitlines() if line.startswith("LISTENS")}
+    assert found and found <= {"127.0.0.1", "::1"}
+
+
+# Prints the addresses at which a rank without a launcher listens.
+ALONE = """
+import psutil, torch.distributed
+from r1exp.launcher.agent import listen_at_the_address
+listen_at_the_address()
+torch.distributed.init_process_group("gloo")
+print(*{each.laddr.ip for each in psutil.Process().net_connections("tcp") if each.status == "LISTEN"})
+"""
+
+
+@pytest.mark.slow
+def test_a_rank_without_a_launcher_is_not_open_to_other_machines() -> None:
+    host, name = loopback(), loopback_interface()
+    own = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": host, "MASTER_PORT": str(free_port(host))}
+    environment = os.environ | own | {"GLOO_SOCKET_IFNAME": str(name)}
+    run = subprocess.run(
+        [sys.executable, "-c", ALONE], env=environment, capture_output=True, text=True, check=False
     )
-    ddp = Ddp(kind="ddp", num_processes=2, device="cpu", threads_per_process=1, port=None)
-    for each in (ddp, launcher):
-        launch = each.launch(tmp_path)
-        for name, text in launch.files.items():
-            (tmp_path / name).write_text(text)
-        command = [*launch.arguments[: launch.arguments.index("r1exp.worker") - 1], str(tmp_path / "rank.py")]
-        run = subprocess.run(
-            command, env=os.environ | launch.environment, capture_output=True, text=True, check=False
-        )
-        assert run.returncode == 0, run.stderr
-        found = {line.split()[1] for line in run.stdout.splitlines() if line.startswith("LISTENS")}
-        assert found <= {"127.0.0.1", "::1"} and found, (sys.executable, run.stdout)
+    assert run.stdout.split() == [host], run.stderr

@@ -29,3 +29,18 @@ def test_a_signal_to_every_process_of_a_step_requests_a_checkpoint_and_ends_none
     assert node.wait(60) == 7
     request = requested_stop(tmp_path)
     assert request is not None and request.state == "preempted"
+
+
+def test_the_processes_of_a_node_end_when_the_process_that_srun_started_is_killed(tmp_path: Path) -> None:
+    mark = f"4812.{os.getpid()}"
+    node = subprocess.Popen(
+        [sys.executable, "-m", "r1exp.runner.slurm_node", str(tmp_path), "setsid", "sleep", mark]
+    )
+    end = time.monotonic() + 60
+    while not (tree := psutil.Process(node.pid).children(recursive=True)) or tree[-1].name() != "sleep":
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    node.kill()
+    node.wait()
+    _, left = psutil.wait_procs(tree, 10.0)
+    assert left == []
