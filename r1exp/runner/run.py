@@ -4,7 +4,6 @@ The files of a run directory are named in `r1exp.paths`.
 """
 
 import json
-import shutil
 import subprocess
 import sys
 import time

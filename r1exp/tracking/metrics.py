@@ -7,7 +7,6 @@ JSON has no NaN and no infinity. Such a value is written as null, and `not_finit
 import json
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
