@@ -325,10 +325,11 @@ def main() -> int:
         os.setresgid(args.user, args.user, args.user)
         os.setresuid(args.user, args.user, args.user)
     path = None if os.access(sys.base_prefix, os.R_OK) else "/usr/bin/python3"
-    python = interpreter(path)
+    # Node's sandbox does not contain the Python that runs r1exp.
+    start = "/usr/bin/python3" if args.language == "javascript" else interpreter(path).executable
     print("attack                                   slab before  slab peak  kernel memory  outcome (done)")
     for attack in args.attacks:
-        before, peak, kernel, outcome = measured(wrapped(args.language, attack, python.executable), path)
+        before, peak, kernel, outcome = measured(wrapped(args.language, attack, start), path)
         print(
             f"{attack:<40} {before / 1024:7.0f} MiB {peak / 1024:6.0f} MiB {kernel / 1024:8.0f} MiB   {outcome}",
             flush=True,

@@ -104,12 +104,14 @@ def _asserts(problem: Problem, value: Any) -> list[Case] | None:
         try:
             value = json.loads(value)
         except ValueError:
+            value.encode()  # its UnicodeEncodeError is a ValueError
             entry = function_named(problem) if "def check(" in value else ""
             if entry is None:
                 raise ValueError("tests with `check(candidate)` need the column entry_point") from None
             return [Case("", "", tests=Tests(value, _setup(problem), entry))]
     if not isinstance(value, Sequence) or not value or not all(isinstance(item, str) for item in value):
         return None
+    "".join(value).encode()  # as above
     return [Case("", "", tests=Tests(item, _setup(problem))) for item in value]
 
 

@@ -134,4 +134,7 @@ def _case(item: Any) -> Case:
     pair = (item.get("input"), item.get("output")) if isinstance(item, Mapping) else tuple(item)
     if len(pair) != 2 or not all(isinstance(text, str) for text in pair):
         raise ValueError("a test case must have the texts input and output")
+    "".join(
+        pair
+    ).encode()  # a lone surrogate cannot be written to a file: its UnicodeEncodeError is a ValueError
     return Case(*pair)
