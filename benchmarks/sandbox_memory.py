@@ -10,13 +10,14 @@ C++ and JavaScript programs start the same attack in Python, under the filter an
 """
 
 import argparse
+import json
 import os
 import sys
 import threading
 import time
 from pathlib import Path
 
-from r1exp.sandbox.base import Language, Limits, Submission
+from r1exp.sandbox.base import Invocation, Language, Limits, Submission
 from r1exp.sandbox.bubblewrap import interpreter
 from r1exp.sandbox.local import Local
 
@@ -150,37 +151,20 @@ done = work()
 """,
     "watches of epoll": """
 import select
-def work():
-    number = 0
-    for _ in range(20):
-        try: poll = select.epoll()
-        except OSError: break
-        keep.append(poll)
-    reader, writer = os.pipe()
-    for target in range(30, 60):
-        os.dup2(reader, target)
-        for poll in keep:
-            try: poll.register(target, 0); number += 1
-            except OSError: pass
-    return number
 keep = []
 for _ in range(15):
     try: keep.append(select.epoll())
     except OSError: break
-def shared():
+def work():
     number = 0
-    while not late() and number < 40000:
-        reader, writer = os.pipe()
-        for target in range(34, 60):
-            os.dup2(reader, target)
-            for poll in keep:
-                try: poll.register(target, 0); number += 1
-                except OSError: return number
-        if os.fork() != 0: time.sleep(3); return number
-        for target in range(34, 60): os.close(target)
-        os.close(reader); os.close(writer)
+    for _ in range(12):
+        reader, writer = os.pipe(); os.close(writer)
+        for target in range(40, 60): os.dup2(reader, target)
+        for poll in keep:
+            for target in range(40, 60): poll.register(target, 0); number += 1
+        for target in range(40, 60): os.close(target)
     return number
-done = processes(shared, 1) if keep else 0
+done = processes(work) if keep else 0
 """,
     "watches of inotify": """
 try: number = libc.inotify_init1(0)
@@ -275,8 +259,6 @@ def wrapped(language: Language, attack: str, python: str) -> Submission:
     if language == "cpp":
         text = f'#include <unistd.h>\nint main() {{ execl("{python}", "python", "-c", R"r1exp({source})r1exp", nullptr); return 9; }}'
         return Submission("cpp", text)
-    import json
-
     start = f"require('child_process').spawnSync({json.dumps(python)}, ['-c', {json.dumps(source)}], {{stdio: 'inherit'}})"
     return Submission(language, start)
 
@@ -304,8 +286,6 @@ def measured(submission: Submission, python: str | None) -> tuple[int, int, int,
     watcher = threading.Thread(target=watch)
     watcher.start()
     with Local(python=python).prepared(submission, Limits()) as execute:
-        from r1exp.sandbox.base import Invocation
-
         done = execute(Invocation())
     stop.set()
     watcher.join()

@@ -85,7 +85,7 @@ def read_checker(value: Any) -> Checker | None:
         return Checker(Submission("python", value))
     if not isinstance(value, Mapping) or not isinstance(value.get("source"), str):
         raise ValueError("a checker must be a text, or an object with the text `source`")
-    protocol = value.get("protocol") or "score"
+    protocol: Any = value.get("protocol") or "score"
     if protocol not in ("score", "testlib"):
         raise ValueError(f"the protocol {protocol!r} of a checker is neither score nor testlib")
     return Checker(Submission(language_named(value.get("language"), "python"), value["source"]), protocol)
@@ -119,7 +119,7 @@ def _setup(problem: Problem) -> str:
     """Return the code that runs before tests; of HumanEval the prompt, whose helpers its tests call."""
     parts = []
     for column in _SETUPS:
-        value = problem.columns.get(column) or ""
+        value: Any = problem.columns.get(column) or ""
         parts.append(value if isinstance(value, str) else "\n".join(value))
     prompt = problem.columns.get("prompt")
     if isinstance(prompt, str) and f"def {problem.columns.get('entry_point')}(" in prompt:
@@ -147,15 +147,15 @@ def _inputs_and_outputs(problem: Problem, value: Any) -> list[Case]:
             plain = {key: item[key] for key in ("input", "output")} if kind == "stdin" else item
             cases += read_cases([plain])
             continue
-        name = item.get("fn_name") or function_named(problem)
-        if name is None:
+        called = item.get("fn_name") or function_named(problem)
+        if called is None:
             raise ValueError("tests that call a function need its name, in the column fn_name")
         given, expected = item["input"], item["output"]
         if isinstance(given, str) and isinstance(expected, str):
             arguments = [json.loads(line) for line in given.strip().split("\n")] if given.strip() else []
-            cases.append(Case(_call(name, arguments), json.dumps(json.loads(expected)), form="value"))
+            cases.append(Case(_call(called, arguments), json.dumps(json.loads(expected)), form="value"))
         else:
-            cases.append(_wrapped(_identifier(name), given, expected))
+            cases.append(_wrapped(_identifier(called), given, expected))
     return cases
 
 

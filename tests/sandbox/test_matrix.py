@@ -72,7 +72,7 @@ ATTACKS: dict[str, tuple[set[str], str, str]] = {
     "output without end": ({"crash"}, "for (std::string line(1 << 20, 'x');;) std::cout << line;",
         "for (;;) fs.writeSync(1, 'x'.repeat(1 << 16))"),
     "secrets": ({"wrong"}, """
-        for (auto name : {"/etc/passwd", "/etc/shadow", "/root/.bashrc", "/home", "/proc/1/root/etc/hostname"})
+        for (auto name : {"/etc/passwd", "/root/.bashrc", "/home", "/proc/1/root/etc/hostname"})
             worked |= open(name, O_RDONLY) >= 0;
         for (int pid = 1; pid < 100; pid++) {
             std::ifstream in("/proc/" + std::to_string(pid) + "/environ");

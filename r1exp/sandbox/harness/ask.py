@@ -64,7 +64,7 @@ class Remote:
             raise RuntimeError("the program has ended, or its answer is too long")
         reply = json.loads(line)
         if "error" in reply:
-            kind = getattr(builtins, str(reply["error"]), None)
+            kind: Any = getattr(builtins, str(reply["error"]), None)
             is_error = isinstance(kind, type) and issubclass(kind, Exception)
             raise (kind if is_error else RuntimeError)(str(reply.get("text")))
         return decode(reply["value"])

@@ -9,6 +9,7 @@ import os
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 # What LeetCode and LiveCodeBench import before a program.
 _IMPLICIT = """
@@ -34,7 +35,7 @@ def main() -> None:
     exec(_IMPLICIT, program.__dict__)
     source = Path(__file__).with_name("program.py").read_text(encoding="utf-8")
     exec(compile(source, "program.py", "exec"), program.__dict__)
-    solution = program.__dict__.get("Solution")
+    solution: Any = program.__dict__.get("Solution")
     owner = solution() if hasattr(solution, request["name"]) else program
     value = getattr(owner, request["name"])(*request["args"])
     with os.fdopen(result, "w", encoding="utf-8") as file:

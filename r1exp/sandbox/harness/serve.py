@@ -68,7 +68,9 @@ def answer(request: dict[str, Any], program: types.ModuleType) -> Any:
         return getattr(target, request["attribute"])
     if do == "item":
         return target[decode(request["key"])]
-    return {"list": list, "length": len, "text": str}[do](target)
+    if do == "list":
+        return list(target)
+    return len(target) if do == "length" else str(target)
 
 
 def main() -> None:
