@@ -14,6 +14,8 @@ from r1exp.launcher.base import available_cores
 from r1exp.launcher.extensions import abandoned_locks, is_compiled
 from r1exp.launcher.local import Local
 from r1exp.launcher.slurm_client import missing_commands
+from r1exp.sandbox.base import Language
+from r1exp.sandbox.local import Local as Sandbox
 from r1exp.tracking.menu import TRACKERS
 
 # Package, required versions, reason (docs/traps.md).
@@ -105,18 +107,7 @@ def _features() -> list[Finding]:
         _feature(
             "W&B upload", _has_wandb_key(), "key found", "no key: runs are kept offline; type: wandb login"
         ),
-        _feature(
-            "code rewards (bubblewrap)",
-            shutil.which("bwrap") is not None,
-            "bwrap found",
-            "type: apt-get install bubblewrap",
-        ),
-        _feature(
-            "C++ code rewards (g++)",
-            shutil.which("g++") is not None,
-            "g++ found",
-            "type: apt-get install g++",
-        ),
+        *sandbox_findings(),
         *tracker_findings(),
         *_deepspeed(),
         *_vllm(),
@@ -140,6 +131,23 @@ def _features() -> list[Finding]:
             "manifests will not name the commit",
         ),
     ]
+
+
+def sandbox_findings() -> list[Finding]:
+    """Check what code rewards need: a sandbox that runs a program here and now, and the tools of each language."""
+    sandbox = Sandbox()
+    trouble = sandbox.check()
+    findings = [
+        _feature("code rewards (sandbox)", trouble is None, "programs run in bubblewrap", trouble or "")
+    ]
+    languages: tuple[tuple[Language, str], ...] = (("cpp", "C++"), ("javascript", "JavaScript"))
+    for language, name in languages:
+        trouble = sandbox.lacks(language)
+        tool = "g++" if language == "cpp" else "node"
+        findings.append(
+            _feature(f"{name} code rewards ({tool})", trouble is None, f"{tool} found", trouble or "")
+        )
+    return findings
 
 
 def tracker_findings() -> list[Finding]:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from r1exp.doctor import tracker_findings, vllm_finding
+from r1exp.doctor import sandbox_findings, tracker_findings, vllm_finding
+from r1exp.sandbox import bubblewrap, local
 
 ROOT = Path(__file__).parents[1]
 
@@ -62,3 +63,18 @@ def test_doctor_lists_the_trackers_that_need_a_package() -> None:
             ("ok", "installed") if find_spec(kind) else ("missing", f"type: pip install 'r1exp[{kind}]'")
         )
         assert (finding.state, finding.detail) == expected
+
+
+def test_doctor_says_whether_programs_run_here_and_which_language_lacks_its_tool(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name, path=None: None)
+    for cached in (bubblewrap._tool, bubblewrap.node, local._checked):
+        cached.cache_clear()
+    sandbox, cpp, javascript = sandbox_findings()
+    for cached in (bubblewrap._tool, bubblewrap.node, local._checked):
+        cached.cache_clear()
+    assert (sandbox.state, cpp.state, javascript.state) == ("missing",) * 3
+    assert "apt-get install bubblewrap" in sandbox.detail
+    assert "apt-get install g++" in cpp.detail
+    assert "apt-get install nodejs" in javascript.detail

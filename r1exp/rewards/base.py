@@ -94,6 +94,11 @@ class Reward(Settings, ABC):
         """
         return None
 
+    def cannot_run_because(self, problems: Sequence[Problem] = ()) -> str | None:
+        """Return what this machine lacks to score `problems`, and how to change that; None: nothing."""
+        del problems
+        return None
+
     def gold_answer(self, problem: Problem) -> str | None:
         """Return the answer of a correct completion, for `r1exp check`; None: unknown."""
         return problem.answer

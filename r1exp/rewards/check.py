@@ -289,6 +289,9 @@ def _member_failures(
     """Return what is wrong with the scores of one member, whatever it is meant to judge."""
     if broken is not None:
         return [f"{_joined(name, broken.text)}{_hint(broken.text, problems[0])}"]
+    trouble = reward.cannot_run_because(problems)
+    if trouble is not None:
+        return [f"rewards.{name} cannot score here: {trouble}"]
     judged = [score for score in scores if score not in _UNKNOWN]
     numbers = [score for score in judged if not isinstance(score, Abstain)]
     if judged and not numbers:

@@ -10,6 +10,8 @@ if the sandbox is not available or a test of the data set is broken. Source: ope
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import ClassVar, Literal, Self
 
 from pydantic import PositiveInt, model_validator
@@ -18,7 +20,8 @@ from r1exp.prompt.settings import StyleName
 from r1exp.prompt.style import style_named
 from r1exp.records import Completion, Problem
 from r1exp.rewards.base import UNREADABLE_GOLD, Abstain, Context, Reward, Score, Seconds, SlowReward, Span
-from r1exp.rewards.code_text import blocks, language_named, place_of_code, read_cases, read_program, written
+from r1exp.rewards.code_tests import function_named, read_tests, submission_for
+from r1exp.rewards.code_text import blocks, language_named, place_of_code, read_program, written
 from r1exp.sandbox.base import Case, CaseResult, Language, Limits, Submission, Unavailable
 from r1exp.sandbox.menu import SandboxSettings
 from r1exp.sandbox.verdicts import run
@@ -67,15 +70,20 @@ class RunsCode(SlowReward):
         """Return programs that try to pass without solving the problem."""
         return code_cheats(self.language_of(problem))
 
-    def cannot_run_because(self) -> str | None:
-        """Return why the sandbox cannot run programs here and how to change that; None: it can."""
-        return self.sandbox.check()
+    def cannot_run_because(self, problems: Sequence[Problem] = ()) -> str | None:
+        """Return why programs in the languages of `problems` cannot run here, and how to change that; None: they can."""
+        languages: set[Language] = {self.language}
+        for problem in problems:
+            with suppress(ValueError):  # an unknown language is a fault of the row
+                languages.add(self.language_of(problem))
+        lacking = (self.sandbox.lacks(language) for language in sorted(languages))
+        return self.sandbox.check() or next(filter(None, lacking), None)
 
 
 class _ScoredByCases(RunsCode):
     """Runs the program on the test cases of a column."""
 
-    tests: Name = "test_cases"  # column; `read_cases` lists the forms that it may have
+    tests: Name = "test_cases"  # column; `code_tests` lists the forms that it may have
 
     @property
     def span(self) -> Span:
@@ -84,8 +92,9 @@ class _ScoredByCases(RunsCode):
     def quick(self, problem: Problem, completion: Completion, context: Context) -> Score | None:
         del context
         try:
-            cases, language = read_cases(problem.columns.get(self.tests)), self.language_of(problem)
-        except ValueError:
+            language = self.language_of(problem)
+            cases = read_tests(problem, self.tests, language)
+        except (ValueError, TypeError, KeyError):  # the columns may have any form
             return UNREADABLE_GOLD
         if not cases:
             return NO_CASES
@@ -98,7 +107,14 @@ class _ScoredByCases(RunsCode):
         language = self.language_of(problem)
         source = read_program(self.style, language, completion.text)
         assert source is not None
-        return self._run(Submission(language, source), read_cases(problem.columns[self.tests]))
+        cases = read_tests(problem, self.tests, language)
+        return self._run(submission_for(cases, Submission(language, source)), cases)
+
+    def cheats(self, problem: Problem) -> dict[str, str]:
+        """Return programs that try to pass without solving the problem; of functions, with their name."""
+        language, name = self.language_of(problem), function_named(problem)
+        calls = {} if name is None else _function_cheats(language, name)
+        return super().cheats(problem) | calls
 
     @abstractmethod
     def _run(self, submission: Submission, cases: list[Case]) -> Score: ...
@@ -165,6 +181,15 @@ def code_cheats(language: Language = "python") -> dict[str, str]:
     return {name: written(language, source) for name, source in _CHEATS[language].items()}
 
 
+def _function_cheats(language: Language, name: str) -> dict[str, str]:
+    """Return functions that try to pass without solving the problem, as fenced blocks, by name."""
+    if language != "python":
+        return {}
+    equal = "    def __eq__(self, other):\n        return True\n    __hash__ = object.__hash__\n"
+    source = f"class Anything:\n{equal}\ndef {name}(*args):\n    return Anything()"
+    return {"a result that equals everything": written(language, source)}
+
+
 _CHEATS: dict[Language, dict[str, str]] = {
     "python": {
         "code that exits": "import os, sys\ntry:\n    sys.exit(0)\nfinally:\n    os._exit(0)",
@@ -194,5 +219,18 @@ _CHEATS: dict[Language, dict[str, str]] = {
             "}"
         ),
         "code that never ends": "int main() { for (volatile int i = 0;; i = i + 1) {} }",
+    },
+    "javascript": {
+        "code that exits": "process.exit(0)",
+        "code that looks for the expected output": (
+            "const fs = require('fs')\n"
+            "for (const folder of ['.', '..', '/source', '/tmp', '/proc/1', '/proc/self'])\n"
+            "  try {\n"
+            "    for (const name of fs.readdirSync(folder))\n"
+            "      if (/expect|output|answer|test|environ/.test(name))\n"
+            "        try { console.log(fs.readFileSync(folder + '/' + name, 'utf8')) } catch {}\n"
+            "  } catch {}"
+        ),
+        "code that never ends": "for (;;) {}",
     },
 }

@@ -1,11 +1,13 @@
 """Reads the program of a completion and the test cases of a problem.
 
-A program is a fenced block, ```python ... ```, and counts only in the answer's place: the last block
+A program is a fenced block as in CommonMark: three or more ticks or tildes, a label and perhaps attributes
+(```python title="x"), and at the end at least as many of the same characters. It counts only in the answer's place: the last block
 inside the answer's tags, or, in a style without tags, a block at the end of the whole text (or in a box
 at its end). Blocks in the reasoning are ignored.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,10 +16,11 @@ from r1exp.prompt.settings import StyleName
 from r1exp.prompt.style import style_named
 from r1exp.sandbox.base import Case, Language
 
-FENCE: Final = "```"
+_FENCE: Final = re.compile(r"(`{3,}|~{3,})([^\n]*)")
 LABELS: Final[dict[Language, tuple[str, ...]]] = {  # the first label is the one that `written` uses
     "python": ("python", "python3", "py"),
     "cpp": ("cpp", "c++", "cc", "cxx"),
+    "javascript": ("javascript", "js", "node", "nodejs", "node.js", "cjs"),
 }
 LONGEST_SOURCE: Final = 65_536  # characters; the limit of Codeforces
 
@@ -26,7 +29,7 @@ LONGEST_SOURCE: Final = 65_536  # characters; the limit of Codeforces
 class Block:
     """A fenced block."""
 
-    label: str  # the text after the opening fence, in lower case
+    label: str  # the first word after the opening fence, in lower case
     source: str
     ends_text: bool  # only white space follows
 
@@ -38,15 +41,25 @@ class Block:
 def blocks(text: str) -> Iterator[Block]:
     """Yield every closed block of `text`, in order. Takes time linear in the length of the text."""
     lines = text.rstrip().split("\n")
-    opened: int | None = None  # line of the opening fence
+    opened: tuple[int, str, str] | None = None  # line of the opening fence, the fence, the label
     for number, line in enumerate(lines):
-        stripped = line.strip()
-        if opened is None and stripped.startswith(FENCE):
-            opened = number
-        elif opened is not None and stripped == FENCE:
-            label = lines[opened].strip().removeprefix(FENCE).strip().lower()
-            yield Block(label, "\n".join(lines[opened + 1 : number]), number == len(lines) - 1)
+        found = _FENCE.fullmatch(line.strip())
+        if found is None:
+            continue
+        marks, rest = found[1], found[2].strip()
+        if opened is None:
+            if marks[0] == "~" or "`" not in rest:  # else it is code within a line
+                opened = number, marks, _label(rest)
+        elif not rest and marks.startswith(opened[1]):
+            yield Block(opened[2], "\n".join(lines[opened[0] + 1 : number]), number == len(lines) - 1)
             opened = None
+
+
+def _label(after_the_fence: str) -> str:
+    """Return the language that is named there: `python title="x"`, `python {1,3}`, `{.python}`, `python:main.py`."""
+    word = re.match(r"\{?\s*\.?([^\s{}:,]*)", after_the_fence)
+    assert word is not None
+    return word[1].lower()
 
 
 def place_of_code(style: StyleName, text: str) -> str | None:
@@ -72,7 +85,11 @@ def read_program(style: StyleName, language: Language, text: str) -> str | None:
 def written(language: Language, source: str) -> str:
     """Return `source` as a fenced block."""
     source = source.strip("\n")
-    return source if source.startswith(FENCE) else f"{FENCE}{LABELS[language][0]}\n{source}\n{FENCE}"
+    if _FENCE.match(source):
+        return source
+    longest = max((len(ticks) for ticks in re.findall(r"^\s*(`{3,})", source, re.MULTILINE)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{fence}{LABELS[language][0]}\n{source}\n{fence}"
 
 
 def language_named(name: Any, default: Language) -> Language:
@@ -117,4 +134,7 @@ def _case(item: Any) -> Case:
     pair = (item.get("input"), item.get("output")) if isinstance(item, Mapping) else tuple(item)
     if len(pair) != 2 or not all(isinstance(text, str) for text in pair):
         raise ValueError("a test case must have the texts input and output")
+    "".join(
+        pair
+    ).encode()  # a lone surrogate cannot be written to a file: its UnicodeEncodeError is a ValueError
     return Case(*pair)

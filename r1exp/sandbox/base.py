@@ -15,10 +15,10 @@ from pydantic import PositiveFloat, PositiveInt
 
 from r1exp.settings import Settings
 
-Language = Literal["python", "cpp"]
+Language = Literal["python", "cpp", "javascript"]
 Outcome = Literal["passed", "wrong", "timeout", "memory", "crash", "compile_error"]
 
-FILE_NAMES: dict[Language, str] = {"python": "main.py", "cpp": "main.cpp"}
+FILE_NAMES: dict[Language, str] = {"python": "main.py", "cpp": "main.cpp", "javascript": "main.js"}
 
 
 class Limits(Settings):
@@ -33,6 +33,7 @@ class Limits(Settings):
     num_processes: PositiveInt = 32  # processes and threads at once
     output_kib: PositiveInt = 16384  # KiB of stdout and stderr together
     scratch_mib: PositiveInt = 64  # MiB of files in the scratch directory, and of any one file
+    scratch_files: PositiveInt = 4096  # files, folders and links in the scratch directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +58,24 @@ class Checker:
 
 
 @dataclass(frozen=True, slots=True)
+class Tests:
+    """Python code that tests functions of a program, in another sandbox than the program's."""
+
+    source: str  # plain asserts, or a function `check`
+    setup: str = ""  # Python that runs before it
+    entry: str = ""  # name of the function that `check` is called with; "": plain asserts
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One test case."""
 
-    stdin: str  # input of the program
-    expected: str  # output that the program should print
-    checker: Checker | None = None  # compares the outputs; None: they must be equal as text
+    stdin: str  # input of the program; of a function, its name and arguments as JSON
+    expected: str  # output that the program should print; of a function, what it should return, as JSON
+    checker: Checker | None = None  # compares the outputs; None: they must be equal
+    # How outputs are equal: as text; as JSON; as JSON, where [x] may stand for x (APPS and TACO).
+    form: Literal["text", "value", "wrapped"] = "text"
+    tests: Tests | None = None  # call functions of the program; then nothing else is compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +129,14 @@ class CheckerBrokenError(SandboxDownError):
     reason = "checker broken"
 
 
+class ToolMissingError(SandboxDownError):
+    """A program that a language needs is not installed."""
+
+    def __init__(self, tool: str, package: str) -> None:
+        super().__init__(f"{tool} is not installed; type: apt-get install {package}")
+        self.reason = f"{tool.rpartition('/')[2]} not installed"
+
+
 class CompileFailedError(Exception):
     """The program does not compile. The message is the output of the compiler."""
 
@@ -140,3 +161,22 @@ class Sandbox(Settings, ABC):
             CompileFailedError: the program does not compile.
             SandboxDownError: the sandbox failed. The returned callable may raise it too.
         """
+
+    def lacks(self, language: Language) -> str | None:
+        """Return what `language` needs and is not installed, and how to change that; None: nothing."""
+        del language
+        return None
+
+    def converse(
+        self, program: Submission, other: Submission, limits: Limits, other_limits: Limits
+    ) -> tuple[Execution, Execution]:
+        """Run two Python programs at once, each in its own sandbox; each one's output is the other's input.
+
+        Raises:
+            SandboxDownError: a sandbox failed, or this kind of sandbox cannot do it.
+        """
+        del program, other, limits, other_limits
+        raise SandboxDownError(
+            f"tests with asserts call a program while it runs, and sandbox.kind={self.kind} runs a program on a "
+            "given input only; type sandbox.kind=local, or give the tests as inputs and outputs"
+        )

@@ -1,6 +1,8 @@
 """Builds the command line that isolates one process tree, and sets the resource limits of its processes.
 
-bubblewrap creates the namespaces, the read-only view of the file system and the scratch directory, and
+The scratch directory is a tmpfs with a limit on bytes and one on files, which bubblewrap cannot set: `unshare`
+creates a mount namespace (as a user, in a user namespace), where `mount` mounts it, and bubblewrap, started
+there, takes it over. bubblewrap creates all other namespaces and the read-only view of the file system, and
 loads the system call filter. As root, the tree runs under an unused user id, to which `setpriv` switches
 inside; otherwise it runs in a user namespace. In both cases the program has no capabilities and cannot
 gain any, and its limit on processes counts only its own. docs/sandbox.md lists what this covers and what
@@ -22,12 +24,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r1exp.sandbox import seccomp
-from r1exp.sandbox.base import Limits, SandboxDownError
+from r1exp.sandbox.base import Language, Limits, SandboxDownError, ToolMissingError
 
 SCRATCH = "/scratch"  # the only folder that a program can write to
-_PACKAGES = {"bwrap": "bubblewrap", "setpriv": "util-linux"}
+_PACKAGES = {"bwrap": "bubblewrap", "setpriv": "util-linux", "unshare": "util-linux", "mount": "mount"}
+_MOUNT_POINT = "/sys"  # every machine has this folder, and no program in a sandbox sees it
+_MOUNT = '"$1" -n -i -t tmpfs -o "$2" scratch "$3" && shift 3 && exec "$@"'  # of the shell
+_NOBODY = "65534"  # user and group id in a user namespace
+_DEVICES = ("null", "full", "random", "urandom")  # /dev/zero would give memory that no limit counts
 _MIB = 1 << 20
 _HEADROOM_MIB = 256  # address space for an interpreter, libraries and stacks, in addition to the memory limit
+_SIGNALS = 128  # pending signals and timers
 _LIMITED_TO_0 = (resource.RLIMIT_CORE, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE,
                  resource.RLIMIT_NICE, resource.RLIMIT_RTPRIO)  # fmt: skip
 _FIRST_UID = 1 << 29  # no system assigns user ids from here on
@@ -45,6 +52,7 @@ ENVIRONMENT = {
 class Identity:
     """The user under which a process tree runs."""
 
+    namespaces: tuple[str, ...]  # flags of unshare
     flags: tuple[str, ...]  # of bwrap
     inside: tuple[str, ...]  # command that is put in front of the program
 
@@ -58,13 +66,14 @@ _lock = threading.Lock()
 def identity() -> Iterator[Identity]:
     """Yield the user of a tree: as root a user id that no other process has, else a user namespace."""
     if os.geteuid() != 0 or not _root_of_the_machine():
-        yield Identity(("--unshare-user",), ())
+        inside = ("--unshare-user", "--uid", _NOBODY, "--gid", _NOBODY)
+        yield Identity(("--user", "--map-root-user", "--mount"), inside, ())
         return
     with _unused_uid() as uid:
         drop = ("--reuid", uid, "--regid", uid, "--clear-groups", "--bounding-set=-all", "--inh-caps=-all")
         keep = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")  # what setpriv needs to give up the rest
         flags = ("--cap-drop", "ALL", *itertools.chain.from_iterable(("--cap-add", name) for name in keep))
-        yield Identity(flags, (_tool("setpriv"), *drop, "--"))
+        yield Identity(("--mount",), flags, (_tool("setpriv"), *drop, "--"))
 
 
 @contextmanager
@@ -120,6 +129,16 @@ def interpreter(path: str | None) -> Interpreter:
 
 
 @functools.cache
+def node() -> tuple[str, str]:
+    """Return the path of Node, and the folder that it was installed to. Raises ToolMissingError."""
+    path = shutil.which("node") or shutil.which("nodejs")
+    if path is None:
+        raise ToolMissingError("node", "nodejs")
+    real = Path(path).resolve()
+    return str(real), str(real.parents[1])
+
+
+@functools.cache
 def _file_system(prefix: str) -> tuple[str, ...]:
     """Return the flags of the read-only view: /usr, the interpreter, and the sandbox's own /proc and /dev."""
     view = ["--ro-bind", "/usr", "/usr"]
@@ -136,7 +155,12 @@ def _file_system(prefix: str) -> tuple[str, ...]:
         for parent in reversed(Path(prefix).parents[:-1]):
             view += ["--perms", "0755", "--dir", str(parent)]
         view += ["--ro-bind", prefix, prefix]
-    return (*view, "--proc", "/proc", "--dev", "/dev")
+    view += ["--proc", "/proc", "--tmpfs", "/dev"]
+    for name in _DEVICES:
+        view += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
+    for name, target in {"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"}.items():
+        view += ["--symlink", f"/proc/self/fd{target}", f"/dev/{name}"]
+    return tuple(view)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,41 +180,46 @@ def command(
 
     Args:
         who: The user of the tree.
-        limits: Only the size of the scratch directory is used here.
-        prefix: Folder of the Python that must be visible.
+        limits: Only those of the scratch directory are used here.
+        prefix: Folder of the Python or Node that must be visible.
         inherited: File descriptors for bwrap.
         program: The command to run inside.
     """
+    size = f"size={limits.scratch_mib * _MIB},nr_inodes={limits.scratch_files},mode=1777,nosuid,nodev"
     return [
+        _tool("unshare"), *who.namespaces, "/bin/sh", "-c", _MOUNT, "sh", _tool("mount"), size, _MOUNT_POINT,
         _tool("bwrap"), *who.flags,
         "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try",
         "--hostname", "sandbox", "--new-session", "--die-with-parent",
         *_file_system(prefix),
-        "--perms", "1777", "--size", str(limits.scratch_mib * _MIB), "--tmpfs", SCRATCH,
+        "--bind", _MOUNT_POINT, SCRATCH,
         *itertools.chain.from_iterable(
             ("--perms", "0555", "--file", str(source), path) for path, source in inherited.files.items()
         ),
-        "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SCRATCH,
+        "--remount-ro", "/dev", "--remount-ro", "/proc", "--remount-ro", "/", "--chdir", SCRATCH,
         "--seccomp", str(inherited.seccomp), "--json-status-fd", str(inherited.status),
         "--block-fd", str(inherited.block),
         "--", *who.inside, *program,
     ]  # fmt: skip
 
 
-def set_limits(pid: int, limits: Limits, stack_mib: int | None) -> None:
+def set_limits(pid: int, limits: Limits, stack_mib: int | None, language: Language) -> None:
     """Set the resource limits of the process `pid` and of all that it will start.
 
     Args:
         pid: A process that is blocked.
         limits: The limits.
         stack_mib: MiB of stack; None: the system's own limit.
+        language: Of the program. Node reserves much address space that it does not use.
     """
+    memory = resource.RLIMIT_DATA if language == "javascript" else resource.RLIMIT_AS
     sizes = {
         resource.RLIMIT_CPU: math.ceil(limits.cpu_seconds),  # whole seconds; `process.run` is more exact
-        resource.RLIMIT_AS: (limits.memory_mib + _HEADROOM_MIB) * _MIB,
+        memory: (limits.memory_mib + _HEADROOM_MIB) * _MIB,
         resource.RLIMIT_FSIZE: limits.scratch_mib * _MIB,
         resource.RLIMIT_NPROC: limits.num_processes,
         resource.RLIMIT_NOFILE: 64,
+        resource.RLIMIT_SIGPENDING: _SIGNALS,
         **dict.fromkeys(_LIMITED_TO_0, 0),
     }
     if stack_mib is not None:

@@ -1,12 +1,15 @@
 """Runs programs on this machine, each run in a new process tree inside bubblewrap.
 
-Python runs from source. C++ is compiled once per submission, also in the sandbox, because a compiler
+Python and JavaScript run from source. C++ is compiled once per submission, also in the sandbox, because a compiler
 reads any file that `#include` names. The binary is passed from run to run in memory: no file of a
 submission is written to the host's disk.
 """
 
+import os
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Literal
@@ -18,13 +21,16 @@ from r1exp.sandbox.base import (
     Execute,
     Execution,
     Invocation,
+    Language,
     Limits,
     Sandbox,
     SandboxDownError,
     Submission,
+    ToolMissingError,
 )
 
 _COMPILE_MEMORY_MIB, _COMPILE_PROCESSES, _BINARY_MIB = 2048, 32, 256
+_STACK_OF_NODE_MIB = 64  # MiB; Node's own default, 1, is too little for the recursions of contests
 _SOURCES = "/source"  # folder in the sandbox
 _BUILD = f'"$@" -o {bubblewrap.SCRATCH}/program 1>&2 && exec cat {bubblewrap.SCRATCH}/program'
 
@@ -56,27 +62,63 @@ class Local(Sandbox):
     def prepared(self, program: Submission, limits: Limits) -> Iterator[Execute]:
         """Compile if necessary; every run gets the result and shares nothing with other runs."""
         _checked(self)
-        python = bubblewrap.interpreter(self.python)
+        prefix, stack_mib = bubblewrap.interpreter(self.python).prefix, None
+        program_files = _sources(program)
         if program.language == "cpp":
-            binary = _compiled(
-                self, program.source, tuple(sorted(program.files.items())), limits.compile_seconds
-            )
+            files = tuple(sorted(program.files.items()))
+            binary = _compiled(self, program.source, files, limits.compile_seconds)
             argv, program_files = [f"{_SOURCES}/program"], {f"{_SOURCES}/program": binary}
+            stack_mib = limits.memory_mib  # contests allow deep recursion in C++
+        elif program.language == "javascript":
+            executable, prefix = bubblewrap.node()
+            stack_mib = _STACK_OF_NODE_MIB + 8
+            argv = [
+                executable, f"--stack-size={_STACK_OF_NODE_MIB * 1024}",
+                f"--max-old-space-size={limits.memory_mib}", f"{_SOURCES}/{FILE_NAMES['javascript']}",
+            ]  # fmt: skip
         else:
-            argv = [python.executable, f"{_SOURCES}/{FILE_NAMES['python']}"]
-            program_files = _sources(program)
+            argv = self._start_of_python()
 
         def execute(call: Invocation) -> Execution:
             inputs = {f"{bubblewrap.SCRATCH}/{name}": text.encode() for name, text in call.files.items()}
-            # Contests allow deep recursion in C++.
-            stack_mib = limits.memory_mib if program.language == "cpp" else None
-            files = program_files | inputs
             job = process.Job(
-                [*argv, *call.args], limits, python.prefix, call.stdin.encode(), files, stack_mib
-            )
+                [*argv, *call.args], limits, prefix, call.stdin.encode(), program_files | inputs, stack_mib,
+                program.language,
+            )  # fmt: skip
             return process.run(job)[0]
 
         yield execute
+
+    def lacks(self, language: Language) -> str | None:
+        """Return which of g++ and node is needed and not installed; None: nothing is."""
+        try:
+            if language == "javascript":
+                bubblewrap.node()
+            elif language == "cpp" and shutil.which(self.compiler) is None:
+                raise ToolMissingError(self.compiler, "g++")
+        except ToolMissingError as missing:
+            return str(missing)
+        return None
+
+    def converse(
+        self, program: Submission, other: Submission, limits: Limits, other_limits: Limits
+    ) -> tuple[Execution, Execution]:
+        """Run two Python programs at once, each one's output connected to the other's input."""
+        _checked(self)
+        prefix = bubblewrap.interpreter(self.python).prefix
+        (there, to_other), (here, to_program) = os.pipe(), os.pipe()
+        jobs = [
+            process.Job(self._start_of_python(), limits, prefix, here, _sources(program), stdout=to_other),
+            process.Job(
+                self._start_of_python(), other_limits, prefix, there, _sources(other), stdout=to_program
+            ),
+        ]
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            first, second = (pool.submit(process.run, job) for job in jobs)
+            return first.result()[0], second.result()[0]
+
+    def _start_of_python(self) -> list[str]:
+        return [bubblewrap.interpreter(self.python).executable, f"{_SOURCES}/{FILE_NAMES['python']}"]
 
 
 def _sources(program: Submission) -> dict[str, bytes]:
@@ -101,7 +143,7 @@ def _compiled(
     job = process.Job(["/bin/sh", "-c", _BUILD, "build", *build], limits, prefix, files=sources)
     result, binary = process.run(job)
     if "not found" in result.stderr and result.exit_code == 127:
-        raise SandboxDownError(f"{sandbox.compiler} is not installed; type: apt-get install g++")
+        raise ToolMissingError(sandbox.compiler, "g++")
     if result.ended != "exited" or result.exit_code != 0:
         raise CompileFailedError(result.stderr)
     return binary

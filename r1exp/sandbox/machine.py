@@ -55,7 +55,13 @@ def prepared_on(machine: Machine, program: Submission, limits: Limits) -> Iterat
         machine.write(f"{FOLDER}/source/{name}", text)
     if program.language == "cpp":
         _compile(machine, limits)
-    start = {"cpp": f"{FOLDER}/program", "python": f"python3 {FOLDER}/source/main.py"}[program.language]
+    start = {
+        "cpp": f"{FOLDER}/program",
+        "python": f"python3 {FOLDER}/source/main.py",
+        "javascript": f"node {FOLDER}/source/main.js",
+    }[program.language]
+    # Node reserves much address space that it does not use.
+    memory = "-d" if program.language == "javascript" else "-v"
     numbers = itertools.count()
 
     def execute(call: Invocation) -> Execution:
@@ -64,7 +70,8 @@ def prepared_on(machine: Machine, program: Submission, limits: Limits) -> Iterat
             machine.write(f"{folder}/{name}", text)
         began = time.monotonic()
         answer = machine.run(
-            _command(folder, f"{start} {shlex.join(call.args)}", limits), limits.wall_seconds + _ROUND_TRIP
+            _command(folder, f"{start} {shlex.join(call.args)}", limits, memory),
+            limits.wall_seconds + _ROUND_TRIP,
         )
         return _execution(answer, time.monotonic() - began, limits)
 
@@ -81,11 +88,18 @@ def _compile(machine: Machine, limits: Limits) -> None:
         raise CompileFailedError(answer.stderr or f"the compiler ended with exit code {answer.exit_code}")
 
 
-def _command(folder: str, start: str, limits: Limits) -> str:
-    """Return a Bash command that exits with the program's exit code and prints its output up to the limit."""
+def _command(folder: str, start: str, limits: Limits, memory: str) -> str:
+    """Return a Bash command that exits with the program's exit code and prints its output up to the limit.
+
+    Args:
+        folder: Where it runs.
+        start: The command that starts the program.
+        limits: The limits.
+        memory: Flag of `ulimit` that limits the memory.
+    """
     script = (
         f"cd {folder} || exit {_NOT_FOUND}\n"
-        f"(ulimit -v {limits.memory_mib * 1024} -t {int(-(-limits.cpu_seconds // 1))} -f {limits.scratch_mib * 1024}"
+        f"(ulimit {memory} {limits.memory_mib * 1024} -t {int(-(-limits.cpu_seconds // 1))} -f {limits.scratch_mib * 1024}"
         f" -c 0; exec timeout -k 1 {limits.wall_seconds:g} {start}) < stdin > .stdout 2> .stderr\n"
         f"code=$?; head -c {limits.output_kib * 1024 + 1} .stdout; tail -c 4096 .stderr >&2; exit $code"
     )

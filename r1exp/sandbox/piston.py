@@ -34,7 +34,7 @@ _creating = threading.Lock()
 
 
 class Piston(Remote):
-    """One or several Piston servers with the packages `python` and `gcc`."""
+    """One or several Piston servers with the packages `python` and `gcc`, and `node` for JavaScript."""
 
     kind: Literal["piston"] = "piston"
     urls: tuple[str, ...] = Field(
@@ -42,18 +42,28 @@ class Piston(Remote):
     )  # addresses of the Piston servers
     python_version: str = "*"  # as the server names it; *: the newest
     cpp_version: str = "*"  # as the server names it; *: the newest
+    javascript_version: str = "*"  # as the server names it; *: the newest
     queue_seconds: PositiveFloat = 60.0  # seconds that a request may wait in a full server, beyond the limits
 
     def check(self) -> str | None:
         """Check that the server runs and has the packages."""
         try:
-            with _down_on_failure(self):
-                runtimes = _client(self).get("/runtimes", timeout=self.queue_seconds)
+            missing = {"python", "c++"} - self._languages()
         except SandboxDownError as down:
             return f"{down}; start Piston and name it in sandbox.urls"
-        names = {name for runtime in runtimes for name in (runtime["language"], *runtime["aliases"])}
-        missing = {"python", "c++"} - names
         return f"Piston lacks {sorted(missing)}; install its packages python and gcc" if missing else None
+
+    def lacks(self, language: Language) -> str | None:
+        """Check that the server has the package for JavaScript, if it is needed."""
+        if language != "javascript" or "javascript" in self._languages():
+            return None
+        return "Piston lacks javascript; install its package node"
+
+    def _languages(self) -> set[str]:
+        """Return the names of the languages that the server runs. Raises SandboxDownError."""
+        with _down_on_failure(self):
+            runtimes = _client(self).get("/runtimes", timeout=self.queue_seconds)
+        return {name for runtime in runtimes for name in (runtime["language"], *runtime["aliases"])}
 
     @contextmanager
     def prepared(self, program: Submission, limits: Limits) -> Iterator[Execute]:
@@ -107,6 +117,7 @@ def _request(settings: Piston, program: Submission, limits: Limits, call: Invoca
     languages: dict[Language, tuple[str, str]] = {
         "python": ("python", settings.python_version),
         "cpp": ("c++", settings.cpp_version),
+        "javascript": ("javascript", settings.javascript_version),
     }
     language, version = languages[program.language]
     main = FILE_NAMES[program.language]

@@ -15,14 +15,13 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from r1exp.sandbox import bubblewrap, seccomp
-from r1exp.sandbox.base import Execution, Limits, SandboxDownError
+from r1exp.sandbox.base import Execution, Language, Limits, SandboxDownError
+from r1exp.sandbox.usage import usage
 
 _FIRST_CHECK, _BETWEEN_CHECKS = 0.050, 0.020  # seconds; most programs end before the first
-_TICKS = os.sysconf("SC_CLK_TCK")  # per second; how /proc counts CPU time
 _OWN_PROCESSES = 4  # bwrap, its child, and the commands in front of the program
 _STDERR_TAIL = 4096  # bytes
 _CHUNK = 1 << 16  # bytes
@@ -51,9 +50,11 @@ class Job:
     program: list[str]
     limits: Limits
     prefix: str  # folder of the Python that must be visible
-    stdin: bytes = b""
+    stdin: bytes | int = b""  # content; or a file descriptor, which is closed
     files: dict[str, bytes] = field(default_factory=dict)  # absolute path in the sandbox -> content
     stack_mib: int | None = None  # None: the system's own limit
+    language: Language = "python"  # of the program
+    stdout: int = subprocess.PIPE  # or a file descriptor, which is closed; then stdout is not returned
 
 
 @dataclass(slots=True)
@@ -103,7 +104,7 @@ class _Tree:
         """Set the limits of the tree's pid 1, and then let the program start."""
         try:
             self.root = first_pid, os.pidfd_open(first_pid)
-            bubblewrap.set_limits(first_pid, self.limits, self.job.stack_mib)
+            bubblewrap.set_limits(first_pid, self.limits, self.job.stack_mib, self.job.language)
             os.write(self.gate, b"\n")
         except (ProcessLookupError, BrokenPipeError):
             return  # it has exited already; its stderr says why
@@ -116,7 +117,7 @@ class _Tree:
             self.kill("wall time")
         if self.root is None:
             return
-        num_processes, memory_kib, cpu_seconds = _usage(self.root[0])
+        num_processes, memory_kib, cpu_seconds = usage(self.root[0], self.job.language)
         self.cpu_seconds = max(self.cpu_seconds, cpu_seconds)
         if self.cpu_seconds > self.limits.cpu_seconds:
             self.kill("CPU time")
@@ -126,37 +127,17 @@ class _Tree:
             self.kill("parallelism")
 
 
-def _usage(root: int) -> tuple[int, int, float]:
-    """Return the number of processes below and including `root`, their memory in KiB, and CPU seconds.
-
-    Counts anonymous and shared memory only, because the code pages of libraries are shared with other
-    programs. The CPU seconds of an exited process are counted for the process that waited for it.
-    """
-    waiting, num_processes, memory_kib, ticks = [root], 0, 0, 0
-    while waiting:
-        folder = Path("/proc", str(waiting.pop()))
-        try:
-            status, stat = (folder / "status").read_bytes(), (folder / "stat").read_bytes()
-            for task in (folder / "task").iterdir():
-                waiting += [int(pid) for pid in (task / "children").read_bytes().split()]
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it has exited meanwhile
-        num_processes += 1
-        # User and system time, of the process itself and of the children that it waited for.
-        ticks += sum(int(number) for number in stat.rpartition(b")")[2].split()[11:15])
-        for line in status.splitlines():
-            if line.startswith((b"RssAnon:", b"RssShmem:")):
-                memory_kib += int(line.split()[1])
-    return num_processes, memory_kib, ticks / _TICKS
-
-
 def run(job: Job) -> tuple[Execution, bytes]:
     """Run `job` to its end and return the result, and stdout as bytes. All its processes have then exited."""
     with ExitStack() as stack:
         who = stack.enter_context(bubblewrap.identity())
         files = {path: stack.enter_context(in_memory(data)) for path, data in job.files.items()}
-        filter_fd = stack.enter_context(in_memory(seccomp.program()))
-        stdin_fd = stack.enter_context(in_memory(job.stdin))
+        filter_fd = stack.enter_context(in_memory(seccomp.program(for_node=job.language == "javascript")))
+        given = [end for end in (job.stdin, job.stdout) if isinstance(end, int) and end >= 0]
+        closing = stack.enter_context(ExitStack())
+        for end in given:
+            closing.callback(os.close, end)
+        stdin_fd = job.stdin if isinstance(job.stdin, int) else stack.enter_context(in_memory(job.stdin))
         (status, status_end), (gate_end, gate) = os.pipe(), os.pipe()
         for descriptor in (status, gate):
             stack.callback(os.close, descriptor)
@@ -164,12 +145,13 @@ def run(job: Job) -> tuple[Execution, bytes]:
         try:
             process = subprocess.Popen(
                 bubblewrap.command(who, job.limits, job.prefix, inherited, job.program),
-                stdin=stdin_fd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+                stdin=stdin_fd, stdout=job.stdout, stderr=subprocess.PIPE, bufsize=0,
                 pass_fds=[*files.values(), filter_fd, status_end, gate_end], env=bubblewrap.ENVIRONMENT,
             )  # fmt: skip
         finally:
             os.close(status_end)
             os.close(gate_end)
+            closing.close()  # the other end sees when the program has ended
         tree = _Tree(process, job, time.monotonic(), gate)
         try:
             _watch(tree, status)
@@ -181,8 +163,10 @@ def run(job: Job) -> tuple[Execution, bytes]:
 def _watch(tree: _Tree, status_read: int) -> None:
     """Read and check the limits until every pipe is closed and the tree's pid 1 has exited, as its last."""
     stdout, stderr = tree.process.stdout, tree.process.stderr
-    assert stdout is not None and stderr is not None
-    names = {status_read: "status", stdout.fileno(): "stdout", stderr.fileno(): "stderr"}
+    assert stderr is not None
+    names = {status_read: "status", stderr.fileno(): "stderr"}
+    if stdout is not None:
+        names[stdout.fileno()] = "stdout"
     poll = select.poll()
     for descriptor in names:
         poll.register(descriptor, select.POLLIN)
@@ -209,8 +193,8 @@ def _kill_and_wait(tree: _Tree) -> None:
     tree.kill()
     tree.process.wait()
     for pipe in (tree.process.stdout, tree.process.stderr):
-        assert pipe is not None
-        pipe.close()
+        if pipe is not None:
+            pipe.close()
     if tree.root is not None:
         select.select([tree.root[1]], [], [])
         os.close(tree.root[1])

@@ -33,6 +33,7 @@ def run(script: str, *arguments: str, **environment: str) -> subprocess.Complete
         pytest.param("data.py", ["--rows=2000"], ".parquet      all     1,900", id="data"),
         pytest.param("rewards.py", ["0.01"], "time grows with the power", id="rewards"),
         pytest.param("sandbox.py", ["2"], "95% interval", id="sandbox"),
+        pytest.param("sandbox_memory.py", ["timers"], "exited 0 128", id="sandbox_memory"),
         pytest.param(
             "rollout.py",
             ["--rounds=2", "--prompts=2"],

@@ -17,6 +17,7 @@ from r1exp.rewards.code import NO_CASES, BinaryCode, Code, CodeFormat, code_chea
 from r1exp.rewards.code_text import blocks, language_named, read_cases, read_program, written
 from r1exp.rewards.committee import Committee
 from r1exp.rewards.menu import RewardSettings
+from r1exp.sandbox import bubblewrap
 from r1exp.sandbox.base import Case, Language, Limits
 from r1exp.sandbox.local import Local
 from r1exp.sandbox.piston import Piston
@@ -139,9 +140,11 @@ def test_gold_scores_the_maximum_and_no_cheat_does(style: StyleName) -> None:
         assert lines[name]["code"] == 0.0
 
 
-@pytest.mark.parametrize("language", ["python", "cpp"])
+@pytest.mark.parametrize("language", ["python", "cpp", "javascript"])
 def test_a_cheat_scores_0_in_either_language(language: Language) -> None:
     reward = Code(style="think_answer", language=language, sandbox=Local(), limits=SMALL)
+    if lacking := reward.cannot_run_because():
+        pytest.skip(lacking)
     problem = sums([{"input": "1 2", "output": "3"}])
     for name, fenced in code_cheats(reward.language).items():
         made = Completion(style_named("think_answer").write("", fenced), 20)
@@ -180,10 +183,53 @@ def test_code_format_depends_on_the_prompt_style(style: StyleName, text: str, po
         pytest.param("```python\n```python\na\n```", ["```python\na"], id="opened twice"),
         pytest.param("  ```python\n  a\n  ```  ", ["  a"], id="indented"),
         pytest.param("``` python\r\na\r\n```\r\n", ["a\r"], id="windows"),
+        pytest.param("````python\na\n```\nb\n````", ["a\n```\nb"], id="four ticks"),
+        pytest.param("```python\na\n````", ["a"], id="closed with more ticks"),
+        pytest.param("~~~python\na\n```\n~~~", ["a\n```"], id="tildes"),
+        pytest.param("~~~\na\n```", [], id="closed with others"),
+        pytest.param("```x``` is code\n```py\na\n```", ["a"], id="code within a line"),
     ],
 )
 def test_blocks_are_read_line_by_line(text: str, sources: list[str]) -> None:
     assert [block.source for block in blocks(text)] == sources
+
+
+@pytest.mark.parametrize(
+    "opening",
+    ['```python title="x"', "``` python", "````py", "~~~python", "~~~~ Python3 {1,3-4}", "```{.python .numberLines}",
+     "```python:main.py", "```python{2}", "```", "~~~"],
+)  # fmt: skip
+def test_every_way_to_open_a_fence_holds_a_program(opening: str) -> None:
+    closing = "".join(character for character in opening if character in "`~")
+    assert read_program("plain", "python", f"Here:\n{opening}\nprint(1)\n{closing}\n") == "print(1)"
+    assert read_program("plain", "cpp", f"{opening}\nprint(1)\n{closing}") == (
+        "print(1)" if set(opening) <= set("`~") else None
+    )
+
+
+def test_a_program_that_contains_a_fence_is_written_with_a_longer_one() -> None:
+    source = 'print("""\n```\n""")'
+    assert read_program("plain", "python", written("python", source)) == source
+
+
+def test_a_language_whose_tool_is_missing_abstains_with_the_reason_and_check_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bubblewrap.node.cache_clear()
+    reward = Code(style="plain", language="javascript", sandbox=Local(), limits=SMALL)
+    problem = Problem("seven", "Print 7.", "console.log(7)", {"test_cases": [["", "7"]]})
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            bubblewrap.shutil, "which", lambda name, path=None: None if "node" in name else f"/usr/bin/{name}"
+        )
+        done = reward.score(problem, Completion("```js\nconsole.log(7)\n```", 9), Context())
+        report = check({"code": reward}, "plain", [problem])
+    bubblewrap.node.cache_clear()
+    assert done == Abstain("node not installed")
+    assert not report.ok
+    assert (
+        "rewards.code cannot score here: node is not installed; type: apt-get install nodejs" in report.text()
+    )
 
 
 @pytest.mark.parametrize(

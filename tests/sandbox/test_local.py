@@ -1,6 +1,9 @@
 """Programs run in the local sandbox as they do outside of it, within their limits."""
 
+import shlex
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -195,3 +198,16 @@ def test_where_no_limits_can_be_set_nothing_runs(monkeypatch: pytest.MonkeyPatch
     answer = run(Local(), Submission("python", ADD), [Case("1 2", "3")], limits)
     assert isinstance(answer, Unavailable)
     assert "not yours" in answer.detail
+
+
+def test_where_user_namespaces_are_off_nothing_runs_and_the_reason_says_what_to_allow() -> None:
+    """In a namespace of its own, the limit on user namespaces is 0; the machine's is not changed."""
+    inside = "echo 0 > /proc/sys/user/max_user_namespaces && exec " + shlex.join(
+        [sys.executable, "-c", "from r1exp.sandbox.local import Local; print(Local().check())"]
+    )
+    command = ["unshare", "--user", "--map-root-user", "--mount", "/bin/sh", "-c", inside]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
+    if "unshare failed" in done.stderr:
+        pytest.skip("user namespaces are off here")
+    assert "kernel.unprivileged_userns_clone=1" in done.stdout, done
+    assert "No space left on device" in done.stdout or "not permitted" in done.stdout
