@@ -30,6 +30,8 @@ _LEAD_IN: Final = re.compile(
     r"|(?:it is|it's|that is|this is|therefore|thus|hence|so|because|=|因此|所以)[\s:,]\s*",
     re.IGNORECASE,
 )
+_SPACED_DIGITS: Final = re.compile("(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9]{3}(?![0-9]))")
+_BOLD: Final = re.compile(r"(?<![\w)*])\*\*([^*\n]{1,500})\*\*(?![\w(*])")
 _PAIRS: Final = (
     ("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("***", "***"), ("**", "**"), ("__", "__"), ("~~", "~~"),
     ("*", "*"), ("_", "_"), ("```", "```"), ("`", "`"), ('"', '"'), ("'", "'"), ("「", "」"), ("『", "』"),
@@ -38,13 +40,14 @@ _COMMAND: Final = re.compile(
     r"\\(?:boxed|fbox|text|textbf|textit|textrm|textsf|mathrm|mathbf|mathit|mathsf|bm|boldsymbol|mbox|emph|underline|displaystyle"
     r"|textnormal|mathnormal|ensuremath)\s*\{"
 )
-_TAIL: Final = re.compile(r"(?:[\s.!;,:]|\\[.,;!: ]|\\\\|\\q?quad)+$")
+_TAIL: Final = re.compile(r"(?:[\s.;,:]|(?<=[A-Za-z\u4e00-\u9fff])!|\\[.,;!: ]|\\\\|\\q?quad)+$")
 _HEAD: Final = re.compile(r"^(?:\s|\\[,;!: ]|\\displaystyle\b|\\q?quad\b|#+\s|>\s(?=\D*$)|[*•]\s+(?=\S))+")
 
 
 def plain(text: str) -> str:
     """Return `text` without formatting around it."""
-    text = text.translate(_CHARACTERS)
+    text = _SPACED_DIGITS.sub("", text).translate(_CHARACTERS)
+    text = _BOLD.sub(r"\1", text)
     for _ in range(_MOST_LAYERS):
         before = text
         text = _without_ends(text)
