@@ -70,6 +70,8 @@ def equal(first: Form, second: Form, near: Callable[[Value, Value], bool] | None
     """
     if isinstance(first, Relation) and isinstance(second, Relation) and _equal_relations(first, second, near):
         return True
+    if _name_different_variables(first, second):
+        return False
     left, right = simplified(first), simplified(second)
     if isinstance(left, Value) and isinstance(right, Value):
         found = same(left, right)
@@ -127,8 +129,25 @@ def simplified(form: Form) -> Form:
     return form
 
 
+def _name_different_variables(first: Form, second: Form) -> bool:
+    """Return whether two formulas say what two different variables are; f(x) may be called y."""
+    names = [
+        form.sides[0].text()
+        if isinstance(form, Relation) and isinstance(form.sides[0], Value) and _is_assignment(form)
+        else None
+        for form in (first, second)
+    ]
+    return (
+        None not in names
+        and names[0] != names[1]
+        and not any("*" in (name or "").removeprefix("1*") for name in names)
+    )
+
+
 def _is_assignment(form: Relation) -> bool:
     first = form.sides[0]
+    if isinstance(first, Row) and form.signs == ("=",) and first.opening == "(":
+        return all(isinstance(item, Value) and _lone_symbol(item) is not None for item in first.items)
     if form.signs[0] != "=" or not isinstance(first, Value):
         return False
     name = _lone_symbol(first)
@@ -254,7 +273,7 @@ def _equal_relations(
     if len(left.signs) != len(right.signs):
         return None
     turned = Relation(right.sides[::-1], tuple(_TURNED.get(sign, sign) for sign in right.signs[::-1]))
-    for other in (right, turned):
+    for other in (right,) if ":" in right.signs or "in" in right.signs else (right, turned):
         if left.signs == other.signs and _all(
             equal(a, b, near) for a, b in zip(left.sides, other.sides, strict=True)
         ):

@@ -128,13 +128,12 @@ def _decided(answer: str, gold: str, kind: Kind) -> Judgement | None:
     if kind == "choice":
         return Judgement("unreadable gold", "no letter")
     expected, given = read(gold), read(answer)
-    if given.what == "nothing":
-        return Judgement("unreadable answer", "only formatting", answer)
     if kind == "text":
         return _judged_words(given, expected)
-    if expected.what == "nothing" or not re.search(r"\w", expected.text):
-        is_symbol = re.search(r"[∅∞½-¾π√⅐-⅞]", expected.text)
-        return UNREADABLE_GOLD if not is_symbol else None
+    if expected.what == "nothing":
+        return UNREADABLE_GOLD
+    if given.what == "nothing":
+        return Judgement("unreadable answer", "only formatting", answer)
     if _bare(given.text) == _bare(expected.text):
         return Judgement("correct", "same text", given.text)
     if expected.what in ("number", "formula", "several"):
@@ -165,6 +164,8 @@ def _judged_formula(answer: str, given: Reading, expected: Reading) -> Judgement
         return Judgement("unreadable answer", "too large to compute", given.text)
     if given.what in ("text", "several") and expected.number is not None and given.form is None:
         given = number_in_words(answer)
+    if given.what == "denied":
+        return Judgement("wrong", "words that change the number", given.text)
     if given.what == "several" and given.form is None:
         return Judgement("wrong", "several different answers", given.text)
     if given.form is None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+VERSION = "1"  # part of the key of every step that judges answers; changes with the verdict on any answer
 Verdict = Literal["correct", "wrong", "unreadable answer", "unreadable gold"]
 # What the gold answer is. `auto`: as it is written, see docs/judgement.md; `text`: words, compared without case and
 # formatting; `choice`: a letter; `exact`: this text and no other.

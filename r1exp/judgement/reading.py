@@ -25,7 +25,7 @@ from r1exp.judgement.values import Value, number
 from r1exp.judgement.words import Date, date_of, measured, says_otherwise
 from r1exp.prompt.answer import all_numbers, parse_number
 
-What = Literal["number", "formula", "date", "text", "several", "unknown", "too large", "nothing"]
+What = Literal["number", "formula", "date", "text", "several", "denied", "unknown", "too large", "nothing"]
 _HAS_PERCENT: Final = re.compile(r"%|percent|百分")
 _SIGN_OF_CURRENCY: Final = re.compile(r"[$€£¥]")
 _MARKED: Final = re.compile(
@@ -42,6 +42,7 @@ _TIME: Final = re.compile(r"\d{1,2}:\d{2}(?::\d{2})?\s*(?:[ap]\.?\s?m\.?)?", re.
 _RELATION_FIRST: Final = re.compile(r"(?:[<>≤≥≠]|\\(?:leq?|geq?|neq?|lt|gt)(?![A-Za-z]))\s*=?")
 _NUMBERS_ONLY: Final = re.compile(r"[-+]?[\d.]+(?:\s+[-+]?[\d.]+)+")
 _PLACES: Final = re.compile(r"\.(\d+)")
+_SAYS_SOMETHING: Final = re.compile(r"[^\W_]|\\[{}]|[∅∞√∛]")
 _MOST_PARTS: Final = 60
 
 
@@ -67,7 +68,7 @@ class Reading:
 def read(text: str) -> Reading:
     """Return what `text` says. Never raises; linear in the text's length."""
     inner = plain(text)
-    if not inner:
+    if not _SAYS_SOMETHING.search(inner):
         return Reading("nothing", inner)
     places = max((len(match) for match in _PLACES.findall(inner)), default=0)
     try:
@@ -132,7 +133,7 @@ def _read_words(inner: str, places: int) -> Reading:
             return Reading(
                 first.what, first.text, first.form, first.unit, first.is_percent, first.date, places
             )
-        return Reading("text", inner)
+        return Reading("text" if first is None else "denied", inner)
     numbers = all_numbers(inner)
     if _NUMBERS_ONLY.fullmatch(inner):
         values = [parse_number(each) for each in inner.split()]
@@ -189,12 +190,10 @@ def number_in_words(text: str) -> Reading:
     before, after_text = inner[:position], inner[position:]
     from_number = _read_plain(after_text.rstrip(" ."), 0)
     tail = after_text[len(numbers[0].lstrip("-")) :]
-    if (
-        says_otherwise(before, tail)
-        or re.match(r"\s*[/^*_]|[A-Za-z]", tail)
-        or re.search(r"[/^*_\\]\s*\{?$", before)
-    ):
+    if re.match(r"\s*[/^*_]|[A-Za-z]", tail) or re.search(r"[/^*_\\]\s*\{?$", before):
         return Reading("text", inner)
+    if says_otherwise(before, tail):
+        return Reading("denied", inner)
     if from_number is not None and from_number.number is not None:
         sign = -1 if numbers[0].startswith("-") else 1
         return Reading(

@@ -25,7 +25,7 @@ _CURRENCY: Final = re.compile(
 _LETTERS: Final = r"[A-Za-zµμΩ°℃℉\u4e00-\u9fff]"
 _RAISED: Final = r"(?:\s*\^\s*\{?[23]\}?|[²³])?"
 _UNIT: Final = re.compile(
-    r"(?P<core>.*?[\d)}\]!πθ])(?P<space>(?:\s|\\[,;:! ]|~|-(?=[A-Za-z]{3}))*)"
+    r"(?P<core>.*?(?:[\d)}\]!πθ]|\\pi|[A-Za-z](?=(?:\s|\\[,;:! ]|~)*\\(?:text|mathrm|textrm|mbox)\s*\{)))(?P<space>(?:\s|\\[,;:! ]|~|-(?=[A-Za-z]{3}))*)"
     r"(?P<unit>(?:\\(?:text|mathrm|textrm|mbox|textit|textbf)\s*\{[^{}\d]*\}"
     rf"|(?:\^\s*)?\{{?\s*(?:\\circ|°)\s*\}}?|{_LETTERS}{{1,20}}|[€£¥$¢]){_RAISED}"
     rf"(?:(?:\s*/\s*|\s+|-|\\[,;: ]){_LETTERS}{{1,20}}{_RAISED}|\s*\\(?:text|mathrm)\s*\{{[^{{}}\d]*\}}){{0,6}})\.?",
@@ -146,6 +146,8 @@ def measured(text: str) -> Measured:
 
 def _can_be_unit(unit: str, has_space: bool) -> bool:
     """Return whether a text after a number is a unit and no product of variables: not x in 2x, or ab in 2ab."""
+    if _AFTER.search(unit):
+        return False
     first = re.match(r"[A-Za-z]+", unit)
     if first is None:
         return True

@@ -48,6 +48,11 @@ class Accuracy(AnswerReward):
     def seconds(self) -> float:
         return self.deadline
 
+    def evaluates(self) -> bool:
+        """Return whether its settings differ from the judge of evaluations, in more than where a missing answer is read."""
+        is_place_known = self.read in ("style", "style_or_last_number")
+        return not is_place_known or self.unreadable_gold != "abstain" or self.answers != "auto"
+
     def points(self, judgement: Judgement, problem: Problem, completion: Completion) -> Score:
         if judgement.verdict != "unreadable gold":
             return float(judgement.is_correct)

@@ -30,7 +30,7 @@ def read_answer(place: Place, style: str, text: str) -> str | None:
 def kind_of(problem: Problem, default: Kind = "auto") -> Kind:
     """Return what the gold answer of a problem is: what its row says, else `default`."""
     given = problem.columns.get(KIND_COLUMN)
-    return given if given in get_args(Kind) else default
+    return next((kind for kind in get_args(Kind) if kind == given), default)
 
 
 def judge_completions(
@@ -90,6 +90,10 @@ class AnswerReward(BatchReward):
     def seconds(self) -> float:
         """Seconds that one comparison by math-verify may take."""
         return DEADLINE
+
+    def evaluates(self) -> bool:
+        """Return False: the judge of evaluations is the same."""
+        return False
 
     def open(self) -> "AnswerScorer":
         """Return the scorer; its worker processes start when they are needed."""

@@ -99,6 +99,10 @@ class Reward(Settings, ABC):
         """Return the answer of a correct completion, for `r1exp check`; None: unknown."""
         return problem.answer
 
+    def evaluates(self) -> bool:
+        """Return whether held-out answers are judged by this member; if not, by the judge of `accuracy`."""
+        return self.judges_correctness
+
     def cheats(self, problem: Problem) -> dict[str, str]:
         """Return answers that try to get a score without solving the problem, by name, for `r1exp check`."""
         del problem

@@ -30,6 +30,10 @@ class Strict(Reward):
     def span(self) -> Span:
         return (0.0, self.points)
 
+    def evaluates(self) -> bool:
+        """Return False: held-out answers count by their value; `evaluation.judge=strict` counts the exact text."""
+        return False
+
     def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
         del context
         if problem.answer is None:

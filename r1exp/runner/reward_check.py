@@ -26,9 +26,7 @@ def check_rewards(arguments: Sequence[str], config_dirs: Sequence[Path]) -> tupl
     """
     folders, arguments = search_path_of(arguments)
     with session(config_dirs, folders):
-        steps = [
-            step for step in planned_steps(experiment_from(arguments)) if step.config.rewards is not None
-        ]
+        steps = [step for step in planned_steps(experiment_from(arguments)) if _scores_with_rewards(step)]
         if not steps:
             raise Refused("no step of this command line has rewards; choose some: rewards=graded")
         failures, tables = [], []
@@ -58,13 +56,22 @@ def refuse_failing_rewards(
     reports = {
         step.name: report_of(step.config, step.batch)
         for step in steps
-        if step.config.rewards is not None and not depends_on_a_step(step) and not is_done(step)
+        if _scores_with_rewards(step) and not depends_on_a_step(step) and not is_done(step)
     }
     failures = [f"step {name}: {failure}" for name, report in reports.items() for failure in report.failures]
     if failures:
         more = "; `r1exp check` with the same arguments shows the whole table"
         raise Refused("\n".join(failures) + more)
     return reports
+
+
+def _scores_with_rewards(step: PlanStep) -> bool:
+    """Return whether the rewards of a step score completions; those of an evaluation only judge answers."""
+    return (
+        step.config.rewards is not None
+        and step.config.stage is not None
+        and step.config.stage.makes != "scores"
+    )
 
 
 def depends_on_a_step(step: PlanStep) -> bool:
