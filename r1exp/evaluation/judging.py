@@ -55,8 +55,9 @@ class Judging:
         """Return for each problem whether its gold answer can be read."""
         if self._committee is not None or self._kind == "exact":
             return [True] * len(problems)
-        rows = [(problem.answer, problem.answer, kind_of(problem, self._kind)) for problem in problems]
-        return [each.verdict != "unreadable gold" for each in self._answers.judge_kinds(rows)]
+        return self._answers.can_read(
+            [(problem.answer, kind_of(problem, self._kind)) for problem in problems]
+        )
 
     def close(self) -> None:
         """End the worker processes."""

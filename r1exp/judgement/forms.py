@@ -92,9 +92,11 @@ def equal(first: Form, second: Form, near: Callable[[Value, Value], bool] | None
             return left.text == right.text
         case (Row() | Value(), Value() | Row()):
             return False
-        case (Relation(), Value() | Row()) if "=" in left.signs:
+        case (Relation(), Value()) | (Value(), Relation()):
             return False
-        case (Value() | Row(), Relation()) if "=" in right.signs:
+        case (Relation(), Row()) if "=" in left.signs:
+            return False
+        case (Row(), Relation()) if "=" in right.signs:
             return False
         case (Matrix(), Value()) | (Value(), Matrix()):
             return None if _has_bars(left, right) else False

@@ -13,13 +13,14 @@ The grammar, from the outside in:
 """
 
 import math
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 from typing import Final
 
 from r1exp.judgement.forms import Form, Matrix, Name, Relation, Row, Union
-from r1exp.judgement.tokens import NotAFormula, TooLarge, is_number, tokens_of
+from r1exp.judgement.tokens import Malformed, NotAFormula, TooLarge, is_number, tokens_of
 from r1exp.judgement.values import (
     FUNCTIONS,
     Value,
@@ -97,6 +98,29 @@ def parsed(text: str) -> Form | None:
     return forms[0] if len(forms) == 1 else _flat(forms)
 
 
+def is_malformed(text: str) -> bool:
+    """Return whether a text cannot be a formula: its braces do not fit, or it has only known signs and breaks the grammar."""
+    braces = re.sub(r"\\.", "", text)
+    if braces.count("{") != braces.count("}"):
+        return True
+    try:
+        tokens = tokens_of(text)
+        if any(token in _OTHER_GRAMMAR or _is_unknown_command(token) for token in tokens):
+            return False
+        _Parser(tokens).whole()
+    except Malformed:
+        return True
+    except (NotAFormula, ArithmeticError):
+        return False
+    return False
+
+
+def _is_unknown_command(token: str) -> bool:
+    if len(token) == 1 or is_number(token) or token in _KNOWN_COMMANDS:
+        return False
+    return not token.startswith(("set ", "begin ", "end "))
+
+
 def _flat(forms: list[Form]) -> Row:
     items: list[Form] = []
     for form in forms:
@@ -117,7 +141,7 @@ class _Parser:
         """Return the formula of all tokens."""
         form = self._list()
         if self._next() is not None:
-            raise NotAFormula(f"it has {self._next()!r} after its end")
+            raise Malformed(f"it has {self._next()!r} after its end")
         return form
 
     def _next(self, ahead: int = 0) -> str | None:
@@ -134,7 +158,7 @@ class _Parser:
     def _expect(self, *tokens: str) -> str:
         found = self._accept(*tokens)
         if found is None:
-            raise NotAFormula(f"it has {self._next()!r} where {tokens} belong")
+            raise Malformed(f"it has {self._next()!r} where {tokens} belong")
         return found
 
     def _list(self) -> Form:
@@ -181,7 +205,7 @@ class _Parser:
             if sign is None and not self._begins_atom():
                 return result
             if sign is None and is_number(self._next() or " "):
-                raise NotAFormula("a number follows without a sign")
+                raise Malformed("a number follows without a sign")
             negative = sign is not None and self._accept("-") is not None
             factor = _value(self._power())
             factor = minus(factor) if negative else factor
@@ -296,14 +320,14 @@ class _Parser:
             return Row("{", items or (form,), "}") if is_set else form
         if items is None:
             if _CLOSERS[opening] != closing:
-                raise NotAFormula("its brackets do not fit")
+                raise Malformed("its brackets do not fit")
             return Row("[", (form,), "]") if opening == "[" and not isinstance(form, Value) else form
         return Row(opening, items, closing)
 
     def _atom(self) -> Form:
         token = self._next()
         if token is None:
-            raise NotAFormula("it ends too early")
+            raise Malformed("it ends too early")
         if token in ("(", "[", "\\{", "{"):
             return self._group(token)
         self._place += 1
@@ -321,7 +345,7 @@ class _Parser:
             return self._function(token)
         read = _ATOMS.get(token)
         if read is None:
-            raise NotAFormula(f"it has {token!r}")
+            raise Malformed(f"it has {token!r}")
         return read(self)
 
     def _number_in_base(self, digits: str) -> Form:
@@ -423,6 +447,26 @@ _ATOMS: Final[dict[str, Callable[[_Parser], Form]]] = {
     "lceil": lambda parser: parser.between("rceil", "ceil"),
     "abs": lambda parser: _applied("abs", _value(parser._argument()), None),
 }
+
+
+_OTHER_GRAMMAR: Final = frozenset("|'&")
+_KNOWN_COMMANDS: Final = frozenset(
+    [
+        *_ATOMS,
+        *_GREEK,
+        *_OPERATORS,
+        *_RELATIONS,
+        "cup",
+        "pm",
+        "mp",
+        "or",
+        "circ",
+        "rfloor",
+        "rceil",
+        "\\{",
+        "\\}",
+    ]
+)
 
 
 def _value(form: Form) -> Value:

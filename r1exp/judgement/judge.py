@@ -75,13 +75,12 @@ def by_math_verify(answer: str, gold: str) -> Judgement:
     return _verdict(is_same, "math-verify", read(answer).text)
 
 
-def can_read(gold: str) -> bool | None:
+def can_read(gold: str | None, kind: Kind = "auto") -> bool | None:
     """Return whether a gold answer can be read; None where only math-verify can tell."""
-    known = decided(gold, gold)
-    if known is not None and known.verdict != "correct":
+    known = decided(gold, gold, kind)
+    if known is not None and known.verdict == "unreadable gold":
         return False
-    reading = read(gold)
-    return None if reading.what == "unknown" else reading.what not in ("nothing", "too large")
+    return None if gold is None or (kind == "auto" and read(gold).what == "unknown") else True
 
 
 @lru_cache(maxsize=16384)
@@ -130,7 +129,7 @@ def _decided(answer: str, gold: str, kind: Kind) -> Judgement | None:
     expected, given = read(gold), read(answer)
     if kind == "text":
         return _judged_words(given, expected)
-    if expected.what == "nothing":
+    if expected.what in ("nothing", "malformed", "too large"):
         return UNREADABLE_GOLD
     if given.what == "nothing":
         return Judgement("unreadable answer", "only formatting", answer)
@@ -234,7 +233,7 @@ def _same_date(given: Reading, expected: Reading) -> bool:
 
 def _open_question(given: Reading) -> Judgement | None:
     """Return None, so that math-verify is asked, unless the answer cannot be a formula."""
-    if given.what in ("text", "date", "nothing"):
+    if given.what in ("text", "date", "nothing", "malformed"):
         return Judgement("unreadable answer", "no formula", given.text)
     if given.what == "too large":
         return Judgement("unreadable answer", "too large to compute", given.text)

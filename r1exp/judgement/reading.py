@@ -19,13 +19,15 @@ from typing import Final, Literal
 
 from r1exp.judgement.formatting import plain
 from r1exp.judgement.forms import Form, Row
-from r1exp.judgement.formulas import parsed
+from r1exp.judgement.formulas import is_malformed, parsed
 from r1exp.judgement.tokens import NAMES, TooLarge, is_word
 from r1exp.judgement.values import Value, number
 from r1exp.judgement.words import Date, date_of, measured, says_otherwise
 from r1exp.prompt.answer import all_numbers, parse_number
 
-What = Literal["number", "formula", "date", "text", "several", "denied", "unknown", "too large", "nothing"]
+What = Literal[
+    "number", "formula", "date", "text", "several", "denied", "malformed", "unknown", "too large", "nothing"
+]
 _HAS_PERCENT: Final = re.compile(r"%|percent|百分")
 _SIGN_OF_CURRENCY: Final = re.compile(r"[$€£¥]")
 _MARKED: Final = re.compile(
@@ -142,7 +144,7 @@ def _read_words(inner: str, places: int) -> Reading:
             "several", inner, Row("", forms, "") if len(forms) == len(values) else None, places=places
         )
     if not _has_words(inner):
-        return Reading("unknown", inner, places=places)
+        return Reading("malformed" if is_malformed(inner) else "unknown", inner, places=places)
     if not numbers:
         return Reading(
             "unknown" if "\\" in inner and not re.search(r"\\(?:text|mathrm|mbox)", inner) else "text", inner

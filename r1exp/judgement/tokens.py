@@ -15,6 +15,10 @@ class NotAFormula(ValueError):
     """The text is no formula, or one that is not known here."""
 
 
+class Malformed(NotAFormula):
+    """The text breaks the grammar of formulas: a bracket that never closes, a sign without a number."""
+
+
 _MOST_TOKENS: Final = 2000
 _LONGEST_NUMBER: Final = 4000  # digits
 _FRACTIONS = {
@@ -151,7 +155,7 @@ def tokens_of(text: str) -> list[str]:
         commas = _COMMAS.match(text, position) if depth == 0 else None
         match = _TOKEN.match(text, position)
         if match is None:
-            raise NotAFormula(f"it has {text[position]!r}")
+            raise Malformed(f"it has {text[position]!r}")
         if len(found) > _MOST_TOKENS:
             raise TooLarge
         position = match.end()
@@ -182,7 +186,7 @@ def tokens_of(text: str) -> list[str]:
 
 def is_number(token: str) -> bool:
     """Return whether a token is a number."""
-    return token[0] in "0123456789."
+    return token[0].isdigit() or (token[0] == "." and len(token) > 1)
 
 
 _DECIMALS: Final = re.compile(r"\.\d+")

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import ClassVar, Final, Literal
 
-from r1exp.judgement.judge import UNREADABLE_GOLD, by_math_verify, decided
+from r1exp.judgement.judge import UNREADABLE_GOLD, by_math_verify, can_read, decided
 from r1exp.judgement.judgement import Judgement, Kind
 from r1exp.judgement.reading import read
 from r1exp.records import Completion, Problem
@@ -79,9 +79,17 @@ class AnswerJudge:
             self._known.popitem(last=False)
         return judged
 
-    def can_read(self, golds: Sequence[str]) -> list[bool]:
-        """Return for each gold answer whether it can be read."""
-        return [each.verdict != "unreadable gold" for each in self.judge([(gold, gold) for gold in golds])]
+    def can_read(self, golds: Sequence[tuple[str | None, Kind]]) -> list[bool]:
+        """Return for each gold answer, and what it is, whether it can be read."""
+        found = [can_read(gold, kind) for gold, kind in golds]
+        asked = {
+            gold for (gold, _), known in zip(golds, found, strict=True) if known is None and gold is not None
+        }
+        self._try_golds(sorted(asked - self._readable.keys()))
+        return [
+            self._readable[gold or ""] if known is None else known
+            for (gold, _), known in zip(golds, found, strict=True)
+        ]
 
     def close(self) -> None:
         """End the worker processes; a later comparison starts new ones."""
@@ -98,11 +106,16 @@ class AnswerJudge:
         for pair, score in scores.items():
             if pair not in failed:
                 self._known[pair] = _of_number(score, pair)
-        unknown = [gold for gold in dict.fromkeys(gold for _, gold in failed) if gold not in self._readable]
-        for (_, gold), score in self._scores_of([(gold, gold) for gold in unknown]).items():
-            self._readable[gold] = score == _READABLE
+        self._try_golds(
+            [gold for gold in dict.fromkeys(gold for _, gold in failed) if gold not in self._readable]
+        )
         for pair, abstention in failed.items():
             self._known[pair] = self._blamed(pair, abstention)
+
+    def _try_golds(self, golds: Sequence[str]) -> None:
+        """Find out which gold answers can be compared with themselves."""
+        for (_, gold), score in self._scores_of([(gold, gold) for gold in golds]).items():
+            self._readable[gold] = score == _READABLE
 
     def _blamed(self, pair: Pair, abstention: Abstain) -> Judgement:
         """Return whose fault it is that a pair could not be compared."""
