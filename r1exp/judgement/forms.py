@@ -6,6 +6,7 @@ Besides a value: points and intervals `(1,2]`, sets `\{1,2\}`, lists `1, 2` (in 
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from r1exp.judgement.values import Value, approximate, minus, over, plus, proportional, same, symbol, times
 
@@ -87,7 +88,8 @@ def equal(first: Form, second: Form, near: Callable[[Value, Value], bool] | None
         case Relation(), Relation():
             return _equal_relations(left, right, near)
         case Union(), Union():
-            return _all_in_any_order(left.parts, right.parts, near) or None
+            is_same = _all_in_any_order(left.parts, right.parts, near)
+            return False if is_same is False and _are_apart(left) and _are_apart(right) else is_same or None
         case Name(), Name():
             return left.text == right.text
         case (Row() | Value(), Value() | Row()):
@@ -260,6 +262,23 @@ def _all_in_any_order(
                     return False
                 is_open = True
     return None if is_open else True
+
+
+def _are_apart(union: Union) -> bool:
+    """Return whether the parts of a union are intervals between numbers that do not touch."""
+    ends = []
+    for part in union.parts:
+        if not isinstance(part, Row) or part.is_unordered or len(part.items) != 2:
+            return False
+        low, high = part.items
+        if not isinstance(low, Value) or not isinstance(high, Value) or low.variables or high.variables:
+            return False
+        try:
+            ends.append((approximate(low).real, approximate(high).real))
+        except (ArithmeticError, ValueError, KeyError):
+            return False
+    ends.sort()
+    return all(before[1] < after[0] for before, after in pairwise(ends))
 
 
 def _equal_matrices(left: Matrix, right: Matrix, near: Callable[[Value, Value], bool] | None) -> bool | None:

@@ -27,7 +27,7 @@ from r1exp.judgement.judgement import Judgement, Kind
 from r1exp.judgement.reading import Reading, number_in_words, read
 from r1exp.judgement.tokens import TooLarge
 from r1exp.judgement.values import Value
-from r1exp.judgement.words import same_text, units_agree
+from r1exp.judgement.words import SPECIAL_WORDS, same_text, units_agree
 from r1exp.prompt.answer import parse_number
 
 _LONGEST_ANSWER: Final = 2000  # characters beyond ten times the gold answer's; longer ones are wrong
@@ -57,6 +57,9 @@ def decided(answer: str | None, gold: str | None, kind: Kind = "auto") -> Judgem
     if kind == "exact":
         return _verdict(answer.strip() == gold.strip(), "exact text", answer)
     if kind == "auto":
+        quick = _common(answer, gold)
+        if quick is not None:
+            return quick
         expected, given = _number(gold), _number(answer)
         if expected is not None and given is not None:
             known = _compared_numbers(given, expected, answer, gold)
@@ -81,6 +84,53 @@ def can_read(gold: str | None, kind: Kind = "auto") -> bool | None:
     if known is not None and known.verdict == "unreadable gold":
         return False
     return None if gold is None or (kind == "auto" and read(gold).what == "unknown") else True
+
+
+_COMMON: Final = re.compile(
+    r"(?:[Tt]he (?:final )?answer is:? |(?:Final )?[Aa]nswer: ?)?(?P<before>(?:(?:[A-Za-z]{3,12}|[Hh]e|[Ii]t|[Ww]e|[Ss]o|[Ii]n|I|is|a),? ){0,8})"
+    r"(?P<opening>\*\*|\$|\\boxed\{|\\text\{|)(?P<digits>-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,30}))(?P<places>\.[0-9]{1,5})?"
+    r"(?P<closing>\*\*|\$|\}|)(?P<after>(?: (?:[a-z]{3,12}|in|a)){0,6})\.?"
+)
+_CLOSING: Final = {"": ("",), "$": ("$", ""), "**": ("**",), "\\boxed{": ("}",), "\\text{": ("}",)}
+
+
+def _common(answer: str, gold: str) -> Judgement | None:
+    """Return the judgement of a number in one of its most common forms; None for all others. For speed alone."""
+    match = _COMMON.fullmatch(answer)
+    if match is None:
+        return None
+    expected = _plain_digits(gold)
+    if expected is None:
+        return None
+    before, opening, digits, places, closing, after = match.groups()
+    if closing not in _CLOSING[opening] or (opening and closing and after):
+        return None
+    words = [*after.split(), *before.replace(",", "").lower().split()]
+    if "is" in after.split() or any(
+        word in SPECIAL_WORDS or word.removesuffix("s") in SPECIAL_WORDS for word in words
+    ):
+        return None
+    if _canonical(digits, places) == expected:
+        return Judgement("correct", "equal numbers", digits + (places or ""))
+    return Judgement("wrong", "different numbers", digits + (places or ""))
+
+
+@lru_cache(maxsize=16384)
+def _plain_digits(gold: str) -> str | None:
+    """Return a gold answer that is a plain decimal in the form in which equal numbers are equal texts, else None."""
+    match = re.fullmatch(r"(-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,30}))(\.[0-9]{1,5})?", gold.strip())
+    return None if match is None else _canonical(match[1], match[2])
+
+
+def _canonical(digits: str, places: str | None) -> str:
+    if "," in digits:
+        digits = digits.replace(",", "")
+    if digits[0] in "-0":
+        sign = "-" if digits[0] == "-" else ""
+        digits = sign + (digits.lstrip("-0") or "0")
+    if places:
+        digits += places.rstrip("0").rstrip(".")
+    return "0" if digits == "-0" else digits
 
 
 @lru_cache(maxsize=16384)

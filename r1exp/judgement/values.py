@@ -85,6 +85,7 @@ class Value:
         return above if self.below is _ONE else f"({above})/({_text(self.below)})"
 
 
+_INFINITY: Final[Product] = (("infinity", Fraction(1)),)
 _CONSTANTS: Final = {"pi": math.pi, "e": math.e, "i": 1j, "infinity": math.inf}
 
 
@@ -205,6 +206,8 @@ def approximate(value: Value, seed: int = 0) -> complex:
 
 def _approximate_sum(terms: Sum, seed: int) -> complex:
     total = 0j
+    if len(terms) == 1 and _INFINITY in terms:
+        return complex(math.copysign(math.inf, terms[_INFINITY]), 0)
     for product, factor in terms.items():
         term = complex(float(factor))
         for name, exponent in product:

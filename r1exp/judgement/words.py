@@ -92,6 +92,13 @@ _MONTHS: Final = [
     "november",
     "december",
 ]
+# Words that may make a number in a sentence something else than what it says.
+SPECIAL_WORDS: Final = frozenset(
+    [
+        *_OPERATORS, *_SCALES, *re.findall(r"[a-z]{3,}", _AFTER.pattern + _BEFORE.pattern), *_MONTHS,
+        *(name[:3] for name in _MONTHS), "sept", "of", "or", "up", "at", "an", "isn", "cent", "cents", "st", "nd", "rd", "th",
+    ]
+) - {"the"}  # fmt: skip
 _MONTH: Final = "(?P<month>" + "|".join(f"{name[:3]}(?:{name[3:]})?" for name in _MONTHS) + r"|sept)\.?"
 _DATES: Final = [
     re.compile(pattern, re.IGNORECASE)
