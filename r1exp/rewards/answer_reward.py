@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Literal, get_args
 
+from r1exp.judgement.judge import can_read
 from r1exp.judgement.judgement import Judgement, Kind
 from r1exp.prompt.answer import answer_or_last_number, last_number
 from r1exp.prompt.settings import StyleName
@@ -15,6 +16,12 @@ from r1exp.rewards.bounded_judge import DEADLINE, AnswerJudge
 # Where the answer is read: the place that the style gives it, \boxed{}, the last number, or the style's place and, if
 # that is absent, the last number. With `then`, the last number also where the answer in the style's place is not right.
 Place = Literal["style", "boxed", "last_number", "style_or_last_number", "style_then_last_number"]
+_NEVER_COMPARED = {
+    "an answer that needs all memory": "9^{9^{9^{9}}}",
+    "an answer with ten thousand terms": "(1+x)^{10000}",
+}
+_MOST_ASKED = 50  # gold answers that math-verify is asked about for a check
+_KINDS: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
 KIND_COLUMN = "answer_kind"  # column of the data that says what the gold answer of a row is
 
 
@@ -30,7 +37,7 @@ def read_answer(place: Place, style: str, text: str) -> str | None:
 def kind_of(problem: Problem, default: Kind = "auto") -> Kind:
     """Return what the gold answer of a problem is: what its row says, else `default`."""
     given = problem.columns.get(KIND_COLUMN)
-    return next((kind for kind in get_args(Kind) if kind == given), default)
+    return default if given is None else _KINDS.get(given, default)
 
 
 def judge_completions(
@@ -94,6 +101,26 @@ class AnswerReward(BatchReward):
     def evaluates(self) -> bool:
         """Return False: the judge of evaluations is the same."""
         return False
+
+    def cheats(self, problem: Problem) -> dict[str, str]:
+        """Return answers that no machine can compare, and the right answer among others."""
+        if not (problem.answer or "").strip():
+            return {}
+        return _NEVER_COMPARED | {
+            "several answers": f"{problem.answer} or 1000003",
+            "a denied answer": f"not {problem.answer}",
+        }
+
+    def unreadable_golds(self, problems: Sequence[Problem]) -> list[Problem]:
+        """Return the problems whose gold answer cannot be read; math-verify is asked about the first open ones only."""
+        golds = [(problem.answer, kind_of(problem, self.answer_kind)) for problem in problems]
+        known = [can_read(gold, kind) for gold, kind in golds]
+        still_open = [row for row, each in enumerate(known) if each is None][:_MOST_ASKED]
+        judge = AnswerJudge(self.seconds)
+        for row, each in zip(still_open, judge.can_read([golds[row] for row in still_open]), strict=True):
+            known[row] = each
+        judge.close()
+        return [problem for problem, each in zip(problems, known, strict=True) if each is False]
 
     def open(self) -> "AnswerScorer":
         """Return the scorer; its worker processes start when they are needed."""

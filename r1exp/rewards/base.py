@@ -103,6 +103,11 @@ class Reward(Settings, ABC):
         """Return whether held-out answers are judged by this member; if not, by the judge of `accuracy`."""
         return self.judges_correctness
 
+    def unreadable_golds(self, problems: Sequence[Problem]) -> list[Problem]:
+        """Return the problems whose gold answer it cannot read, for `r1exp check`; by default none is looked at."""
+        del problems
+        return []
+
     def cheats(self, problem: Problem) -> dict[str, str]:
         """Return answers that try to get a score without solving the problem, by name, for `r1exp check`."""
         del problem

@@ -21,6 +21,7 @@ from r1exp.rewards.workers import DIED, NOT_READY, WorkerPool
 
 DEADLINE: Final = 5.0  # seconds for one comparison
 _MOST_REMEMBERED: Final = 100_000  # comparisons by math-verify
+_LATE: Final = "not compared in time"
 _READABLE: Final = 1.0
 Pair = tuple[str, str]  # answer, gold
 
@@ -56,6 +57,7 @@ class AnswerJudge:
         self._pool = WorkerPool(num_workers, preload=list(_Comparison.preload))
         self._known: OrderedDict[Pair, Judgement] = OrderedDict()
         self._readable: dict[str, bool] = {}
+        self._late: set[str] = set()  # answers that were not compared in time; they are not tried again
 
     def judge(self, pairs: Sequence[tuple[str | None, str | None]], kind: Kind = "auto") -> list[Judgement]:
         """Return the judgement of each pair of an answer and its gold answer, in order."""
@@ -71,6 +73,9 @@ class AnswerJudge:
         }
         if not pairs:
             return [judgement for judgement in found if judgement is not None]
+        for pair in pairs.values():
+            if pair[0] in self._late:
+                self._known.setdefault(pair, Judgement("unreadable answer", _LATE, read(pair[0]).text))
         self._compare([pair for pair in dict.fromkeys(pairs.values()) if pair not in self._known])
         judged = [
             self._known[pairs[row]] if judgement is None else judgement for row, judgement in enumerate(found)
@@ -98,11 +103,11 @@ class AnswerJudge:
     def _compare(self, pairs: Sequence[Pair]) -> None:
         """Add the judgements of math-verify to those that are known."""
         scores = self._scores_of(pairs)
+        again = [
+            pair for pair, score in scores.items() if isinstance(score, Abstain) and score.reason == DIED.reason
+        ]
+        scores |= self._scores_of(again)
         failed = {pair: score for pair, score in scores.items() if isinstance(score, Abstain)}
-        again = [pair for pair, score in failed.items() if score.reason == DIED.reason]
-        failed |= {
-            pair: score for pair, score in self._scores_of(again).items() if isinstance(score, Abstain)
-        }
         for pair, score in scores.items():
             if pair not in failed:
                 self._known[pair] = _of_number(score, pair)
@@ -122,6 +127,8 @@ class AnswerJudge:
         answer, gold = pair
         if abstention == base.UNREADABLE_GOLD or not self._readable[gold]:
             return Judgement("unreadable gold", _why(abstention), read(answer).text)
+        if abstention == base.TIMEOUT:
+            self._late.add(answer)
         return Judgement("unreadable answer", _why(abstention), read(answer).text)
 
     def _scores_of(self, pairs: Sequence[Pair]) -> dict[Pair, Score]:
@@ -143,7 +150,7 @@ def _why(abstention: Abstain) -> str:
     if abstention == base.UNREADABLE_GOLD:
         return UNREADABLE_GOLD.how
     if abstention == base.TIMEOUT:
-        return "not compared in time"
+        return _LATE
     return "no worker process" if abstention == NOT_READY else f"not comparable: {abstention.reason}"
 
 

@@ -15,6 +15,7 @@ from r1exp.stage.config import StepConfig
 
 _NUM_PROBLEMS = 8  # problems that the verb checks
 _NUM_GOLDS = 192  # further problems of which the verb scores only the gold answers
+_NUM_READ = 20_000  # problems whose gold answers the verb reads
 _NUM_PROBLEMS_BEFORE_RUN = 2  # problems that are checked before a run
 
 
@@ -34,7 +35,7 @@ def check_rewards(arguments: Sequence[str], config_dirs: Sequence[Path]) -> tupl
             if depends_on_a_step(step):
                 tables.append(f"{step.name}\ndepends on an earlier step: checked before this step starts\n")
                 continue
-            report = report_of(step.config, step.batch, _NUM_PROBLEMS, _NUM_GOLDS)
+            report = report_of(step.config, step.batch, _NUM_PROBLEMS, _NUM_GOLDS, _NUM_READ)
             failures += [f"{step.name}: FAILED {failure}\n" for failure in report.failures]
             tables.append(f"{step.name}\n{report.text()}\n")
     text = "\n".join(["".join(failures), *tables] if failures else tables)
@@ -84,6 +85,7 @@ def report_of(
     batch: Batch | None,
     num_problems: int = _NUM_PROBLEMS_BEFORE_RUN,
     num_golds: int = 0,
+    num_read: int = 0,
 ) -> Report:
     """Check the rewards of one step on its first problems; every artifact it refers to must exist.
 
@@ -92,14 +94,16 @@ def report_of(
         batch: Its batch, to estimate the seconds of scoring one.
         num_problems: Problems that are checked.
         num_golds: Further problems of which only the gold answers are scored.
+        num_read: Problems whose gold answers are only read.
     """
     assert config.rewards is not None
     rows = batch.completions_per_generation if isinstance(batch, RlBatch) else 1
-    problems = config.dataset.first("train", num_problems + num_golds)
+    problems = config.dataset.first("train", max(num_problems + num_golds, num_read))
     return check(
         config.rewards,
         config.prompt.style,
         problems[:num_problems],
         rows_per_batch=rows,
-        more_golds=problems[num_problems:],
+        more_golds=problems[num_problems : num_problems + num_golds],
+        all_golds=problems[:num_read],
     )
