@@ -184,6 +184,7 @@ BY_HAND: dict[str, Case | Unmeasured | Callable[[Inputs], Case]] = {
     "dataset.test_path": lambda inputs: Case((f"dataset.test_path={inputs['more-pairs/data.jsonl']}",)),
     "dataset.limit": Case(("dataset.limit=10",)),
     "rollout.batch_size": Case(("rollout.batch_size=3",)),
+    "evaluation.judge": Case(("evaluation.judge=strict",)),
     "evaluation.max_tokens": Case(("evaluation.max_tokens=8",)),
     "evaluation.num_problems": Case(("evaluation.num_problems=5",)),
     "evaluation.top_p": Case(("evaluation.top_p=0.5",)),

@@ -1,10 +1,16 @@
 """Settings of evaluation: problems, number of samples, and when in a pipeline. Torch-free."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from r1exp.settings import Settings
+
+# Who judges the answers. `reward`: the member of the run's rewards that judges correctness; accuracy, where that is
+# accuracy, graded, strict or a vote, or where there are no rewards. `accuracy`: the same value, however it is written.
+# `strict`: the exact text. `accuracy_then_last_number`: where the answer in its place is not right, the last number of the
+# completion is judged too ([sft-grpo]).
+JudgeName = Literal["reward", "accuracy", "strict", "accuracy_then_last_number"]
 
 
 class EvaluationSettings(Settings):
@@ -18,6 +24,7 @@ class EvaluationSettings(Settings):
     top_p: Annotated[float, Field(gt=0.0, le=1.0)]  # of the sampled completions; 1: sample from all tokens
     greedy: bool  # also answer each problem once with the most likely tokens
     max_tokens: PositiveInt  # tokens of a completion
+    judge: JudgeName = "reward"  # who judges the answers
 
     @model_validator(mode="after")
     def _something_is_measured(self) -> Self:

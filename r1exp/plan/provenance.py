@@ -20,6 +20,7 @@ from r1exp.config.targets import flat
 from r1exp.dataset.rows import fingerprint_of_file
 from r1exp.errors import Refused
 from r1exp.files import hash_of, hash_of_file, hash_of_folder
+from r1exp.judgement.judgement import VERSION as JUDGE_VERSION
 from r1exp.model.adapters import base_of, is_adapter_folder
 from r1exp.model.folder_hash import remembered_hash
 from r1exp.model.locate import locate
@@ -110,6 +111,7 @@ def versions(config: StepConfig) -> dict[str, str]:
     """
     assert config.stage is not None
     names: list[str] = []
+    found = {"r1exp": _own_version()}
     if config.stage.trains or config.generates:
         names += _GENERATION
     if config.stage.trains:
@@ -122,7 +124,8 @@ def versions(config: StepConfig) -> dict[str, str]:
         names.append("vllm")
     if config.rewards is not None or config.stage.makes == "scores":
         names += _JUDGING
-    return {"r1exp": _own_version()} | {name: _version(name) for name in names}
+        found["judge"] = JUDGE_VERSION
+    return found | {name: _version(name) for name in names}
 
 
 def user_code(config: StepConfig) -> dict[str, str]:

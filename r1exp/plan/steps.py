@@ -25,7 +25,8 @@ from r1exp.plan.provenance import inputs_of, versions, without
 from r1exp.plan.references import names_in, resolved
 from r1exp.plan.run_plan import PlanStep, RunPlan, variant_of
 from r1exp.plan.trainer_args import trainer_args
-from r1exp.rewards.advice import members_that_need_logprobs
+from r1exp.rewards.advice import evaluating_member, members_that_need_logprobs
+from r1exp.rewards.base import Reward
 from r1exp.stage.base import STAGE_FIELDS
 from r1exp.stage.config import StepConfig
 from r1exp.stage.evaluate import Evaluate
@@ -88,6 +89,7 @@ def _with_evaluations(experiment: Experiment) -> list[_SourcedStep]:
     found: list[_SourcedStep] = []
     model = BASE
     labels = _labels(experiment.steps)
+    judges = _judges(experiment.steps)
     for position, step in enumerate(experiment.steps):
         source = step.model_from or model
         if source != BASE:
@@ -97,12 +99,12 @@ def _with_evaluations(experiment: Experiment) -> list[_SourcedStep]:
         measured = _measured_on(step, experiment.run) if makes_policy else None
         is_first = not any(earlier.composed.stage.makes == "model" for earlier in found)
         if measured is not None and is_first and measured.evaluation.before:
-            found.append(_evaluation(step, measured, source, f"pre_{label}"))
+            found.append(_evaluation(step, measured, source, f"pre_{label}", judges))
         found.append(_SourcedStep(step, source, label))
         model = step.name if makes_policy else model
         is_measured = _measured_next(experiment.steps[position + 1 :], step.name)
         if measured is not None and measured.evaluation.after and not is_measured:
-            found.append(_evaluation(step, measured, step.name, f"post_{label}"))
+            found.append(_evaluation(step, measured, step.name, f"post_{label}", judges))
     return found
 
 
@@ -166,10 +168,28 @@ def _short(step: ComposedStep) -> str:
     return step.stage.kind if step.stage.makes == "model" else step.name
 
 
-def _evaluation(trained: ComposedStep, measured: StepConfig, source: str, label: str) -> _SourcedStep:
+def _judges(steps: Sequence[ComposedStep]) -> dict[str, Reward] | None:
+    """Return the member of the first rewards in a pipeline that judges held-out answers too, the same for all evaluations."""
+    for step in steps:
+        name = evaluating_member(step.config.rewards)
+        if name is not None and step.config.rewards is not None:
+            return {name: step.config.rewards[name]}
+    return None
+
+
+def _evaluation(
+    trained: ComposedStep,
+    measured: StepConfig,
+    source: str,
+    label: str,
+    judges: dict[str, Reward] | None,
+) -> _SourcedStep:
     """Return the evaluation of a model before or after the step `trained`, with its prompt and seed."""
     unread = dict.fromkeys(STAGE_FIELDS)
-    config = measured.model_copy(update={**unread, "trainer": {}, "stage": Evaluate(kind="evaluate")})
+    rewards = judges if measured.evaluation.judge == "reward" else None
+    config = measured.model_copy(
+        update={**unread, "trainer": {}, "rewards": rewards, "stage": Evaluate(kind="evaluate")}
+    )
     composed = ComposedStep(
         name=f"evaluate-{label.replace('_', '-')}",
         config=config,

@@ -24,6 +24,15 @@ def members_that_need_logprobs(rewards: Mapping[str, Reward]) -> list[str]:
     return [name for name, reward in rewards.items() if reward.needs_logprobs()]
 
 
+def evaluating_member(rewards: Mapping[str, Reward] | None) -> str | None:
+    """Return the member that judges held-out answers too: of those with the largest weight the first; None: there is none."""
+    names = [name for name, reward in (rewards or {}).items() if reward.judges_correctness]
+    if rewards is None or not names:
+        return None
+    first = max(names, key=lambda name: rewards[name].weight)
+    return first if rewards[first].evaluates() else None
+
+
 def check_members(rewards: Mapping[str, Reward]) -> None:
     """Raise ValueError for an empty committee and for a `judged_by` that names no suitable member."""
     if not rewards:

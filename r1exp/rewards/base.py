@@ -63,6 +63,7 @@ class Reward(Settings, ABC):
     applies_to: dict[str, str | int | bool] | None = None  # column: value; None: every row
 
     judges_correctness: ClassVar[bool] = False  # True: the gold answer must score the maximum
+    is_local: ClassVar[bool] = True  # False: it needs a service, a model or a sandbox
 
     @property
     @abstractmethod
@@ -102,6 +103,15 @@ class Reward(Settings, ABC):
     def gold_answer(self, problem: Problem) -> str | None:
         """Return the answer of a correct completion, for `r1exp check`; None: unknown."""
         return problem.answer
+
+    def evaluates(self) -> bool:
+        """Return whether held-out answers are judged by this member; if not, by the judge of `accuracy`."""
+        return self.judges_correctness
+
+    def unreadable_golds(self, problems: Sequence[Problem]) -> list[Problem]:
+        """Return the problems whose gold answer it cannot read, for `r1exp check`; by default none is looked at."""
+        del problems
+        return []
 
     def cheats(self, problem: Problem) -> dict[str, str]:
         """Return answers that try to get a score without solving the problem, by name, for `r1exp check`."""
@@ -166,6 +176,8 @@ class BatchScorer(Protocol):
 
 class BatchReward(Reward):
     """A reward that scores many rows at once, in the trainer's process, and bounds its own time."""
+
+    is_local: ClassVar[bool] = False
 
     @abstractmethod
     def open(self) -> BatchScorer:

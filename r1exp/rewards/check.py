@@ -46,6 +46,7 @@ def check(
     rows_per_batch: int = 1,
     openers: Openers | None = None,
     more_golds: Sequence[Problem] = (),
+    all_golds: Sequence[Problem] = (),
 ) -> Report:
     """Score gold answers and cheats with the committee and report what is wrong.
 
@@ -57,6 +58,7 @@ def check(
         rows_per_batch: Completions in one training batch, to estimate its seconds.
         openers: As for `Committee`; a member that cannot be opened here is left out, with a warning.
         more_golds: Further problems of which only the gold answers are scored, as many as time allows.
+        all_golds: Problems whose gold answers are read, and counted where that fails.
 
     Raises:
         Refused: `problems` is empty.
@@ -77,6 +79,7 @@ def check(
             prober.warm_up(replace(problems[0], id="warm-up"), few, _what(GOLD, problems[0]), own)
             tables, seconds = _tables(prober, problems, probes, size, own, warnings)
             warnings += _gold_warnings(prober, rewards, style, more_golds)
+            warnings += _unreadable_golds(rewards, all_golds)
         finally:
             committee.close()
         if not prober.failures:
@@ -157,7 +160,7 @@ def _gold_warnings(
     judges = [
         name
         for name, reward in rewards.items()
-        if reward.judges_correctness and not isinstance(reward, BatchReward | JudgedReward)
+        if reward.judges_correctness and reward.is_local and not isinstance(reward, JudgedReward)
     ]
     until = time.perf_counter() + _MOST_SECONDS_OF_GOLDS
     seen: list[tuple[Problem, Scores]] = []
@@ -181,6 +184,20 @@ def _gold_warnings(
             warnings.append(
                 f"rewards.{name} cannot use the gold answer of {len(wrong)} of {len(seen)} further problems ({listed}), "
                 f"first {wrong[0][0].answer!r} of problem {wrong[0][0].id!r}"
+            )
+    return warnings
+
+
+def _unreadable_golds(rewards: Mapping[str, Reward], problems: Sequence[Problem]) -> list[str]:
+    """Return a warning for each member that cannot read some gold answers: it abstains on these rows."""
+    warnings = []
+    for name, reward in rewards.items():
+        asked = [problem for problem in problems if reward.applies(problem)]
+        unreadable = reward.unreadable_golds(asked)
+        if unreadable:
+            warnings.append(
+                f"rewards.{name} cannot read the gold answer of {len(unreadable)} of the first {len(asked)} problems and abstains "
+                f"there, first {unreadable[0].answer!r} of problem {unreadable[0].id!r}; docs/judgement.md lists what can be read"
             )
     return warnings
 

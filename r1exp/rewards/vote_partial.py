@@ -67,6 +67,10 @@ class VotePartial(GroupReward):
     def needs_logprobs(self) -> bool:
         return self.confidence
 
+    def evaluates(self) -> bool:
+        """Return False: held-out answers are judged, not voted on."""
+        return False
+
     def constant_because(self) -> str | None:
         if self.scope != "group_shared":
             return None

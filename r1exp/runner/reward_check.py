@@ -17,6 +17,7 @@ from r1exp.stage.config import StepConfig
 
 _NUM_PROBLEMS = 8  # problems that the verb checks
 _NUM_GOLDS = 192  # further problems of which the verb scores only the gold answers
+_NUM_READ = 20_000  # problems whose gold answers the verb reads
 _SECONDS_OF_ATTACK = 60.0  # of the search for exploits, for each step
 _NUM_PROBLEMS_BEFORE_RUN = 2  # problems that are checked before a run
 
@@ -36,9 +37,7 @@ def check_rewards(
     """
     folders, arguments = search_path_of(arguments)
     with session(config_dirs, folders):
-        steps = [
-            step for step in planned_steps(experiment_from(arguments)) if step.config.rewards is not None
-        ]
+        steps = [step for step in planned_steps(experiment_from(arguments)) if _scores_with_rewards(step)]
         if not steps:
             raise Refused("no step of this command line has rewards; choose some: rewards=graded")
         failures, tables = [], []
@@ -46,7 +45,7 @@ def check_rewards(
             if depends_on_a_step(step):
                 tables.append(f"{step.name}\ndepends on an earlier step: checked before this step starts\n")
                 continue
-            report = report_of(step.config, step.batch, _NUM_PROBLEMS, _NUM_GOLDS)
+            report = report_of(step.config, step.batch, _NUM_PROBLEMS, _NUM_GOLDS, _NUM_READ)
             failures += [f"{step.name}: FAILED {failure}\n" for failure in report.failures]
             tables.append(f"{step.name}\n{report.text()}\n")
             if attacks and report.ok:
@@ -72,13 +71,22 @@ def refuse_failing_rewards(
     reports = {
         step.name: report_of(step.config, step.batch)
         for step in steps
-        if step.config.rewards is not None and not depends_on_a_step(step) and not is_done(step)
+        if _scores_with_rewards(step) and not depends_on_a_step(step) and not is_done(step)
     }
     failures = [f"step {name}: {failure}" for name, report in reports.items() for failure in report.failures]
     if failures:
         more = "; `r1exp check` with the same arguments shows the whole table"
         raise Refused("\n".join(failures) + more)
     return reports
+
+
+def _scores_with_rewards(step: PlanStep) -> bool:
+    """Return whether the rewards of a step score completions; those of an evaluation only judge answers."""
+    return (
+        step.config.rewards is not None
+        and step.config.stage is not None
+        and step.config.stage.makes != "scores"
+    )
 
 
 def depends_on_a_step(step: PlanStep) -> bool:
@@ -104,6 +112,7 @@ def report_of(
     batch: Batch | None,
     num_problems: int = _NUM_PROBLEMS_BEFORE_RUN,
     num_golds: int = 0,
+    num_read: int = 0,
 ) -> Report:
     """Check the rewards of one step on its first problems; every artifact it refers to must exist.
 
@@ -112,14 +121,16 @@ def report_of(
         batch: Its batch, to estimate the seconds of scoring one.
         num_problems: Problems that are checked.
         num_golds: Further problems of which only the gold answers are scored.
+        num_read: Problems whose gold answers are only read.
     """
     assert config.rewards is not None
     rows = batch.completions_per_generation if isinstance(batch, RlBatch) else 1
-    problems = config.dataset.first("train", num_problems + num_golds)
+    problems = config.dataset.first("train", max(num_problems + num_golds, num_read))
     return check(
         config.rewards,
         config.prompt.style,
         problems[:num_problems],
         rows_per_batch=rows,
-        more_golds=problems[num_problems:],
+        more_golds=problems[num_problems : num_problems + num_golds],
+        all_golds=problems[:num_read],
     )

@@ -37,6 +37,7 @@ class Stage(Settings):
     work: ClassVar[str]  # import path of a function (Step, folder) -> id of the tracked run, or None
     makes: ClassVar[ArtifactKind]  # kind of its artifact
     fields: ClassVar[frozenset[str]] = frozenset()  # the STAGE_FIELDS that this stage reads
+    may_read: ClassVar[frozenset[str]] = frozenset()  # further ones, which need not be given
     # The settings that decide its result, as dotted keys; those of its algorithm come on top. None: all settings of a step.
     reads: ClassVar[frozenset[str] | None] = None
     trains: ClassVar[bool] = False  # runs optimizer steps

@@ -52,7 +52,7 @@ class StepConfig(StepSettings):
             given = getattr(self, name)
             if name in fields and given is None:
                 raise ValueError(f"{reader} needs {name}: give {name}=...")
-            if name not in fields and given not in (None, {}):
+            if name not in fields | self.stage.may_read and given not in (None, {}):
                 raise ValueError(
                     f"{reader} does not read {name}, so {name} would have no effect: leave it out"
                 )

@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+from r1exp.rewards.advice import evaluating_member
 from r1exp.stage.base import GENERATION_READS, Stage, smallest
 from r1exp.stage.step_settings import StepSettings
 
@@ -14,6 +15,7 @@ class Evaluate(Stage):
     work = "r1exp.stage.measure:measure"
     makes = "scores"
     reads = GENERATION_READS
+    may_read = frozenset({"rewards"})  # the judge may be a member of the rewards
     generates = True
     split = "test"
 
@@ -24,7 +26,10 @@ class Evaluate(Stage):
     def own_settings(self, config: StepSettings) -> dict[str, Any]:
         """Return how problems are answered, and how many; not when a pipeline evaluates."""
         evaluation = config.evaluation.model_dump(mode="json", exclude={"before": True, "after": True})
-        return self.model_dump(mode="json") | {"evaluation": evaluation}
+        member = evaluating_member(config.rewards) if config.evaluation.judge == "reward" else None
+        rewards = config.model_dump(mode="json", include={"rewards"})["rewards"]
+        judge = {} if member is None else {"judged_by": rewards[member]}
+        return self.model_dump(mode="json") | {"evaluation": evaluation} | judge
 
     def describe(self, config: StepSettings, num_problems: int | None) -> str:
         """Return how many problems are measured, and how."""

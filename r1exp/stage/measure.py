@@ -10,7 +10,8 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from r1exp.distributed import interleave, shard
-from r1exp.evaluation.score import Scores, score
+from r1exp.errors import Refused
+from r1exp.evaluation.score import Scores, score, without_unreadable
 from r1exp.files import whole_folder, write_json, write_text
 from r1exp.paths import ArtifactPaths, StepPaths
 from r1exp.records import Problem
@@ -29,7 +30,13 @@ def measure(step: Step, folder: Path) -> str | None:
     """
     config = step.config
     state = PartialState(cpu=step.device == "cpu")
-    problems = list(islice(config.dataset.stream("test"), config.evaluation.num_problems))
+    found = list(islice(config.dataset.stream("test"), config.evaluation.num_problems))
+    problems, unreadable = without_unreadable(found, config.prompt.style, config.evaluation, config.rewards)
+    if found and not problems:
+        raise Refused(
+            f"none of the {len(found)} held-out problems has a gold answer that can be read, e.g. {found[0].answer!r} of "
+            f"{found[0].id!r}; docs/judgement.md lists what can be; the column answer_kind: text compares words"
+        )
     refuse_beyond_context(problems, step)
     rank, num_ranks = state.process_index, state.num_processes
     per_problem = config.evaluation.samples + int(config.evaluation.greedy)
@@ -37,11 +44,16 @@ def measure(step: Step, folder: Path) -> str | None:
     kept = kept_rows(step, folder)
     generator = generator_for(step, folder, progress.advance, kept)
     mine = score(
-        generator, shard(problems, rank, num_ranks), config.prompt, config.evaluation, config.seed + rank
+        generator,
+        shard(problems, rank, num_ranks),
+        config.prompt,
+        config.evaluation,
+        config.seed + rank,
+        config.rewards,
     )
     scores = _whole(gather_object([mine]))
     if state.is_main_process:
-        _save(scores, StepPaths(folder).artifact)
+        _save(scores, unreadable, StepPaths(folder).artifact)
     with open_trackers(step, folder) as trackers:
         if state.is_main_process:
             files = CompletionFiles(config.completions, folder)
@@ -77,6 +89,7 @@ def _by_problem(scores: Scores, problems: Sequence[Problem]) -> list[list[dict[s
             "completion": judged.text,
             "read": judged.answer,
             "correct": judged.correct,
+            "how": judged.how,
             "tokens": judged.num_tokens,
             "cut": not judged.finished,
         }
@@ -84,8 +97,9 @@ def _by_problem(scores: Scores, problems: Sequence[Problem]) -> list[list[dict[s
     return list(groups.values())
 
 
-def _save(scores: Scores, artifact: Path) -> None:
+def _save(scores: Scores, unreadable: list[str], artifact: Path) -> None:
+    left_out = {"unreadable_gold": unreadable} if unreadable else {}  # ids of problems that were not asked
     with whole_folder(artifact) as unfinished:
-        write_json(ArtifactPaths(unfinished).scores, scores.to_json())
+        write_json(ArtifactPaths(unfinished).scores, scores.to_json() | left_out)
         rows = (json.dumps(row, ensure_ascii=False) for row in scores.rows())
         write_text(ArtifactPaths(unfinished).answers, "".join(f"{row}\n" for row in rows))

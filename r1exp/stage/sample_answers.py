@@ -9,7 +9,7 @@ The answers are used for preference pairs and for rejection sampling, and to mea
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -19,14 +19,16 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from r1exp.distributed import interleave, shard
+from r1exp.evaluation.judging import Judging, judgement_of
 from r1exp.files import hash_of, whole_folder, write_json, write_text
+from r1exp.judgement.judgement import Judgement
 from r1exp.model.scorer import open_reward_model
 from r1exp.paths import ArtifactPaths, StepPaths
-from r1exp.prompt.answer import answer_or_last_number, same_answer
 from r1exp.prompt.chat import prompt_of
-from r1exp.prompt.style import style_named
 from r1exp.records import Completion, Problem
-from r1exp.rewards.base import BatchScorer, Context
+from r1exp.rewards.advice import evaluating_member
+from r1exp.rewards.answer_reward import read_answer
+from r1exp.rewards.base import BatchScorer, Context, Score
 from r1exp.rewards.committee import Committee
 from r1exp.rollout.base import Sampling
 from r1exp.rollout.kept import KeptRows
@@ -135,21 +137,42 @@ def _scored_batch(
 ) -> list[list[dict[str, Any]]]:
     flat = [completion for group in groups for completion in group]
     repeated = [problem for problem, group in zip(problems, groups, strict=True) for _ in group]
-    _, rewards = committee.totals(repeated, flat, Context())
-    style = style_named(config.prompt.style)
+    scores, rewards = committee.totals(repeated, flat, Context())
+    judgements = _judgements(config, repeated, flat, scores)
     answers = iter(
         {
             "text": completion.text,
             "num_tokens": completion.num_tokens,
             "finished": completion.finished,
             "reward": reward,
-            "right": same_answer(answer_or_last_number(style, completion.text), problem.answer)
-            if problem.answer
-            else None,
+            "right": None if judgement.verdict == "unreadable gold" else judgement.is_correct,
+            "read": judgement.read,
+            "how": judgement.how,
         }
-        for problem, completion, reward in zip(repeated, flat, rewards, strict=True)
+        for completion, reward, judgement in zip(flat, rewards, judgements, strict=True)
     )
     return [[next(answers) for _ in group] for group in groups]
+
+
+def _judgements(
+    config: StepConfig,
+    problems: Sequence[Problem],
+    completions: Sequence[Completion],
+    scores: Mapping[str, Sequence[Score]],
+) -> list[Judgement]:
+    """Return the judgement of each answer: that of the member that judges correctness, which has scored it already."""
+    style, member = config.prompt.style, evaluating_member(config.rewards)
+    if member is not None and config.rewards is not None:
+        read = [read_answer("style_or_last_number", style, completion.text) for completion in completions]
+        reward = config.rewards[member]
+        return [
+            judgement_of(score, member, reward, answer)
+            for score, answer in zip(scores[member], read, strict=True)
+        ]
+    judging = Judging("reward", style)
+    judgements = judging.judge(problems, completions)
+    judging.close()
+    return judgements
 
 
 def pass_rate(answers: Iterable[dict[str, Any]]) -> float | None:
@@ -187,6 +210,8 @@ def _readable(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
             "answer": row["answer"],
             "completion": answer["text"],
             "correct": answer["right"],
+            "read": answer["read"],
+            "how": answer["how"],
             "reward": answer["reward"],
             "tokens": answer["num_tokens"],
             "cut": not answer["finished"],

@@ -81,19 +81,23 @@ def test_num_problems_limits_the_problems() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "gold", "read", "correct"),
+    ("text", "gold", "read", "how"),
     [
-        pytest.param("<answer>1080</answer>", "1,080", "1080", True, id="the same number"),
-        pytest.param("<answer>7.0</answer>", "7", "7.0", True, id="seven as a decimal"),
-        pytest.param("I think it is 7.", "7", "7", True, id="the last number"),
+        pytest.param("<answer>1080</answer>", "1,080", "1080", "equal numbers", id="the same number"),
+        pytest.param("<answer>7.0</answer>", "7", "7.0", "equal numbers", id="seven as a decimal"),
+        pytest.param("I think it is 7.", "7", "7", "equal numbers", id="the last number"),
         pytest.param(
-            "<answer>8</answer> or 7", "7", "8", False, id="the tagged answer before the last number"
+            "<answer>8</answer> or 7",
+            "7",
+            "8",
+            "different numbers",
+            id="the tagged answer before the last number",
         ),
-        pytest.param("<answer>x=1或x=3</answer>", "x=1或x=3", "x=1或x=3", True, id="the same text"),
-        pytest.param("no idea", "7", None, False, id="no answer"),
+        pytest.param("<answer>x=1或x=3</answer>", "x=1或x=3", "x=1或x=3", "same text", id="the same text"),
+        pytest.param("no idea", "7", None, "no answer", id="no answer"),
     ],
 )
-def test_answers_are_read_and_judged(text: str, gold: str, read: str | None, correct: bool) -> None:
+def test_answers_are_read_and_judged(text: str, gold: str, read: str | None, how: str) -> None:
     class FixedAnswer(Adder):
         def _write(self, total: int) -> Completion:
             return Completion(text, num_tokens=16, finished=False)
@@ -102,7 +106,7 @@ def test_answers_are_read_and_judged(text: str, gold: str, read: str | None, cor
     [row] = score(FixedAnswer(), [problem], PROMPT, settings(samples=0), seed=0).rows()
     assert row == {
         "problem_id": "p", "mode": "greedy", "text": text, "answer": read, "gold": gold,
-        "correct": correct, "num_tokens": 16, "finished": False,
+        "correct": how in ("equal numbers", "same text"), "how": how, "num_tokens": 16, "finished": False,
     }  # fmt: skip
 
 

@@ -46,6 +46,10 @@ def test_the_graded_committee_scores_gold_highest() -> None:
         "tags without content": 0.8,
         "right answer in the wrong place": 0.8,
         "very long repetition": 0.0,
+        "an answer that needs all memory": 0.8,  # four tags, as below
+        "an answer with ten thousand terms": 0.8,
+        "several answers": 0.8,
+        "a denied answer": 0.8,
     }
 
 
