@@ -192,6 +192,20 @@ class JudgedReward(GroupReward):
             context: How far the training is.
         """
 
+    def score_problem(
+        self,
+        problem: Problem,
+        completions: Sequence[Completion],
+        right: Sequence[bool | Abstain],
+        context: Context,
+    ) -> list[Score]:
+        """Return one score for each completion of `problem`; what the committee calls.
+
+        To be overridden by rewards that read columns of the problem.
+        """
+        del problem
+        return self.score_judged(completions, right, context)
+
     def score_group(
         self, problem: Problem, completions: Sequence[Completion], context: Context
     ) -> list[Score]:

@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, islice
 from typing import IO, Any
 
 from r1exp.records import Completion, Problem
@@ -198,7 +198,7 @@ class Committee:
             right = [verdict if isinstance(verdict, Abstain) else verdict >= highest for verdict in verdicts]
             completions = [batch.completions[row] for row in rows]
             with kept_random_state():
-                judged = reward.score_judged(completions, right, batch.context)
+                judged = reward.score_problem(batch.problems[rows[0]], completions, right, batch.context)
             scores = _checked(name, judged, len(rows))
             for row, score in zip(rows, scores, strict=True):
                 table[name][row] = score
@@ -213,8 +213,8 @@ class Committee:
             scores = self._scorer_of(reward, units[0].name).score(
                 [batch.problems[row] for row in rows], [batch.completions[row] for row in rows], batch.context
             )
-            checked = _checked(units[0].name, scores, len(units))
-            return {unit: [score] for unit, score in zip(units, checked, strict=True)}
+            checked = iter(_checked(units[0].name, scores, len(rows)))
+            return {unit: list(islice(checked, len(unit.rows))) for unit in units}
         if isinstance(reward, SlowReward | SlowGroupReward) or units[0].name in self._isolated:
             return self._score_in_workers(reward, units, batch)
         return {unit: _score_here(reward, unit, batch) for unit in units}

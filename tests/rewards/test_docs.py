@@ -47,7 +47,9 @@ def scored(reward: Reward, problem: Problem, given: Any) -> Any:
     if isinstance(reward, Judge):
         return reward.read(given["reply"])
     if isinstance(reward, JudgedReward):
-        return reward.score_judged([one(item) for item in given], [item["right"] for item in given], NOW)
+        return reward.score_problem(
+            problem, [one(item) for item in given], [item["right"] for item in given], NOW
+        )
     if isinstance(reward, GroupReward):
         return reward.score_group(problem, [one(item) for item in given], NOW)
     return reward.score(problem, one(given), NOW)

@@ -1,6 +1,7 @@
 """Every file in conf/rewards makes a committee that passes its own check."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ from r1exp.rewards.committee import Committee
 FILES = sorted((Path(__file__).parents[2] / "conf" / "rewards").glob("*.yaml"))
 MUST_BE_GIVEN = {"reward_model": {"preference.model": "some/model"}, "judge": {"helpful.model": "some-model"}}
 NEEDS_A_MACHINE = {"code"}  # tests/rewards/test_code.py runs it
+SUM = Problem("sum", "Ann has 3 apples, buys 4 and finds 5. How many?", "12", {"solution": "3+4=7. 7+5=12"})
+PROBLEMS = {  # of files that read columns of the data
+    "l1": replace(SUM, columns={**SUM.columns, "target_length": 10}),
+}
 
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
@@ -38,9 +43,7 @@ def test_gold_scores_the_maximum_and_no_cheat_does(
     path: Path, style: StyleName, composed: Callable[..., dict[str, Reward]]
 ) -> None:
     """No judge and no reward model is available here: the other members of their committees are checked."""
-    problem = Problem(
-        "sum", "Ann has 3 apples, buys 4 and finds 5. How many?", "12", {"solution": "3+4=7. 7+5=12"}
-    )
+    problem = PROBLEMS.get(path.stem, SUM)
     rewards = {
         name: reward.model_copy(update={"retries": 0}) if reward.kind == "judge" else reward
         for name, reward in composed(path, style, **MUST_BE_GIVEN.get(path.stem, {})).items()
