@@ -63,6 +63,9 @@ class Reward(Settings, ABC):
     applies_to: dict[str, str | int | bool] | None = None  # column: value; None: every row
 
     judges_correctness: ClassVar[bool] = False  # True: the gold answer must score the maximum
+    needs_gold: ClassVar[bool] = (
+        True  # False: rows without a gold answer can be judged, by what their columns demand
+    )
 
     @property
     @abstractmethod

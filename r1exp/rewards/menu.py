@@ -48,6 +48,7 @@ REWARDS = RewardRegistry(
         "language_consistency": "r1exp.rewards.language_consistency:LanguageConsistency",
         "length": "r1exp.rewards.lengths:Length",
         "majority_vote": "r1exp.rewards.majority_vote:MajorityVote",
+        "match": "r1exp.rewards.match:Match",
         "reasoning_steps": "r1exp.rewards.reasoning_steps:ReasoningSteps",
         "repetition_penalty": "r1exp.rewards.repetition_penalty:RepetitionPenalty",
         "reward_model": "r1exp.rewards.reward_model:RewardModel",

@@ -16,7 +16,9 @@ FILES = sorted((Path(__file__).parents[2] / "conf" / "rewards").glob("*.yaml"))
 MUST_BE_GIVEN = {"reward_model": {"preference.model": "some/model"}, "judge": {"helpful.model": "some-model"}}
 NEEDS_A_MACHINE = {"code"}  # tests/rewards/test_code.py runs it
 SUM = Problem("sum", "Ann has 3 apples, buys 4 and finds 5. How many?", "12", {"solution": "3+4=7. 7+5=12"})
+FRANCE = Problem("france", "What is the capital of France?", "Paris", {"aliases": ["the city of Paris"]})
 PROBLEMS = {  # of files that read columns of the data
+    "match": FRANCE,
     "l1": replace(SUM, columns={**SUM.columns, "target_length": 10}),
 }
 
