@@ -41,6 +41,7 @@ REWARDS = RewardRegistry(
         "code_format": "r1exp.rewards.code:CodeFormat",
         "cosine": "r1exp.rewards.lengths:Cosine",
         "format": "r1exp.rewards.tags:Format",
+        "function_call": "r1exp.rewards.function_call:FunctionCall",
         "graded": "r1exp.rewards.graded:Graded",
         "ioi_code": "r1exp.rewards.ioi_code:IoiCode",
         "judge": "r1exp.rewards.judge:Judge",

@@ -17,7 +17,12 @@ MUST_BE_GIVEN = {"reward_model": {"preference.model": "some/model"}, "judge": {"
 NEEDS_A_MACHINE = {"code"}  # tests/rewards/test_code.py runs it
 SUM = Problem("sum", "Ann has 3 apples, buys 4 and finds 5. How many?", "12", {"solution": "3+4=7. 7+5=12"})
 FRANCE = Problem("france", "What is the capital of France?", "Paris", {"aliases": ["the city of Paris"]})
+TOOLS = {
+    "function": '[{"name": "add", "parameters": {"type": "dict", "properties": {"a": {"type": "integer"}}, "required": ["a"]}}]',
+    "ground_truth": '[{"add": {"a": [3]}}]',
+}
 PROBLEMS = {  # of files that read columns of the data
+    "function_call": Problem("add", "Add 3 to the sum.", None, TOOLS),
     "match": FRANCE,
     "l1": replace(SUM, columns={**SUM.columns, "target_length": 10}),
 }
