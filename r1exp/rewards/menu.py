@@ -44,6 +44,7 @@ REWARDS = RewardRegistry(
         "function_call": "r1exp.rewards.function_call:FunctionCall",
         "graded": "r1exp.rewards.graded:Graded",
         "ioi_code": "r1exp.rewards.ioi_code:IoiCode",
+        "json_schema": "r1exp.rewards.json_schema:JsonSchema",
         "judge": "r1exp.rewards.judge:Judge",
         "kimi_length": "r1exp.rewards.lengths:KimiLength",
         "language_consistency": "r1exp.rewards.language_consistency:LanguageConsistency",

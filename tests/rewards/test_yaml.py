@@ -23,6 +23,9 @@ TOOLS = {
 }
 PROBLEMS = {  # of files that read columns of the data
     "function_call": Problem("add", "Add 3 to the sum.", None, TOOLS),
+    "json_schema": Problem(
+        "user", "Ann is 3.", '{"age": 3}', {"schema": '{"required": ["age"], "type": "object"}'}
+    ),
     "match": FRANCE,
     "l1": replace(SUM, columns={**SUM.columns, "target_length": 10}),
 }
