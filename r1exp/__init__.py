@@ -8,17 +8,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from r1exp.api import ComposedRun, RunResults, compose, open_run
     from r1exp.errors import Refused
+    from r1exp.judgement.judgement import Judgement
     from r1exp.plugins import Plugin
+    from r1exp.rewards.bounded_judge import judge
 
 __version__ = "0.1.0"
-__all__ = ["ComposedRun", "Plugin", "Refused", "RunResults", "__version__", "compose", "open_run"]
+__all__ = [
+    "ComposedRun",
+    "Judgement",
+    "Plugin",
+    "Refused",
+    "RunResults",
+    "__version__",
+    "compose",
+    "judge",
+    "open_run",
+]
 
 _MODULES = {
     "ComposedRun": "r1exp.api",
+    "Judgement": "r1exp.judgement.judgement",
     "Plugin": "r1exp.plugins",
     "Refused": "r1exp.errors",
     "RunResults": "r1exp.api",
     "compose": "r1exp.api",
+    "judge": "r1exp.rewards.bounded_judge",
     "open_run": "r1exp.api",
 }
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+from r1exp.addresses import reach_private_directly
 from r1exp.errors import ExitCode, Interrupted, R1ExpError, Refused
 from r1exp.files import provide_cache, why_not_written
 from r1exp.settings import nearest
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
     try:
         provide_cache()
+        reach_private_directly(os.environ)
         return int(_dispatch(list(sys.argv[1:] if arguments is None else arguments)))
     except (Interrupted, KeyboardInterrupt):
         say("r1exp: interrupted")

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import get_args
 
+from r1exp.addresses import reach_private_directly
 from r1exp.distributed import is_main_process, rank, world_size
 from r1exp.errors import ExitCode, R1ExpError, StepFailed
 from r1exp.files import provide_cache
@@ -30,6 +31,7 @@ def main(folder: Path) -> ExitCode:
     """Run the step in `folder` and return the exit code of this rank."""
     provide_cache()
     step = read_step(folder)
+    reach_private_directly(os.environ, [] if step.server is None else [step.server])
     redirect_output(folder, rank())
     if PARENT_VARIABLE in os.environ:
         _end_with_parent(os.environ[PARENT_VARIABLE])

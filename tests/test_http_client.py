@@ -2,18 +2,23 @@
 
 import json
 import pickle
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from r1exp import http_client
+from r1exp.circuit_breaker import CircuitBreaker
 from r1exp.errors import StepFailed
 from r1exp.http_client import (
     HttpClient,
@@ -277,6 +282,99 @@ def test_any_attempt_can_be_retried() -> None:
     outcomes[:] = [TryAgain(KeyError("a"))]
     with pytest.raises(KeyError, match="a"):
         with_retries(attempt, [], slept.append)
+
+
+@pytest.mark.parametrize("headers", [{"Retry-After": "0.2"}, {}], ids=["Retry-After", "no Retry-After"])
+def test_a_busy_service_is_asked_until_the_deadline_whatever_the_retries(
+    service: Service, headers: dict[str, str]
+) -> None:
+    service.replies, service.headers = [(429, "")] * 5, headers
+    http = HttpClient(service.url, timeout=5.0, concurrency=1, pauses=list)
+    if headers:
+        service.replies = service.replies[:1]
+        assert http.post("/x", {}, until=time.monotonic() + 5.0) == {"choices": [1]}
+        return
+    with pytest.raises(RequestFailed, match="HTTP 429") as raised:
+        http.post("/x", {}, until=time.monotonic() + 1.0)
+    assert (raised.value.cause, len(service.requests)) == ("busy", 2)
+
+
+def test_a_retry_after_beyond_the_deadline_ends_the_request_at_once(service: Service) -> None:
+    service.replies, service.headers = [(503, "")], {"Retry-After": "3600"}
+    begun = time.monotonic()
+    with pytest.raises(RequestFailed) as raised:
+        HttpClient(service.url, timeout=5.0, concurrency=1, pauses=lambda: [1.0]).post(
+            "/x", {}, until=begun + 60.0
+        )
+    assert (raised.value.cause, time.monotonic() - begun < 1.0) == ("busy", True)
+
+
+def test_a_date_in_a_retry_after_header_is_understood() -> None:
+    later = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
+    assert http_client._seconds(later) == pytest.approx(100.0, abs=2.0)
+
+
+def test_other_requests_wait_for_the_time_that_a_busy_service_gave(service: Service) -> None:
+    service.replies, service.headers = [(429, "")], {"Retry-After": "100"}
+    slept: list[float] = []
+    http = client(service.url, slept)
+    with pytest.raises(RequestFailed):
+        http.post("/x", {}, until=time.monotonic() + 50.0)
+    assert http.post("/x", {}, until=time.monotonic() + 500.0) == {"choices": [1]}
+    assert slept == [pytest.approx(100.0, abs=1.0)]
+
+
+def test_nothing_takes_longer_than_the_deadline(service: Service) -> None:
+    service.seconds = 0.3
+    begun = time.monotonic()
+    http = client(service.url, concurrency=1, retry_timeouts=True, timeout=60.0)
+    causes = http.map(lambda number: failure_until(http, begun + 0.5), range(8))
+    assert time.monotonic() - begun < 1.0
+    assert causes == [None, "slow", *["late"] * 6]
+
+
+def failure_until(http: HttpClient, until: float) -> str | None:
+    try:
+        http.post("/x", {}, until=until)
+    except RequestFailed as failed:
+        return failed.cause
+    return None
+
+
+def test_an_answer_in_many_small_parts_does_not_exceed_the_timeout() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def trickle() -> None:
+            connection, _ = listening.accept()
+            connection.recv(1 << 16)
+            with suppress(OSError), connection:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+                for _ in range(100):  # some services send blank lines while a request waits
+                    connection.sendall(b"\n")
+                    time.sleep(0.05)
+
+        threading.Thread(target=trickle, daemon=True).start()
+        begun = time.monotonic()
+        failed = failure(client(f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=0.3))
+    assert (failed.cause, time.monotonic() - begun < 1.0) == ("slow", True)
+
+
+def test_an_open_breaker_ends_requests_at_once_and_lets_a_probe_through(service: Service) -> None:
+    breaker = CircuitBreaker(failures=1, seconds=0.0)
+    http = client(service.url, breaker=breaker)
+    service.replies = [(500, "")]
+    assert "not asked, because it is down (HTTP 500; 1 attempts in 0 s failed)" in str(failure(http))
+    assert len(service.requests) == 1
+    assert http.post("/x", {}, is_probe=True) == {"choices": [1]}
+    assert http.post("/x", {}) == {"choices": [1]}
+
+
+@pytest.mark.parametrize("status", [400, 401, 429])
+def test_a_service_that_refuses_or_is_busy_is_not_down(service: Service, status: int) -> None:
+    breaker = CircuitBreaker(failures=1, seconds=0.0)
+    service.replies = [(status, "")] * 3
+    failure(client(service.url, breaker=breaker))
+    assert not breaker.is_open
 
 
 def test_a_failure_can_be_pickled() -> None:

@@ -19,8 +19,9 @@ PACKAGE = Path(__file__).parents[1] / "r1exp"
 
 ORDER = [
     "errors", "assets", "plugins", "settings", "registry", "records", "files", "paths", "distributed", "terminal",
-    "http_client", "hub",
+    "addresses", "circuit_breaker", "http_client", "hub",
     "prompt", "dataset", "statistics",
+    "judgement",
     "sandbox", "rewards",
     "model", "tracking", "health",
     "launcher", "rollout", "serving",
@@ -69,7 +70,7 @@ def test_a_package_imports_only_from_those_before_it(path: Path) -> None:
         ("mlflow", {"tracking/mlflow.py"}),
         ("tensorboard", {"tracking/tensorboard.py"}),
         ("vllm", {"rollout/vllm.py"}),
-        ("math_verify", {"rewards/math_verify.py"}),
+        ("math_verify", {"judgement/math_verify.py"}),
     ],
 )
 def test_a_library_with_one_entry_is_imported_in_one_file(library: str, only: set[str]) -> None:

@@ -51,7 +51,7 @@ class Accuracy(SlowReward):
     unreadable_gold: Literal["abstain", "text"] = "abstain"  # text: compare texts, ignoring case
     judges_correctness: ClassVar[bool] = True
     memory_limit: ClassVar[int | None] = 4 * 2**30  # bytes; 9^9^9^9 would need more than any machine has
-    preload: ClassVar[tuple[str, ...]] = ("r1exp.rewards.math_verify",)
+    preload: ClassVar[tuple[str, ...]] = ("r1exp.judgement.math_verify",)
 
     @property
     def span(self) -> Span:
@@ -77,7 +77,7 @@ class Accuracy(SlowReward):
         known = self.quick(problem, completion, context)
         if known is not None:
             return known
-        from r1exp.rewards.math_verify import same_formula
+        from r1exp.judgement.math_verify import same_formula
 
         answer = self._answer(completion.text)
         assert problem.answer is not None

@@ -3,22 +3,22 @@
     score = (points - lowest) / (highest - lowest),  points: the number that the judge gives
 
 The rubrics are those of the last stage of [deepseek-r1] (helpful, harmless) and of [open-r1] (readable).
-Requests run concurrently, verdicts are cached, and failed requests are sent again after growing pauses.
-The reward abstains if the judge is down, or gives no number, or a number outside its scale.
+Requests run concurrently, within a deadline; failed ones are sent again after growing pauses, and verdicts are
+remembered (`r1exp.rewards.judge_client`). The reward abstains if the judge is down, busy or late, or gives no number, or
+a number outside its scale.
 """
 
 import os
 import re
-from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from r1exp.errors import Refused
-from r1exp.http_client import OpenAiClient, RequestFailed, growing_pauses
 from r1exp.records import Completion, Problem
-from r1exp.rewards.base import Abstain, BatchReward, BatchScorer, Context, Score, Seconds, Span
+from r1exp.rewards.base import BatchReward, BatchScorer, Context, Score, Seconds, Span
+from r1exp.rewards.judge_client import UNCLEAR, JudgeClient
 from r1exp.settings import Name
 
 Rubric = Literal["helpful", "harmless", "readable"]
@@ -32,11 +32,8 @@ RUBRICS: Final[dict[str, str]] = {
     "readable": "how easy the reply is to read: one language throughout, ordered steps, whole sentences, "
     "sensible formatting, no repetition and no rambling. Do not judge whether it is right.",
 }
-DOWN: Final = Abstain("judge down")
-UNCLEAR: Final = Abstain("judge unclear")
 _SCORE: Final = re.compile(r'"score"\s{0,9}:\s{0,9}"?(-?\d{1,9}(?:\.\d{1,9})?)"?')
-_RETRIED_STATUSES: Final = frozenset({408, 409, 429, *range(500, 600)})
-_MAX_CACHED_VERDICTS: Final = 100_000
+_DEADLINE: Final = 600.0  # seconds
 
 
 class Judge(BatchReward):
@@ -52,7 +49,9 @@ class Judge(BatchReward):
     api_key_env: str | None = None  # name of the environment variable that holds the key
     concurrency: PositiveInt = 16  # requests at the same time
     timeout: Seconds = 60.0  # seconds for one request
-    retries: NonNegativeInt = 3  # attempts after the first
+    # Seconds for all requests of a batch, pauses included; not in a step's key unless it is changed.
+    deadline: Seconds = Field(default=_DEADLINE, exclude_if=lambda seconds: seconds == _DEADLINE)
+    retries: NonNegativeInt = 3  # attempts after the first; a busy judge (429) is asked until the deadline
     max_characters: PositiveInt = 20_000  # of prompt and reply each; the middle of longer ones is left out
     max_tokens: PositiveInt = 512  # of the judge's answer
 
@@ -106,67 +105,22 @@ class Judge(BatchReward):
 
 
 class _JudgeScorer:
-    """Sends questions to the endpoint and caches its verdicts."""
+    """Turns the rows of a batch into questions."""
 
     def __init__(self, settings: Judge, key: str | None) -> None:
         self._settings = settings
-        self._cache: OrderedDict[str, Score] = OrderedDict()
-        self._client = OpenAiClient(
-            settings.endpoint,
-            key=key,
-            timeout=settings.timeout,
-            connect_timeout=None,
-            concurrency=settings.concurrency,
-            pauses=lambda: growing_pauses(settings.retries),
-            retried_statuses=_RETRIED_STATUSES,
-            retry_timeouts=True,
-            longest_retry_after=0.0,
-        )
+        self._client = JudgeClient(settings, key, settings.read)
 
     def score(
         self, problems: Sequence[Problem], completions: Sequence[Completion], context: Context
     ) -> list[Score]:
         del context
-        questions = [
-            self._settings.question(problem, completion)
-            for problem, completion in zip(problems, completions, strict=True)
-        ]
-        new = [question for question in dict.fromkeys(questions) if question not in self._cache]
-        fresh = dict(zip(new, self._client.map(self._ask, new), strict=True))
-        known = {question: self._cache[question] for question in questions if question in self._cache}
-        self._add_to_cache({question: score for question, score in fresh.items() if score != DOWN})
-        return [fresh[question] if question in fresh else known[question] for question in questions]
-
-    def _add_to_cache(self, verdicts: dict[str, Score]) -> None:
-        self._cache.update(verdicts)
-        while len(self._cache) > _MAX_CACHED_VERDICTS:
-            self._cache.popitem(last=False)
-
-    def _ask(self, question: str) -> Score:
-        try:
-            answer = self._client.post("/chat/completions", self._body(question))
-        except RequestFailed as failed:
-            if failed.cause == "refused":
-                return Abstain(f"judge refused: {failed.status}")
-            return UNCLEAR if failed.cause == "unreadable" else DOWN
-        return self._settings.read(_content(answer))
-
-    def _body(self, question: str) -> dict[str, Any]:
-        return {
-            "model": self._settings.model,
-            "messages": [{"role": "user", "content": question}],
-            "temperature": 0.0,
-            "max_tokens": self._settings.max_tokens,
-        }
-
-
-def _content(answer: dict[str, Any]) -> str:
-    """Return the text of the reply; "" where the answer is not of the expected form."""
-    try:
-        content = answer["choices"][0]["message"]["content"]
-    except (KeyError, IndexError, TypeError):
-        return ""
-    return content if isinstance(content, str) else ""
+        return self._client.scores(
+            [
+                self._settings.question(problem, completion)
+                for problem, completion in zip(problems, completions, strict=True)
+            ]
+        )
 
 
 def _shown(text: str, max_characters: int) -> str:

@@ -6,6 +6,7 @@ tokens is the endpoint's count, and it has a seed of its own. Not for training, 
 the endpoint are not those of the policy.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -47,6 +48,9 @@ class EndpointGenerator:
                 "key": key_advice,
                 "missing": f"check rollout.model={settings.model}, and that rollout.url={settings.url} is right up to /v1",
                 "slow": "raise rollout.timeout, or lower rollout.concurrency",
+                "busy": f"lower rollout.concurrency, or raise rollout.deadline={settings.deadline:g} (seconds for one "
+                "completion); the same command goes on where this one ended",
+                "late": "lower rollout.concurrency, or raise rollout.deadline",
                 "down": f"tried {settings.retries + 1} times; check that it runs, lower rollout.concurrency, or raise "
                 "rollout.retries",
             },
@@ -81,15 +85,16 @@ class EndpointGenerator:
 
     def _post(self, body: dict[str, Any]) -> Any:
         """Return the endpoint's answer, without a system message if its template refuses one."""
+        until = time.monotonic() + self._settings.deadline
         moved = {**body, "messages": without_system_role(body["messages"])}
         if self._refuses_system or moved["messages"] == body["messages"]:
-            return self._client.post(_PATH, moved)
+            return self._client.post(_PATH, moved, until=until)
         try:
-            return self._client.post(_PATH, body)
+            return self._client.post(_PATH, body, until=until)
         except RequestFailed as failed:
             if failed.status != 400 or "system" not in failed.found.lower():
                 raise
-            answer = self._client.post(_PATH, moved)
+            answer = self._client.post(_PATH, moved, until=until)
             self._refuses_system = True
             return answer
 

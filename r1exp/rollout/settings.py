@@ -165,12 +165,17 @@ class Endpoint(Rollout):
     api_key_env: Name | None  # NAME of the environment variable with the key, never the key; null: none
     timeout: PositiveFloat  # seconds for one request
     concurrency: PositiveInt  # requests at once
-    retries: NonNegativeInt  # of a request that failed for a transient reason
+    deadline: PositiveFloat = (
+        900.0  # seconds for one completion, with all pauses: a busy endpoint is asked until then
+    )
+    retries: (
+        NonNegativeInt  # of a request that failed for a transient reason, except that the endpoint is busy
+    )
     extra_body: dict[str, Any]  # further fields of every request, e.g. {top_k: -1, min_p: 0.0}
 
     generator = "r1exp.rollout.endpoint:generator"
     trains = False
-    outside_key = frozenset({"api_key_env", "timeout", "concurrency", "retries"})
+    outside_key = frozenset({"api_key_env", "timeout", "concurrency", "deadline", "retries"})
 
     @property
     def is_remote(self) -> bool:

@@ -157,7 +157,9 @@ def _why_lost(folder: Path) -> Callable[[], str | None]:
     """Return a function that returns why the step's server has ended for good; None while it may still answer."""
 
     def reason() -> str | None:
-        state = read_json(StepPaths(folder).server_state)
-        return state["reason"] or "it was ended" if state["state"] in ("failed", "ended") else None
+        path = StepPaths(folder).server_state
+        state = read_json(path) if path.exists() else {}
+        has_ended = state.get("state") in ("failed", "ended")
+        return (state.get("reason") or "it was ended") if has_ended else None
 
     return reason

@@ -6,8 +6,9 @@ r1exp/serving/supervisor.py ends the server if this process is killed.
 import json
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ import psutil
 
 from r1exp.errors import StepFailed
 from r1exp.files import read_json
+from r1exp.http_client import HttpClient, OpenAiClient, RequestFailed
 from r1exp.paths import StepPaths
 from r1exp.serving.command import ServerLaunch, failure_cause, last_lines, served_name
 from r1exp.serving.step_server import ServedStep
@@ -25,7 +27,10 @@ from r1exp.terminal import say
 _POLL = 0.5  # seconds between two checks
 _PROGRESS_EVERY = 10.0  # seconds between lines of progress where there is no terminal
 _END_WITHIN = 10.0  # seconds the supervisor has to end its server
-_TIMEOUT = 10.0  # seconds for the response to a health check or a probe
+_HEALTH_TIMEOUT = 2.0  # seconds for the response to a health check, which is repeated
+_EXIT_WITHIN = 10.0  # seconds in which a server that fails a request exits, if it does
+_PROBE_TIMEOUT = 60.0  # seconds for the response to a probe, the first request that the model computes
+_SEE_LOG = dict.fromkeys(("key", "missing", "slow", "down"), "see server.log in the step's folder")
 _NUM_LOGPROBS = 2  # log-probabilities per position in the probe
 
 
@@ -41,6 +46,7 @@ class Server:
         self._starts = 1  # starts that have been reported
         self._started_at = time.monotonic()  # of the latest start
         self._is_ready = False
+        self._client: HttpClient | None = None  # for health checks
         self._next_check = 0.0
         self._descendants: list[psutil.Process] = []  # of the supervisor
         log_path = self._paths.server_log
@@ -75,7 +81,8 @@ class Server:
         """
         last_line = time.monotonic()
         is_terminal = sys.stderr.isatty()
-        while not self._is_ready:
+        is_checked = False
+        while not is_checked:
             self.watch()
             spent = time.monotonic() - self._started_at
             if is_terminal:
@@ -83,10 +90,39 @@ class Server:
             elif time.monotonic() - last_line >= _PROGRESS_EVERY:
                 last_line = time.monotonic()
                 say(f"vLLM server: starting, {spent:.0f} s")
-            time.sleep(_POLL)
-        check_server(self.url, self._name, dtype, self._log())
+            if self._is_ready:
+                is_checked = self._check(dtype)
+            else:
+                time.sleep(_POLL)
         ready = f"vLLM server: ready on {self.url} after {time.monotonic() - self._started_at:.0f} s"
         say(f"\r{ready}" if is_terminal else ready)
+
+    def _check(self, dtype: str) -> bool:
+        """Check the server while it is watched; return False if it exits in its first requests and is restarted."""
+        starts = self._starts
+        failures: list[Exception] = []
+
+        def check() -> None:
+            try:
+                check_server(self.url, self._name, dtype, self._log)
+            except Exception as error:  # noqa: BLE001 - raised below, in the thread that waits
+                failures.append(error)
+
+        checking = threading.Thread(target=check, daemon=True, name="check-server")
+        checking.start()
+        while checking.is_alive() and self._starts == starts:
+            checking.join(_POLL)
+            self.watch()
+        if failures and isinstance(failures[0], RequestFailed):
+            end = time.monotonic() + _EXIT_WITHIN
+            while self._starts == starts and time.monotonic() < end:
+                time.sleep(_POLL)
+                self.watch()
+        if self._starts != starts:
+            return False
+        if failures:
+            raise failures[0]
+        return True
 
     def watch(self) -> None:
         """Check the server; cheap enough to be called several times a second.
@@ -107,7 +143,7 @@ class Server:
             say(f"vLLM server: it exited and is restarted ({self._starts - 1} of {self._launch.restarts})")
         if self._is_ready or not state:
             return
-        if _answers(self.url):
+        if self._answers():
             self._is_ready = True
             self._send("ready")
         elif now - self._started_at > self._start_timeout:
@@ -132,6 +168,12 @@ class Server:
                 # psutil compares start times, so that a process that reuses the id is not killed.
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
+
+    def _answers(self) -> bool:
+        """Return whether the server answers a health check."""
+        if self._client is None:
+            self._client = HttpClient(self.url, timeout=_HEALTH_TIMEOUT, concurrency=1, pauses=lambda: ())
+        return self._client.responds("/health", timeout=_HEALTH_TIMEOUT)
 
     def _record_descendants(self) -> None:
         """Record the descendants of the supervisor, which `end` kills if the supervisor was killed."""
@@ -201,33 +243,27 @@ def serving(step: Servable, folder: Path) -> Iterator[Server | None]:
         server.end()
 
 
-def _answers(url: str) -> bool:
-    import httpx  # takes 0.1 s, so that it is imported only where there is a server
-
-    try:
-        return httpx.get(f"{url}/health", timeout=_TIMEOUT).status_code == 200
-    except httpx.HTTPError:
-        return False
-
-
-def check_server(url: str, name: str, dtype: str, log: str) -> None:
+def check_server(url: str, name: str, dtype: str, log: Callable[[], str]) -> None:
     """Check that the server is ours, computes in `dtype`, and reports log-probabilities of the sampled distribution.
 
     Args:
         url: Base URL, without /v1.
         name: Of the served model.
         dtype: Compute dtype of the policy.
-        log: Output of the server.
+        log: Returns the output of the server.
 
     Raises:
+        RequestFailed: it does not answer, or not with a completion.
         StepFailed: another server answers, or the server was started with other options.
     """
-    import httpx
-
+    clients = [
+        kind(f"{url}/v1", timeout=_PROBE_TIMEOUT, concurrency=1, pauses=lambda: (), explain=_SEE_LOG)
+        for kind in (HttpClient, OpenAiClient)
+    ]
     try:
-        served = [model["id"] for model in httpx.get(f"{url}/v1/models", timeout=_TIMEOUT).json()["data"]]
-        gaps = [_gap(url, name, temperature) for temperature in (1.0, 0.5)] if name in served else []
-    except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
+        served = [model["id"] for model in clients[0].get("/models")["data"]]
+        gaps = [_gap(clients[1], name, temperature) for temperature in (1.0, 0.5)] if name in served else []
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise StepFailed(
             f"{url} does not answer like a vLLM server ({type(error).__name__}: {error})"
         ) from error
@@ -236,7 +272,8 @@ def check_server(url: str, name: str, dtype: str, log: str) -> None:
             f"{url} serves {served} instead of {name}: another server answers there; "
             "set rollout.port=null for a free port"
         )
-    if "dtype=torch." in log and f"dtype=torch.{dtype}," not in log:
+    text = log()
+    if "dtype=torch." in text and f"dtype=torch.{dtype}," not in text:
         raise StepFailed(
             f"{url} computes in another dtype than {dtype}, according to its log; restart the step"
         )
@@ -247,14 +284,12 @@ def check_server(url: str, name: str, dtype: str, log: str) -> None:
         )
 
 
-def _gap(url: str, name: str, temperature: float) -> float:
+def _gap(client: HttpClient, name: str, temperature: float) -> float:
     """Return the gap in log-probability between the two likeliest first tokens; it doubles at half the temperature."""
-    import httpx
-
     body = {
         "model": name, "prompt": [1, 2, 3], "max_tokens": 1, "temperature": temperature, "top_p": 1.0, "seed": 0,
         "logprobs": _NUM_LOGPROBS, "return_tokens_as_token_ids": True,
     }  # fmt: skip
-    answer = httpx.post(f"{url}/v1/completions", json=body, timeout=6 * _TIMEOUT).json()
+    answer = client.post("/completions", body)
     top = sorted(answer["choices"][0]["logprobs"]["top_logprobs"][0].values())
-    return top[-1] - top[-2]
+    return float(top[-1] - top[-2])

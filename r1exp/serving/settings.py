@@ -1,11 +1,11 @@
 """Settings of a vLLM server that r1exp starts for a step (conf/rollout/vllm_server.yaml). Torch-free."""
 
 from collections.abc import Mapping
-from ipaddress import ip_address
 from typing import Any, Literal, Self
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from r1exp.addresses import is_private
 from r1exp.errors import Refused
 from r1exp.launcher.base import Device, Launcher
 from r1exp.rollout.settings import VllmEngine, refuse_without_vllm
@@ -83,12 +83,3 @@ class VllmServer(VllmEngine):
     def mode_arguments(self) -> dict[str, Any]:
         """Return TRL's arguments for a server; its address is added when the step runs."""
         return {"vllm_mode": "server", "vllm_server_timeout": self.start_timeout}
-
-
-def is_private(host: str) -> bool:
-    """Whether `host` is an address that only this machine or its private network can connect to."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    return address.is_private and not address.is_unspecified and not address.is_multicast

@@ -36,10 +36,10 @@ from pathlib import Path
 
 import psutil
 
+from r1exp.addresses import is_private
 from r1exp.files import write_json
 from r1exp.paths import StepPaths
 from r1exp.serving.command import Spec
-from r1exp.serving.settings import is_private
 
 _GRACE = 4.0  # seconds between SIGTERM and SIGKILL
 _POLL = 0.2  # seconds between two checks of the server

@@ -1,13 +1,18 @@
 import threading
+import time
+import tracemalloc
+from functools import partial
 from typing import Any
 
 import pytest
 
+from r1exp.circuit_breaker import CircuitBreaker
 from r1exp.errors import Refused
 from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Abstain, Context, Score
 from r1exp.rewards.committee import Committee
-from r1exp.rewards.judge import DOWN, UNCLEAR, Judge
+from r1exp.rewards.judge import Judge
+from r1exp.rewards.judge_client import BUSY, DOWN, LATE, UNCLEAR, VerdictCache
 
 
 def judge(url: str, **settings: Any) -> Judge:
@@ -108,3 +113,74 @@ def test_settings_that_cannot_work_are_refused(monkeypatch: pytest.MonkeyPatch) 
         judge("http://x", instructions="both")
     with pytest.raises(ValueError, match="lowest=9 must be below highest=9"):
         judge("http://x", lowest=9, highest=9)
+
+
+def test_a_judge_that_never_answers_costs_one_timeout_and_then_nothing_until_it_answers_again(
+    endpoint: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    breaker = partial(CircuitBreaker, failures=4, seconds=0.2, probe_every=0.2)
+    monkeypatch.setattr("r1exp.rewards.judge_client.CircuitBreaker", breaker)
+    hangs = threading.Event()
+
+    def reply(question: str) -> str:
+        hangs.wait(5.0)
+        return '{"score": 10}'
+
+    endpoint.reply = reply
+    reward = judge(endpoint.url, timeout=0.3, retries=3, concurrency=8)
+    scorer = reward.open()
+
+    def seconds_and_scores() -> tuple[float, set[Score]]:
+        begun = time.monotonic()
+        completions = [Completion(f"reply {number}", 3) for number in range(200)]
+        scores = scorer.score([Problem("a", "?")] * 200, completions, Context())
+        return time.monotonic() - begun, set(scores)
+
+    seconds, scores = seconds_and_scores()
+    assert scores == {DOWN}
+    assert seconds < 2.0  # 200 / 8 * (4 * 0.3 + 3.5) = 117 s without the breaker
+    assert len(endpoint.requests) <= 16
+    assert "is down (no answer within 0.3 s" in capsys.readouterr().err
+    assert seconds_and_scores() == (pytest.approx(0.0, abs=0.2), {DOWN})
+    hangs.set()
+    end = time.monotonic() + 5.0
+    while seconds_and_scores()[1] != {1.0}:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert "answers again" in capsys.readouterr().err
+
+
+def test_a_batch_ends_at_its_deadline_whatever_the_judge_does(endpoint: Any) -> None:
+    endpoint.reply = lambda question: time.sleep(0.2) or '{"score": 10}'
+    begun = time.monotonic()
+    scores = verdicts(judge(endpoint.url, deadline=0.5, concurrency=2), *map(str, range(40)))
+    assert time.monotonic() - begun < 1.5
+    assert scores.count(1.0) in (4, 5, 6)
+    assert set(scores[8:]) == {LATE}
+
+
+def test_a_busy_judge_is_asked_again_until_the_deadline(endpoint: Any) -> None:
+    endpoint.reply = lambda question: 429 if len(endpoint.requests) < 2 else '{"score": 10}'
+    assert verdicts(judge(endpoint.url, retries=0), "Fine.") == [1.0]
+    endpoint.reply = lambda question: 429
+    assert verdicts(judge(endpoint.url, retries=0, deadline=0.2), "Fine.") == [BUSY]
+
+
+def test_the_deadline_is_in_the_key_of_a_step_only_where_it_was_changed() -> None:
+    assert "deadline" not in judge("http://x").model_dump(mode="json")
+    assert judge("http://x", deadline=5.0).model_dump(mode="json")["deadline"] == 5.0
+
+
+def test_the_cache_is_bounded_by_bytes_and_keeps_no_question() -> None:
+    bound = 1 << 18
+    questions = [f"{number}" + "x" * 20_000 for number in range(50)]
+    tracemalloc.start()
+    cache = VerdictCache(bound)
+    for number in range(5_000):
+        cache.add(f"{number}{questions[number % 50]}", number / 7)
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used < 1.1 * bound + 50 * 20_100
+    assert 1_000 < len(cache) < 5_000
+    assert cache.get(f"4999{questions[4_999 % 50]}") == 4_999 / 7
+    assert cache.get(f"0{questions[0]}") is None

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -170,6 +171,41 @@ def test_a_server_that_exits_is_restarted_on_the_same_address_as_often_as_allowe
         os.kill(state(tmp_path)["pid"], signal.SIGKILL)
         wait_for(lambda: False, server.watch)
     assert "restarted (1 of 1)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("restarts", [0, 1], ids=["not restarted", "restarted"])
+def test_a_server_that_is_killed_in_its_first_request_is_noticed_at_once(
+    restarts: int, served_step: MakeStep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = tmp_path / "asked"
+    monkeypatch.setenv("FAKE", "mute")
+    monkeypatch.setenv("FAKE_MUTE", str(asked))
+    killed: list[float] = []
+
+    def kill() -> None:
+        wait_for(asked.exists)
+        os.kill(state(tmp_path)["pid"], signal.SIGKILL)
+        killed.append(time.monotonic())
+
+    threading.Thread(target=kill).start()
+    if restarts:
+        with serving(served_step(restarts=1), tmp_path) as server:
+            assert server is not None and answers(server.url)
+            assert state(tmp_path)["starts"] == 2
+    else:
+        message = r"the vLLM server ended \(killed by SIGKILL\) after 1 start"
+        with pytest.raises(StepFailed, match=message), serving(served_step(restarts=0), tmp_path):
+            pass
+    assert time.monotonic() - killed[0] < 15.0  # instead of the 60 s of a probe
+
+
+def test_a_dead_proxy_in_the_environment_does_not_keep_the_run_from_its_server(
+    served_step: MakeStep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens there
+    with serving(served_step(start_timeout=20.0), tmp_path) as server:
+        assert server is not None
 
 
 def test_killing_the_supervisor_ends_the_server(served_step: MakeStep, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """A fake of vLLM's server: it has an engine process, and answers requests for health, models and completions.
 
 The variable FAKE names its faults, separated by spaces: die (at the start), late (starts too late), stubborn (ignores
-SIGTERM), other (model), raw (log-probabilities), half (dtype). Its engine runs in a session of its own and does not end
+SIGTERM), other (model), raw (log-probabilities), half (dtype), mute (accepts the first completion request of its first start
+and never answers it). Its engine runs in a session of its own and does not end
 by itself.
 """
 
@@ -14,6 +15,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 FAKE = os.environ.get("FAKE", "").split()
+MUTE = os.environ.get("FAKE_MUTE", "")  # exists once a request hangs
 LOGITS = {5: 2.0, 6: 1.0, 7: -1.0}
 
 
@@ -28,6 +30,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if "mute" in FAKE and not os.path.exists(MUTE):  # noqa: PTH110 - as plain as the rest
+            with open(MUTE, "w", encoding="utf-8") as file:  # noqa: PTH123
+                file.write("asked")
+            time.sleep(600)
         temperature = 1.0 if "raw" in FAKE else body["temperature"] or 1.0
         top = {f"token_id:{token}": logit / temperature for token, logit in LOGITS.items()}
         choice = {"index": 0, "token_ids": [5], "finish_reason": "stop", "logprobs": {"top_logprobs": [top]}}
