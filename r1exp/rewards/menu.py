@@ -37,6 +37,7 @@ REWARDS = RewardRegistry(
         "accuracy": "r1exp.rewards.accuracy:Accuracy",
         "binary_code": "r1exp.rewards.code:BinaryCode",
         "cf_code": "r1exp.rewards.cf_code:CfCode",
+        "choice": "r1exp.rewards.choice:Choice",
         "code": "r1exp.rewards.code:Code",
         "code_format": "r1exp.rewards.code:CodeFormat",
         "cosine": "r1exp.rewards.lengths:Cosine",

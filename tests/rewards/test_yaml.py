@@ -22,6 +22,9 @@ TOOLS = {
     "ground_truth": '[{"add": {"a": [3]}}]',
 }
 PROBLEMS = {  # of files that read columns of the data
+    "choice": Problem(
+        "capital", "What is the capital of France?", "1", {"choices": ["Rome", "Paris", "Oslo"]}
+    ),
     "function_call": Problem("add", "Add 3 to the sum.", None, TOOLS),
     "json_schema": Problem(
         "user", "Ann is 3.", '{"age": 3}', {"schema": '{"required": ["age"], "type": "object"}'}
