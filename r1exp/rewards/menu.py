@@ -44,6 +44,7 @@ REWARDS = RewardRegistry(
         "format": "r1exp.rewards.tags:Format",
         "function_call": "r1exp.rewards.function_call:FunctionCall",
         "graded": "r1exp.rewards.graded:Graded",
+        "instructions": "r1exp.rewards.instructions:Instructions",
         "ioi_code": "r1exp.rewards.ioi_code:IoiCode",
         "json_schema": "r1exp.rewards.json_schema:JsonSchema",
         "judge": "r1exp.rewards.judge:Judge",

@@ -19,7 +19,10 @@ def reply_in(text: str, style: StyleName, read: Read) -> str | None:
         return place.read_answer(text) or None
     if len(place.tags) > 1 and place.tags[1] in text:
         text = text.rpartition(place.tags[1])[2]
-    return text.strip() or None
+    text = text.strip()
+    if len(place.tags) == 4 and text.startswith(place.tags[2]) and text.endswith(place.tags[3]):
+        text = text.removeprefix(place.tags[2]).removesuffix(place.tags[3]).strip()
+    return text or None
 
 
 def texts_in(value: Any) -> list[str]:

@@ -17,6 +17,10 @@ MUST_BE_GIVEN = {"reward_model": {"preference.model": "some/model"}, "judge": {"
 NEEDS_A_MACHINE = {"code"}  # tests/rewards/test_code.py runs it
 SUM = Problem("sum", "Ann has 3 apples, buys 4 and finds 5. How many?", "12", {"solution": "3+4=7. 7+5=12"})
 FRANCE = Problem("france", "What is the capital of France?", "Paris", {"aliases": ["the city of Paris"]})
+FOLLOW = {
+    "instruction_id_list": ["punctuation:no_comma", "keywords:existence"],
+    "kwargs": [{}, {"keywords": ["river"]}],
+}
 TOOLS = {
     "function": '[{"name": "add", "parameters": {"type": "dict", "properties": {"a": {"type": "integer"}}, "required": ["a"]}}]',
     "ground_truth": '[{"add": {"a": [3]}}]',
@@ -26,6 +30,7 @@ PROBLEMS = {  # of files that read columns of the data
         "capital", "What is the capital of France?", "1", {"choices": ["Rome", "Paris", "Oslo"]}
     ),
     "function_call": Problem("add", "Add 3 to the sum.", None, TOOLS),
+    "instructions": Problem("river", "Write about a river without commas.", "The river runs.", FOLLOW),
     "json_schema": Problem(
         "user", "Ann is 3.", '{"age": 3}', {"schema": '{"required": ["age"], "type": "object"}'}
     ),
