@@ -4,6 +4,7 @@
 <run>/steps/<nn>-<name>/step.json, status.json, stop.json, progress.json, log.txt, log-rank-<n>.txt, metrics.jsonl, health.jsonl,
     failed-rank-<n>.json, check.txt, server.json, server.log, accelerate.yaml, deepspeed.json, checkpoints/, completions/, artifact/
 <checkpoint>/complete.json, health.json, critic.safetensors, memory-<rank>-of-<n>.pt, and what transformers writes
+<step>/checkpoints/rows/rank-<n>-of-<m>.jsonl
 <completions>/step-<n>.jsonl, evaluation.jsonl, samples.jsonl
 <artifact>/scores.json, answers.jsonl, facts.json, samples.jsonl, data.jsonl, or a model
 <sweep>/sweep.json, report.md, <n>/ (the run of member n)
@@ -157,6 +158,13 @@ class StepPaths:
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.folder / "checkpoints"
+
+    def kept_rows(self, rank: int, world_size: int) -> Path:
+        """Return the file in which a rank keeps what it has generated until the step is done.
+
+        It is in the folder of the checkpoints, because it is one: another run of the step continues from it too.
+        """
+        return self.checkpoints / "rows" / f"rank-{rank}-of-{world_size}.jsonl"
 
     @property
     def completions(self) -> Path:

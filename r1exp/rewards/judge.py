@@ -18,7 +18,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from r1exp.errors import Refused
 from r1exp.records import Completion, Problem
 from r1exp.rewards.base import BatchReward, BatchScorer, Context, Score, Seconds, Span
-from r1exp.rewards.judge_client import UNCLEAR, JudgeClient
+from r1exp.rewards.judge_client import UNCLEAR, JudgeClient, Kept
 from r1exp.settings import Name
 
 Rubric = Literal["helpful", "harmless", "readable"]
@@ -69,8 +69,11 @@ class Judge(BatchReward):
     def span(self) -> Span:
         return (0.0, 1.0)
 
-    def open(self) -> BatchScorer:
+    def open(self, kept: Kept | None = None) -> BatchScorer:
         """Return a scorer that is connected to the endpoint.
+
+        Args:
+            kept: Where verdicts are kept on disk; None: nowhere.
 
         Raises:
             Refused: the environment variable of the key is not set.
@@ -81,7 +84,7 @@ class Judge(BatchReward):
                 f"the judge needs a key and the environment variable {self.api_key_env} is not set; "
                 f"export {self.api_key_env}=..., or set api_key_env=null for an endpoint without keys"
             )
-        return _JudgeScorer(self, key)
+        return _JudgeScorer(self, key, kept)
 
     def question(self, problem: Problem, completion: Completion) -> str:
         """Return the message that is sent to the judge."""
@@ -107,9 +110,9 @@ class Judge(BatchReward):
 class _JudgeScorer:
     """Turns the rows of a batch into questions."""
 
-    def __init__(self, settings: Judge, key: str | None) -> None:
+    def __init__(self, settings: Judge, key: str | None, kept: Kept | None) -> None:
         self._settings = settings
-        self._client = JudgeClient(settings, key, settings.read)
+        self._client = JudgeClient(settings, key, settings.read, kept)
 
     def score(
         self, problems: Sequence[Problem], completions: Sequence[Completion], context: Context

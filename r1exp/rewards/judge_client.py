@@ -8,7 +8,7 @@ and one is sent in the background every 30 s until the judge answers again.
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final, Protocol
 
@@ -48,6 +48,14 @@ class Connection(Protocol):
     def max_tokens(self) -> int: ...
 
 
+class Kept(Protocol):
+    """Verdicts on disk: those of an interrupted step, by the hash of the question; None: UNCLEAR."""
+
+    rows: dict[int, Any]
+
+    def add(self, rows: Mapping[int, Any]) -> None: ...
+
+
 class JudgeClient:
     """Sends questions to a judge and returns its verdicts.
 
@@ -55,7 +63,7 @@ class JudgeClient:
         settings: The endpoint.
         key: Its key; None: it needs none.
         read: Returns the score in a reply of the judge; UNCLEAR where there is none.
-        breaker: Decides when the judge counts as down.
+        kept: Where each verdict is kept as soon as it is there; None: nowhere.
     """
 
     def __init__(
@@ -63,13 +71,13 @@ class JudgeClient:
         settings: Connection,
         key: str | None,
         read: Callable[[str], Score],
-        breaker: CircuitBreaker | None = None,
+        kept: Kept | None = None,
     ) -> None:
         self._settings = settings
         self._read = read
-        self._breaker = breaker or CircuitBreaker()
+        self._breaker = CircuitBreaker()
         self._was_open = False
-        self._verdicts = VerdictCache()
+        self._verdicts = VerdictCache(kept=kept)
         self._client = OpenAiClient(
             settings.endpoint,
             key=key,
@@ -89,9 +97,6 @@ class JudgeClient:
         known = {question: self._verdicts.get(question) for question in dict.fromkeys(questions)}
         new = [question for question, score in known.items() if score is None]
         fresh = self._fresh(new) if new else {}
-        for question, score in fresh.items():
-            if score == UNCLEAR or not isinstance(score, Abstain):
-                self._verdicts.add(question, score)
         return [_either(known[question], fresh.get(question)) for question in questions]
 
     def _fresh(self, questions: list[str]) -> dict[str, Score]:
@@ -125,7 +130,9 @@ class JudgeClient:
             answer = self._client.post(_PATH, self._body(question), until=until, is_probe=is_probe)
         except RequestFailed as failed:
             return _OF_CAUSE.get(failed.cause, Abstain(f"judge refused: {failed.status}"))
-        return self._read(_content(answer))
+        score = self._read(_content(answer))
+        self._verdicts.add(question, score)
+        return score
 
     def _body(self, question: str) -> dict[str, Any]:
         return {
@@ -139,16 +146,21 @@ class JudgeClient:
 class VerdictCache:
     """Remembers the verdicts of questions, the newest ones, in a bounded number of bytes.
 
-    A question is kept as its hash, so that its length does not count.
+    A question is kept as its hash, so that its length does not count. Usable from several threads at once.
 
     Args:
         max_bytes: The most memory that the verdicts take.
+        kept: Verdicts on disk, which are remembered, and to which each new one is added; None: none.
     """
 
-    def __init__(self, max_bytes: int = _CACHE_BYTES) -> None:
+    def __init__(self, max_bytes: int = _CACHE_BYTES, kept: Kept | None = None) -> None:
         self._max_bytes = max_bytes
         self._num_bytes = 0
-        self._scores: dict[bytes, Score] = {}
+        self._scores: dict[int, Score] = {}
+        self._lock = threading.Lock()
+        for key, score in () if kept is None else kept.rows.items():
+            self._remember(key, UNCLEAR if score is None else score)
+        self._kept = kept
 
     def __len__(self) -> int:
         return len(self._scores)
@@ -160,6 +172,12 @@ class VerdictCache:
     def add(self, question: str, score: Score) -> None:
         """Remember a verdict, and forget the oldest ones that exceed the bound."""
         key = _digest(question)
+        if self._kept is not None:
+            self._kept.add({key: None if isinstance(score, Abstain) else score})
+        with self._lock:
+            self._remember(key, score)
+
+    def _remember(self, key: int, score: Score) -> None:
         if key not in self._scores:
             self._num_bytes += _size(key, score)
         self._scores[key] = score
@@ -168,11 +186,12 @@ class VerdictCache:
             self._num_bytes -= _size(oldest, self._scores.pop(oldest))
 
 
-def _digest(question: str) -> bytes:
-    return blake2b(question.encode("utf-8", errors="surrogatepass"), digest_size=16).digest()
+def _digest(question: str) -> int:
+    digest = blake2b(question.encode("utf-8", errors="surrogatepass"), digest_size=16).digest()
+    return int.from_bytes(digest, "big")
 
 
-def _size(key: bytes, score: Score) -> int:
+def _size(key: int, score: Score) -> int:
     return sys.getsizeof(key) + (sys.getsizeof(score) if isinstance(score, float) else 0) + _BYTES_OF_ENTRY
 
 

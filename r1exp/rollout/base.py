@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Container, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol
 
@@ -11,6 +11,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from r1exp.launcher.base import Device, Launcher
 from r1exp.model.settings import ModelSettings
 from r1exp.records import Completion, Message
+from r1exp.rollout.kept import KeptRows
 from r1exp.settings import Settings
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -44,9 +45,10 @@ class GeneratorInputs:
     server: str | None  # base URL of the vLLM server that was started for the step
     key: str  # of the step
     folder: Path  # of the step
-    advance: Callable[[float], None] = lambda amount: (
-        None
-    )  # receives how many completions are new, also in parts
+    # Receives how many completions are new, also in parts.
+    advance: Callable[[float], None] = lambda amount: None
+    # What an interrupted execution of the step has generated; a rollout that ignores it begins again.
+    kept: KeptRows = field(default_factory=KeptRows)
 
 
 class Rollout(Settings):

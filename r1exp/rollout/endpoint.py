@@ -16,6 +16,7 @@ from r1exp.http_client import RequestFailed
 from r1exp.prompt.chat import without_system_role
 from r1exp.records import Completion, Message
 from r1exp.rollout.base import GeneratorInputs, Sampling
+from r1exp.rollout.kept import KeptRows
 from r1exp.rollout.settings import Endpoint, api_key
 
 _PATH = "/chat/completions"
@@ -29,8 +30,14 @@ class EndpointGenerator:
         Refused: the environment variable of the key is not set.
     """
 
-    def __init__(self, settings: Endpoint, advance: Callable[[float], None] = lambda amount: None) -> None:
+    def __init__(
+        self,
+        settings: Endpoint,
+        advance: Callable[[float], None] = lambda amount: None,
+        kept: KeptRows | None = None,
+    ) -> None:
         self._settings = settings
+        self._kept = kept or KeptRows()
         self._refuses_system = False  # the endpoint's template
         self._advance = advance
         key_advice = (
@@ -62,13 +69,20 @@ class EndpointGenerator:
         Raises:
             StepFailed: the endpoint does not answer, or its answer lacks what is needed.
         """
-        bodies = [
-            self._body(prompt, sampling, stream(sampling.seed, row * n + k))
-            for row, prompt in enumerate(prompts)
-            for k in range(n)
-        ]
-        answers = iter(self._client.map(self._request, bodies))
-        return [[next(answers) for _ in range(n)] for _ in prompts]
+        kept = self._kept.completions(prompts, n, sampling)
+        if kept.done:
+            self._advance(len(kept.done))
+        missing = [number for number in range(len(prompts) * n) if number not in kept.done]
+
+        def request(number: int) -> Completion:
+            seed = stream(sampling.seed, number)
+            completion = self._request(self._body(prompts[number // n], sampling, seed))
+            kept.add({number: completion})
+            self._advance(1.0)
+            return completion
+
+        done = kept.done | dict(zip(missing, self._client.map(request, missing), strict=True))
+        return [[done[row * n + k] for k in range(n)] for row in range(len(prompts))]
 
     def _body(self, prompt: list[Message], sampling: Sampling, seed: int) -> dict[str, Any]:
         body = {
@@ -102,14 +116,14 @@ class EndpointGenerator:
         answer = self._post(body)
         choice = answer["choices"][0]
         num_tokens = (answer.get("usage") or {}).get("completion_tokens")
-        if not isinstance(num_tokens, int) or not isinstance(choice.get("message"), dict):
+        message = choice.get("message") if isinstance(choice, dict) else None
+        if not isinstance(num_tokens, int) or not isinstance(message, dict):
             raise StepFailed(
                 f"{self._client.url}{_PATH}: the answer has no message or no usage.completion_tokens, the length "
                 "of the completion; use an endpoint that reports both"
             )
-        self._advance(1.0)
         return Completion(
-            text=choice["message"].get("content") or "",
+            text=message.get("content") or "",
             num_tokens=num_tokens,
             finished=choice.get("finish_reason") == "stop",
         )
@@ -130,4 +144,4 @@ def stream(seed: int, number: int) -> int:
 
 def generator(settings: Endpoint, inputs: GeneratorInputs) -> EndpointGenerator:
     """Return a generator that sends requests to the endpoint; the step's own model is not loaded."""
-    return EndpointGenerator(settings, inputs.advance)
+    return EndpointGenerator(settings, inputs.advance, inputs.kept)

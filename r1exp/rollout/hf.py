@@ -6,6 +6,7 @@ column. Sampling uses its own seed and leaves the global random state unchanged.
 Shapes: B completions of a batch, S tokens of the longest prompt, T tokens of the longest completion.
 """
 
+import base64
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from r1exp.model.load import load_policy, load_tokenizer
 from r1exp.records import Completion, Message
 from r1exp.rollout.base import GeneratorInputs, Sampling
+from r1exp.rollout.kept import KeptRows
 from r1exp.rollout.settings import HfRollout
 
 
@@ -29,11 +31,13 @@ class HfGenerator:
         tokenizer: PreTrainedTokenizerBase,
         settings: HfRollout,
         advance: Callable[[float], None] = lambda amount: None,
+        kept: KeptRows | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.settings = settings
         self._advance = advance
+        self._kept = kept or KeptRows()
         self.end_ids = _end_ids(model, tokenizer)
         self.pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
@@ -44,13 +48,20 @@ class HfGenerator:
         """
         rows = [tokens for tokens in self._tokenized(prompts) for _ in range(n)]
         by_length = sorted(range(len(rows)), key=lambda row: len(rows[row]))
-        completions: dict[int, Completion] = {}
-        with self._sampling_mode(sampling.seed):
+        kept = self._kept.completions(prompts, n, sampling)
+        completions = dict(kept.done)
+        if completions:
+            self._advance(len(completions))
+        with self._sampling_mode(sampling.seed, kept.state):
             for start in range(0, len(rows), self.settings.batch_size):
                 batch = by_length[start : start + self.settings.batch_size]
+                if all(row in completions for row in batch):
+                    continue
                 with self._counting(len(batch), sampling.max_tokens):
                     answers = self._complete([rows[row] for row in batch], sampling)
-                completions |= dict(zip(batch, answers, strict=True))
+                new = dict(zip(batch, answers, strict=True))
+                kept.add(new, None if sampling.temperature == 0.0 else self._random_state())
+                completions |= new
         return [[completions[index * n + k] for k in range(n)] for index in range(len(prompts))]
 
     def _tokenized(self, prompts: list[list[Message]]) -> list[list[int]]:
@@ -62,17 +73,33 @@ class HfGenerator:
         return ids
 
     @contextmanager
-    def _sampling_mode(self, seed: int) -> Iterator[None]:
-        """Seed the generators and switch to evaluation mode; restore both when the block ends."""
+    def _sampling_mode(self, seed: int, state: str | None = None) -> Iterator[None]:
+        """Seed the generators, or continue from a state, and switch to evaluation mode; restore both at the end."""
         was_training = self.model.training
         devices = [self.model.device] if self.model.device.type == "cuda" else []
         self.model.eval()
         try:
             with torch.inference_mode(), torch.random.fork_rng(devices):
                 torch.manual_seed(seed)
+                if state is not None:
+                    self._set_random_state(state)
                 yield
         finally:
             self.model.train(was_training)
+
+    def _random_state(self) -> str:
+        """Return the state of the generator that draws the tokens, in base64."""
+        device = self.model.device
+        state = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+        return base64.b64encode(state.numpy().tobytes()).decode()
+
+    def _set_random_state(self, text: str) -> None:
+        state = torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8)
+        device = self.model.device
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(state, device)
+        else:
+            torch.set_rng_state(state)
 
     @contextmanager
     def _counting(self, num_rows: int, most_tokens: int) -> Iterator[None]:
@@ -149,4 +176,5 @@ def generator(settings: HfRollout, inputs: GeneratorInputs) -> HfGenerator:
     policy = load_policy(inputs.model_path, inputs.model)
     if inputs.model.quantization is None:  # a quantized model is on its device, and refuses to be moved
         policy = policy.to(PartialState().device)
-    return HfGenerator(policy, load_tokenizer(inputs.model_path, inputs.model), settings, inputs.advance)
+    tokenizer = load_tokenizer(inputs.model_path, inputs.model)
+    return HfGenerator(policy, tokenizer, settings, inputs.advance, inputs.kept)

@@ -27,13 +27,14 @@ os.environ |= {
 
 from vllm import LLM, SamplingParams  # reads the environment
 from vllm.model_executor.layers import utils
-from vllm.outputs import CompletionOutput
+from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.utils.network_utils import get_open_port
 
 from r1exp.model.load import load_tokenizer
 from r1exp.model.settings import ModelSettings
 from r1exp.records import Completion, Message
 from r1exp.rollout.base import GeneratorInputs, Sampling
+from r1exp.rollout.kept import KeptRows
 from r1exp.rollout.settings import VllmColocate
 
 Device = Literal["cpu", "cuda"]
@@ -130,9 +131,11 @@ class VllmGenerator:
         settings: VllmColocate,
         device: Device,
         advance: Callable[[float], None] = lambda amount: None,
+        kept: KeptRows | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self._advance = advance
+        self._kept = kept or KeptRows()
         self._end_ids = _end_ids(path, model.revision, tokenizer)
         self._sharing = _sharing_ranks(settings.tensor_parallel_size)
         self._engine = _engine(
@@ -161,17 +164,53 @@ class VllmGenerator:
         num_drawn = 1 if is_greedy else n  # vLLM refuses n > 1 with greedy decoding
         streams = random.Random(sampling.seed)
         requests = [(row, streams.getrandbits(31)) for row in rows]
-        offset, gathered = self._with_sharing_ranks(requests)
+        kept = self._kept.completions(prompts, n, sampling)
+        if kept.done:
+            self._advance(len(kept.done))
+        done = dict(kept.done)
+        missing = [row for row in range(len(rows)) if any(row * n + k not in done for k in range(n))]
+        own = [requests[row] for row in missing]
+        offset, gathered = self._with_sharing_ranks(own)
         # The engine counts what it has drawn for all ranks that share it.
-        share = len(requests) * n / max(1, len(gathered) * num_drawn)
-        answers = self._engine.generate(
-            [{"prompt_token_ids": row} for row, _ in gathered],
-            [self._parameters(num_drawn, sampling, seed) for _, seed in gathered],
-            use_tqdm=partial(_Counter, lambda number: self._advance(number * share)),
-        )
-        own = answers[offset : offset + len(requests)]
-        groups = [[self._completion(output) for output in answer.outputs] for answer in own]
-        return [group * n if is_greedy else group for group in groups]
+        share = len(own) * n / max(1, len(gathered) * num_drawn)
+
+        def finish(number: int, output: RequestOutput) -> None:
+            if 0 <= number - offset < len(missing):
+                row = missing[number - offset]
+                group = [self._completion(each) for each in output.outputs]
+                numbered = dict(enumerate(group * n if is_greedy else group, start=row * n))
+                kept.add(numbered)
+                done.update(numbered)
+
+        with self._finishing(finish):
+            self._engine.generate(
+                [{"prompt_token_ids": row} for row, _ in gathered],
+                [self._parameters(num_drawn, sampling, seed) for _, seed in gathered],
+                use_tqdm=partial(_Counter, lambda number: self._advance(number * share)),
+            )
+        return [[done[row * n + k] for k in range(n)] for row in range(len(rows))]
+
+    @contextmanager
+    def _finishing(self, finish: Callable[[int, RequestOutput], None]) -> Iterator[None]:
+        """Pass each request to `finish` when it ends, with its number: `LLM.generate` returns when all have ended.
+
+        vLLM 0.31 numbers the requests of an engine in order.
+        """
+        engine, first = self._engine.llm_engine, self._engine.request_counter.counter
+        step = engine.step
+
+        def watched_step() -> Any:
+            outputs = step()
+            for output in outputs:
+                if output.finished:
+                    finish(int(output.request_id) - first, output)
+            return outputs
+
+        engine.step = watched_step  # type: ignore[method-assign]  # restored below
+        try:
+            yield
+        finally:
+            engine.step = step  # type: ignore[method-assign]
 
     def _tokenized(self, prompts: list[list[Message]]) -> list[list[int]]:
         texts = self.tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=False)
@@ -241,4 +280,6 @@ def _end_ids(path: str, revision: str | None, tokenizer: PreTrainedTokenizerBase
 def generator(settings: VllmColocate, inputs: GeneratorInputs) -> VllmGenerator:
     """Return a generator with an engine in this process."""
     tokenizer = load_tokenizer(inputs.model_path, inputs.model)
-    return VllmGenerator(inputs.model_path, inputs.model, tokenizer, settings, inputs.device, inputs.advance)
+    return VllmGenerator(
+        inputs.model_path, inputs.model, tokenizer, settings, inputs.device, inputs.advance, inputs.kept
+    )

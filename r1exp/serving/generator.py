@@ -19,6 +19,7 @@ from r1exp.paths import StepPaths
 from r1exp.records import Completion, Message
 from r1exp.rollout.base import GeneratorInputs, Sampling
 from r1exp.rollout.endpoint import stream
+from r1exp.rollout.kept import KeptRows
 from r1exp.serving.command import served_name
 from r1exp.serving.settings import VllmServer
 
@@ -38,6 +39,7 @@ class ServerGenerator:
         settings: The rollout.
         why_lost: Returns why the server has ended for good; None while it may still answer.
         advance: Receives how many completions are new.
+        kept: What an interrupted execution of the step has generated.
     """
 
     def __init__(
@@ -50,8 +52,10 @@ class ServerGenerator:
         settings: VllmServer,
         why_lost: Callable[[], str | None] = lambda: None,
         advance: Callable[[float], None] = lambda amount: None,
+        kept: KeptRows | None = None,
     ) -> None:
         self._advance = advance
+        self._kept = kept or KeptRows()
         self._model = model
         self._tokenizer = tokenizer
         self._end_ids = _end_ids(tokenizer, model_path, revision)
@@ -77,18 +81,23 @@ class ServerGenerator:
         rows: list[list[int]] = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
         is_greedy = sampling.temperature == 0.0
         num_drawn = 1 if is_greedy else n  # vLLM refuses n > 1 with greedy decoding
-        bodies = [
-            self._body(ids, num_drawn, sampling, stream(sampling.seed, row * n))
-            for row, ids in enumerate(rows)
-        ]
+        kept = self._kept.completions(prompts, n, sampling)
+        if kept.done:
+            self._advance(len(kept.done))
+        missing = [row for row in range(len(rows)) if any(row * n + k not in kept.done for k in range(n))]
 
-        def request(body: dict[str, Any]) -> list[Completion]:
-            group = self._request(body)
+        def request(row: int) -> dict[int, Completion]:
+            seed = stream(sampling.seed, row * n)
+            group = self._request(self._body(rows[row], num_drawn, sampling, seed))
+            numbered = dict(enumerate(group * n if is_greedy else group, start=row * n))
+            kept.add(numbered)
             self._advance(n)
-            return group
+            return numbered
 
-        groups = self._connection.map(request, bodies)
-        return [group * n if is_greedy else group for group in groups]
+        done = dict(kept.done)
+        for numbered in self._connection.map(request, missing):
+            done |= numbered
+        return [[done[row * n + k] for k in range(n)] for row in range(len(rows))]
 
     def _body(self, ids: list[int], n: int, sampling: Sampling, seed: int) -> dict[str, Any]:
         return {
@@ -150,6 +159,7 @@ def generator(settings: VllmServer, inputs: GeneratorInputs) -> ServerGenerator:
         settings=settings,
         why_lost=_why_lost(inputs.folder),
         advance=inputs.advance,
+        kept=inputs.kept,
     )
 
 

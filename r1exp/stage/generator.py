@@ -2,20 +2,41 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from r1exp.distributed import rank, world_size
+from r1exp.paths import StepPaths
 from r1exp.registry import load
 from r1exp.rollout.base import Generator, GeneratorInputs
+from r1exp.rollout.kept import KeptRows
 from r1exp.stage.step import Step
 
 
+def kept_rows(step: Step, folder: Path) -> KeptRows:
+    """Return what an interrupted execution of a step has left of this rank's rows.
+
+    Rows belong to the key of the step and its number of ranks; those that a model in this process draws, also to the
+    device and its threads, which shift the digits.
+
+    Args:
+        step: A step that generates and does not train.
+        folder: Folder of the step.
+    """
+    owner: dict[str, Any] = {"key": step.key, "rank": rank(), "world_size": world_size()}
+    if not step.config.rollout.is_remote:
+        owner["numerics"] = step.config.launcher.numerics(step.device)
+    return KeptRows(StepPaths(folder).kept_rows(rank(), world_size()), owner)
+
+
 def generator_for(
-    step: Step, folder: Path, advance: Callable[[float], None] = lambda amount: None
+    step: Step, folder: Path, kept: KeptRows, advance: Callable[[float], None] = lambda amount: None
 ) -> Generator:
     """Return the generator of a step's rollout on this rank; loads the model if the rollout needs it.
 
     Args:
         step: A step that generates and does not train.
         folder: Folder of the step.
+        kept: What an interrupted execution of the step has generated.
         advance: Receives how many completions are new, also in parts.
     """
     rollout = step.config.rollout
@@ -27,6 +48,7 @@ def generator_for(
         key=step.key,
         folder=folder,
         advance=advance,
+        kept=kept,
     )
     generator: Generator = load(rollout.generator)(rollout, inputs)
     return generator

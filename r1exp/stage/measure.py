@@ -15,7 +15,7 @@ from r1exp.files import whole_folder, write_json, write_text
 from r1exp.paths import ArtifactPaths, StepPaths
 from r1exp.records import Problem
 from r1exp.stage.context_length import refuse_beyond_context
-from r1exp.stage.generator import generator_for
+from r1exp.stage.generator import generator_for, kept_rows
 from r1exp.stage.step import Step
 from r1exp.stage.tracking import open_trackers
 from r1exp.step.progress import ProgressWriter
@@ -34,7 +34,8 @@ def measure(step: Step, folder: Path) -> str | None:
     rank, num_ranks = state.process_index, state.num_processes
     per_problem = config.evaluation.samples + int(config.evaluation.greedy)
     progress = ProgressWriter(folder, "completions", len(problems) * per_problem, share=1 / num_ranks)
-    generator = generator_for(step, folder, progress.advance)
+    kept = kept_rows(step, folder)
+    generator = generator_for(step, folder, kept, progress.advance)
     mine = score(
         generator, shard(problems, rank, num_ranks), config.prompt, config.evaluation, config.seed + rank
     )
@@ -48,6 +49,7 @@ def measure(step: Step, folder: Path) -> str | None:
             trackers.log_completions(rows, 0)
         trackers.summarize({f"accuracy/{mode}": values["value"] for mode, values in scores.summary().items()})
     state.wait_for_everyone()
+    kept.remove()
     return trackers.identity
 
 

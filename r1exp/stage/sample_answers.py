@@ -19,23 +19,26 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from r1exp.distributed import interleave, shard
-from r1exp.files import whole_folder, write_json, write_text
+from r1exp.files import hash_of, whole_folder, write_json, write_text
 from r1exp.model.scorer import open_reward_model
 from r1exp.paths import ArtifactPaths, StepPaths
 from r1exp.prompt.answer import answer_or_last_number, same_answer
 from r1exp.prompt.chat import prompt_of
 from r1exp.prompt.style import style_named
 from r1exp.records import Completion, Problem
-from r1exp.rewards.base import Context
+from r1exp.rewards.base import BatchScorer, Context
 from r1exp.rewards.committee import Committee
 from r1exp.rollout.base import Sampling
+from r1exp.rollout.kept import KeptRows
 from r1exp.stage.config import StepConfig
 from r1exp.stage.context_length import refuse_beyond_context
-from r1exp.stage.generator import generator_for
+from r1exp.stage.generator import generator_for, kept_rows
 from r1exp.stage.sample import Sample, question_of
 from r1exp.stage.step import Step
 from r1exp.step.progress import ProgressWriter
 from r1exp.tracking.completions import CompletionFiles
+
+_SCORED_AT_ONCE = 512  # completions that the rewards get in one batch
 
 
 def sample_answers(step: Step, folder: Path) -> str | None:
@@ -53,12 +56,13 @@ def sample_answers(step: Step, folder: Path) -> str | None:
     mine = shard(problems, rank, num_ranks)
     num_answers = len(problems) * stage.samples
     progress = ProgressWriter(folder, "completions", num_answers, share=1 / num_ranks)
-    groups = generator_for(step, folder, progress.advance).generate(
+    kept = kept_rows(step, folder)
+    groups = generator_for(step, folder, kept, progress.advance).generate(
         [prompt_of(problem, config.prompt) for problem in mine], stage.samples, sampling
     )
     progress.move_to(num_answers, "scoring the completions", now=True)
     rows = [_sampled_row(problem) for problem in mine]
-    for row, answers in zip(rows, scored(config, mine, groups), strict=True):
+    for row, answers in zip(rows, scored(config, mine, groups, kept), strict=True):
         row["answers"] = answers
         row["pass_rate"] = pass_rate(answers)
     whole = interleave(gather_object([rows]))
@@ -70,6 +74,7 @@ def sample_answers(step: Step, folder: Path) -> str | None:
         files = CompletionFiles(config.completions, folder)
         files.write("samples", files.sample([list(_readable(row)) for row in whole]))
     state.wait_for_everyone()
+    kept.remove()
     return None
 
 
@@ -81,19 +86,56 @@ def _sampled_row(problem: Problem) -> dict[str, Any]:
 
 
 def scored(
-    config: StepConfig, problems: Sequence[Problem], groups: Sequence[Sequence[Completion]]
+    config: StepConfig,
+    problems: Sequence[Problem],
+    groups: Sequence[Sequence[Completion]],
+    kept: KeptRows | None = None,
 ) -> list[list[dict[str, Any]]]:
     """Return the answers to each problem with their rewards.
 
     The reward is the committee's weighted total after group-mean imputation, as in training; None if no member could
-    score the answer or another answer of its group.
+    score the answer or another answer of its group. Problems are scored in batches. Each batch is kept, and within a
+    batch each verdict of a judge.
+
+    Args:
+        config: Settings of the step.
+        problems: The problems.
+        groups: The completions of each problem.
+        kept: What an interrupted execution of the step has left.
     """
     assert config.rewards is not None
-    committee = Committee(config.rewards, openers={"reward_model": open_reward_model})
+    kept = kept or KeptRows()
+    scores = kept.part("scores")
+    done: dict[int, list[dict[str, Any]]] = dict(scores.rows)
+    missing = [number for number in range(len(problems)) if number not in done]
+    size = max(1, _SCORED_AT_ONCE // max(1, max(map(len, groups), default=1)))
+
+    def open_judge(reward: Any) -> BatchScorer:
+        scorer: BatchScorer = reward.open(kept.part(f"judge {hash_of(reward.model_dump(mode='json'))}"))
+        return scorer
+
+    committee = Committee(config.rewards, openers={"reward_model": open_reward_model, "judge": open_judge})
+    for start in range(0, len(missing), size):
+        batch = missing[start : start + size]
+        answers = _scored_batch(
+            committee, config, [problems[number] for number in batch], [groups[number] for number in batch]
+        )
+        new = dict(zip(batch, answers, strict=True))
+        scores.add(new)
+        done |= new
+    committee.close()
+    return [done[number] for number in range(len(problems))]
+
+
+def _scored_batch(
+    committee: Committee,
+    config: StepConfig,
+    problems: Sequence[Problem],
+    groups: Sequence[Sequence[Completion]],
+) -> list[list[dict[str, Any]]]:
     flat = [completion for group in groups for completion in group]
     repeated = [problem for problem, group in zip(problems, groups, strict=True) for _ in group]
     _, rewards = committee.totals(repeated, flat, Context())
-    committee.close()
     style = style_named(config.prompt.style)
     answers = iter(
         {
