@@ -73,7 +73,7 @@ def equal(first: Form, second: Form, near: Callable[[Value, Value], bool] | None
     left, right = simplified(first), simplified(second)
     if isinstance(left, Value) and isinstance(right, Value):
         found = same(left, right)
-        return found or near(left, right) if near is not None and not found else found
+        return True if not found and near is not None and near(left, right) else found
     left, right = _comparable(left, right), _comparable(right, left)
     match left, right:
         case Value(), Value():

@@ -20,7 +20,7 @@ from typing import Final, Literal
 from r1exp.judgement.formatting import plain
 from r1exp.judgement.forms import Form, Row
 from r1exp.judgement.formulas import parsed
-from r1exp.judgement.tokens import TooLarge
+from r1exp.judgement.tokens import NAMES, TooLarge, is_word
 from r1exp.judgement.values import Value, number
 from r1exp.judgement.words import Date, date_of, measured, says_otherwise
 from r1exp.prompt.answer import all_numbers, parse_number
@@ -37,6 +37,7 @@ _JOINED: Final = re.compile(
     re.IGNORECASE,
 )
 _WORD: Final = re.compile(r"(?<![A-Za-z\\{])[A-Za-z]{2,}|[\u4e00-\u9fff]")
+_NOT_WORDS: Final = frozenset(["dx", "dy", "dt", "mod", "lim", "max", "min", "gcd", "lcm", "det", *NAMES])
 _TIME: Final = re.compile(r"\d{1,2}:\d{2}(?::\d{2})?\s*(?:[ap]\.?\s?m\.?)?", re.IGNORECASE)
 _RELATION_FIRST: Final = re.compile(r"(?:[<>≤≥≠]|\\(?:leq?|geq?|neq?|lt|gt)(?![A-Za-z]))\s*=?")
 _NUMBERS_ONLY: Final = re.compile(r"[-+]?[\d.]+(?:\s+[-+]?[\d.]+)+")
@@ -139,13 +140,19 @@ def _read_words(inner: str, places: int) -> Reading:
         return Reading(
             "several", inner, Row("", forms, "") if len(forms) == len(values) else None, places=places
         )
-    if not _WORD.search(inner):
+    if not _has_words(inner):
         return Reading("unknown", inner, places=places)
     if not numbers:
         return Reading(
             "unknown" if "\\" in inner and not re.search(r"\\(?:text|mathrm|mbox)", inner) else "text", inner
         )
     return Reading("text", inner, places=places)
+
+
+def _has_words(inner: str) -> bool:
+    return any(
+        word not in _NOT_WORDS and (not word.isascii() or is_word(word)) for word in _WORD.findall(inner)
+    )
 
 
 @lru_cache(maxsize=16384)

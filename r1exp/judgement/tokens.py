@@ -56,7 +56,7 @@ _SAME: Final = {
     "varnothing": "emptyset", "lparen": "(", "rparen": ")", "{": "\\{", "}": "\\}", "|": "|", "colon": ":", "to": "rightarrow",
     "varphi": "phi", "varepsilon": "epsilon", "approxeq": "approx", "simeq": "approx", "prime": "'", "%": "%", "#": "#",
 }  # fmt: skip
-_NAMES: Final = {  # of plain text
+NAMES: Final = {  # of plain text
     "sqrt", "sin", "cos", "tan", "cot", "sec", "csc", "log", "ln", "exp", "pi", "abs", "arcsin", "arccos", "arctan", "sinh", "cosh",
     "tanh", "floor", "ceil", "inf", "infinity", "infty", "theta", "alpha", "beta", "gamma", "lambda", "phi", "omega", "oo", "cbrt",
     "binom", "max", "min", "gcd", "lcm", "union", "cup",
@@ -220,7 +220,7 @@ def _letters(text: str) -> list[str]:
     """Return a name, or the variables of a product."""
     if len(text) == 1:
         return [text]
-    if text in _NAMES:
+    if text in NAMES:
         return [_PLAIN.get(text, text)]
     if text in ("or", "and"):
         return ["or"]

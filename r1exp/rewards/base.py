@@ -63,9 +63,9 @@ class Reward(Settings, ABC):
     applies_to: dict[str, str | int | bool] | None = None  # column: value; None: every row
 
     judges_correctness: ClassVar[bool] = False  # True: the gold answer must score the maximum
-    needs_gold: ClassVar[bool] = (
-        True  # False: rows without a gold answer can be judged, by what their columns demand
-    )
+    # False: rows without a gold answer can be judged too, by what their columns demand
+    needs_gold: ClassVar[bool] = True
+    is_local: ClassVar[bool] = True  # False: it needs a service, a model or a sandbox
 
     @property
     @abstractmethod
@@ -164,6 +164,8 @@ class BatchScorer(Protocol):
 
 class BatchReward(Reward):
     """A reward that scores many rows at once, in the trainer's process, and bounds its own time."""
+
+    is_local: ClassVar[bool] = False
 
     @abstractmethod
     def open(self) -> BatchScorer:

@@ -1,7 +1,142 @@
-"""Judges answers within a bounded time: comparisons that need math-verify run in worker processes."""
+"""Judges many answers within a bounded time: comparisons that need math-verify run in worker processes.
 
+Equal pairs are compared once. A comparison that does not end, runs out of memory or ends its process is the answer's
+fault, and the answer is wrong, unless the gold answer fails even when it is compared with itself.
+"""
+
+import atexit
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import ClassVar, Final, Literal
+
+from r1exp.judgement.judge import UNREADABLE_GOLD, by_math_verify, decided
 from r1exp.judgement.judgement import Judgement, Kind
-from r1exp.prompt.answer import same_answer
+from r1exp.judgement.reading import read
+from r1exp.records import Completion, Problem
+from r1exp.rewards import base
+from r1exp.rewards.base import Abstain, Context, Score, Seconds, SlowReward, Span
+from r1exp.rewards.worker_process import Job
+from r1exp.rewards.workers import DIED, NOT_READY, WorkerPool
+
+DEADLINE: Final = 5.0  # seconds for one comparison
+_MOST_REMEMBERED: Final = 100_000  # comparisons by math-verify
+_READABLE: Final = 1.0
+Pair = tuple[str, str]  # answer, gold
+
+
+class _Comparison(SlowReward):
+    """Compares one answer with its gold answer by math-verify, in a worker process."""
+
+    kind: Literal["comparison"] = "comparison"
+    deadline: Seconds = DEADLINE  # seconds for one comparison
+    memory_limit: ClassVar[int | None] = 4 * 2**30  # bytes; some formulas need more than any machine has
+    preload: ClassVar[tuple[str, ...]] = ("r1exp.judgement.math_verify",)
+
+    @property
+    def span(self) -> Span:
+        return (0.0, 1.0)
+
+    def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
+        del context
+        found = by_math_verify(completion.text, problem.answer or "")
+        return base.UNREADABLE_GOLD if found.verdict == "unreadable gold" else float(found.is_correct)
+
+
+class AnswerJudge:
+    """Judges answers; its worker processes start with the first comparison that needs one.
+
+    Args:
+        deadline: Seconds that one comparison by math-verify may take.
+        num_workers: Worker processes; None: as many as there are cores.
+    """
+
+    def __init__(self, deadline: float = DEADLINE, num_workers: int | None = None) -> None:
+        self._comparison = _Comparison(deadline=deadline)
+        self._pool = WorkerPool(num_workers, preload=list(_Comparison.preload))
+        self._known: OrderedDict[Pair, Judgement] = OrderedDict()
+        self._readable: dict[str, bool] = {}
+
+    def judge(self, pairs: Sequence[tuple[str | None, str | None]], kind: Kind = "auto") -> list[Judgement]:
+        """Return the judgement of each pair of an answer and its gold answer, in order."""
+        return self.judge_kinds([(answer, gold, kind) for answer, gold in pairs])
+
+    def judge_kinds(self, rows: Sequence[tuple[str | None, str | None, Kind]]) -> list[Judgement]:
+        """Return the judgement of each answer, gold answer and kind of gold answer, in order."""
+        found = [decided(answer, gold, kind) for answer, gold, kind in rows]
+        pairs = {
+            row: (answer, gold)
+            for row, (answer, gold, _) in enumerate(rows)
+            if found[row] is None and answer is not None and gold is not None
+        }
+        if not pairs:
+            return [judgement for judgement in found if judgement is not None]
+        self._compare([pair for pair in dict.fromkeys(pairs.values()) if pair not in self._known])
+        judged = [
+            self._known[pairs[row]] if judgement is None else judgement for row, judgement in enumerate(found)
+        ]
+        while len(self._known) > _MOST_REMEMBERED:
+            self._known.popitem(last=False)
+        return judged
+
+    def can_read(self, golds: Sequence[str]) -> list[bool]:
+        """Return for each gold answer whether it can be read."""
+        return [each.verdict != "unreadable gold" for each in self.judge([(gold, gold) for gold in golds])]
+
+    def close(self) -> None:
+        """End the worker processes; a later comparison starts new ones."""
+        self._pool.close()
+
+    def _compare(self, pairs: Sequence[Pair]) -> None:
+        """Add the judgements of math-verify to those that are known."""
+        scores = self._scores_of(pairs)
+        failed = {pair: score for pair, score in scores.items() if isinstance(score, Abstain)}
+        again = [pair for pair, score in failed.items() if score.reason == DIED.reason]
+        failed |= {
+            pair: score for pair, score in self._scores_of(again).items() if isinstance(score, Abstain)
+        }
+        for pair, score in scores.items():
+            if pair not in failed:
+                self._known[pair] = _of_number(score, pair)
+        unknown = [gold for gold in dict.fromkeys(gold for _, gold in failed) if gold not in self._readable]
+        for (_, gold), score in self._scores_of([(gold, gold) for gold in unknown]).items():
+            self._readable[gold] = score == _READABLE
+        for pair, abstention in failed.items():
+            self._known[pair] = self._blamed(pair, abstention)
+
+    def _blamed(self, pair: Pair, abstention: Abstain) -> Judgement:
+        """Return whose fault it is that a pair could not be compared."""
+        answer, gold = pair
+        if abstention == base.UNREADABLE_GOLD or not self._readable[gold]:
+            return Judgement("unreadable gold", _why(abstention), read(answer).text)
+        return Judgement("unreadable answer", _why(abstention), read(answer).text)
+
+    def _scores_of(self, pairs: Sequence[Pair]) -> dict[Pair, Score]:
+        if not pairs:
+            return {}
+        context = Context()
+        jobs = [
+            Job(self._comparison, Problem("gold", "", gold), (Completion(answer, 1),), context)
+            for answer, gold in pairs
+        ]
+        return {pair: scores[0] for pair, scores in zip(pairs, self._pool.run(jobs), strict=True)}
+
+
+def _of_number(score: Score, pair: Pair) -> Judgement:
+    return Judgement("correct" if score == 1.0 else "wrong", "math-verify", read(pair[0]).text)
+
+
+def _why(abstention: Abstain) -> str:
+    if abstention == base.UNREADABLE_GOLD:
+        return UNREADABLE_GOLD.how
+    if abstention == base.TIMEOUT:
+        return "not compared in time"
+    return "no worker process" if abstention == NOT_READY else f"not comparable: {abstention.reason}"
+
+
+_SHARED: dict[
+    int, AnswerJudge
+] = {}  # process id: its judge; a forked process must not use that of its parent
 
 
 def judge(answer: str | None, gold: str | None, kind: Kind = "auto") -> Judgement:
@@ -12,9 +147,12 @@ def judge(answer: str | None, gold: str | None, kind: Kind = "auto") -> Judgemen
         gold: The gold answer.
         kind: What the gold answer is.
     """
-    del kind
-    if gold is None or not gold.strip():
-        return Judgement("unreadable gold", "no gold answer")
-    if answer is None or not answer.strip():
-        return Judgement("unreadable answer", "no answer")
-    return Judgement("correct" if same_answer(answer, gold) else "wrong", "the same number or text", answer)
+    known = decided(answer, gold, kind)
+    if known is not None:
+        return known
+    process = os.getpid()
+    if process not in _SHARED:
+        _SHARED.clear()
+        _SHARED[process] = AnswerJudge(num_workers=1)
+        atexit.register(_SHARED[process].close)
+    return _SHARED[process].judge([(answer, gold)], kind)[0]

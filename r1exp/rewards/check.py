@@ -157,7 +157,7 @@ def _gold_warnings(
     judges = [
         name
         for name, reward in rewards.items()
-        if reward.judges_correctness and not isinstance(reward, BatchReward | JudgedReward)
+        if reward.judges_correctness and reward.is_local and not isinstance(reward, JudgedReward)
     ]
     until = time.perf_counter() + _MOST_SECONDS_OF_GOLDS
     seen: list[tuple[Problem, Scores]] = []

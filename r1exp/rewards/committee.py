@@ -142,6 +142,10 @@ class Committee:
     def close(self) -> None:
         """Terminate the worker processes."""
         self._pool.close()
+        for scorer in self._opened.values():
+            close = getattr(scorer, "close", None)  # most scorers have nothing to close
+            if close is not None:
+                close()
 
     def units(self, batch: Batch) -> list[Unit]:
         """Split the batch into units, the same way for any number of ranks."""

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 
 from pydantic import PositiveFloat
 
+from r1exp.judgement.judge import decided
 from r1exp.prompt.answer import answer_or_last_number
 from r1exp.prompt.settings import StyleName
 from r1exp.prompt.style import style_named
@@ -34,4 +35,5 @@ class Strict(Reward):
         if problem.answer is None:
             return NO_GOLD
         answer = answer_or_last_number(style_named(self.style), completion.text)
-        return self.points if answer == problem.answer.strip() else 0.0
+        judgement = decided(answer, problem.answer, "exact")
+        return self.points if judgement is not None and judgement.is_correct else 0.0

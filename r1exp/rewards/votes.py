@@ -1,6 +1,6 @@
 """Reads the answers of completions and counts them as votes.
 
-Answers that are the same number are the same vote (`42`, `42.0`, `$42`); others are compared as text.
+Answers with the same value are the same vote, by the rules of the judge (docs/judgement.md): `42`, `42.0`, `$42`, `**42**`.
 Confidence weights a vote with the length-normalized probability of the completion that gives it:
 
     weight = exp(mean log-probability of its tokens)
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from r1exp.prompt.answer import parse_number
+from r1exp.judgement.keys import key_of
 from r1exp.prompt.style import Style
 from r1exp.records import Completion
 
@@ -21,9 +21,8 @@ Answer = Fraction | str
 
 
 def answer_of(text: str) -> Answer:
-    """Return the number that `text` is, else the stripped text."""
-    number = parse_number(text)
-    return text.strip() if number is None else number
+    """Return the number that `text` is, else a text that answers with the same value share."""
+    return key_of(text)
 
 
 def all_answers(style: Style, text: str) -> list[Answer]:

@@ -6,7 +6,6 @@ import pytest
 
 from r1exp.errors import Refused, StoppedByHealth
 from r1exp.records import Completion, Problem
-from r1exp.rewards.accuracy import Accuracy
 from r1exp.rewards.adapter import reward_funcs
 from r1exp.rewards.base import (
     NOT_APPLICABLE,
@@ -17,6 +16,7 @@ from r1exp.rewards.base import (
     JudgedReward,
     Reward,
     Score,
+    SlowReward,
 )
 from r1exp.rewards.committee import Committee
 from r1exp.rewards.graded import Graded
@@ -216,8 +216,24 @@ class FakeWorkers:
         return [[self.answers.pop(0)] for _ in jobs]
 
 
+class Careful(SlowReward):
+    """A slow member whose score depends on the last word only."""
+
+    kind: str = "careful"
+
+    @property
+    def span(self) -> tuple[float, float]:
+        return (0.0, 1.0)
+
+    def cache_key(self, problem: Problem, completion: Completion) -> tuple[str, ...]:
+        return (problem.id, completion.text.split()[-1])
+
+    def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
+        raise AssertionError("scored by workers")
+
+
 def test_scores_of_workers_are_cached_and_abstentions_are_not() -> None:
-    committee = Committee({"right": Accuracy(style="boxed")})
+    committee = Committee({"right": Careful()})
     committee._pool = workers = FakeWorkers(TIMEOUT, 1.0)  # type: ignore[assignment]  # no processes
     problem = Problem("p", "p", r"\frac{1}{2}")
     rows = ([problem] * 2, [Completion(r"so \boxed{0.5}", 3), Completion(r"thus \boxed{0.5}", 3)], NOW)

@@ -74,17 +74,20 @@ def test_the_deadline_of_a_group_is_that_of_all_its_completions(pool: WorkerPool
 
 
 GREEDY = """
+from typing import ClassVar
 from r1exp.records import Completion, Problem
-from r1exp.rewards.accuracy import Accuracy
-from r1exp.rewards.base import Context
+from r1exp.rewards.base import Context, SlowReward
 from r1exp.rewards.worker_process import Job, scores_of
-class Greedy(Accuracy):
+class Greedy(SlowReward):
+    kind: str = "greedy"
+    memory_limit: ClassVar[int] = 4 * 2**30
+    span: ClassVar[tuple] = (0.0, 1.0)
     def score(self, problem, completion, context):
         return float(len(bytearray(int(completion.text))))
 class Silent:
     def send(self, message): pass
 for num_bytes in (10, 8 * 2**30, 10):
-    job = Job(Greedy(style="plain"), Problem("a", "a"), (Completion(str(num_bytes), 1),), Context())
+    job = Job(Greedy(), Problem("a", "a"), (Completion(str(num_bytes), 1),), Context())
     (score,) = scores_of(job, Silent())
     print(getattr(score, "reason", score), getattr(score, "detail", ""))
 """
@@ -94,7 +97,7 @@ def test_a_job_that_needs_too_much_memory_abstains() -> None:
     run = subprocess.run([sys.executable, "-c", GREEDY], capture_output=True, text=True, check=True)
     first, second, third = run.stdout.splitlines()
     assert (first.strip(), third.strip()) == ("10.0", "10.0")
-    assert second == "out of memory MemoryError (<string>, line 8)"
+    assert second == "out of memory MemoryError (<string>, line 11)"
 
 
 def test_workers_are_kept_between_batches(run: Run) -> None:
