@@ -162,6 +162,16 @@ class BatchScorer(Protocol):
         ...
 
 
+class GroupScorer(BatchScorer, Protocol):
+    """Scores many groups at once: the scorer of a reward that is a `BatchReward` and a `GroupReward`."""
+
+    def score_groups(
+        self, groups: Sequence[tuple[Problem, Sequence[Completion]]], context: Context
+    ) -> list[list[Score]]:
+        """Return one score for each completion of each group. Bounds its own time; never raises for one group."""
+        ...
+
+
 class BatchReward(Reward):
     """A reward that scores many rows at once, in the trainer's process, and bounds its own time."""
 

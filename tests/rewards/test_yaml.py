@@ -11,9 +11,15 @@ from r1exp.records import Problem
 from r1exp.rewards.base import Reward
 from r1exp.rewards.check import check
 from r1exp.rewards.committee import Committee
+from r1exp.rewards.judge_connection import JudgeConnection
 
 FILES = sorted((Path(__file__).parents[2] / "conf" / "rewards").glob("*.yaml"))
-MUST_BE_GIVEN = {"reward_model": {"preference.model": "some/model"}, "judge": {"helpful.model": "some-model"}}
+MUST_BE_GIVEN = {
+    "group_judge": {"helpful.model": "some-model"},
+    "rubric": {"rubric.model": "some-model"},
+    "reward_model": {"preference.model": "some/model"},
+    "judge": {"helpful.model": "some-model"},
+}
 NEEDS_A_MACHINE = {"code"}  # tests/rewards/test_code.py runs it
 SUM = Problem("sum", "Ann has 3 apples, buys 4 and finds 5. How many?", "12", {"solution": "3+4=7. 7+5=12"})
 FRANCE = Problem("france", "What is the capital of France?", "Paris", {"aliases": ["the city of Paris"]})
@@ -31,6 +37,7 @@ PROBLEMS = {  # of files that read columns of the data
     ),
     "function_call": Problem("add", "Add 3 to the sum.", None, TOOLS),
     "instructions": Problem("river", "Write about a river without commas.", "The river runs.", FOLLOW),
+    "rubric": replace(SUM, columns={"rubric": [{"criterion": "says 12", "weight": 3.0}]}),
     "json_schema": Problem(
         "user", "Ann is 3.", '{"age": 3}', {"schema": '{"required": ["age"], "type": "object"}'}
     ),
@@ -63,7 +70,7 @@ def test_gold_scores_the_maximum_and_no_cheat_does(
     """No judge and no reward model is available here: the other members of their committees are checked."""
     problem = PROBLEMS.get(path.stem, SUM)
     rewards = {
-        name: reward.model_copy(update={"retries": 0}) if reward.kind == "judge" else reward
+        name: reward.model_copy(update={"retries": 0}) if isinstance(reward, JudgeConnection) else reward
         for name, reward in composed(path, style, **MUST_BE_GIVEN.get(path.stem, {})).items()
     }
     report = check(rewards, style, [problem])
