@@ -17,6 +17,7 @@ import tempfile
 import types
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 NUM_REPLIES = 400
 SENTENCES = {
@@ -144,27 +145,24 @@ def reference(path: Path) -> None:
     path.with_suffix(".verdicts").write_text("\n".join(rows))
 
 
-def own(row: dict[str, object], mode: str) -> list[bool]:
+def own(row: dict[str, Any], mode: str) -> list[bool]:
     """Return r1exp's verdicts of one row."""
     from r1exp.records import Completion, Problem
     from r1exp.rewards.base import Context
     from r1exp.rewards.instructions import Instructions
 
     reward = Instructions.model_validate({"style": "plain", "read": "whole", "mode": mode})
-    ids, arguments = row["ids"], row["kwargs"]
-    assert isinstance(ids, list)
-    assert isinstance(arguments, list)
     verdicts = []
-    for name, given in zip(ids, arguments, strict=True):
+    for name, given in zip(row["ids"], row["kwargs"], strict=True):
         problem = Problem("p", "", None, {"instruction_id_list": [name], "kwargs": [given]})
-        verdicts.append(reward.score(problem, Completion(str(row["reply"]), 1), Context()) == 1.0)
+        verdicts.append(reward.score(problem, Completion(row["reply"], 1), Context()) == 1.0)
     return verdicts
 
 
 def main() -> None:
     """Print the agreement."""
     rng = random.Random(0)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for _ in range(NUM_REPLIES):
         text = reply(rng)
         chosen = instructions(rng, text)

@@ -89,7 +89,7 @@ def _num_thai_words(text: str) -> int:
 
 @cache
 def _detector() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # half a second
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # type: ignore[import-untyped] # half a second
 
     detector = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=False)
     detector.set_languages(list(LANGUAGES))

@@ -15,7 +15,7 @@ NaN and nesting beyond 100 levels are wrong. As in the library, `format` only de
 import json
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any, ClassVar, Final, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self, cast
 
 from pydantic import JsonValue, model_validator
 
@@ -126,14 +126,14 @@ def _validator(schema: str) -> Any:
     import jsonschema
     import referencing
 
-    parsed = json.loads(schema)
+    parsed: Any = json.loads(schema)
     if not isinstance(parsed, dict | bool):
         raise ValueError("a schema must be an object")
     if '"patternProperties"' in schema and '"unevaluatedProperties"' in schema:
         raise ValueError("patternProperties together with unevaluatedProperties cannot be bounded in time")
     draft = jsonschema.validators.validator_for(parsed, default=jsonschema.Draft202012Validator)
     try:
-        draft.check_schema(parsed)
+        draft.check_schema(cast(dict[str, Any], parsed))
     except (jsonschema.SchemaError, RecursionError) as error:
         raise ValueError(
             f"it is no valid JSON schema: {getattr(error, 'message', 'nested too deeply')}"

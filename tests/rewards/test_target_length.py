@@ -1,6 +1,7 @@
 """L1's two rewards, with numbers computed by hand from its equations."""
 
 from collections.abc import Callable
+from typing import Any, Literal
 
 import pytest
 
@@ -31,7 +32,7 @@ MakeCompletion = Callable[..., Completion]
     ],
 )
 def test_the_score_follows_the_equations_with_the_papers_alpha_and_delta(
-    form: str, num_tokens: int, right: bool, expected: float, completion: MakeCompletion
+    form: Literal["exact", "max"], num_tokens: int, right: bool, expected: float, completion: MakeCompletion
 ) -> None:
     reward = TargetLength(form=form, target=1000, judged_by="right", max_length=4000)
     assert reward.score_judged([completion(num_tokens=num_tokens)], [right], NOW) == [pytest.approx(expected)]
@@ -58,7 +59,8 @@ def test_the_committee_gives_it_the_row_and_the_verdicts(
 
 
 def test_targets_come_from_one_place() -> None:
-    for settings in ({}, {"column": "n", "target": 5}):
+    wrong: list[dict[str, Any]] = [{}, {"column": "n", "target": 5}]
+    for settings in wrong:
         with pytest.raises(ValueError, match="one of the two"):
             TargetLength(judged_by="right", max_length=100, **settings)
 
