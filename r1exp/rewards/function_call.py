@@ -5,7 +5,7 @@ The rules are those of the Berkeley Function Calling Leaderboard's check of synt
 
     names      each call names a function of the gold calls; `.` may be written `_`, as OpenAI's API demands
     arguments  no unknown one, all required ones; an optional one may be missing where "" is among its accepted values
-    types      as the function's description says: true is no integer, 5.0 no integer, 5 is a float
+    types      as the function's description says, or as an accepted value is: true is no integer, 5.0 no integer, 5 a float
     values     one of the accepted ones; texts are compared without case, spaces and , . / - _ * ^
     parallel   as many calls as gold has, in any order
 
@@ -247,6 +247,8 @@ def _has_type(value: Any, schema: Any, golds: list[Any]) -> bool:
     known = [kind for name in names if isinstance(name, str) for kind in _TYPES.get(name.lower(), ())]
     if not known:  # the values decide, except that 5.0 equals 5
         return not isinstance(value, float) or any(isinstance(gold, float) for gold in golds)
+    if any(type(value) is type(gold) for gold in golds if gold != ""):
+        return True  # such as null, or the name of a variable where a number is described
     if isinstance(value, bool):
         return bool in known
     if not isinstance(value, tuple(known)):
