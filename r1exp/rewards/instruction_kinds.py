@@ -1,6 +1,6 @@
 """The 25 verifiable instructions of IFEval, each as a function of a reply and its arguments.
 
-Source: Instruction-Following Evaluation (arXiv:2311.07911, table 1); names and arguments are those of its data. Every function
+Source: Instruction-Following Evaluation (arXiv:2311.07911); names and arguments are those of its data. Every function
 takes linear time. docs/rewards.md lists where a verdict differs from that of the paper's code.
 """
 

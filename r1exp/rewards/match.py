@@ -6,7 +6,7 @@
 
 Gold texts are the gold answer and those of the column `aliases`. Before texts are compared they are normalized:
 
-    squad  SQuAD's evaluation script, whose exact match and F1 these are (arXiv:1606.05250, section 5): lower case; the
+    squad  SQuAD's evaluation script, whose exact match and F1 these are (arXiv:1606.05250): lower case; the
            punctuation of ASCII, the articles a, an, the and further spaces deleted; words end at spaces
     text   the same with Unicode (NFKC, case folding, every script's punctuation), and with two differences: a word that
            contains a digit keeps the punctuation inside and before it, so that 1.5 is not 15 and -5 is not 5; in

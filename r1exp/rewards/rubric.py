@@ -5,7 +5,7 @@
 The column holds a list of {criterion, weight}, or JSON text; a criterion with a negative weight names a fault. One request
 is sent for each completion. The reward abstains if the row has no rubric that can be read, if the judge is down, busy or late,
 and if its reply does not have one verdict for each criterion.
-Sources: HealthBench (arXiv:2505.08775, section 3), whose `points` are read too; Rubrics as Rewards (arXiv:2507.17746, eq. 1).
+Sources: HealthBench (arXiv:2505.08775), whose `points` are read too; Rubrics as Rewards (arXiv:2507.17746).
 """
 
 import json
