@@ -63,6 +63,8 @@ class Reward(Settings, ABC):
     applies_to: dict[str, str | int | bool] | None = None  # column: value; None: every row
 
     judges_correctness: ClassVar[bool] = False  # True: the gold answer must score the maximum
+    # False: rows without a gold answer can be judged too, by what their columns demand
+    needs_gold: ClassVar[bool] = True
     is_local: ClassVar[bool] = True  # False: it needs a service, a model or a sandbox
 
     @property
@@ -174,6 +176,16 @@ class BatchScorer(Protocol):
         ...
 
 
+class GroupScorer(BatchScorer, Protocol):
+    """Scores many groups at once: the scorer of a reward that is a `BatchReward` and a `GroupReward`."""
+
+    def score_groups(
+        self, groups: Sequence[tuple[Problem, Sequence[Completion]]], context: Context
+    ) -> list[list[Score]]:
+        """Return one score for each completion of each group. Bounds its own time; never raises for one group."""
+        ...
+
+
 class BatchReward(Reward):
     """A reward that scores many rows at once, in the trainer's process, and bounds its own time."""
 
@@ -208,6 +220,20 @@ class JudgedReward(GroupReward):
             right: For each completion, whether it is right, or why that is not known.
             context: How far the training is.
         """
+
+    def score_problem(
+        self,
+        problem: Problem,
+        completions: Sequence[Completion],
+        right: Sequence[bool | Abstain],
+        context: Context,
+    ) -> list[Score]:
+        """Return one score for each completion of `problem`; what the committee calls.
+
+        To be overridden by rewards that read columns of the problem.
+        """
+        del problem
+        return self.score_judged(completions, right, context)
 
     def score_group(
         self, problem: Problem, completions: Sequence[Completion], context: Context

@@ -104,7 +104,9 @@ class AnswerJudge:
         """Add the judgements of math-verify to those that are known."""
         scores = self._scores_of(pairs)
         again = [
-            pair for pair, score in scores.items() if isinstance(score, Abstain) and score.reason == DIED.reason
+            pair
+            for pair, score in scores.items()
+            if isinstance(score, Abstain) and score.reason == DIED.reason
         ]
         scores |= self._scores_of(again)
         failed = {pair: score for pair, score in scores.items() if isinstance(score, Abstain)}

@@ -174,7 +174,7 @@ def _gold_warnings(
         wrong = [
             (problem, scores[name])
             for problem, scores in seen
-            if scores[name] not in (rewards[name].span[1], *_UNKNOWN)
+            if scores[name] not in (rewards[name].span[1], *_UNKNOWN) and _has_gold(rewards[name], problem)
         ]
         if wrong:
             why = Counter(
@@ -285,14 +285,15 @@ def _verdict(
         warnings += _never_applies(name, reward, problems)
     if failures:
         return failures, warnings  # totals without the members that fail would say nothing
+    judges = [reward for reward in rewards.values() if reward.judges_correctness and reward.weight > 0.0]
     judged = [
         table
         for problem, table in zip(problems, tables, strict=True)
-        if any(
-            reward.judges_correctness and reward.weight > 0.0 and reward.applies(problem)
-            for reward in rewards.values()
-        )
+        if any(reward.applies(problem) and _has_gold(reward, problem) for reward in judges)
     ]
+    if not judged and any(reward.applies(problem) for reward in judges for problem in problems):
+        no_gold = "the data have no gold answer that the rewards could be checked with; only what the cheats score is shown"
+        return [], [*warnings, no_gold]
     cheats = _cheats_that_reach_gold(rewards, judged or tables)
     if judged:
         return cheats, warnings
@@ -358,7 +359,11 @@ def _gold_failures(
 ) -> list[str]:
     if not reward.judges_correctness:
         return []
-    pairs = [(problem, table[GOLD][name]) for problem, table in zip(problems, tables, strict=True)]
+    pairs = [
+        (problem, table[GOLD][name])
+        for problem, table in zip(problems, tables, strict=True)
+        if _has_gold(reward, problem)
+    ]
     wrong = [(problem, score) for problem, score in pairs if score not in (reward.span[1], *_UNKNOWN)]
     if not wrong:
         return []
@@ -369,6 +374,11 @@ def _gold_failures(
         f"is {reward.span[1]:g} ({len(wrong)} of {len(pairs)} problems); look at how the prompt's style, the data's "
         "answers and the reward's `read` or `style` fit together"
     ]
+
+
+def _has_gold(reward: Reward, problem: Problem) -> bool:
+    """Return whether the gold completion of a problem must be right for a member that judges correctness."""
+    return reward.needs_gold or reward.gold_answer(problem) is not None
 
 
 def _cheats_that_reach_gold(rewards: Mapping[str, Reward], tables: Sequence[Table]) -> list[str]:

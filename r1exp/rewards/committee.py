@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import groupby
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from r1exp.records import Completion, Problem
 from r1exp.rewards.advice import check_members
@@ -24,6 +24,7 @@ from r1exp.rewards.base import (
     BatchScorer,
     Context,
     GroupReward,
+    GroupScorer,
     JudgedReward,
     Reward,
     Score,
@@ -204,7 +205,7 @@ class Committee:
             right = [verdict if isinstance(verdict, Abstain) else verdict >= highest for verdict in verdicts]
             completions = [batch.completions[row] for row in rows]
             with kept_random_state():
-                judged = reward.score_judged(completions, right, batch.context)
+                judged = reward.score_problem(batch.problems[rows[0]], completions, right, batch.context)
             scores = _checked(name, judged, len(rows))
             for row, score in zip(rows, scores, strict=True):
                 table[name][row] = score
@@ -215,15 +216,26 @@ class Committee:
         if not units:
             return {}
         if isinstance(reward, BatchReward):
-            rows = [row for unit in units for row in unit.rows]
-            scores = self._scorer_of(reward, units[0].name).score(
-                [batch.problems[row] for row in rows], [batch.completions[row] for row in rows], batch.context
-            )
-            checked = _checked(units[0].name, scores, len(units))
-            return {unit: [score] for unit, score in zip(units, checked, strict=True)}
+            return self._score_at_once(reward, units, batch)
         if isinstance(reward, SlowReward | SlowGroupReward) or units[0].name in self._isolated:
             return self._score_in_workers(reward, units, batch)
         return {unit: _score_here(reward, unit, batch) for unit in units}
+
+    def _score_at_once(self, reward: BatchReward, units: list[Unit], batch: Batch) -> dict[Unit, list[Score]]:
+        name = units[0].name
+        scorer = self._scorer_of(reward, name)
+        groups = [
+            (batch.problems[unit.rows[0]], [batch.completions[row] for row in unit.rows]) for unit in units
+        ]
+        if isinstance(reward, GroupReward):
+            found = cast(GroupScorer, scorer).score_groups(groups, batch.context)
+            return {
+                unit: _checked(name, scores, len(unit.rows))
+                for unit, scores in zip(units, found, strict=True)
+            }
+        problems, rows = [problem for problem, _ in groups], [rows[0] for _, rows in groups]
+        checked = _checked(name, scorer.score(problems, rows, batch.context), len(units))
+        return {unit: [score] for unit, score in zip(units, checked, strict=True)}
 
     def _score_in_workers(self, reward: Reward, units: list[Unit], batch: Batch) -> dict[Unit, list[Score]]:
         scores: dict[Unit, list[Score]] = {}

@@ -191,8 +191,11 @@ def _digest(question: str) -> int:
     return int.from_bytes(digest, "big")
 
 
-def _size(key: int, score: Score) -> int:
-    return sys.getsizeof(key) + (sys.getsizeof(score) if isinstance(score, float) else 0) + _BYTES_OF_ENTRY
+def _size(key: int, score: Any) -> int:
+    """Return the bytes of an entry; a verdict is a number, several of them, or an abstention, which all entries share."""
+    numbers = list(score) if isinstance(score, tuple | list) else []
+    own = 0 if isinstance(score, Abstain) else sys.getsizeof(score)
+    return sys.getsizeof(key) + own + sum(map(sys.getsizeof, numbers)) + _BYTES_OF_ENTRY
 
 
 def _either(known: Score | None, fresh: Score | None) -> Score:

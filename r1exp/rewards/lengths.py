@@ -1,12 +1,14 @@
-"""Three rewards that depend on the number of tokens n of a completion.
+"""Rewards that depend on the number of tokens n of a completion.
 
-    length         l = 1/2 - (n - min)/(max - min) over the group; right: l, wrong: min(0, l)
+    length         l = 1/2 - (n - min)/(max - min) over the group; right: l, wrong: min(0, l); 0 if max = min
                    (Kimi k1.5, section 2.3.3, arXiv:2501.12599)
+    kimi_length    the same, and 0 for all before optimizer step `from_step`: the paper trains without it at first
     cosine         long + (short - long) * (1 + cos(pi * n/max_length)) / 2, with one pair of corner
                    values for right and one for wrong completions
                    (Demystifying Long Chain-of-Thought, appendix C.1, arXiv:2502.03373)
     soft_overlong  0 until limit - margin, then a straight line down to -1 at the limit
                    (DAPO, eq. 13, arXiv:2503.14476)
+    soft_overlong_punishment  the same, with the names of the paper: limit = L_max, margin = L_cache
 
 Another member (`judged_by`) decides which completions are right. The default corner values follow
 [open-r1]: a wrong completion loses more the longer it is. The paper and the open-r1 code have the
@@ -17,7 +19,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal, Self
 
-from pydantic import PositiveInt, model_validator
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Abstain, Context, JudgedReward, Reward, Score, Span
@@ -43,6 +45,20 @@ class Length(JudgedReward):
             line = 0.5 - (completion.num_tokens - shortest) / spread if spread else 0.0
             scores.append(verdict if isinstance(verdict, Abstain) else line if verdict else min(0.0, line))
         return scores
+
+
+class KimiLength(Length):
+    """Kimi k1.5's length reward, which its paper adds only after a first phase of training."""
+
+    kind: Literal["kimi_length"] = "kimi_length"  # type: ignore[assignment] # a kind of its own
+    from_step: NonNegativeInt = 0  # optimizer steps without it; all completions score 0 there
+
+    def score_judged(
+        self, completions: Sequence[Completion], right: Sequence[bool | Abstain], context: Context
+    ) -> list[Score]:
+        if context.step < self.from_step:
+            return [0.0] * len(completions)
+        return super().score_judged(completions, right, context)
 
 
 class Cosine(JudgedReward):
@@ -107,5 +123,35 @@ class SoftOverlong(Reward):
 
     def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
         del problem, context
-        room = self.limit - self.margin - completion.num_tokens  # negative inside the margin
-        return min(max(room / self.margin, -1.0), 0.0)
+        return _overlong(completion.num_tokens, self.limit, self.margin)
+
+
+class SoftOverlongPunishment(Reward):
+    """DAPO's soft overlong punishment, with the paper's names."""
+
+    kind: Literal["soft_overlong_punishment"] = "soft_overlong_punishment"
+    l_max: PositiveInt  # tokens; where sampling ends (20,480 in the paper)
+    l_cache: PositiveInt  # tokens before l_max over which the penalty grows (4,096 in the paper)
+
+    @model_validator(mode="after")
+    def _cache_fits_inside_max(self) -> Self:
+        if self.l_cache >= self.l_max:
+            raise ValueError(
+                f"l_cache={self.l_cache} must be smaller than l_max={self.l_max} (both in tokens), or even an "
+                "empty completion gets a penalty; lower l_cache"
+            )
+        return self
+
+    @property
+    def span(self) -> Span:
+        return (-1.0, 0.0)
+
+    def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
+        del problem, context
+        return _overlong(completion.num_tokens, self.l_max, self.l_cache)
+
+
+def _overlong(num_tokens: int, limit: int, margin: int) -> float:
+    """Return DAPO's penalty: 0 until limit - margin, then a straight line down to -1 at the limit."""
+    room = limit - margin - num_tokens  # negative inside the margin
+    return min(max(room / margin, -1.0), 0.0)

@@ -127,6 +127,13 @@ class NotOpened:
         del completions, context
         return [NOT_CHECKED] * len(problems)
 
+    def score_groups(
+        self, groups: Sequence[tuple[Problem, Sequence[Completion]]], context: Context
+    ) -> list[list[Score]]:
+        """Return `NOT_CHECKED` for every completion."""
+        del context
+        return [[NOT_CHECKED] * len(completions) for _, completions in groups]
+
 
 def openers_of(
     rewards: Mapping[str, Reward], given: Openers, not_checked: list[str]

@@ -33,6 +33,7 @@ _SCRIPTS: Final = re.compile(
         + [rf"(?P<other>(?:(?![{_EVERY_SPACELESS}])[^\W\d_])+)"]
     )
 )
+_SPACELESS_CHARACTER: Final = re.compile(f"[{_EVERY_SPACELESS}]")
 _MARKS: Final = "\u0300-\u036f\u0900-\u0dff"  # accents and Indic vowel signs, which \\w does not match
 _WORDS: Final = re.compile(rf"[{_EVERY_SPACELESS}]|(?:(?![{_EVERY_SPACELESS}])[\w'’{_MARKS}])+")
 
@@ -40,6 +41,11 @@ _WORDS: Final = re.compile(rf"[{_EVERY_SPACELESS}]|(?:(?![{_EVERY_SPACELESS}])[\
 def words(text: str) -> list[str]:
     """Return the words of `text` in lower case, numbers among them, without punctuation."""
     return _WORDS.findall(text.lower())
+
+
+def is_spaceless(character: str) -> bool:
+    """Return whether a character belongs to a script that is written without spaces between words."""
+    return _SPACELESS_CHARACTER.fullmatch(character) is not None
 
 
 def words_by_script(text: str) -> Iterator[tuple[str, str]]:

@@ -116,7 +116,8 @@ def scored(
         scorer: BatchScorer = reward.open(kept.part(f"judge {hash_of(reward.model_dump(mode='json'))}"))
         return scorer
 
-    committee = Committee(config.rewards, openers={"reward_model": open_reward_model, "judge": open_judge})
+    judges = dict.fromkeys(("judge", "group_judge", "rubric"), open_judge)
+    committee = Committee(config.rewards, openers={"reward_model": open_reward_model, **judges})
     for start in range(0, len(missing), size):
         batch = missing[start : start + size]
         answers = _scored_batch(

@@ -24,6 +24,8 @@ NEEDS = {  # option -> the overrides it requires
     "pipeline=none": ["stage=sft"],
     "rewards=reward_model": ["rewards.preference.model=someone/scorer"],
     "rewards=judge": JUDGE,
+    "rewards=group_judge": JUDGE,
+    "rewards=rubric": ["rewards.rubric.model=a/model"],
     "rollout=endpoint": ["stage=evaluate", "rollout.model=someone/teacher"],
 }
 OPTIONS = sorted(

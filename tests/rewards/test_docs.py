@@ -10,10 +10,12 @@ import yaml
 from pydantic import TypeAdapter
 
 from r1exp.records import Completion, Problem
-from r1exp.rewards.base import Context, GroupReward, JudgedReward, Reward
+from r1exp.rewards.base import Abstain, Context, GroupReward, JudgedReward, Reward
+from r1exp.rewards.group_judge import GroupJudge
 from r1exp.rewards.judge import Judge
 from r1exp.rewards.menu import REWARDS, RewardSettings
 from r1exp.rewards.reward_model import RewardModel
+from r1exp.rewards.rubric import Rubric
 from r1exp.sandbox.local import Local
 
 DOC = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
@@ -46,8 +48,16 @@ def scored(reward: Reward, problem: Problem, given: Any) -> Any:
         return reward.normalized(given["logit"])
     if isinstance(reward, Judge):
         return reward.read(given["reply"])
+    if isinstance(reward, GroupJudge):
+        return reward.read(given["reply"], given["replies"])
+    if isinstance(reward, Rubric):
+        criteria = reward.criteria(problem)
+        assert not isinstance(criteria, Abstain)
+        return reward.read(given["reply"], criteria)
     if isinstance(reward, JudgedReward):
-        return reward.score_judged([one(item) for item in given], [item["right"] for item in given], NOW)
+        return reward.score_problem(
+            problem, [one(item) for item in given], [item["right"] for item in given], NOW
+        )
     if isinstance(reward, GroupReward):
         return reward.score_group(problem, [one(item) for item in given], NOW)
     return reward.score(problem, one(given), NOW)

@@ -1,6 +1,7 @@
 """Every file in conf/rewards makes a committee that passes its own check."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,40 @@ from r1exp.records import Problem
 from r1exp.rewards.base import Reward
 from r1exp.rewards.check import check
 from r1exp.rewards.committee import Committee
+from r1exp.rewards.judge_connection import JudgeConnection
 
 FILES = sorted((Path(__file__).parents[2] / "conf" / "rewards").glob("*.yaml"))
-MUST_BE_GIVEN = {"reward_model": {"preference.model": "some/model"}, "judge": {"helpful.model": "some-model"}}
+MUST_BE_GIVEN = {
+    "group_judge": {"helpful.model": "some-model"},
+    "rubric": {"rubric.model": "some-model"},
+    "reward_model": {"preference.model": "some/model"},
+    "judge": {"helpful.model": "some-model"},
+}
 NEEDS_A_MACHINE = {"code"}  # tests/rewards/test_code.py runs it
 NEEDS_ITS_DATA = {"reasoning_gym"}  # tests/rewards/test_reasoning_gym.py
+SUM = Problem("sum", "Ann has 3 apples, buys 4 and finds 5. How many?", "12", {"solution": "3+4=7. 7+5=12"})
+FRANCE = Problem("france", "What is the capital of France?", "Paris", {"aliases": ["the city of Paris"]})
+FOLLOW = {
+    "instruction_id_list": ["punctuation:no_comma", "keywords:existence"],
+    "kwargs": [{}, {"keywords": ["river"]}],
+}
+TOOLS = {
+    "function": '[{"name": "add", "parameters": {"type": "dict", "properties": {"a": {"type": "integer"}}, "required": ["a"]}}]',
+    "ground_truth": '[{"add": {"a": [3]}}]',
+}
+PROBLEMS = {  # of files that read columns of the data
+    "choice": Problem(
+        "capital", "What is the capital of France?", "1", {"choices": ["Rome", "Paris", "Oslo"]}
+    ),
+    "function_call": Problem("add", "Add 3 to the sum.", None, TOOLS),
+    "instructions": Problem("river", "Write about a river without commas.", "The river runs.", FOLLOW),
+    "rubric": replace(SUM, columns={"rubric": [{"criterion": "says 12", "weight": 3.0}]}),
+    "json_schema": Problem(
+        "user", "Ann is 3.", '{"age": 3}', {"schema": '{"required": ["age"], "type": "object"}'}
+    ),
+    "match": FRANCE,
+    "l1": replace(SUM, columns={**SUM.columns, "target_length": 10}),
+}
 
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
@@ -41,11 +71,9 @@ def test_gold_scores_the_maximum_and_no_cheat_does(
     path: Path, style: StyleName, composed: Callable[..., dict[str, Reward]]
 ) -> None:
     """No judge and no reward model is available here: the other members of their committees are checked."""
-    problem = Problem(
-        "sum", "Ann has 3 apples, buys 4 and finds 5. How many?", "12", {"solution": "3+4=7. 7+5=12"}
-    )
+    problem = PROBLEMS.get(path.stem, SUM)
     rewards = {
-        name: reward.model_copy(update={"retries": 0}) if reward.kind == "judge" else reward
+        name: reward.model_copy(update={"retries": 0}) if isinstance(reward, JudgeConnection) else reward
         for name, reward in composed(path, style, **MUST_BE_GIVEN.get(path.stem, {})).items()
     }
     report = check(rewards, style, [problem])
