@@ -245,9 +245,9 @@ class Run:
         try:
             self.store.take_over(self._slot(step), folder)
             refuse_full_disk(step, folder)
-        except R1ExpError as error:
+        except R1ExpError as refused:
             with suppress(OSError):
-                Status(state=state_of(error), reason=str(error)).write(folder)
+                Status(state=state_of(refused), reason=str(refused)).write(folder)
             raise
         attempt = Attempt(folder, step.config.launcher)
         reserve(folder)
