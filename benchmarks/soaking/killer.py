@@ -87,8 +87,7 @@ class Killer:
             return None
         kind = self._random.choice(sorted(kinds))
         victim = self._random.choice(kinds[kind])
-        names, weights = zip(*_SIGNALS, strict=True)
-        how = self._random.choices(names, weights)[0]
+        how = self._random.choices([name for name, _ in _SIGNALS], [weight for _, weight in _SIGNALS])[0]
         first, _, second = how.partition(", ")
         _send(victim, first)
         if second:

@@ -36,7 +36,7 @@ class Scenario:
 
     name: str
     commands: tuple[tuple[str, ...], ...]  # the arguments of r1exp
-    patience: float = 26.0  # seconds between two disturbances, on average; longer than its start takes
+    patience: float = 21.0  # seconds between two disturbances, on average; longer than its start takes
     missing: Callable[[], str] = lambda: ""  # what it needs and is not installed here
     is_job: bool = False  # whether its processes belong to SLURM, and outlive the command
     has_endpoint: bool = False  # whether it needs the lane's endpoint

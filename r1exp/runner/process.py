@@ -13,6 +13,7 @@ from r1exp.files import write_text
 from r1exp.launcher.base import Launch
 from r1exp.launcher.keeper import ticks_of
 from r1exp.launcher.process_tree import ProcessTree
+from r1exp.launcher.scratch import scratch
 from r1exp.paths import StepPaths
 
 PARENT_VARIABLE = "R1EXP_PARENT"  # "pid:start" of the parent; workers end when that process has ended
@@ -48,17 +49,17 @@ def run_process(
     for name, text in launch.files.items():
         write_text(folder / name, text)
     inherited = {name: value for name, value in os.environ.items() if name not in _RENDEZVOUS}
-    environment = {**inherited, **launch.environment, PARENT_VARIABLE: parent_mark()}
-    with StepPaths(folder).log().open("ab") as log:
+    with scratch(folder) as own, StepPaths(folder).log().open("ab") as log:
+        environment = {**inherited, **own, **launch.environment, PARENT_VARIABLE: parent_mark()}
         tree = ProcessTree(launch.arguments, environment, log)
-    has_started(tree.pid)
-    try:
-        while tree.poll() is None:
-            follow()
-            time.sleep(_POLL)
-    except BaseException:
-        _end_all(tree, grace)
-        raise
+        has_started(tree.pid)
+        try:
+            while tree.poll() is None:
+                follow()
+                time.sleep(_POLL)
+        except BaseException:
+            _end_all(tree, grace)
+            raise
     assert tree.returncode is not None
     return tree.returncode
 

@@ -1,0 +1,39 @@
+"""A folder for the temporary files of a step's processes, removed with them: killed libraries leave theirs (W&B, torch, vLLM).
+
+The name follows from the step's folder, so that what a killed parent left is removed when the step starts again.
+"""
+
+import getpass
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def scratch(step: Path) -> Iterator[dict[str, str]]:
+    """Yield the environment variables with which processes use a folder of their own for temporary files.
+
+    Compiled kernels, which torch keeps there for later runs, stay where they are. Without variables where a job has several nodes,
+    on which the folder does not exist, or where it cannot be made.
+    """
+    name = hashlib.sha256(str(step.resolve()).encode()).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"r1exp-{os.getuid()}-{name}-step"
+    environment: dict[str, str] = {}
+    shutil.rmtree(folder, ignore_errors=True)
+    if os.environ.get("SLURM_JOB_NUM_NODES", "1") == "1":
+        with suppress(OSError):  # a full disk, or another user's folder of that name
+            folder.mkdir(mode=0o700)
+            environment = {"TMPDIR": str(folder)}
+    if environment and "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        with suppress(OSError, KeyError):  # a user without a name
+            environment["TORCHINDUCTOR_CACHE_DIR"] = str(
+                folder.with_name(f"torchinductor_{getpass.getuser()}")
+            )
+    try:
+        yield environment
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

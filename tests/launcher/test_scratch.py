@@ -1,0 +1,28 @@
+"""The folder for the temporary files of a step's processes."""
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from r1exp.launcher.scratch import scratch
+
+
+def test_what_processes_leave_is_removed_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with scratch(tmp_path / "01-sft") as environment:
+        made = subprocess.run(
+            ["mktemp", "-d"], env=environment, check=True, capture_output=True, text=True
+        ).stdout
+        assert Path(made.strip()).parent == Path(environment["TMPDIR"])
+        Path(environment["TMPDIR"], "left by a start that was killed").touch()
+        with scratch(tmp_path / "01-sft") as again:
+            assert list(Path(again["TMPDIR"]).iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_nodes_use_their_own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "2")
+    with scratch(tmp_path / "01-sft") as environment:
+        assert environment == {}
