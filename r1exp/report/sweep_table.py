@@ -3,7 +3,7 @@
     <sweep>/sweep.json        all rows, written when the members have ended or were submitted
     <sweep>/sweep-rows.jsonl  one line for each row as it comes; removed when sweep.json has them
 
-Appending a line costs the same for every member, where writing the whole table for each of 13,000 members writes 40 GB.
+Appending a line costs the same for every member, where writing the whole table for each of 13,000 members writes 26 GB.
 """
 
 import json

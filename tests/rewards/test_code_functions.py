@@ -33,7 +33,7 @@ HUMANEVAL = {
     "test_cases": "def check(candidate):\n    for _ in range(3):\n        assert candidate([3, 1, 2], 2) == [2, 3]\n",
     "entry_point": "top",
 }
-FORMS = {
+FORMS: dict[str, dict[str, Any]] = {
     "LiveCodeBench": LIVECODEBENCH,
     "APPS": APPS,
     "open-r1": OPEN_R1,
