@@ -122,11 +122,8 @@ class Supervisor:
         address = ["--host", self._state.host, "--port", str(self._state.port)]
         with StepPaths(self._folder).server_log.open("ab") as log:
             command = [sys.executable, *spec.arguments, *address]
-            environment = {
-                **os.environ,
-                sockets.VARIABLE: str(sockets.make(self._folder)),
-                **spec.environment,
-            }
+            own = str(sockets.make(self._folder))
+            environment = {**os.environ, sockets.VARIABLE: own, "TMPDIR": own, **spec.environment}
             self._server = ProcessTree(command, environment, log, grace=_GRACE)
         self._state.state = "starting"
         self._state.starts += 1
