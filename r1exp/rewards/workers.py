@@ -250,33 +250,45 @@ class _Worker:
         self.until = 0.0  # time.monotonic() by which the next message must arrive
         self._job: Job | None = None
         self._started = False
+        self._repeated = False  # the job was sent a second time
         self._ready_seconds = 0.0
         self._forkserver = forkserver
         self.connection, self.pid = forkserver.fork(patience)
 
     def start(self, position: int, job: Job, ready_seconds: float) -> bool:
         """Send a job to this idle worker, whose process is replaced first if it has exited; return whether it was sent."""
-        self.busy, self._started = True, False
         self.position, self._job = position, job
         self._ready_seconds = ready_seconds
-        self.until = time.monotonic() + ready_seconds
+        self._repeated = False
+        return self._send()
+
+    def _send(self) -> bool:
+        self.busy, self._started = True, False
+        self.until = time.monotonic() + self._ready_seconds
         try:
-            self.connection.send(job)
+            self.connection.send(self._job)
         except (BrokenPipeError, ConnectionResetError):
             self.replace()
             if self.is_lost:
                 self.busy = False
                 return False
-            self.connection.send(job)
+            self.connection.send(self._job)
         return True
 
     def receive(self) -> list[Score] | None:
-        """Read a message; return the scores if it contains them."""
+        """Read a message; return the scores if it contains them.
+
+        A job whose process was killed from outside is sent once more: nothing tells yet that the completion is at fault.
+        """
         assert self._job is not None
         try:
             message = self.connection.recv()
         except (EOFError, ConnectionResetError):
-            return self._replace_and_abstain(DIED)
+            status = self.replace()
+            if self._repeated or self.is_lost or not _was_killed(status):
+                return self._abstentions(DIED, status)
+            self._repeated = True
+            return None if self._send() else self._abstentions(DIED, status)
         if message == STARTED:
             self._started = True
             self.until = time.monotonic() + self._job.deadline
@@ -309,8 +321,10 @@ class _Worker:
         return self._forkserver.reap(self.pid)
 
     def _replace_and_abstain(self, reason: Abstain) -> list[Score]:
+        return self._abstentions(reason, self.replace())
+
+    def _abstentions(self, reason: Abstain, status: int | None) -> list[Score]:
         assert self._job is not None
-        status = self.replace()
         details = {
             DIED: _ended_with(status),
             TIMEOUT: f"did not return within its deadline, {self._job.deadline:g} s for {len(self._job.completions)} "
@@ -318,6 +332,11 @@ class _Worker:
             NOT_READY: f"its module was not imported within {self._ready_seconds:g} s",
         }
         return [Abstain(reason.reason, details[reason])] * len(self._job.completions)
+
+
+def _was_killed(status: int | None) -> bool:
+    """Return whether an exit status is that of a kill; None, where the forkserver was killed, counts too."""
+    return status is None or -status in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def _ended_with(status: int | None) -> str:

@@ -62,6 +62,13 @@ def misbehaves(completions, completion_ids, answer, **kwargs):
         time.sleep(0.3 * len(completions))
     if text == "nan":
         return [float("nan")] * len(completions)
+    if text.startswith("killed"):  # "killed once FILE": only where FILE does not exist yet
+        import signal
+        file = text.removeprefix("killed once ")
+        if file == text or not os.path.exists(file):
+            if file != text:
+                open(file, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
     if text == "die":
         os._exit(7)
     if text == "raise":

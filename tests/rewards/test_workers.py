@@ -119,6 +119,15 @@ def test_workers_are_not_interrupted_by_ctrl_c(run: Run, pool: WorkerPool) -> No
     assert len(groups) == 2
 
 
+def test_a_job_whose_process_was_killed_from_outside_is_scored_again(run: Run, tmp_path: Path) -> None:
+    """So that a kill changes no score: the artifact of a disturbed step equals that of an undisturbed one."""
+    assert run("fine", f"killed once {tmp_path / 'file'}", "fine") == [5.0, 5.0, 5.0]
+
+
+def test_a_job_that_is_killed_again_abstains(run: Run) -> None:
+    assert run("killed", "fine") == [DIED, 5.0]
+
+
 def test_a_forkserver_that_was_killed_is_replaced(run: Run, pool: WorkerPool) -> None:
     before = run("pid")[0]
     forkserver = pool._forkserver._process
