@@ -15,7 +15,6 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any, Final, Literal, Self, cast
 
 from pydantic import PositiveInt, model_validator
@@ -25,7 +24,7 @@ from r1exp.rewards.base import Abstain, BatchScorer, Context, GroupReward, Score
 from r1exp.rewards.judge import RUBRICS
 from r1exp.rewards.judge import Rubric as NamedRubric
 from r1exp.rewards.judge_client import UNCLEAR, JudgeClient, Kept
-from r1exp.rewards.judge_connection import JudgeConnection
+from r1exp.rewards.judge_connection import JudgeConnection, mark_of
 
 _NUMBERS: Final = re.compile(r'"(?:scores|ranking)"\s{0,9}:\s{0,9}(\[[^\[\]]{0,4000}\])')
 
@@ -77,7 +76,7 @@ class GroupJudge(JudgeConnection, GroupReward):
         """Return the message that is sent to the judge; `texts` are in the order in which they are shown."""
         what = self.instructions if self.rubric is None else RUBRICS[self.rubric]
         # A completion cannot know this mark, so it cannot end its own part and begin that of another.
-        mark = _digest(texts)
+        mark = mark_of(texts)
         parts = [
             f"<<<REPLY {number} {mark}\n{self.shown(text)}\nREPLY {number} {mark}>>>"
             for number, text in enumerate(texts, start=1)
@@ -177,12 +176,8 @@ class _GroupJudgeScorer:
     def _shown(self, problem: Problem, completions: Sequence[Completion]) -> list[list[str]]:
         """Return the different texts of a group in each order in which they are shown."""
         texts = sorted({completion.text for completion in completions})
-        rng = random.Random(f"{self._settings.seed} {_digest([problem.id, *texts])}")
+        rng = random.Random(f"{self._settings.seed} {mark_of([problem.id, *texts])}")
         return [rng.sample(texts, len(texts)) for _ in range(self._settings.orders)]
-
-
-def _digest(texts: Sequence[str]) -> str:
-    return blake2b("\0".join(texts).encode("utf-8", "replace"), digest_size=4).hexdigest()
 
 
 def _numbers(reply: str) -> tuple[float, ...] | Abstain:

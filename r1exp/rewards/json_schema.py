@@ -4,8 +4,8 @@ The schema is one setting for all rows, or a column that holds an object or JSON
 jsonschema, in the draft that its `$schema` names, else 2020-12. What a schema may do is bounded:
 
     $ref      only to the schema itself and to the drafts' own: nothing is read from the network or from files
-    patterns  each match is stopped after half a second (`r1exp.rewards.patterns`)
-    keywords  at most 100,000 are evaluated, so that references that branch cannot take exponential time
+    patterns  each match is stopped after half a second (`r1exp.rewards.patterns`), and all of a reply after one
+    keywords  at most 50,000 are evaluated, so that references that branch cannot take exponential time
 
 A schema that is invalid, or that refers elsewhere, is the data's fault: the reward abstains. JSON that cannot be checked
 within the bounds is wrong. A reply is JSON, or one code block with JSON; text around it, several blocks, repeated keys,
@@ -13,6 +13,7 @@ NaN and nesting beyond 100 levels are wrong. As in the library, `format` only de
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, ClassVar, Final, Literal, Self, cast
@@ -28,7 +29,8 @@ from r1exp.rewards.reading import Read, column_as_json, reply_in
 from r1exp.settings import Name
 
 UNREADABLE_SCHEMA: Final = Abstain("schema unreadable")
-_MAX_EVALUATIONS: Final = 100_000  # of keywords; about two seconds
+_MAX_EVALUATIONS: Final = 50_000  # of keywords; about half a second
+_MAX_PATTERN_SECONDS: Final = 1.0  # of processor time for all patterns of one reply
 
 
 class _TooMuchError(Exception):
@@ -91,10 +93,10 @@ def _score(validator: Any, value: Any) -> Score:
     """Return whether a value is valid; abstain where the schema refers to what is not there."""
     import referencing.exceptions
 
-    _budget.left = _MAX_EVALUATIONS
+    _budget.left, _budget.seconds = _MAX_EVALUATIONS, _MAX_PATTERN_SECONDS
     try:
         return float(validator.is_valid(value))
-    except (_TooMuchError, RecursionError):
+    except (_TooMuchError, RecursionError, ArithmeticError):
         return 0.0
     except (referencing.exceptions.Unresolvable, UnreadablePattern):
         return UNREADABLE_SCHEMA
@@ -104,6 +106,7 @@ class _Budget:
     """Counts the keywords that are still evaluated for one completion."""
 
     left = 0
+    seconds = 0.0  # of processor time for all patterns
 
     def spend(self) -> None:
         """Count one keyword. Raises _TooMuchError where none is left."""
@@ -143,6 +146,7 @@ def _validator(schema: str) -> Any:
         "pattern": _counted(_pattern),
         "patternProperties": _counted(_pattern_properties),
         "additionalProperties": _counted(_additional_properties),
+        "uniqueItems": _counted(_unique_items),
     }
     bounded = jsonschema.validators.extend(draft, keywords)
     # An empty registry: the default one reads references to other places from the network.
@@ -159,8 +163,10 @@ def _counted(keyword: Any) -> _Keyword:
 
 
 def _matches(pattern: str, text: str) -> bool:
+    begin = time.process_time()
     found = matches(compiled(pattern), text, whole=False)
-    if found is None:
+    _budget.seconds -= time.process_time() - begin
+    if found is None or _budget.seconds < 0.0:
         raise _TooMuchError
     return found
 
@@ -191,6 +197,24 @@ def _additional_properties(validator: Any, further: Any, instance: Any, schema: 
             yield _error(f"{key!r} is not allowed")
         elif further is not True:
             yield from validator.descend(value, further, path=key)
+
+
+def _unique_items(validator: Any, unique: bool, instance: Any, schema: Any) -> Iterator[Any]:
+    """Compare the texts of the items: the library compares each object with each other one."""
+    del schema
+    if unique and validator.is_type(instance, "array"):
+        texts = [json.dumps(_with_one_kind_of_number(item), sort_keys=True) for item in instance]
+        if len(set(texts)) < len(texts):
+            yield _error("an item is repeated")
+
+
+def _with_one_kind_of_number(value: Any) -> Any:
+    """Return a value in which 1.0 is 1, as equal JSON numbers are."""
+    if isinstance(value, dict):
+        return {key: _with_one_kind_of_number(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_one_kind_of_number(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _error(message: str) -> Any:

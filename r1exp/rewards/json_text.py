@@ -1,6 +1,7 @@
-"""Reads JSON from a completion, strictly: one value, no repeated keys, no NaN or Infinity, of bounded depth."""
+"""Reads JSON from a completion, strictly: one value, no repeated keys, no NaN or infinities, of bounded depth."""
 
 import json
+import math
 import re
 from typing import Any, Final, NoReturn
 
@@ -14,7 +15,9 @@ def strict_json(text: str) -> Any:
     if len(text) > _MAX_CHARACTERS:
         raise ValueError(f"longer than {_MAX_CHARACTERS} characters")
     try:
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_finite
+        )
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if _depth(value) > _MAX_DEPTH:
@@ -60,6 +63,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError("a key is repeated")
     return found
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits} is larger than the largest float")
+    return number
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -1,6 +1,8 @@
 """Settings of a model at an OpenAI-compatible endpoint that judges completions."""
 
 import os
+from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Annotated, ClassVar, Final
 
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -52,3 +54,8 @@ class JudgeConnection(BatchReward):
             return text
         half = self.max_characters // 2
         return f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
+
+
+def mark_of(texts: Sequence[str]) -> str:
+    """Return a mark that none of the texts can contain by design, for its author cannot know it: a hash of all of them."""
+    return blake2b("\0".join(texts).encode("utf-8", "replace"), digest_size=4).hexdigest()

@@ -117,6 +117,14 @@ BRANCHING = {
             {"patternProperties": {"(a|aa)+$": {}}, "additionalProperties": False},
             id="pattern of other keys",
         ),
+        pytest.param(
+            json.dumps({f"{'a' * 24}b{n}": 1 for n in range(500)}),
+            {"patternProperties": {"(a|aa)+$": {}}},
+            id="a slow pattern for many keys",
+        ),
+        pytest.param(f"[{'{},' * 60_000}{{}}]", {"uniqueItems": True}, id="many objects that must differ"),
+        pytest.param("1e400", {"multipleOf": 0.1}, id="a number beyond the floats"),
+        pytest.param("1e308", {"multipleOf": 1e-300, "maximum": 5}, id="a quotient beyond the floats"),
         pytest.param(branches(60), BRANCHING, id="references that branch"),
     ],
 )
@@ -124,6 +132,15 @@ def test_json_that_cannot_be_checked_in_time_is_wrong(reply: str, schema: Any) -
     begin = time.process_time()
     assert score(reply, schema) == 0.0
     assert time.process_time() - begin < 10.0
+
+
+def test_items_are_unique_as_json_values() -> None:
+    schema = {"uniqueItems": True}
+    assert score('[1, true, "1", {"a": 1}, {"a": 2}]', schema) == 1.0
+    assert [score(reply, schema) for reply in ("[1, 1.0]", '[{"a": 1, "b": 2}, {"b": 2.0, "a": 1}]')] == [
+        0.0,
+        0.0,
+    ]
 
 
 def test_additional_properties_follow_their_own_schema() -> None:

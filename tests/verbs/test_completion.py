@@ -17,8 +17,8 @@ from r1exp.verbs.completion import candidates
     [
         pytest.param("r1exp pl", {"plan"}, id="a verb"),
         pytest.param("r1exp rewar", {"rewards=", "rewards."}, id="a group, which is also a key"),
-        pytest.param("r1exp rewards=gr", {"rewards=graded"}, id="an option"),
-        pytest.param("r1exp -m rewards=strict,gr", {"rewards=strict,graded"}, id="the last of a list"),
+        pytest.param("r1exp rewards=gra", {"rewards=graded"}, id="an option"),
+        pytest.param("r1exp -m rewards=strict,gra", {"rewards=strict,graded"}, id="the last of a list"),
         pytest.param("r1exp plan model.lo", {"model.lora."}, id="a mapping"),
         pytest.param("r1exp model.lora.d", {"model.lora.dropout="}, id="a key"),
         pytest.param("r1exp +model.lora.d", {"+model.lora.dropout="}, id="a key with a sign"),
