@@ -19,6 +19,7 @@ OLD_TERMS = {  # old term, as a regular expression -> the term to use
     "optimis(?:e|es|ed|er|ers|ing|ation)": "optimize, optimizer",
     r"seeds? 00\d?": "the citation key of docs/sources.md, for example [gemma-grpo]",
 }
+RECORDED = "tests/runner/version_0_1_0/"  # what an earlier version wrote
 ALLOWED = {  # file -> parts of lines that are no old terms
     "docs/sources.md": [
         "seed 000",
@@ -44,6 +45,8 @@ def lines() -> list[tuple[str, int, str]]:
         if not path.is_file() or path.suffix not in SUFFIXES or path == Path(__file__):
             continue
         name = path.relative_to(ROOT).as_posix()
+        if name.startswith(RECORDED):
+            continue
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             for part in ALLOWED.get(name, []):
                 line = line.replace(part, "")

@@ -91,8 +91,9 @@ def sweep_report(folder: Path, states: Mapping[str, dict[str, Any]] | None = Non
             f"the runs of {folder} were made by an earlier version of r1exp; report them with that version"
         )
     if not done:
+        unknown = next((f" ({run['reason']})" for run in found.values() if run["state"] == "unknown"), "")
         raise Refused(
-            f"no run of {folder} has finished; `r1exp sweep status {folder}` shows the state of each run"
+            f"no run of {folder} has finished{unknown}; `r1exp sweep status {folder}` shows the state of each run"
         )
     common = set.intersection(*(set(run["overrides"]) for run in done))
     settings = _settings(done, common)
@@ -122,7 +123,7 @@ def _summary(path: Path) -> dict[str, Any]:
     except Refused as error:
         return {
             "state": "unknown",
-            "reason": str(error),
+            "reason": f"{path} is damaged, and {error}",
             "objective": None,
             "overrides": [],
             "comparisons": {},

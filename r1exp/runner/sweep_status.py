@@ -52,7 +52,7 @@ def sweep_status(folder: Path) -> str:
     Raises:
         Refused: `folder` is neither a sweep nor a run.
     """
-    states = states_of(folder)
+    states = _known_states(folder)
     planned = [set(state.overrides) for state in states if state.state not in ("refused", "unknown")]
     common = set.intersection(*planned) if planned else set()
     rows = [("member", "job", "state", "step", "progress", "overrides")]
@@ -81,7 +81,7 @@ def sweep_retry(folder: Path) -> ExitCode:
     stopped, or that were refused, are not restarted, because they would end the same way; runs that a user canceled only
     where `folder` is the run itself.
     """
-    states = states_of(folder)
+    states = _known_states(folder)
     retried = (
         (*RETRIED, "canceled") if has_plan(folder) else RETRIED
     )  # a canceled run is restarted if it is named
@@ -145,12 +145,23 @@ def states_of(folder: Path) -> list[MemberState]:
     members = [folder] if has_plan(folder) else [path for path in folder.iterdir() if has_plan(path)]
     refused = _refused(folder, {member.name for member in members})
     if not members and not refused:
+        table = SweepPaths(folder).table
+        if table.exists() and not rows_of(folder):
+            raise Refused(f"{table} is damaged or empty, and there are no runs beside it")
         raise Refused(f"{folder} is neither a sweep nor a run.{_sweeps_below(folder)}")
     newest = {member: _newest_job(member) for member in members}
     jobs = slurm_client.jobs(number for numbers in newest.values() for number in numbers)
     states = [_state(member, newest[member], jobs) for member in members] + refused
     return sorted(states, key=lambda state: (not state.folder.name.isdigit(), int(state.folder.name) if
                                              state.folder.name.isdigit() else 0, state.folder.name))  # fmt: skip
+
+
+def _known_states(folder: Path) -> list[MemberState]:
+    """Return `states_of` a folder; raise Refused if no run of it can be read."""
+    states = states_of(folder)
+    if all(state.state == "unknown" for state in states):
+        raise Refused(states[0].reason)
+    return states
 
 
 def _newest_job(run: Path) -> tuple[int, ...]:

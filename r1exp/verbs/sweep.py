@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> ExitCode:
 
 def _unfinished(folder: Path) -> dict[str, dict[str, str]]:
     """Return state and reason of each member that is not done; nothing where SLURM does not say."""
-    if not folder.is_dir() or has_plan(folder):
+    if not folder.is_dir() or has_plan(folder) or not any(map(has_plan, folder.iterdir())):
         return {}
     try:
         states = states_of(folder)

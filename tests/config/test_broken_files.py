@@ -47,7 +47,7 @@ def test_a_broken_option_is_refused(
     [
         pytest.param("sweep.json", "[{", ["sweep", "status", "."], "sweep.json is damaged", id="table"),
         pytest.param("0/summary.json", "x", ["sweep", "report", "."], "is damaged", id="summary"),
-        pytest.param("0/summary.json", "[]", ["sweep", "report", "."], "none of this version", id="another file"),
+        pytest.param("0/summary.json", "[]", ["sweep", "report", "."], "is damaged", id="another file"),
         pytest.param("0/plan.json", "{", ["sweep", "status", "."], "plan.json", id="plan"),
         pytest.param("manifest.json", "{", ["stage=sft", "tracking=none", "paths.run=."], "is damaged", id="manifest"),
         pytest.param("file", "", ["stage=sft", "tracking=none", "paths.run=file"], "cannot be written", id="run"),

@@ -154,7 +154,7 @@ def test_a_busy_endpoint_is_waited_for_until_the_deadline(server: str) -> None:
     queue(server, *[429] * 6)  # more than the two retries
     [[completion]] = EndpointGenerator(endpoint(server)).generate(prompts("five"), 1, GREEDY)
     assert completion.num_tokens == 1
-    queue(server, 429)
+    queue(server, *[429] * 20)
     with pytest.raises(StepFailed, match=r"raise rollout\.deadline=0\.1"):
         EndpointGenerator(endpoint(server, deadline=0.1)).generate(prompts("five"), 1, GREEDY)
 
