@@ -48,6 +48,10 @@ def decided(answer: str | None, gold: str | None, kind: Kind = "auto") -> Judgem
         gold: The gold answer.
         kind: What the gold answer is.
     """
+    if kind == "auto" and answer and gold:
+        quick = _common(answer, gold)
+        if quick is not None:
+            return quick
     if gold is None or not gold.strip():
         return NO_GOLD
     if answer is None or not answer.strip():
@@ -57,9 +61,6 @@ def decided(answer: str | None, gold: str | None, kind: Kind = "auto") -> Judgem
     if kind == "exact":
         return _verdict(answer.strip() == gold.strip(), "exact text", answer)
     if kind == "auto":
-        quick = _common(answer, gold)
-        if quick is not None:
-            return quick
         expected, given = _number(gold), _number(answer)
         if expected is not None and given is not None:
             known = _compared_numbers(given, expected, answer, gold)
@@ -105,14 +106,20 @@ def _common(answer: str, gold: str) -> Judgement | None:
     before, opening, digits, places, closing, after = match.groups()
     if closing not in _CLOSING[opening] or (opening and closing and after):
         return None
-    words = [*after.split(), *before.replace(",", "").lower().split()]
-    if "is" in after.split() or any(
-        word in SPECIAL_WORDS or word.removesuffix("s") in SPECIAL_WORDS for word in words
-    ):
+    if (before or after) and _is_special(before, after):
         return None
     if _canonical(digits, places) == expected:
         return Judgement("correct", "equal numbers", digits + (places or ""))
     return Judgement("wrong", "different numbers", digits + (places or ""))
+
+
+def _is_special(before: str, after: str) -> bool:
+    """Return whether the words around a number may make it something else."""
+    last = after.split()
+    words = [*last, *before.replace(",", "").lower().split()]
+    return "is" in last or any(
+        word in SPECIAL_WORDS or word.removesuffix("s") in SPECIAL_WORDS for word in words
+    )
 
 
 @lru_cache(maxsize=16384)

@@ -66,13 +66,13 @@ class AnswerJudge:
     def judge_kinds(self, rows: Sequence[tuple[str | None, str | None, Kind]]) -> list[Judgement]:
         """Return the judgement of each answer, gold answer and kind of gold answer, in order."""
         found = [decided(answer, gold, kind) for answer, gold, kind in rows]
+        if all(found):  # a judgement is true
+            return [judgement for judgement in found if judgement is not None]
         pairs = {
             row: (answer, gold)
             for row, (answer, gold, _) in enumerate(rows)
             if found[row] is None and answer is not None and gold is not None
         }
-        if not pairs:
-            return [judgement for judgement in found if judgement is not None]
         for pair in pairs.values():
             if pair[0] in self._late:
                 self._known.setdefault(pair, Judgement("unreadable answer", _LATE, read(pair[0]).text))

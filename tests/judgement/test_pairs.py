@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from r1exp.evaluation.judging import Judging
+from r1exp.judgement import judge as judge_rules
 from r1exp.judgement.formatting import plain
 from r1exp.judgement.judge import decided
 from r1exp.records import Completion, Problem
@@ -137,4 +138,16 @@ def test_formatting_never_changes_the_verdict(wrapper: str) -> None:
         (row, found)
         for row, found in wrapped
         if found is None or found.is_correct != (row.verdict == "correct")
+    ] == []
+
+
+def test_the_quick_path_for_common_numbers_agrees_with_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = random.Random(9)
+    asked = [(mutated(row, draw), row.gold) for row in draw.choices(pairs(), k=12_000)]
+    quick = {pair: found for pair in asked if (found := judge_rules._common(*pair)) is not None}
+    assert len(quick) > 100
+    monkeypatch.setattr(judge_rules, "_common", lambda answer, gold: None)
+    slow = {pair: decided(*pair) for pair in quick}
+    assert [
+        pair for pair, found in slow.items() if found is None or found.is_correct != quick[pair].is_correct
     ] == []

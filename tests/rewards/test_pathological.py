@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from r1exp.judgement.judge import decided
 from r1exp.prompt.settings import StyleName
 from r1exp.records import Completion, Problem
 from r1exp.rewards.accuracy import Accuracy
+from r1exp.rewards.answer_reward import AnswerReward, read_answer
 from r1exp.rewards.base import Abstain, Context, GroupReward, Reward, SlowGroupReward, SlowReward
 from r1exp.rewards.committee import Committee
 from r1exp.rewards.function import Function
@@ -99,7 +101,10 @@ def all_members(foreign: str) -> dict[str, Reward]:
 
 
 @pytest.fixture
-def committee(foreign: str) -> Iterator[Committee]:
+def committee(foreign: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Committee]:
+    monkeypatch.setattr(
+        "r1exp.rewards.answer_reward.DEADLINE", DEADLINE
+    )  # of members without a setting for it
     committee = Committee(all_members(foreign), num_workers=2)
     yield committee
     committee.close()
@@ -132,7 +137,9 @@ def test_every_member_outside_of_workers_is_fast_on_every_single_answer(foreign:
         for _, text in five_hundred():
             completion = Completion(text, 100)
             begin = time.perf_counter()
-            if isinstance(reward, SlowReward):
+            if isinstance(reward, AnswerReward):
+                decided(read_answer(reward.place, STYLE, text), problem.answer)
+            elif isinstance(reward, SlowReward):
                 reward.quick(problem, completion, Context())
             elif isinstance(reward, GroupReward):
                 reward.score_group(problem, [completion, completion], Context())
