@@ -1,6 +1,6 @@
 """A folder for the temporary files of a step's processes, removed with them: killed libraries leave theirs (W&B, torch, vLLM).
 
-The name follows from the step's folder, so that what a killed parent left is removed when the step starts again.
+The name follows from the step's folder, so that what a killed parent left is removed when the same command is typed again.
 """
 
 import getpass
@@ -20,10 +20,9 @@ def scratch(step: Path) -> Iterator[dict[str, str]]:
     Compiled kernels, which torch keeps there for later runs, stay where they are. Without variables where a job has several nodes,
     on which the folder does not exist, or where it cannot be made.
     """
-    name = hashlib.sha256(str(step.resolve()).encode()).hexdigest()[:12]
-    folder = Path(tempfile.gettempdir()) / f"r1exp-{os.getuid()}-{name}-step"
+    folder = _folder(step)
     environment: dict[str, str] = {}
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(step)
     if os.environ.get("SLURM_JOB_NUM_NODES", "1") == "1":
         with suppress(OSError):  # a full disk, or another user's folder of that name
             folder.mkdir(mode=0o700)
@@ -36,4 +35,14 @@ def scratch(step: Path) -> Iterator[dict[str, str]]:
     try:
         yield environment
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(step)
+
+
+def remove(step: Path) -> None:
+    """Remove the folder of a step that nothing executes, if it exists: what a killed parent left."""
+    shutil.rmtree(_folder(step), ignore_errors=True)
+
+
+def _folder(step: Path) -> Path:
+    name = hashlib.sha256(str(step.resolve()).encode()).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"r1exp-{os.getuid()}-{name}-step"

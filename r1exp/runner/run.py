@@ -29,6 +29,7 @@ from r1exp.files import (
     why_not_written,
     write_text,
 )
+from r1exp.launcher import scratch
 from r1exp.model.adapters import base_of, is_adapter_folder
 from r1exp.model.folder_hash import remembered_hash
 from r1exp.model.locate import locate
@@ -47,6 +48,7 @@ from r1exp.runner.progress import StepProgress
 from r1exp.runner.reward_check import report_of
 from r1exp.runner.signals import Listener, listening
 from r1exp.runner.store import StepStore
+from r1exp.serving import sockets
 from r1exp.serving.session import Server, serving
 from r1exp.stage.config import StepConfig
 from r1exp.stage.step import Step, run_of
@@ -165,6 +167,8 @@ class Run:
             self._slot(step),
             on_wait=lambda: say(f"{step.name}: waiting for another run that executes this step"),
         ):
+            scratch.remove(folder)  # of an execution that was killed, perhaps after the step was done
+            sockets.remove(folder)
             return self._finished(step, folder) or self._execute(step, folder)
 
     def _slot(self, step: PlanStep) -> str:

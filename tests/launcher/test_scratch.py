@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from r1exp.launcher.scratch import scratch
+from r1exp.launcher.scratch import remove, scratch
 
 
 def test_what_processes_leave_is_removed_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,3 +26,14 @@ def test_several_nodes_use_their_own_folders(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("SLURM_JOB_NUM_NODES", "2")
     with scratch(tmp_path / "01-sft") as environment:
         assert environment == {}
+
+
+def test_what_a_killed_parent_left_can_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with scratch(tmp_path / "01-sft") as environment:
+        folder = Path(environment["TMPDIR"])
+    folder.mkdir()
+    remove(tmp_path / "02-rl")
+    assert folder.is_dir()
+    remove(tmp_path / "01-sft")
+    assert not folder.exists()
