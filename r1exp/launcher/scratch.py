@@ -27,15 +27,31 @@ def scratch(step: Path) -> Iterator[dict[str, str]]:
         with suppress(OSError):  # a full disk, or another user's folder of that name
             folder.mkdir(mode=0o700)
             environment = {"TMPDIR": str(folder)}
-    if environment and "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
-        with suppress(OSError, KeyError):  # a user without a name
-            environment["TORCHINDUCTOR_CACHE_DIR"] = str(
-                folder.with_name(f"torchinductor_{getpass.getuser()}")
-            )
+    if environment:
+        environment |= keep_kernels(folder)
     try:
         yield environment
     finally:
         remove(step)
+
+
+def keep_kernels(folder: Path) -> dict[str, str]:
+    """Keep what torch compiles where it is for other processes, although `folder` is the one for temporary files.
+
+    Args:
+        folder: The folder that processes get as TMPDIR. A link in it leads to torch's folder: compiled headers, which take
+            seconds, are looked for below TMPDIR whatever the variable says (torch 2.13).
+
+    Returns:
+        A variable for these processes; none where the user has set it.
+    """
+    with suppress(OSError, KeyError):  # a user without a name
+        kept = Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}"
+        kept.mkdir(mode=0o700, exist_ok=True)
+        (folder / kept.name).symlink_to(kept)
+        if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+            return {"TORCHINDUCTOR_CACHE_DIR": str(kept)}
+    return {}
 
 
 def remove(step: Path) -> None:

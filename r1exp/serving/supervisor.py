@@ -33,6 +33,7 @@ from pathlib import Path
 from r1exp.addresses import is_private
 from r1exp.files import write_json
 from r1exp.launcher.process_tree import ProcessTree
+from r1exp.launcher.scratch import keep_kernels
 from r1exp.paths import StepPaths
 from r1exp.serving import sockets
 from r1exp.serving.command import Spec
@@ -122,8 +123,9 @@ class Supervisor:
         address = ["--host", self._state.host, "--port", str(self._state.port)]
         with StepPaths(self._folder).server_log.open("ab") as log:
             command = [sys.executable, *spec.arguments, *address]
-            own = str(sockets.make(self._folder))
-            environment = {**os.environ, sockets.VARIABLE: own, "TMPDIR": own, **spec.environment}
+            own = sockets.make(self._folder)
+            private = {sockets.VARIABLE: str(own), "TMPDIR": str(own), **keep_kernels(own)}
+            environment = {**os.environ, **private, **spec.environment}
             self._server = ProcessTree(command, environment, log, grace=_GRACE)
         self._state.state = "starting"
         self._state.starts += 1
