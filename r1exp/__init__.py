@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from r1exp.plugins import Plugin
     from r1exp.rewards.bounded_judge import judge
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = [
     "ComposedRun",
     "Judgement",
