@@ -149,7 +149,7 @@ def _number(text: str) -> Fraction | None:
 def _compared_numbers(given: Fraction, expected: Fraction, answer: str, gold: str) -> Judgement | None:
     """Return the judgement of two plain numbers; None where a sign or rounding needs another look."""
     if given == expected:
-        return _EQUAL_NUMBERS(answer) if not _has_sign(answer + gold) else None
+        return None if _has_sign(answer + gold) else Judgement("correct", "equal numbers", answer)
     if abs(given - expected) <= _NEARLY or _has_sign(answer + gold):
         return None
     return Judgement("wrong", "different numbers", answer)
@@ -157,10 +157,6 @@ def _compared_numbers(given: Fraction, expected: Fraction, answer: str, gold: st
 
 def _has_sign(text: str) -> bool:
     return "%" in text or "€" in text or "£" in text or "¥" in text
-
-
-def _EQUAL_NUMBERS(answer: str) -> Judgement:  # noqa: N802
-    return Judgement("correct", "equal numbers", answer)
 
 
 @lru_cache(maxsize=4096)
@@ -236,14 +232,10 @@ def _judged_formula(answer: str, given: Reading, expected: Reading) -> Judgement
         return _open_question(given)
     if not is_same and isinstance(given.form, Row) and given.form.opening == "" and not _is_list(expected):
         return _judged_hedge(given, expected)
-    how = (
-        "equal numbers"
-        if is_same and expected.number is not None
-        else "equal formulas"
-        if is_same
-        else "different"
-    )
-    return _verdict(is_same, how if is_same else "different values", given.text)
+    if not is_same:
+        return Judgement("wrong", "different values", given.text)
+    how = "equal formulas" if expected.number is None else "equal numbers"
+    return Judgement("correct", how, given.text)
 
 
 def _judged_hedge(given: Reading, expected: Reading) -> Judgement:
