@@ -8,6 +8,7 @@ states, and skips the batches already used. This module restores what transforme
   epoch on several ranks);
 * completions that are in use (several optimizer steps per generation batch), which would be sampled again;
 * the additional state of r1exp's trainers: the KL controller, the stream of further prompts;
+* the end: from a checkpoint of the last optimizer step it would train one more, where that is not the end of an epoch;
 * tensors saved on the device `cpu:0`, which several CPU ranks save and torch 2.13 cannot load;
 * the powers of beta in DeepSpeed's Adam for CPUs (offload), which it computes by repeated multiplication,
   but after a resume with pow(), which differs by an ulp.
@@ -66,6 +67,11 @@ class ExactResume(Trainer):
         del state
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if (
+            self.state.global_step >= self.state.max_steps
+        ):  # resumed from the last checkpoint: nothing is left to train
+            self.control.should_training_stop = True
+            return
         # Called before transformers wraps the loader again to skip batches; the inner sampler stays the same.
         sampler = _with_set_epoch(kwargs["train_dataloader"])
         if sampler is not None:

@@ -25,8 +25,8 @@ class MetricsFile:
             file.write(json.dumps(row, allow_nan=False) + "\n")
 
     def forget_after(self, step: int) -> None:
-        """Remove the rows after `step`, which a resumed step will write again."""
-        rows = [row for row in self.rows() if row["step"] <= step]
+        """Remove what a resumed step will write again: the rows after `step`, and the trainer's last row, its summary."""
+        rows = [row for row in self.rows() if row["step"] <= step and "train_runtime" not in row]
         write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
 
     def last_step(self) -> int:
