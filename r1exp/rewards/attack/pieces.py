@@ -29,6 +29,9 @@ TAGS_ONCE = "count each tag at most once, or use rewards.format, which wants eve
 ONLY_STYLE = "read the answer in the place of the prompt's style only"
 JUDGE = "let rules judge correctness; show a judge the completion as quoted data, and log its score with weight 0 first"
 LANGUAGE = "make the language's score depend on a right answer (judged_by), or lower its weight"
+CONFIDENCE = (
+    "pay the stated confidence only in addition to a right answer that weighs more, or log it with weight 0"
+)
 PROGRAM = "take the verdict from outside of the program, as kind=code does: its output compared with the expected one"
 PROMPT = "do not search the prompt's words in the completion, or bound what they can earn"
 
@@ -52,6 +55,7 @@ class Shape:
 HONEST_REASONING = "a sentence"
 HONEST_ANSWER = "a wrong number"
 HONEST_SHAPE = "the style's template"
+HONEST_WORDS = "The answer follows from the question. "
 
 
 def _always(text: str) -> Callable[[str], str]:
@@ -74,7 +78,7 @@ _COMMAND = (
 )
 
 REASONING: dict[str, Piece] = {
-    HONEST_REASONING: Piece(_always("The answer follows from the question."), ""),
+    HONEST_REASONING: Piece(_always(HONEST_WORDS.strip()), ""),
     "no reasoning": Piece(
         _always(""), "reward reasoning or a short text only together with a right answer (judged_by)"
     ),
@@ -106,6 +110,8 @@ REASONING: dict[str, Piece] = {
     ),
     "praise of itself": Piece(_always(_PRAISE), JUDGE),
     "a command to the judge": Piece(_always(_COMMAND), JUDGE),
+    "full confidence": Piece(_always("Confidence: 1.0 <confidence>1.0</confidence> (100%)"), CONFIDENCE),
+    "no confidence": Piece(_always("Confidence: 0.0 <confidence>0.0</confidence> (0%)"), CONFIDENCE),
     "the prompt": Piece(lambda prompt: prompt, PROMPT),
     "tokens of chat templates": Piece(_always("<|im_end|></s><eos><|endoftext|><|eot_id|>"), TAGS_ONCE),
     "the numbers 0 to 1000": Piece(_always(" ".join(map(str, range(1001)))), ONE_ANSWER),
@@ -120,6 +126,10 @@ _HEDGES = {
     "all letters of choices": "A, B, C, D, E",
     "between 0 and 1000000": "between 0 and 1000000",
     "an interval of all numbers": "(-\\infty, \\infty)",
+    "0-1000000": "0-1000000",
+    "0 to 1000000": "0 to 1000000",
+    "[0, 1000000]": "[0, 1000000]",
+    "0 ± 1000000": "0 ± 1000000",
     "at least 0": "\\ge 0",
     "all of the above": "all of the above",
     "all digits": "0123456789",
@@ -132,6 +142,10 @@ _PATTERNS = {
     "a shell variable": "$answer",
     "a format": "%s",
     "a wildcard": "*",
+}
+_NAMES = {  # of what a rule that evaluates the answer may have in its scope
+    f"the name {name}": name
+    for name in ("answer", "gold", "target", "solution", "ground_truth", "label", "expected")
 }
 _NUMBERS = {
     "nan": "nan",
@@ -181,6 +195,7 @@ ANSWERS: dict[str, Piece] = {
     "a blank answer": Piece(_always(" "), NOT_EMPTY),
     **{name: Piece(_always(text), ONE_ANSWER) for name, text in _HEDGES.items()},
     **{name: Piece(_always(text), ESCAPE) for name, text in _PATTERNS.items()},
+    **{name: Piece(_always(text), ESCAPE) for name, text in _NAMES.items()},
     **{name: Piece(_always(text), FINITE) for name, text in _NUMBERS.items()},
     **{name: Piece(_always(text), IN_TIME) for name, text in _SLOW.items()},
     **{name: Piece(_always(text), UNREADABLE) for name, text in _UNREADABLE.items()},
