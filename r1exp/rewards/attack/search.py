@@ -56,11 +56,15 @@ class Found:
 
 
 def measure(scorer: Scorer, mistakes: Sequence[Strategy] = ()) -> Levels:
-    """Score gold and honest mistakes, and tell the scorer what abstentions are imputed from."""
+    """Score gold and honest mistakes, and tell the scorer what abstentions are imputed from.
+
+    A mistake that scores as much as gold, where others score less, is not what others are compared with: it exploits.
+    """
     gold = scorer.gold()
     scorer.honest = Honest(gold=gold.scores, mistake={})
     found = [*scorer.results([*HONEST_MISTAKES, *mistakes]), scorer.mistake_as_long_as_gold()]
-    mistake = max(found, key=lambda result: _rank(result.total))
+    lower = [result for result in found if _rank(result.total) < _rank(gold.total) - 1e-6]
+    mistake = max(lower or found, key=lambda result: _rank(result.total))
     scorer.honest = Honest(gold=gold.scores, mistake=mistake.scores)
     return Levels(gold.total or 0.0, mistake)
 
@@ -104,7 +108,8 @@ def search(
     choices = random.Random(seed)
     usable = {name: piece for name, piece in answers.items() if name not in pool.late}
     while time.perf_counter() < until and pool.idle < pool.patience(levels.bound):
-        pool.add([_child(pool.parents(), choices, usable) for _ in range(_BATCH)], until)
+        parents = pool.parents()
+        pool.add([_child(parents, choices, usable) for _ in range(_BATCH)], until)
     groups: dict[tuple[str, ...], list[Result]] = {}
     for result in sorted(pool.results(), key=lambda result: -_rank(result.total)):
         if _rank(result.total) > levels.bound:
