@@ -97,7 +97,7 @@ class Scorer:
         for position, strategy in enumerate(strategies):
             for problem in self._problems:
                 text = strategy.write(problem.prompt, self._style, self._answers, room)
-                if not _is_right(self._style, text, problem):
+                if not self._is_right(text, problem):
                     rows.append((position, problem, text))
         tables = self._score([(problem, text) for _, problem, text in rows])
         found: list[list[tuple[str, Scores]]] = [[] for _ in strategies]
@@ -172,6 +172,15 @@ class Scorer:
             pairs[0][0] if pairs else "",
         )
 
+    def _is_right(self, text: str, problem: Problem) -> bool:
+        """Return whether a completion gives the right answer, or the right letter, by luck."""
+        found = self._style.read_answer(text)
+        golds = {
+            problem.answer,
+            *(reward.gold_answer(problem) for reward in self._committee.rewards.values()),
+        }
+        return any(same_answer(found, gold) for gold in golds if gold is not None)
+
     def _number(self, name: str, score: Score) -> float | None:
         if not isinstance(score, Abstain):
             return score
@@ -194,8 +203,3 @@ def _as_long_as(style: Style, gold: str, answer: str) -> str:
 
 def _known(column: Sequence[float | None]) -> list[float]:
     return [score for score in column if score is not None]
-
-
-def _is_right(style: Style, text: str, problem: Problem) -> bool:
-    """Return whether a completion gives the right answer, by luck."""
-    return problem.answer is not None and same_answer(style.read_answer(text), problem.answer)

@@ -11,6 +11,7 @@ from r1exp.records import Problem
 from r1exp.rewards.attack.attack import attack
 from r1exp.rewards.attack.report import AttackReport
 from r1exp.rewards.attack.scoring import CHARACTERS_PER_TOKEN
+from r1exp.rewards.choice import Choice
 from r1exp.rewards.function import Function
 from r1exp.rewards.graded import Graded
 from r1exp.rewards.lengths import Cosine, KimiLength
@@ -89,6 +90,14 @@ def test_a_wrong_answer_longer_than_gold_is_not_what_a_short_one_is_compared_wit
     committee = {"strict": Strict(style=STYLE), "length": KimiLength(judged_by="strict")}
     short = [replace(problem, columns={"solution": "1"}) for problem in PROBLEMS]
     report = attack(committee, STYLE, short, seconds=20)
+    assert report.ok, report.text()
+
+
+def test_the_right_letter_by_luck_is_no_exploit() -> None:
+    options = {"choices": ["Rome", "Paris", "Oslo", "Bern"]}
+    problems = [Problem(f"p{gold}", "Which city?", str(gold % 4), options) for gold in range(8)]
+    committee = {"choice": Choice(style=STYLE, options="choices"), "format": Format(style=STYLE)}
+    report = attack(committee, STYLE, problems, seconds=20)
     assert report.ok, report.text()
 
 
