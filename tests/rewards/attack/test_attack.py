@@ -32,7 +32,14 @@ PROBLEMS = [
     for a, b, c in SUMS
 ]
 FAST = "the answer is searched in gold"
-SLOW = ("a program passes if it exits with 0", "words that mark steps", "Chinese characters")
+SLOW = (
+    "a program passes if it exits with 0",
+    "words that mark steps",
+    "Chinese characters",
+    "a low confidence in a wrong answer",
+    "flattery",
+    "the number of tags",
+)
 
 
 def attacked(name: str) -> AttackReport:
