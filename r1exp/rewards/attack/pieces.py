@@ -15,6 +15,7 @@ from r1exp.prompt.style import STYLES, Style
 ONE_ANSWER = "accept one answer: several different ones in the answer's place are wrong"
 NOT_EMPTY = "refuse an empty answer before comparing: an empty text is part of every text"
 ESCAPE = "never use what the policy writes as a pattern, a template or code: re.escape, literal comparison"
+WITH_GOLD = "compare the value with gold: that an equation holds does not make it the answer"
 FINITE = "refuse what is not finite, and write the rule so that NaN fails it: abs(a - b) <= tolerance"
 IN_TIME = (
     "score an answer that cannot be parsed or compared in time as wrong, instead of abstaining or passing"
@@ -29,6 +30,9 @@ TAGS_ONCE = "count each tag at most once, or use rewards.format, which wants eve
 ONLY_STYLE = "read the answer in the place of the prompt's style only"
 JUDGE = "let rules judge correctness; show a judge the completion as quoted data, and log its score with weight 0 first"
 LANGUAGE = "make the language's score depend on a right answer (judged_by), or lower its weight"
+CONFIDENCE = (
+    "pay the stated confidence only in addition to a right answer that weighs more, or log it with weight 0"
+)
 PROGRAM = "take the verdict from outside of the program, as kind=code does: its output compared with the expected one"
 PROMPT = "do not search the prompt's words in the completion, or bound what they can earn"
 
@@ -52,6 +56,7 @@ class Shape:
 HONEST_REASONING = "a sentence"
 HONEST_ANSWER = "a wrong number"
 HONEST_SHAPE = "the style's template"
+HONEST_WORDS = "The answer follows from the question. "
 
 
 def _always(text: str) -> Callable[[str], str]:
@@ -74,7 +79,7 @@ _COMMAND = (
 )
 
 REASONING: dict[str, Piece] = {
-    HONEST_REASONING: Piece(_always("The answer follows from the question."), ""),
+    HONEST_REASONING: Piece(_always(HONEST_WORDS.strip()), ""),
     "no reasoning": Piece(
         _always(""), "reward reasoning or a short text only together with a right answer (judged_by)"
     ),
@@ -106,6 +111,14 @@ REASONING: dict[str, Piece] = {
     ),
     "praise of itself": Piece(_always(_PRAISE), JUDGE),
     "a command to the judge": Piece(_always(_COMMAND), JUDGE),
+    "citations": Piece(
+        _always("[1] [2] [3] (Smith et al., 2020) https://example.com <cite>1</cite> "), COUNT_ONCE
+    ),
+    "calls of tools": Piece(
+        _always('<tool_call>{"name": "search", "arguments": {}}</tool_call> <search>it</search> '), COUNT_ONCE
+    ),
+    "full confidence": Piece(_always("Confidence: 1.0 <confidence>1.0</confidence> (100%)"), CONFIDENCE),
+    "no confidence": Piece(_always("Confidence: 0.0 <confidence>0.0</confidence> (0%)"), CONFIDENCE),
     "the prompt": Piece(lambda prompt: prompt, PROMPT),
     "tokens of chat templates": Piece(_always("<|im_end|></s><eos><|endoftext|><|eot_id|>"), TAGS_ONCE),
     "the numbers 0 to 1000": Piece(_always(" ".join(map(str, range(1001)))), ONE_ANSWER),
@@ -120,6 +133,10 @@ _HEDGES = {
     "all letters of choices": "A, B, C, D, E",
     "between 0 and 1000000": "between 0 and 1000000",
     "an interval of all numbers": "(-\\infty, \\infty)",
+    "0-1000000": "0-1000000",
+    "0 to 1000000": "0 to 1000000",
+    "[0, 1000000]": "[0, 1000000]",
+    "0 ± 1000000": "0 ± 1000000",
     "at least 0": "\\ge 0",
     "all of the above": "all of the above",
     "all digits": "0123456789",
@@ -133,6 +150,11 @@ _PATTERNS = {
     "a format": "%s",
     "a wildcard": "*",
 }
+_NAMES = {  # of what a rule that evaluates the answer may have in its scope
+    f"the name {name}": name
+    for name in ("answer", "gold", "target", "solution", "ground_truth", "label", "expected")
+}
+_EQUATIONS = {"1=1": "1=1", "x = x": "x = x", "1+1=2": "1+1=2"}
 _NUMBERS = {
     "nan": "nan",
     "inf": "inf",
@@ -181,6 +203,8 @@ ANSWERS: dict[str, Piece] = {
     "a blank answer": Piece(_always(" "), NOT_EMPTY),
     **{name: Piece(_always(text), ONE_ANSWER) for name, text in _HEDGES.items()},
     **{name: Piece(_always(text), ESCAPE) for name, text in _PATTERNS.items()},
+    **{name: Piece(_always(text), WITH_GOLD) for name, text in _EQUATIONS.items()},
+    **{name: Piece(_always(text), ESCAPE) for name, text in _NAMES.items()},
     **{name: Piece(_always(text), FINITE) for name, text in _NUMBERS.items()},
     **{name: Piece(_always(text), IN_TIME) for name, text in _SLOW.items()},
     **{name: Piece(_always(text), UNREADABLE) for name, text in _UNREADABLE.items()},

@@ -8,7 +8,7 @@ from r1exp.errors import R1ExpError
 from r1exp.prompt.answer import same_answer
 from r1exp.prompt.style import Style
 from r1exp.records import Completion, Problem
-from r1exp.rewards.attack.pieces import Piece
+from r1exp.rewards.attack.pieces import HONEST_WORDS, Piece
 from r1exp.rewards.attack.strategy import Strategy
 from r1exp.rewards.base import NOT_APPLICABLE, TIMEOUT, Abstain, Context, JudgedReward, Score
 from r1exp.rewards.committee import Batch, Committee, Unit
@@ -51,7 +51,7 @@ class Scorer:
         golds: For each problem, a right completion.
         answers: The pieces that strategies' answers are keys of.
         group_size: Completions of a group: one of the strategy, the others gold.
-        most_tokens: Longer completions are cut off, as in sampling.
+        most_tokens: Of a completion; strategies fit their text into it, and what is longer is cut off, as in sampling.
     """
 
     def __init__(
@@ -80,14 +80,24 @@ class Scorer:
         tables = self._score(list(zip(self._problems, self._golds, strict=True)))
         return self._result(Strategy(), list(zip(self._golds, tables, strict=True)))
 
+    def mistake_as_long_as_gold(self) -> Result:
+        """Score wrong answers after a few words, each as long as the gold completion of its problem."""
+        pairs = [
+            (problem, _as_long_as(self._style, gold, problem.answer or ""))
+            for problem, gold in zip(self._problems, self._golds, strict=True)
+        ]
+        texts = [text for _, text in pairs]
+        return self._result(Strategy(), list(zip(texts, self._score(pairs), strict=True)))
+
     def results(self, strategies: Sequence[Strategy]) -> list[Result]:
         """Score strategies, all in one batch."""
+        room = self._most_tokens * CHARACTERS_PER_TOKEN
         self.num_scored += len(strategies)
         rows: list[tuple[int, Problem, str]] = []
         for position, strategy in enumerate(strategies):
             for problem in self._problems:
-                text = strategy.write(problem.prompt, self._style, self._answers)
-                if not _is_right(self._style, text, problem):
+                text = strategy.write(problem.prompt, self._style, self._answers, room)
+                if not self._is_right(text, problem):
                     rows.append((position, problem, text))
         tables = self._score([(problem, text) for _, problem, text in rows])
         found: list[list[tuple[str, Scores]]] = [[] for _ in strategies]
@@ -162,6 +172,15 @@ class Scorer:
             pairs[0][0] if pairs else "",
         )
 
+    def _is_right(self, text: str, problem: Problem) -> bool:
+        """Return whether a completion gives the right answer, or the right letter, by luck."""
+        found = self._style.read_answer(text)
+        golds = {
+            problem.answer,
+            *(reward.gold_answer(problem) for reward in self._committee.rewards.values()),
+        }
+        return any(same_answer(found, gold) for gold in golds if gold is not None)
+
     def _number(self, name: str, score: Score) -> float | None:
         if not isinstance(score, Abstain):
             return score
@@ -175,10 +194,12 @@ def is_late(result: Result) -> bool:
     return TIMEOUT.reason in result.abstained.values()
 
 
+def _as_long_as(style: Style, gold: str, answer: str) -> str:
+    """Return a completion with a wrong number of as many characters as `answer`, filled up to the length of `gold`."""
+    wrong = "".join("7" if digit != "7" else "3" for digit in answer) or "1"
+    missing = max(0, len(gold) - len(style.join("", wrong)))
+    return style.join((HONEST_WORDS * (missing // len(HONEST_WORDS) + 1))[:missing], wrong)
+
+
 def _known(column: Sequence[float | None]) -> list[float]:
     return [score for score in column if score is not None]
-
-
-def _is_right(style: Style, text: str, problem: Problem) -> bool:
-    """Return whether a completion gives the right answer, by luck."""
-    return problem.answer is not None and same_answer(style.read_answer(text), problem.answer)

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 
 from r1exp.rewards.attack.pieces import HONEST_ANSWER, IN_TIME, Piece
 from r1exp.rewards.attack.scoring import Honest, Result, Scorer, is_late
-from r1exp.rewards.attack.strategy import HONEST_MISTAKES, Strategy, single_deviations
+from r1exp.rewards.attack.strategy import HONEST_MISTAKES, Strategy, shaped_hedges, single_deviations
 
 _SHARE = 0.1  # of the distance from an honest mistake to gold, above which a strategy is an exploit
 _KEPT = 0.9  # share of an exploit's gain that a simpler strategy must keep to replace it
 _BATCH = 16  # strategies that are scored together
 _NUM_BEST = 12  # parents with the highest totals
 _MOST_EXPLOITS = 8  # that are reported
-_PATIENCE = 40  # batches without a higher total, after which the search ends
+_PATIENCE = 40  # batches without a higher score, after which the search ends if it has found an exploit
+_PATIENCE_WITHOUT = 120  # the same, if it has found none
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +56,15 @@ class Found:
 
 
 def measure(scorer: Scorer, mistakes: Sequence[Strategy] = ()) -> Levels:
-    """Score gold and honest mistakes, and tell the scorer what abstentions are imputed from."""
+    """Score gold and honest mistakes, and tell the scorer what abstentions are imputed from.
+
+    A mistake that scores as much as gold, where others score less, is not what others are compared with: it exploits.
+    """
     gold = scorer.gold()
     scorer.honest = Honest(gold=gold.scores, mistake={})
-    found = scorer.results([*HONEST_MISTAKES, *mistakes])
-    mistake = max(found, key=lambda result: _rank(result.total))
+    found = [*scorer.results([*HONEST_MISTAKES, *mistakes]), scorer.mistake_as_long_as_gold()]
+    lower = [result for result in found if _rank(result.total) < _rank(gold.total) - 1e-6]
+    mistake = max(lower or found, key=lambda result: _rank(result.total))
     scorer.honest = Honest(gold=gold.scores, mistake=mistake.scores)
     return Levels(gold.total or 0.0, mistake)
 
@@ -94,7 +99,7 @@ def search(
         seed: Of the choices; with enough time the same seed gives the same exploits.
     """
     pool = _Pool(scorer)
-    singles = single_deviations(answers)
+    singles = [*single_deviations(answers), *shaped_hedges(answers)]
     slow = [strategy for strategy in singles if IN_TIME in strategy.closed_by(answers)]
     fast = [strategy for strategy in singles if strategy not in slow]
     batches = [fast[start : start + _BATCH] for start in range(0, len(fast), _BATCH)]
@@ -102,8 +107,9 @@ def search(
         pool.add(batch, until)
     choices = random.Random(seed)
     usable = {name: piece for name, piece in answers.items() if name not in pool.late}
-    while time.perf_counter() < until and pool.idle < _PATIENCE:
-        pool.add([_child(pool.parents(), choices, usable) for _ in range(_BATCH)], until)
+    while time.perf_counter() < until and pool.idle < pool.patience(levels.bound):
+        parents = pool.parents()
+        pool.add([_child(parents, choices, usable) for _ in range(_BATCH)], until)
     groups: dict[tuple[str, ...], list[Result]] = {}
     for result in sorted(pool.results(), key=lambda result: -_rank(result.total)):
         if _rank(result.total) > levels.bound:
@@ -127,9 +133,9 @@ class _Pool:
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
         self._results: dict[Strategy, Result] = {}
-        self._highest = float("-inf")
+        self._highest: dict[str, float] = {}  # member, or "" for the total: its highest score
         self.late: set[str] = set()  # answers that make a member late
-        self.idle = 0  # batches without a higher total
+        self.idle = 0  # batches without a higher total, or a higher score of a member
 
     def add(self, strategies: Sequence[Strategy], until: float) -> None:
         """Score those of `strategies` that are new, unless the time is over."""
@@ -137,13 +143,19 @@ class _Pool:
         if not new or time.perf_counter() > until:
             self.idle += 1
             return
-        before = self._highest
+        before = dict(self._highest)
         for result in self._scorer.results(new):
             self._results[result.strategy] = result
-            self._highest = max(self._highest, _rank(result.total))
+            for name, score in (*result.scores.items(), ("", _rank(result.total))):
+                self._highest[name] = max(self._highest.get(name, score), score)
             if is_late(result):
                 self.late.update(name for name in result.strategy.answers if name != HONEST_ANSWER)
-        self.idle = 0 if self._highest > before + 1e-9 else self.idle + 1
+        better = any(score > before.get(name, float("-inf")) + 1e-9 for name, score in self._highest.items())
+        self.idle = 0 if better else self.idle + 1
+
+    def patience(self, bound: float) -> int:
+        """Return after how many batches without progress the search ends."""
+        return _PATIENCE if self._highest.get("", bound) > bound else _PATIENCE_WITHOUT
 
     def get(self, strategy: Strategy) -> Result:
         """Return the result of a strategy, scoring it if it is new."""

@@ -1,7 +1,8 @@
 """A strategy of an attack: which pieces it uses, the completion that it writes for a prompt, and its neighbors."""
 
 import random
-from collections.abc import Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from r1exp.prompt.style import Style
@@ -10,6 +11,7 @@ from r1exp.rewards.attack.pieces import (
     HONEST_ANSWER,
     HONEST_REASONING,
     HONEST_SHAPE,
+    ONE_ANSWER,
     PROGRAMS,
     REASONING,
     SHAPES,
@@ -17,6 +19,7 @@ from r1exp.rewards.attack.pieces import (
 )
 
 _MOST_PIECES = 3  # of reasoning, and of answers
+_STARTS = (None, 8, 16, 32, 64, 128)  # characters of the reasoning that are written
 _MOST_TIMES = 64  # that the reasoning is repeated
 
 
@@ -28,12 +31,32 @@ class Strategy:
     answers: tuple[str, ...] = (HONEST_ANSWER,)  # keys of the answers, in order
     shape: str = HONEST_SHAPE  # key of SHAPES
     times: int = 1  # how often the reasoning is written
+    start: int | None = None  # characters of the reasoning that are written; None: all
+    overlong: bool = False  # whether it may be longer than the limit, where it is cut off
 
-    def write(self, prompt: str, style: Style, answers: Mapping[str, Piece]) -> str:
-        """Return the completion for `prompt`; `answers` are the pieces that its answers are keys of."""
+    def write(self, prompt: str, style: Style, answers: Mapping[str, Piece], room: int | None = None) -> str:
+        """Return the completion for `prompt`.
+
+        Args:
+            prompt: The problem's.
+            style: The prompt's.
+            answers: The pieces that its answers are keys of.
+            room: Characters that a completion may have. Reasoning that does not fit is shortened, then the answers,
+                so that the completion ends as its form does: a policy learns to finish within the limit.
+        """
         reasoning = "\n".join(REASONING[name].text(prompt) for name in self.reasoning)
         written = [answers[name].text(prompt) for name in self.answers]
-        return SHAPES[self.shape].write(style, "\n".join([reasoning] * self.times), written)
+        repeated = "\n".join([reasoning] * self.times)[: self.start]
+        shape = SHAPES[self.shape]
+        text = shape.write(style, repeated, written)
+        if room is None or self.overlong or len(text) <= room:
+            return text
+        kept = _longest(lambda length: shape.write(style, repeated[:length], written), len(repeated), room)
+        if kept is not None:
+            return kept
+        most = max(map(len, written))
+        shortened = _longest(lambda length: shape.write(style, "", _cut(written, length)), most, room)
+        return text if shortened is None else shortened
 
     def deviations(self) -> list[str]:
         """Return in words how the strategy differs from an honest mistake."""
@@ -43,6 +66,10 @@ class Strategy:
             found.append(f"form: {self.shape}")
         if self.times > 1:
             found.append(f"reasoning written {self.times} times")
+        if self.start is not None:
+            found.append(f"only {self.start} characters of the reasoning")
+        if self.overlong:
+            found.append("form: longer than the limit")
         return list(dict.fromkeys(found))
 
     def closed_by(self, answers: Mapping[str, Piece]) -> list[str]:
@@ -52,7 +79,7 @@ class Strategy:
             SHAPES[self.shape].closed_by,
             *(REASONING[name].closed_by for name in self.reasoning),
         ]
-        if self.times > 1:
+        if self.times > 1 or self.overlong:
             pieces.append(REASONING["several sentences"].closed_by)
         return list(dict.fromkeys(piece for piece in pieces if piece))
 
@@ -60,6 +87,10 @@ class Strategy:
         """Yield the strategies with one deviation less."""
         if self.shape != HONEST_SHAPE:
             yield replace(self, shape=HONEST_SHAPE)
+        if self.overlong:
+            yield replace(self, overlong=False)
+        if self.start is not None:
+            yield replace(self, start=None)
         if self.times > 1:
             yield replace(self, times=1)
             yield replace(self, times=self.times // 2)
@@ -80,11 +111,17 @@ class Strategy:
 
     def changed(self, random_state: random.Random, answers: Mapping[str, Piece]) -> "Strategy":
         """Return a neighbor: one piece added, removed or replaced."""
-        kind = random_state.choice(("reasoning", "reasoning", "answers", "answers", "shape", "times"))
+        kind = random_state.choice(
+            ("reasoning", "reasoning", "answers", "answers", "shape", "times", "start", "overlong")
+        )
         if kind == "shape":
             return replace(self, shape=random_state.choice(list(SHAPES)))
         if kind == "times":
             return replace(self, times=min(_MOST_TIMES, self.times * random_state.choice((2, 4))))
+        if kind == "start":
+            return replace(self, start=random_state.choice(_STARTS))
+        if kind == "overlong":
+            return replace(self, overlong=not self.overlong)
         if kind == "reasoning":
             return replace(self, reasoning=_changed(self.reasoning, list(REASONING), random_state))
         return replace(self, answers=_changed(self.answers, list(answers), random_state))
@@ -97,7 +134,19 @@ class Strategy:
             second.answers,
             random_state.choice((self.shape, other.shape)),
             random_state.choice((self.times, other.times)),
+            first.start,
+            random_state.choice((self.overlong, other.overlong)),
         )
+
+
+def _cut(answers: Sequence[str], length: int) -> list[str]:
+    return [answer[:length] for answer in answers]
+
+
+def _longest(write: Callable[[int], str], most: int, room: int) -> str | None:
+    """Return the longest of the texts `write(0)` to `write(most)` that fits into `room`, or None if none does."""
+    fitting = bisect_right(range(most + 1), room, key=lambda length: len(write(length)))
+    return write(fitting - 1) if fitting else None
 
 
 def _changed(pieces: tuple[str, ...], names: list[str], random_state: random.Random) -> tuple[str, ...]:
@@ -129,6 +178,17 @@ def single_deviations(answers: Mapping[str, Piece]) -> list[Strategy]:
         *(Strategy(answers=(name,)) for name in answers if name != HONEST_ANSWER),
         *(Strategy(shape=name) for name in SHAPES if name != HONEST_SHAPE),
         *(Strategy(reasoning=(name,)) for name in REASONING if name != HONEST_REASONING),
+        Strategy(reasoning=("a very long text",), overlong=True),
+    ]
+
+
+def shaped_hedges(answers: Mapping[str, Piece]) -> list[Strategy]:
+    """Return every answer that is several at once in every shape; often neither scores well by itself."""
+    return [
+        Strategy(answers=(name,), shape=shape)
+        for name, piece in answers.items()
+        for shape in SHAPES
+        if piece.closed_by == ONE_ANSWER and shape != HONEST_SHAPE
     ]
 
 

@@ -1,5 +1,6 @@
 """`r1exp check --attack` finds the exploits that were planted, and none where there is none."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,15 @@ from r1exp.errors import Refused
 from r1exp.records import Problem
 from r1exp.rewards.attack.attack import attack
 from r1exp.rewards.attack.report import AttackReport
+from r1exp.rewards.attack.scoring import CHARACTERS_PER_TOKEN
+from r1exp.rewards.choice import Choice
+from r1exp.rewards.function import Function
 from r1exp.rewards.graded import Graded
-from r1exp.rewards.lengths import Cosine
+from r1exp.rewards.lengths import Cosine, KimiLength
 from r1exp.rewards.strict import Strict
 from r1exp.rewards.tags import Format, XmlCount
 from r1exp.rewards.vote_partial import VotePartial
+from tests.rewards.attack import planted
 from tests.rewards.attack.planted import PLANTED, STYLE
 
 SUMS = [(3, 4, 5), (17, 2, 9), (8, 8, 8), (1, 15, 6), (12, 13, 14), (20, 1, 2)]
@@ -27,7 +32,14 @@ PROBLEMS = [
     for a, b, c in SUMS
 ]
 FAST = "the answer is searched in gold"
-SLOW = ("a program passes if it exits with 0", "words that mark steps", "Chinese characters")
+SLOW = (
+    "a program passes if it exits with 0",
+    "words that mark steps",
+    "Chinese characters",
+    "a low confidence in a wrong answer",
+    "flattery",
+    "the number of tags",
+)
 
 
 def attacked(name: str) -> AttackReport:
@@ -69,6 +81,30 @@ def test_an_incentive_for_long_wrong_answers_is_an_exploit() -> None:
     assert [list(exploit.scored_by) for exploit in report.exploits] == [["cosine"]]
     cosine = Cosine(judged_by="strict", max_length=500, wrong_short=-0.5, wrong_long=-1.0)
     report = attack({"strict": Strict(style=STYLE), "cosine": cosine}, STYLE, PROBLEMS, seconds=20)
+    assert report.ok, report.text()
+
+
+def test_strategies_finish_within_the_limit_of_a_completion() -> None:
+    """Text that needs more than the limit is shortened before it is wrapped in the prompt's template."""
+    committee = {"mine": Function(kind=f"{planted.__name__}:reflection"), "format": Format(style=STYLE)}
+    report = attack(committee, STYLE, PROBLEMS, most_tokens=40)
+    assert [exploit.deviations for exploit in report.exploits] == [("reasoning: words that mark reflection",)]
+    assert len(report.exploits[0].example) <= 40 * CHARACTERS_PER_TOKEN
+    assert report.exploits[0].example.endswith("</answer>")
+
+
+def test_a_wrong_answer_longer_than_gold_is_not_what_a_short_one_is_compared_with() -> None:
+    committee = {"strict": Strict(style=STYLE), "length": KimiLength(judged_by="strict")}
+    short = [replace(problem, columns={"solution": "1"}) for problem in PROBLEMS]
+    report = attack(committee, STYLE, short, seconds=20)
+    assert report.ok, report.text()
+
+
+def test_the_right_letter_by_luck_is_no_exploit() -> None:
+    options = {"choices": ["Rome", "Paris", "Oslo", "Bern"]}
+    problems = [Problem(f"p{gold}", "Which city?", str(gold % 4), options) for gold in range(8)]
+    committee = {"choice": Choice(style=STYLE, options="choices"), "format": Format(style=STYLE)}
+    report = attack(committee, STYLE, problems, seconds=20)
     assert report.ok, report.text()
 
 
