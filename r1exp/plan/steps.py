@@ -19,6 +19,7 @@ from r1exp.launcher.base import Device
 from r1exp.model.locate import locate
 from r1exp.model.memory import shape_of
 from r1exp.model.preview import check_template
+from r1exp.model.remote_code import check_code
 from r1exp.plan.batch import Batch, batch_of
 from r1exp.plan.health_metrics import refuse_unknown_metrics
 from r1exp.plan.provenance import inputs_of, versions, without
@@ -217,6 +218,7 @@ def _planned(
     _refuse_what_needs_logprobs(config)
     _refuse_beyond_context(config)
     if source == BASE and not config.rollout.is_remote:
+        check_code(config.model, locate(config.model))
         check_template(config.model)
     device = config.launcher.resolved_device()
     if config.generates:
