@@ -176,6 +176,9 @@ def check_source(
             with suppress(OSError):  # the loader itself states the reason
                 cached_file(path, name, revision=revision, _raise_exceptions_for_missing_entries=False)
     refuse_code(place, revision, is_trusted=trusts_code, key=key)
+    # Where transformers, or a model's code, loads a part of a model without stating whether its code may run: an error at
+    # once instead of a question on the terminal.
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
     if trusts_code:
         _use_own_modules()
 

@@ -126,9 +126,7 @@ def copy_code(path: str, revision: str | None, target: Path) -> None:
         return
     source = Path(path)
     if not source.is_dir():
-        from huggingface_hub import snapshot_download  # imported late: takes 0.1 s
-
-        source = Path(snapshot_download(path, revision=revision, allow_patterns=["*.py", *FILES]))
+        source = _downloaded(path, revision)
     for file in sorted(source.rglob("*.py")):
         inner = file.relative_to(source)
         if not any(part.startswith(".") for part in inner.parts):
@@ -138,6 +136,20 @@ def copy_code(path: str, revision: str | None, target: Path) -> None:
         named = _auto_map(_content(source, name, None))
         if named and (target / name).is_file():
             write_json(target / name, {**read_object(target / name, str(target)), "auto_map": named})
+
+
+def _downloaded(repository: str, revision: str | None) -> Path:
+    """Return a folder with the code of a model of the hub; what the cache has of it, where the hub cannot be asked."""
+    import httpx  # the HTTP client of huggingface_hub
+    from huggingface_hub import snapshot_download  # imported late: takes 0.1 s
+
+    patterns = ["*.py", *FILES]
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
+    except (httpx.HTTPError, OSError):  # among them HF_HUB_OFFLINE
+        return Path(
+            snapshot_download(repository, revision=revision, allow_patterns=patterns, local_files_only=True)
+        )
 
 
 @cache

@@ -150,6 +150,7 @@ def test_a_step_refuses_code_without_a_question(
     toy: Path, tmp_path: Path, read_model: ReadModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
+    from transformers import AutoModelForCausalLM
 
     from r1exp.model.load import load_backbone, load_policy, load_tokenizer
 
@@ -165,6 +166,8 @@ def test_a_step_refuses_code_without_a_question(
                 load(str(folder), model)
     with pytest.raises(Refused, match=r"algorithm\.critic\.path=.*for the policy alone"):
         load_backbone("algorithm.critic.path", str(toy), None, torch.float32)
+    with pytest.raises(ValueError, match="Please set the option"):  # not stated: no question either
+        AutoModelForCausalLM.from_pretrained(str(known))
     assert not (tmp_path / "ran").exists()
 
 
