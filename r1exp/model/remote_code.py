@@ -90,6 +90,12 @@ def check_code(settings: ModelSettings, place: Path | str | None) -> None:
         refuse_code(*_with_base(settings, place), is_trusted=settings.trust_remote_code)
 
 
+def refuse_other_code(key: str, settings: ModelSettings, place: Path | str | None) -> None:
+    """Raise Refused if a model made from the one at `place` needs code of its own; `key` names it, and it is not the policy."""
+    if place is not None:
+        refuse_code(*_with_base(settings, place), is_trusted=False, key=key)
+
+
 def about_code(settings: ModelSettings, place: Path | str, typed: str | None) -> str:
     """Return what `plan` says about the code of a trusted model.
 

@@ -107,6 +107,15 @@ def test_other_models_never_run_code(toy: Path) -> None:
         check_model("algorithm.critic.path", str(toy))
 
 
+def test_a_pipeline_whose_reward_model_would_need_code_is_refused_by_the_plan(
+    toy: Path, tiny_folder: Path, compose_line: Compose
+) -> None:
+    line = ["pipeline=rlhf_ppo", "model=hf", "model.trust_remote_code=true", "debug=fast"]
+    with pytest.raises(Refused, match=r"rewards\.preference\.model=.* for the policy alone"):
+        planned_steps(compose_line(*line, f"model.path={toy}"))
+    assert planned_steps(compose_line(*line, f"model.path={tiny_folder}"))
+
+
 def test_adapters_of_a_model_with_code_need_the_key(toy: Path, tmp_path: Path, compose_line: Compose) -> None:
     folder = tmp_path / "adapters"
     folder.mkdir()
