@@ -9,6 +9,11 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TIMEOUT = 2.0  # seconds
 
 
+def is_commit(revision: str | None) -> bool:
+    """Whether a revision is a commit, which cannot change, and not a branch or tag."""
+    return revision is not None and _COMMIT.fullmatch(revision) is not None
+
+
 @cache
 def commit_of(repository: str, revision: str | None, kind: Literal["model", "dataset"]) -> str | None:
     """Return the commit of a revision: of the hub, or of the cache if the hub cannot be asked; None if neither knows it.
@@ -18,7 +23,7 @@ def commit_of(repository: str, revision: str | None, kind: Literal["model", "dat
         revision: Branch, tag or commit; None: main.
         kind: What the repository holds.
     """
-    if revision is not None and _COMMIT.fullmatch(revision):
+    if is_commit(revision):
         return revision
     import httpx  # the HTTP client of huggingface_hub
     from huggingface_hub import HfApi, constants

@@ -64,16 +64,22 @@ class Critic(nn.Module):
 
 
 def separate_critic(
-    path: str, revision: str | None, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype
+    path: str,
+    revision: str | None,
+    tokenizer: PreTrainedTokenizerBase,
+    dtype: torch.dtype,
+    *,
+    trusts_code: bool = False,
 ) -> Critic:
     """Return a critic whose backbone is the model at `path`, for example a policy or a reward model.
 
     The model is loaded with `from_pretrained`, which partitions the weights during loading under ZeRO-3.
+    With `trusts_code` the code of its repository may run: the policy's own model, of a trusted policy.
 
     Raises:
         Refused: there is no model, or it has fewer embeddings than the policy has tokens.
     """
-    backbone = load_backbone("algorithm.critic.path", path, revision, dtype)
+    backbone = load_backbone("algorithm.critic.path", path, revision, dtype, trusts_code=trusts_code)
     config = backbone.config.get_text_config()
     if config.vocab_size < len(tokenizer):
         raise Refused(

@@ -79,8 +79,15 @@ class Ppo(Grpo):
         critic = algorithm.critic
 
         def separate(model: PreTrainedModel) -> Critic:
-            revision = policy.revision if critic.path is None else None
-            return separate_critic(critic.path or policy.path, revision, policy.tokenizer, model.dtype)
+            if critic.path is not None:
+                return separate_critic(critic.path, None, policy.tokenizer, model.dtype)
+            return separate_critic(
+                policy.path,
+                policy.revision,
+                policy.tokenizer,
+                model.dtype,
+                trusts_code=policy.trusts_code,
+            )
 
         return {
             "critic": {"separate": separate, "shared": shared_critic, "zero": None}[critic.kind],

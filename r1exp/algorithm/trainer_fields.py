@@ -47,6 +47,7 @@ OWNED: dict[str, str] = {
     "chat_template_kwargs": "model.chat_template_kwargs",  # there, evaluation and sampling read it as well
     "report_to": "tracking",
     "project": "tracking.project",
+    "trust_remote_code": "model.trust_remote_code",
     "use_cpu": "launcher.device",
     "bf16": "model.compute_dtype",
     "fp16": "model.compute_dtype",

@@ -34,6 +34,7 @@ class Policy:
     path: str  # folder or hub id
     revision: str | None  # of a hub id; None: its main branch
     tokenizer: PreTrainedTokenizerBase
+    trusts_code: bool = False  # whether the code of its repository may run
 
 
 class Sft(WholeSteps, Guards, ExactResume, SFTTrainer):

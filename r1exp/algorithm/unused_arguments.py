@@ -52,7 +52,7 @@ UNUSED: dict[str, str] = {
         _HUB,
     ),
     **dict.fromkeys(("trackio_bucket_id", "trackio_space_id", "trackio_static_space_id"), _TRACKIO),
-    **dict.fromkeys(("model_init_kwargs", "trust_remote_code"), _MODEL),
+    "model_init_kwargs": _MODEL,
     "do_train": "has no effect: a step trains if its stage does; leave it out",
     "do_predict": "has no effect: for answers of a model, type stage=sample or stage=evaluate",
     "local_rank": "is set by the launcher; leave it out, and set launcher.num_processes for more ranks",

@@ -4,7 +4,10 @@ Runs in workers: imports torch.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -25,13 +28,16 @@ from transformers import (
     BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    dynamic_module_utils,
 )
+from transformers.utils import cached_file
 
 from r1exp.errors import Refused
 from r1exp.files import whole_folder
 from r1exp.model.chat_template import adapted
 from r1exp.model.locate import check_hub
 from r1exp.model.quantization import refuse_missing_library
+from r1exp.model.remote_code import FILES, copy_code, needs_code, refuse_code
 from r1exp.model.settings import ModelSettings
 from r1exp.prompt.chat import CHAT_TEMPLATE
 
@@ -50,9 +56,11 @@ def load_tokenizer(path: str, settings: ModelSettings) -> PreTrainedTokenizerBas
     Raises:
         Refused: there is no tokenizer at `path`, it has no end-of-sequence token, or its chat template cannot be used.
     """
-    check_hub(path, settings.revision)
+    check_source(path, settings.revision, trusts_code=settings.trust_remote_code)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=settings.revision)
+        tokenizer = AutoTokenizer.from_pretrained(
+            path, revision=settings.revision, trust_remote_code=settings.trust_remote_code
+        )
     except _BROKEN as error:
         raise Refused(_message(path, "tokenizer", error)) from error
     if tokenizer.eos_token is None:
@@ -81,7 +89,7 @@ def load_policy(path: str, settings: ModelSettings) -> PreTrainedModel:
         Refused: there is no causal language model at `path`, or some of its weights are missing; or bitsandbytes is not
             installed.
     """
-    check_hub(path, settings.revision)
+    check_source(path, settings.revision, trusts_code=settings.trust_remote_code)
     refuse_missing_library(settings)
     options: dict[str, Any] = {}
     if settings.attn_implementation is not None:
@@ -95,6 +103,7 @@ def load_policy(path: str, settings: ModelSettings) -> PreTrainedModel:
         model, found = AutoModelForCausalLM.from_pretrained(
             path,
             revision=settings.revision,
+            trust_remote_code=settings.trust_remote_code,
             dtype=getattr(torch, settings.dtype),
             output_loading_info=True,
             **options,
@@ -122,7 +131,9 @@ def _quantization(settings: ModelSettings) -> BitsAndBytesConfig:
     )
 
 
-def load_backbone(key: str, path: str, revision: str | None, dtype: torch.dtype) -> PreTrainedModel:
+def load_backbone(
+    key: str, path: str, revision: str | None, dtype: torch.dtype, *, trusts_code: bool = False
+) -> PreTrainedModel:
     """Return a model without the language-modeling head, for example as the trunk of a critic.
 
     Args:
@@ -130,15 +141,58 @@ def load_backbone(key: str, path: str, revision: str | None, dtype: torch.dtype)
         path: Folder or hub id.
         revision: Revision of a hub id; None: its main branch.
         dtype: Data type of the weights.
+        trusts_code: Whether the code of its repository may run (`r1exp.model.remote_code`).
 
     Raises:
-        Refused: there is no such model at `path`.
+        Refused: there is no such model at `path`, or it needs code that must not run.
     """
-    check_hub(path, revision, key)
+    check_source(path, revision, key, trusts_code=trusts_code)
     try:
-        return AutoModel.from_pretrained(path, revision=revision, dtype=dtype)
+        return AutoModel.from_pretrained(path, revision=revision, dtype=dtype, trust_remote_code=trusts_code)
     except _BROKEN as error:
         raise Refused(_message(path, "model", error, key)) from error
+
+
+def check_source(
+    path: str, revision: str | None, key: str = "model.path", *, trusts_code: bool = False
+) -> None:
+    """Check that a model can be found and that it needs no code that must not run; called before its first file is loaded.
+
+    Args:
+        path: Folder or hub id.
+        revision: Revision of a hub id; None: its main branch.
+        key: The setting that names the model, for messages.
+        trusts_code: Whether the code of its repository may run.
+
+    Raises:
+        Refused: it cannot be found, or it needs code that must not run.
+    """
+    check_hub(path, revision, key)
+    place: Path | str = Path(path) if Path(path).is_dir() else path
+    if (
+        place == path
+    ):  # fetched before anything else, so that the question is answered before anything is loaded
+        for name in FILES:
+            with suppress(OSError):  # the loader itself states the reason
+                cached_file(path, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+    refuse_code(place, revision, is_trusted=trusts_code, key=key)
+    # Where transformers, or a model's code, loads a part of a model without stating whether its code may run: an error at
+    # once instead of a question on the terminal.
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+    if trusts_code:
+        _use_own_modules()
+
+
+@cache
+def _use_own_modules() -> TemporaryDirectory[str]:
+    """Keep the copies of a model's modules in a folder of this process.
+
+    transformers 5.17 copies them to a cache of the user and imports them there, and two ranks that copy at once read each
+    other's half-written files.
+    """
+    folder = TemporaryDirectory(prefix="r1exp-modules-")
+    dynamic_module_utils.HF_MODULES_CACHE = folder.name
+    return folder
 
 
 def peft_config(settings: ModelSettings) -> LoraConfig | None:
@@ -162,6 +216,7 @@ def save_artifact(
     folder: Path,
     weights: dict[str, torch.Tensor] | None = None,
     load_base: Callable[[], PreTrainedModel] | None = None,
+    code_of: tuple[str, str | None] | None = None,
 ) -> None:
     """Save a model that `from_pretrained` loads without further steps; adapters are merged.
 
@@ -174,6 +229,7 @@ def save_artifact(
         folder: Must not exist.
         weights: State dict to save instead of the model's own, for example gathered from all ranks.
         load_base: Returns the model that adapters of a quantized model belong to, without quantization.
+        code_of: Folder or hub id, and revision, of a trusted model whose code the artifact needs as well; None: no code.
     """
     plain = _merged(model, load_base) if isinstance(model, PeftModel) else model
     if weights is not None:  # the state dict gathered by DeepSpeed holds a tied weight under both names
@@ -183,6 +239,8 @@ def save_artifact(
     with whole_folder(folder) as unfinished:
         plain.save_pretrained(unfinished, state_dict=weights)
         tokenizer.save_pretrained(unfinished)
+        if code_of is not None:
+            copy_code(*code_of, unfinished)
 
 
 def _merged(model: PeftModel, load_base: Callable[[], PreTrainedModel] | None) -> PreTrainedModel:
@@ -195,6 +253,8 @@ def _merged(model: PeftModel, load_base: Callable[[], PreTrainedModel] | None) -
 
 
 def _message(path: str, what: str, error: Exception, key: str = "model.path") -> str:
+    if "trust_remote_code" in str(error):  # transformers has no class for it
+        return needs_code(path, key)
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return (
         f"{key}={path}: no {what} can be loaded from there ({reason}); give a folder that `from_pretrained` "

@@ -10,6 +10,7 @@ from pathlib import Path
 from r1exp.errors import Refused
 from r1exp.files import read_object
 from r1exp.model.adapters import base_of, is_adapter_folder
+from r1exp.model.remote_code import refuse_code
 from r1exp.model.settings import ModelSettings
 from r1exp.model.tiny import check_tiny
 from r1exp.model.tokenizer import END, PAD
@@ -59,19 +60,22 @@ def check_model(key: str, path: str) -> None:
         path: Its value: a folder or a hub id.
 
     Raises:
-        Refused: there is no such folder, it holds no model, or `check_hub` refuses the hub id.
+        Refused: there is no such folder, it holds no model or one that needs code of its own, or `check_hub` refuses the
+            hub id.
     """
     if Path(path).is_dir():
         if not (Path(path) / "config.json").is_file():
             raise Refused(
                 f"{key}={path}: the folder holds no model (config.json); to use a run, give its steps/*/artifact"
             )
+        refuse_code(Path(path), None, is_trusted=False, key=key)
     elif not _HUB_ID.fullmatch(path):
         raise Refused(
             f"{key}={path}: there is no such folder, and a hub id looks like owner/name; give one of the two"
         )
     else:
         check_hub(path, None, key)
+        refuse_code(path, None, is_trusted=False, key=key)
 
 
 def check_hub(path: str, revision: str | None, key: str = "model.path") -> None:

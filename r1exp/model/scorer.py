@@ -11,18 +11,24 @@ from huggingface_hub.errors import HFValidationError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from r1exp.errors import Refused
+from r1exp.model.load import check_source
 from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Context, Score
 from r1exp.rewards.reward_model import RewardModel
 
 
 class LearnedScorer:
-    """A frozen sequence classifier with one label, on this rank's device."""
+    """A frozen sequence classifier with one label, on this rank's device.
 
-    def __init__(self, settings: RewardModel) -> None:
+    Args:
+        settings: The reward that names it.
+        trusts_code: Whether the code of its repository may run: only for a model that the step itself has made.
+    """
+
+    def __init__(self, settings: RewardModel, *, trusts_code: bool = False) -> None:
         self._settings = settings
         self._device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
-        self._tokenizer, self._model = _loaded(settings)
+        self._tokenizer, self._model = _loaded(settings, trusts_code)
         self._model = self._model.to(self._device).eval().requires_grad_(False)
 
     def score(
@@ -72,11 +78,17 @@ def open_reward_model(settings: RewardModel) -> LearnedScorer:
     return LearnedScorer(settings)
 
 
-def _loaded(settings: RewardModel):  # type: ignore[no-untyped-def] # transformers is untyped
+def _loaded(settings: RewardModel, trusts_code: bool):  # type: ignore[no-untyped-def] # transformers is untyped
+    check_source(settings.model, None, "rewards.NAME.model", trusts_code=trusts_code)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(settings.model, truncation_side="left")
+        tokenizer = AutoTokenizer.from_pretrained(
+            settings.model, truncation_side="left", trust_remote_code=trusts_code
+        )
         model, report = AutoModelForSequenceClassification.from_pretrained(
-            settings.model, dtype=getattr(torch, settings.dtype), output_loading_info=True
+            settings.model,
+            dtype=getattr(torch, settings.dtype),
+            output_loading_info=True,
+            trust_remote_code=trusts_code,
         )
     except (OSError, ValueError, HFValidationError) as error:
         raise Refused(

@@ -108,6 +108,8 @@ class ModelSettings(Settings):
     init_seed: NonNegativeInt | None = None  # seed of a tiny model's random weights
     # Bits of the frozen weights below LoRA adapters (bitsandbytes); null: those of `dtype`. In no key where it is null.
     quantization: Quantization | None = Field(default=None, exclude_if=lambda value: value is None)
+    # Run the Python code of the model's repository, which then has your rights (docs/security.md). In no key where it is false.
+    trust_remote_code: bool = Field(default=False, exclude_if=lambda value: not value)
     # Variables of the chat template, for example enable_thinking=false. In no key where it is empty.
     chat_template_kwargs: dict[str, str | int | float | bool] = Field(
         default_factory=dict, exclude_if=lambda value: not value
@@ -124,6 +126,15 @@ class ModelSettings(Settings):
             raise ValueError(
                 f"init_seed={self.init_seed} seeds the random weights of a tiny model, and a pretrained model "
                 "has its own weights: drop model.init_seed, or use model=tiny"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _only_a_pretrained_model_has_code(self) -> Self:
+        if self.kind == "tiny" and self.trust_remote_code:
+            raise ValueError(
+                "trust_remote_code=true runs the Python code of a model's repository, and a tiny model has none: "
+                "drop model.trust_remote_code, or use model=hf model.path=..."
             )
         return self
 

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r1exp.config.experiment import Experiment
+from r1exp.model.locate import locate
+from r1exp.model.remote_code import about_code
 from r1exp.plan.devices import Hardware, hardware_here
 from r1exp.plan.durations import Duration, Durations
 from r1exp.plan.memory_report import MemoryReport, Need
 from r1exp.plan.oddities import oddities
-from r1exp.plan.steps import PlannedStep
+from r1exp.plan.steps import BASE, PlannedStep
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,20 @@ def facts_of(
         tuple(store.of(step) for step in steps),
         (
             *oddities(steps, hardware, needs),
+            *dict.fromkeys(_of_code(steps)),
             *_of_data(steps),
             *(text for step in steps for text in store.notes(step)),
         ),
     )
+
+
+def _of_code(steps: Sequence[PlannedStep]) -> Iterator[str]:
+    """Yield whose code runs because the model is trusted."""
+    for step in steps:
+        model = step.config.model
+        place = locate(model) if model.trust_remote_code and step.model_from == BASE else None
+        if place is not None:
+            yield about_code(model, place, step.composed.config.model.revision)
 
 
 def _of_data(steps: Sequence[PlannedStep]) -> Iterator[str]:

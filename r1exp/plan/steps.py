@@ -19,8 +19,11 @@ from r1exp.launcher.base import Device
 from r1exp.model.locate import locate
 from r1exp.model.memory import shape_of
 from r1exp.model.preview import check_template
+from r1exp.model.remote_code import check_code
+from r1exp.model.settings import ModelSettings
 from r1exp.plan.batch import Batch, batch_of
 from r1exp.plan.health_metrics import refuse_unknown_metrics
+from r1exp.plan.other_models import refuse_code_of_artifacts
 from r1exp.plan.provenance import inputs_of, versions, without
 from r1exp.plan.references import names_in, resolved
 from r1exp.plan.run_plan import PlanStep, RunPlan, variant_of
@@ -64,11 +67,14 @@ def planned_steps(experiment: Experiment) -> tuple[PlannedStep, ...]:
     refuse_unknown_metrics(experiment.steps)
     keys: dict[str, str] = {}
     variants: dict[str, str] = {}
+    starts: dict[str, ModelSettings] = {}  # step -> the model that its weights come from
     steps: list[PlannedStep] = []
     sourced_steps = _with_evaluations(experiment)
     _refuse_shared_names(sourced_steps)
     for sourced in sourced_steps:
         step = _planned(len(steps) + 1, sourced, keys, variants)
+        refuse_code_of_artifacts(step.config, starts)
+        starts[step.name] = starts.get(step.model_from, step.config.model)
         keys[step.name] = step.key
         variants[step.name] = step.variant
         steps.append(step)
@@ -217,6 +223,7 @@ def _planned(
     _refuse_what_needs_logprobs(config)
     _refuse_beyond_context(config)
     if source == BASE and not config.rollout.is_remote:
+        check_code(config.model, locate(config.model))
         check_template(config.model)
     device = config.launcher.resolved_device()
     if config.generates:

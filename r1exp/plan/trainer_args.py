@@ -32,6 +32,7 @@ def trainer_args(config: StepConfig, batch: Batch, device: Device) -> dict[str, 
         "use_cpu": device == "cpu",
         "bf16": config.model.compute_dtype == "bfloat16",
         "fp16": config.model.compute_dtype == "float16",
+        "trust_remote_code": config.model.trust_remote_code,
         "report_to": "none",  # r1exp.tracking writes the rows
         "disable_tqdm": True,  # the parent process draws the progress bar
         "logging_nan_inf_filter": False,  # r1exp's guards must see values that are not finite

@@ -85,6 +85,7 @@ def _engine(
         dtype=policy.compute_dtype,
         revision=policy.revision,
         tokenizer_revision=policy.revision,
+        code_revision=policy.revision,  # read only where the code of the model is trusted
         enforce_eager=settings.enforce_eager or device == "cpu",
         disable_log_stats=True,
     )
@@ -146,6 +147,7 @@ class VllmGenerator:
             0,
             seed=0,  # every request has its own seed
             model=path,
+            trust_remote_code=model.trust_remote_code,
             tensor_parallel_size=settings.tensor_parallel_size,
             gpu_memory_utilization=settings.gpu_memory_utilization,
             max_model_len=settings.max_model_length,

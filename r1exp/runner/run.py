@@ -387,7 +387,7 @@ class Run:
         model = step.config.model
         place = locate(model)
         if isinstance(place, Path) and is_adapter_folder(place):
-            return self._merged(place)
+            return self._merged(place, trusts_code=model.trust_remote_code)
         if place is not None:
             return place.resolve() if isinstance(place, Path) else place
         identity = hash_of([model.model_dump(mode="json", include={"shape", "init_seed"}), __version__])
@@ -403,16 +403,18 @@ class Run:
                 f"the model of this step must be made in the step store, which cannot be written: {model}; set paths.store=DIR"
             )
 
-    def _merged(self, adapters: Path) -> Path:
+    def _merged(self, adapters: Path, *, trusts_code: bool) -> Path:
         """Return the folder of a base model with adapters added to its weights; makes it if it does not exist yet."""
         base, revision = base_of(adapters)
         below = hash_of([str(base), revision]) if isinstance(base, str) else remembered_hash(base)
-        folder = self.store.paths.merged_model(hash_of([remembered_hash(adapters), below])).resolve()
+        parts = [remembered_hash(adapters), below, *(["trust_remote_code"] if trusts_code else [])]
+        folder = self.store.paths.merged_model(hash_of(parts)).resolve()
         self._refuse_read_only(folder)
         with self.store.lease(folder.name, on_wait=lambda: None):
             if not folder.is_dir():
                 say(f"adding the adapters of {adapters} to the weights of {base}")
                 command = [sys.executable, "-m", "r1exp.model.merge", str(adapters.resolve()), str(folder)]
+                command += ["--trust-remote-code"] if trusts_code else []
                 ended = subprocess.run(command, capture_output=True, text=True, check=False)
                 if ended.returncode:
                     lines = ended.stderr.strip().splitlines() or ["the process ended without a message"]

@@ -84,6 +84,7 @@ class Weights:
     revision: str | None  # of a hub id; None: its main branch
     dtype: str  # compute dtype
     name: str  # of the served model: a client that finds another name is connected to another server
+    trusts_code: bool = False  # whether the code of its repository may run
 
 
 def server_launch(
@@ -143,6 +144,9 @@ def _arguments(settings: VllmServer, weights: Weights, device: Device, trains: b
     ]  # fmt: skip
     if weights.revision is not None:
         arguments += ["--revision", weights.revision, "--tokenizer-revision", weights.revision]
+    if weights.trusts_code:
+        arguments.append("--trust-remote-code")
+        arguments += [] if weights.revision is None else ["--code-revision", weights.revision]
     if settings.max_model_length is not None:
         arguments += ["--max-model-len", str(settings.max_model_length)]
     if settings.enforce_eager or device == "cpu":

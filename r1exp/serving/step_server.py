@@ -38,6 +38,7 @@ class ServedStep:
             revision=self.model.revision if model_path == self.model.path else None,
             dtype=self.model.compute_dtype,
             name=served_name(self.key),
+            trusts_code=self.model.trust_remote_code,
         )
         return server_launch(
             self.settings,

@@ -20,7 +20,9 @@ ARTIFACT = "artifact:"  # prefix of a setting that names the artifact of an earl
 TRAINING_FIELDS = frozenset({"learning_rate", "max_steps", "trainer"})
 # What every training stage reads. `max_steps` counts as the number of optimizer steps, `health` as
 # the rules that can stop a step (StepConfig.deciding_settings). A field that is left out where it is not set needs no value.
-_MODEL_READS = frozenset({"model.dtype", "model.quantization", "model.chat_template_kwargs"})
+_MODEL_READS = frozenset(
+    {"model.dtype", "model.quantization", "model.trust_remote_code", "model.chat_template_kwargs"}
+)
 TRAINING_READS = _MODEL_READS | {"seed", "learning_rate", "trainer", "model.compute_dtype", "model.lora"}
 # What every stage reads that generates completions without training.
 GENERATION_READS = _MODEL_READS | {"seed", "prompt", "rollout"}

@@ -37,7 +37,10 @@ def within_context(problems: Iterable[Problem], step: Step) -> Iterator[Problem]
         return
     # Loaded before the config, because it raises a helpful error for a broken folder.
     tokenizer = load_tokenizer(step.model_path, step.config.model)
-    config = AutoConfig.from_pretrained(step.model_path, revision=step.config.model.revision)
+    model = step.config.model
+    config = AutoConfig.from_pretrained(
+        step.model_path, revision=model.revision, trust_remote_code=model.trust_remote_code
+    )
     num_positions = positions_of(config.get_text_config().to_dict())
     limit, what = step.config.rollout.length_limit(num_positions)
     if limit is None:

@@ -69,13 +69,16 @@ def train_reward_model(step: Step, folder: Path) -> str | None:
     if is_main_process() and held_out:
         unset_hf_deepspeed_config()  # otherwise ZeRO-3 would partition the artifact when it is loaded
         artifact = StepPaths(folder).artifact
-        write_json(ArtifactPaths(artifact).facts, {"ranked_right": ranking(artifact, held_out)})
+        write_json(
+            ArtifactPaths(artifact).facts,
+            {"ranked_right": ranking(artifact, held_out, config.model.trust_remote_code)},
+        )
     return tracking_id
 
 
-def ranking(artifact: Path, pairs: Sequence[Problem]) -> dict[str, Any]:
+def ranking(artifact: Path, pairs: Sequence[Problem], trusts_code: bool = False) -> dict[str, Any]:
     """Return how often the model at `artifact` scores the chosen answer above the rejected one."""
-    scorer = LearnedScorer(RewardModel(model=str(artifact), normalization="none"))
+    scorer = LearnedScorer(RewardModel(model=str(artifact), normalization="none"), trusts_code=trusts_code)
     chosen, rejected = (
         scorer.score(pairs, [Completion(str(pair.columns[side]), 0) for pair in pairs], Context())
         for side in ("chosen", "rejected")
@@ -88,8 +91,19 @@ def ranking(artifact: Path, pairs: Sequence[Problem]) -> dict[str, Any]:
 
 
 def _classifier(path: str, config: StepConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    model = AutoModelForSequenceClassification.from_pretrained(
-        path, num_labels=1, revision=config.model.revision, dtype=getattr(torch, config.model.dtype)
-    )
+    settings = config.model
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(
+            path,
+            num_labels=1,
+            revision=settings.revision,
+            dtype=getattr(torch, settings.dtype),
+            trust_remote_code=settings.trust_remote_code,
+        )
+    except ValueError as error:  # transformers has no such class for the model, nor has its own code
+        raise Refused(
+            f"model.path={path}: stage=reward_model needs a class for sequence classification, and there is none for this "
+            f"model ({str(error).strip().splitlines()[0]}); choose another model, or add one to its auto_map"
+        ) from error
     model.config.pad_token_id = tokenizer.pad_token_id
     return model

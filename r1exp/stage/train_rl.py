@@ -11,7 +11,7 @@ from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from transformers import PreTrainedTokenizerBase, TrainerCallback
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase, TrainerCallback
 
 from r1exp.algorithm.base import OnlineAlgorithm
 from r1exp.algorithm.guards import Guards
@@ -76,8 +76,15 @@ def trainer_of(
     inputs = (
         _pairs(step, folder) if config.online is None else _prompts(step, config.online, folder, on_scored)
     )
-    policy = Policy(step.model_path, config.model.revision, tokenizer)
+    trusted = config.model.trust_remote_code
+    policy = Policy(step.model_path, config.model.revision, tokenizer, trusted)
     arguments = {**step.trainer_args, **_server_address(step), "output_dir": str(output)}
+    if trusted:
+        # TRL 1.16 else reads the reference's architecture from the main branch, and would run the code of that branch.
+        arguments["model_init_kwargs"] = {
+            **(arguments.get("model_init_kwargs") or {}),
+            "architecture": AutoModelForCausalLM,
+        }
     trainer: Guards = trainer_class(
         model=load_policy(step.model_path, config.model),
         args=trainer_class.config(**arguments),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,16 +106,19 @@ def _forget_after(global_step: int, folder: Path, files: CompletionFiles) -> Non
 def _export(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, folder: Path, step: Step) -> None:
     """Save the policy without a critic, gathered if the ranks hold partitions of it."""
     model = trainer.accelerator.unwrap_model(trainer.model)
+    settings = step.config.model
+    code = (step.model_path, settings.revision) if settings.trust_remote_code else None
     if isinstance(model, PeftModel):
         with _gathered(model):
             if trainer.is_world_process_zero():
                 detach(model)
-                plain = step.config.model.model_copy(update={"quantization": None})
-                save_artifact(model, tokenizer, folder, load_base=lambda: load_policy(step.model_path, plain))
+                plain = settings.model_copy(update={"quantization": None})
+                load_base = partial(load_policy, step.model_path, plain)
+                save_artifact(model, tokenizer, folder, load_base=load_base, code_of=code)
     else:
         weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
         if trainer.is_world_process_zero():  # under ZeRO-3 the other ranks have no weights
-            save_artifact(model, tokenizer, folder, without_critic(weights))
+            save_artifact(model, tokenizer, folder, without_critic(weights), code_of=code)
     trainer.accelerator.wait_for_everyone()
 
 

@@ -1,6 +1,7 @@
 """The exact command that starts a server, and how devices are split between ranks and server."""
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -59,6 +60,18 @@ def test_a_server_for_training_has_the_flags_that_trl_requires_and_its_own_devic
         "VLLM_SERVER_DEV_MODE": "1", "GLOO_SOCKET_IFNAME": loopback_interface(),
     }  # fmt: skip
     assert launch.restarts == 0  # a restarted server would not have the policy's weights
+
+
+def test_the_server_of_a_trusted_model_runs_its_code_at_the_same_commit() -> None:
+    trusted = replace(weights(revision="v1"), trusts_code=True)
+    launch = server_launch(server(), trusted, "cpu", trains=False)
+    assert launch.arguments == (
+        "-m", "vllm.entrypoints.openai.api_server", "--model", "m", "--served-model-name", "r1exp-12ab",
+        "--dtype", "float32", "--generation-config", "vllm", "--logprobs-mode", "processed_logprobs",
+        "--tensor-parallel-size", "1", "--data-parallel-size", "1", "--disable-uvicorn-access-log",
+        "--revision", "v1", "--tokenizer-revision", "v1", "--trust-remote-code", "--code-revision", "v1",
+        "--enforce-eager",
+    )  # fmt: skip
 
 
 def test_a_server_for_other_nodes_listens_on_the_address_of_its_node() -> None:

@@ -68,6 +68,17 @@ def test_ranks_and_server_on_one_machine_get_separate_devices(
     assert ranks.environment == {"A": "1", "CUDA_VISIBLE_DEVICES": "2,3,4"}
 
 
+def test_the_server_runs_the_code_of_a_trusted_model_only(
+    compose_line: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    for trusted in (False, True):
+        step = config(compose_line, *RL, *(["model.trust_remote_code=true"] if trusted else []))
+        served = step.served("cuda", "ab")
+        assert served is not None
+        assert ("--trust-remote-code" in served.launch("m").arguments) == trusted
+
+
 def test_a_server_on_its_own_node_uses_all_devices_of_that_node(compose_line: Compose) -> None:
     overrides = ["launcher=slurm", "launcher.nodes=2", "launcher.gpus_per_node=4", "launcher.server_nodes=1"]
     step = config(compose_line, *RL, *overrides)
