@@ -4,8 +4,6 @@ The files of a run directory are named in `r1exp.paths`.
 """
 
 import json
-import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -13,9 +11,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from r1exp import __version__
 from r1exp.config.targets import flat
-from r1exp.errors import ExitCode, Interrupted, Preempted, R1ExpError, Refused, StepFailed
+from r1exp.errors import ExitCode, Interrupted, Preempted, R1ExpError, StepFailed
 from r1exp.files import (
     hash_of,
     is_no_space,
@@ -30,10 +27,6 @@ from r1exp.files import (
     write_text,
 )
 from r1exp.launcher import scratch
-from r1exp.model.adapters import base_of, is_adapter_folder
-from r1exp.model.folder_hash import remembered_hash
-from r1exp.model.locate import locate
-from r1exp.model.tiny import build_tiny
 from r1exp.paths import RunPaths, StepPaths
 from r1exp.plan.provenance import refuse_changed_inputs
 from r1exp.plan.references import resolved
@@ -42,6 +35,7 @@ from r1exp.plan.steps import BASE
 from r1exp.report.summary import accuracies, summarize, write_report
 from r1exp.rewards.check_report import Report
 from r1exp.runner.attempt import Attempt
+from r1exp.runner.base_model import base_model
 from r1exp.runner.disk_space import refuse_full_disk
 from r1exp.runner.process import run_process
 from r1exp.runner.progress import StepProgress
@@ -381,45 +375,10 @@ class Run:
         return StepConfig.model_validate_json(json.dumps(values), strict=True)
 
     def _model_of(self, step: PlanStep) -> Path | str:
-        """Return where the step's model is loaded from; builds a tiny model that does not exist yet."""
+        """Return where the step's model is loaded from; makes a model of the store that does not exist yet."""
         if step.model_from != BASE:
             return self.paths_of(self.plan.step_named(step.model_from)).artifact.resolve()
-        model = step.config.model
-        place = locate(model)
-        if isinstance(place, Path) and is_adapter_folder(place):
-            return self._merged(place, trusts_code=model.trust_remote_code)
-        if place is not None:
-            return place.resolve() if isinstance(place, Path) else place
-        identity = hash_of([model.model_dump(mode="json", include={"shape", "init_seed"}), __version__])
-        folder = self.store.paths.tiny_model(identity).resolve()
-        self._refuse_read_only(folder)
-        with self.store.lease(folder.name, on_wait=lambda: None):
-            return folder if folder.is_dir() else build_tiny(model, folder)
-
-    def _refuse_read_only(self, model: Path) -> None:
-        """Raise Refused if a model must be made in a step store that cannot be written."""
-        if not model.is_dir() and not self.store.is_writable:
-            raise Refused(
-                f"the model of this step must be made in the step store, which cannot be written: {model}; set paths.store=DIR"
-            )
-
-    def _merged(self, adapters: Path, *, trusts_code: bool) -> Path:
-        """Return the folder of a base model with adapters added to its weights; makes it if it does not exist yet."""
-        base, revision = base_of(adapters)
-        below = hash_of([str(base), revision]) if isinstance(base, str) else remembered_hash(base)
-        parts = [remembered_hash(adapters), below, *(["trust_remote_code"] if trusts_code else [])]
-        folder = self.store.paths.merged_model(hash_of(parts)).resolve()
-        self._refuse_read_only(folder)
-        with self.store.lease(folder.name, on_wait=lambda: None):
-            if not folder.is_dir():
-                say(f"adding the adapters of {adapters} to the weights of {base}")
-                command = [sys.executable, "-m", "r1exp.model.merge", str(adapters.resolve()), str(folder)]
-                command += ["--trust-remote-code"] if trusts_code else []
-                ended = subprocess.run(command, capture_output=True, text=True, check=False)
-                if ended.returncode:
-                    lines = ended.stderr.strip().splitlines() or ["the process ended without a message"]
-                    raise Refused(lines[-1])
-        return folder
+        return base_model(step.config.model, self.store)
 
     @staticmethod
     def _final_status(
