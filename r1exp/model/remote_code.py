@@ -223,5 +223,8 @@ def _file(place: Path | str, name: str, revision: str | None) -> Path | None:
         return place / name if (place / name).is_file() else None
     from huggingface_hub import try_to_load_from_cache  # imported late: takes 0.1 s
 
-    cached = try_to_load_from_cache(place, name, revision=revision)
+    try:
+        cached = try_to_load_from_cache(place, name, revision=revision)
+    except ValueError:  # no hub id: the loader itself says so
+        return None
     return Path(cached) if isinstance(cached, str) else None
