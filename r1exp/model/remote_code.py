@@ -214,7 +214,10 @@ def _auto_map(content: dict[str, Any]) -> dict[str, Any]:
 
 def _content(place: Path | str, name: str, revision: str | None) -> dict[str, Any]:
     file = _file(place, name, revision)
-    return {} if file is None else read_object(file, f"model.path={place}")
+    try:
+        return {} if file is None else read_object(file, f"model.path={place}")
+    except Refused:  # half a file: the loader, or `locate` before it, says so
+        return {}
 
 
 def _file(place: Path | str, name: str, revision: str | None) -> Path | None:
