@@ -173,7 +173,7 @@ def check_source(
         place == path
     ):  # fetched before anything else, so that the question is answered before anything is loaded
         for name in FILES:
-            with suppress(OSError):  # the loader itself states the reason
+            with suppress(OSError, ValueError):  # the loader itself states the reason
                 cached_file(path, name, revision=revision, _raise_exceptions_for_missing_entries=False)
     refuse_code(place, revision, is_trusted=trusts_code, key=key)
     # Where transformers, or a model's code, loads a part of a model without stating whether its code may run: an error at

@@ -214,7 +214,10 @@ def _auto_map(content: dict[str, Any]) -> dict[str, Any]:
 
 def _content(place: Path | str, name: str, revision: str | None) -> dict[str, Any]:
     file = _file(place, name, revision)
-    return {} if file is None else read_object(file, f"model.path={place}")
+    try:
+        return {} if file is None else read_object(file, f"model.path={place}")
+    except Refused:  # half a file: the loader, or `locate` before it, says so
+        return {}
 
 
 def _file(place: Path | str, name: str, revision: str | None) -> Path | None:
@@ -223,5 +226,8 @@ def _file(place: Path | str, name: str, revision: str | None) -> Path | None:
         return place / name if (place / name).is_file() else None
     from huggingface_hub import try_to_load_from_cache  # imported late: takes 0.1 s
 
-    cached = try_to_load_from_cache(place, name, revision=revision)
+    try:
+        cached = try_to_load_from_cache(place, name, revision=revision)
+    except ValueError:  # no hub id: the loader itself says so
+        return None
     return Path(cached) if isinstance(cached, str) else None
