@@ -67,9 +67,7 @@ class ExactResume(Trainer):
         del state
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        if (
-            self.state.global_step >= self.state.max_steps
-        ):  # resumed from the last checkpoint: nothing is left to train
+        if self.state.global_step >= self.state.max_steps:  # of the last checkpoint: nothing is left to train
             self.control.should_training_stop = True
             return
         # Called before transformers wraps the loader again to skip batches; the inner sampler stays the same.

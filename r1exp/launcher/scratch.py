@@ -35,6 +35,18 @@ def scratch(step: Path) -> Iterator[dict[str, str]]:
         remove(step)
 
 
+@contextmanager
+def own_scratch(folder: Path) -> Iterator[None]:
+    """Let libraries in this process use a folder for temporary files that is removed at the end, or when it is used again."""
+    with scratch(folder) as environment:
+        before = tempfile.tempdir
+        tempfile.tempdir = environment.get("TMPDIR", before)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
 def keep_kernels(folder: Path) -> dict[str, str]:
     """Keep what torch compiles where it is for other processes, although `folder` is the one for temporary files.
 

@@ -81,6 +81,7 @@ class Run:
         started = self._begun = time.monotonic()
         for place in (self.folder, RunPaths(self.folder).steps):
             remove_abandoned(place)
+        scratch.remove(self.folder)
         with listening() as self._listener:
             for step in self.plan.steps:
                 try:
@@ -113,12 +114,12 @@ class Run:
 
     def _track(self, summary: dict[str, Any], code: ExitCode) -> None:
         """Track the run's accuracies as a run of their own, in the group of its steps."""
-        trackers = Trackers(self.plan.config.tracking, self.tracked())
         measured = flat(accuracies(summary))
-        trackers.summarize(
-            {key.replace(".", "/"): value for key, value in measured.items()} | {"state": summary["state"]}
-        )
-        trackers.finish(code)
+        values = {key.replace(".", "/"): value for key, value in measured.items()}
+        with scratch.own_scratch(self.folder):
+            trackers = Trackers(self.plan.config.tracking, self.tracked())
+            trackers.summarize(values | {"state": summary["state"]})
+            trackers.finish(code)
 
     def tracked(self) -> TrackedRun:
         """Return what trackers know about the run as a whole."""

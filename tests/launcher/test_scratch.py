@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from r1exp.launcher.scratch import remove, scratch
+from r1exp.launcher.scratch import own_scratch, remove, scratch
 
 
 def test_what_processes_leave_is_removed_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,3 +38,12 @@ def test_what_a_killed_parent_left_can_be_removed(tmp_path: Path, monkeypatch: p
     assert folder.is_dir()
     remove(tmp_path / "01-sft")
     assert not folder.exists()
+
+
+def test_this_process_can_use_one_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with own_scratch(tmp_path / "run"):
+        made = Path(tempfile.mkdtemp())
+        assert made.parent != tmp_path
+    assert not made.exists()
+    assert tempfile.gettempdir() == str(tmp_path)

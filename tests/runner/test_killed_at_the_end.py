@@ -9,13 +9,14 @@ import pytest
 from r1exp.__main__ import main
 from r1exp.step.status import Status, read_status
 
+# The last optimizer step is not the last one of an epoch: there transformers stops by itself.
 SFT = (
     "stage=sft",
-    "max_steps=5",
+    "max_steps=8",
     "stage.rows_per_step=16",
-    "dataset.num_train=200",
-)  # 12 optimizer steps an epoch
-GRPO = ("stage=rl", "rewards=strict", "max_steps=3", "algorithm.prompts_per_step=4", "dataset.num_train=40")
+    "dataset.num_train=96",
+)  # 6 optimizer steps an epoch
+GRPO = ("stage=rl", "rewards=strict", "max_steps=4", "algorithm.prompts_per_step=4", "dataset.num_train=12")
 
 
 @pytest.mark.slow
