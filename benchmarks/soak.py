@@ -230,14 +230,14 @@ def main(arguments: argparse.Namespace) -> int:
         for lane in lanes:
             if lane.disk is not None:
                 lane.disk.end()
-    left = sorted(shared_memory() - before)
-    print(
-        f"\nseed {arguments.seed}, {arguments.minutes:g} minutes, {arguments.cores} cores, {len(lanes)} lanes"
-    )
-    print(", ".join(f"{name} {soak.ended[name]}" for name in sorted(soak.ended)) + " places came back")
-    print(f"{soak.starts} commands typed\n\n{table(soak.disturbances)}\n")
-    print("left in /dev/shm: " + (", ".join(left) or "nothing"))
-    print("lost: " + ("; ".join(["", *soak.lost]) if soak.lost else "nothing"))
+        left = sorted(shared_memory() - before)
+        print(
+            f"\nseed {arguments.seed}, {arguments.minutes:g} minutes, {arguments.cores} cores, {len(lanes)} lanes"
+        )
+        print(", ".join(f"{name} {soak.ended[name]}" for name in sorted(soak.ended)) + " places came back")
+        print(f"{soak.starts} commands typed\n\n{table(soak.disturbances)}\n")
+        print("left in /dev/shm: " + (", ".join(left) or "nothing"))
+        print("lost: " + ("; ".join(["", *soak.lost]) if soak.lost else "nothing"))
     return 1 if left or soak.lost else 0
 
 

@@ -4,9 +4,9 @@ Needs root and a private mount namespace. A folder becomes read-only by a read-o
 writing stays so, as on a network file system that is exported anew, and whatever is opened by its path is refused.
 """
 
-import os
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 _SIZE = "600m"
@@ -24,9 +24,9 @@ class Disk:
     def fill(self) -> Callable[[], None]:
         """Use all room; return the function that frees it."""
         ballast = self.folder / _BALLAST
-        state = os.statvfs(self.folder)
-        with ballast.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, max(1, state.f_bavail * state.f_frsize))
+        with suppress(OSError), ballast.open("wb", buffering=0) as file:  # others write and delete meanwhile
+            while file.write(bytes(2**16)):
+                pass
         return lambda: ballast.unlink(missing_ok=True)
 
     def make_read_only(self, folder: Path) -> Callable[[], None]:
