@@ -15,11 +15,11 @@ SCENARIOS = "single,ddp,sweep,twins,pipeline,endpoint"
 @pytest.mark.slow
 @pytest.mark.integration
 def test_runs_that_are_killed_at_random_moments_come_back_equal_and_leave_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, str(SOAK), "--minutes=1.5", "--seed=3", "--cores=2", f"--only={SCENARIOS}"]
+    command = [sys.executable, str(SOAK), "--minutes=3", "--seed=3", "--cores=2", f"--only={SCENARIOS}"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COV_")}
     done = subprocess.run(
         [*command, f"--folder={tmp_path / 'soak'}"], env=environment, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, timeout=900, check=False,
+        stderr=subprocess.STDOUT, text=True, timeout=1200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     found = re.search(r"\| all \| \| (\d+) \| (\d+) \|", done.stdout)
