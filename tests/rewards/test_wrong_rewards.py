@@ -77,7 +77,7 @@ def test_check_refuses_it_with_the_cause_in_its_first_line(
     assert time.monotonic() - started < 30
     printed = capsys.readouterr()
     first = (printed.err + printed.out).splitlines()[0]
-    says = wrong.says.replace("MODULE", module).replace("FOLDER", str(tmp_path)).replace(" 14x", " 56x")
+    says = wrong.says.replace("MODULE", module).replace("FOLDER", str(tmp_path)).replace(" 14x", " 88x")
     assert says in first
     assert "rewards.mine" in first
 
