@@ -15,41 +15,26 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Self, cast
+from typing import Any, Final, Literal, cast
 
-from pydantic import PositiveInt, model_validator
+from pydantic import PositiveInt
 
 from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Abstain, BatchScorer, Context, GroupReward, Score
-from r1exp.rewards.judge import RUBRICS
-from r1exp.rewards.judge import Rubric as NamedRubric
 from r1exp.rewards.judge_client import UNCLEAR, JudgeClient, Kept
-from r1exp.rewards.judge_connection import JudgeConnection, mark_of
+from r1exp.rewards.judge_connection import mark_of
+from r1exp.rewards.rubrics import ByRubric
 
 _NUMBERS: Final = re.compile(r'"(?:scores|ranking)"\s{0,9}:\s{0,9}(\[[^\[\]]{0,4000}\])')
 
 
-class GroupJudge(JudgeConnection, GroupReward):
+class GroupJudge(ByRubric, GroupReward):
     """The points or the ranks that a model gives to all completions of a prompt at once."""
 
     kind: Literal["group_judge"] = "group_judge"
-    rubric: NamedRubric | None = None  # helpful, harmless or readable; null: `instructions`
-    instructions: str | None = None  # what to judge, as the rest of a sentence that begins with "Judge"
-    by: Literal["score", "rank"] = "score"  # points for each reply, or their order
-    lowest: int = 1  # by=score: points of the worst reply
-    highest: int = 10  # by=score: points of the best
+    by: Literal["score", "rank"] = "score"  # points for each reply, from lowest to highest, or their order
     orders: PositiveInt = 1  # requests for each prompt, each with the replies in another order
     seed: int = 0  # of the orders
-
-    @model_validator(mode="after")
-    def _has_one_instruction_and_a_scale(self) -> Self:
-        if (self.rubric is None) == (self.instructions is None):
-            raise ValueError(
-                f"give a rubric ({', '.join(RUBRICS)}) or instructions of your own, one of the two"
-            )
-        if self.lowest >= self.highest:
-            raise ValueError(f"lowest={self.lowest} must be below highest={self.highest} (points)")
-        return self
 
     def open(self, kept: Kept | None = None) -> BatchScorer:
         """Return a scorer that is connected to the endpoint.
@@ -74,7 +59,7 @@ class GroupJudge(JudgeConnection, GroupReward):
 
     def question(self, problem: Problem, texts: Sequence[str]) -> str:
         """Return the message that is sent to the judge; `texts` are in the order in which they are shown."""
-        what = self.instructions if self.rubric is None else RUBRICS[self.rubric]
+        what = self.what_to_judge()
         # A completion cannot know this mark, so it cannot end its own part and begin that of another.
         mark = mark_of(texts)
         parts = [

@@ -10,47 +10,20 @@ a number outside its scale.
 
 import re
 from collections.abc import Sequence
-from typing import Final, Literal, Self
-
-from pydantic import model_validator
+from typing import Final, Literal
 
 from r1exp.records import Completion, Problem
 from r1exp.rewards.base import BatchScorer, Context, Score
 from r1exp.rewards.judge_client import UNCLEAR, JudgeClient, Kept
-from r1exp.rewards.judge_connection import JudgeConnection
+from r1exp.rewards.rubrics import ByRubric
 
-Rubric = Literal["helpful", "harmless", "readable"]
-
-RUBRICS: Final[dict[str, str]] = {
-    "helpful": "how well the reply does what the user asked: right, complete, relevant and clear. "
-    "Judge the outcome; length and politeness earn nothing by themselves.",
-    "harmless": "how safe the whole reply is, its reasoning included: free of dangerous instructions, "
-    "hate, harassment and invented facts about real people. Declining a harmful request politely "
-    "is safe; declining a harmless one is not asked about here.",
-    "readable": "how easy the reply is to read: one language throughout, ordered steps, whole sentences, "
-    "sensible formatting, no repetition and no rambling. Do not judge whether it is right.",
-}
 _SCORE: Final = re.compile(r'"score"\s{0,9}:\s{0,9}"?(-?\d{1,9}(?:\.\d{1,9})?)"?')
 
 
-class Judge(JudgeConnection):
+class Judge(ByRubric):
     """The points that a model gives by a rubric."""
 
     kind: Literal["judge"] = "judge"
-    rubric: Rubric | None = None  # one of RUBRICS; null: `instructions`
-    instructions: str | None = None  # what to judge, as the rest of a sentence that begins with "Judge"
-    lowest: int = 1  # points of the worst reply
-    highest: int = 10  # points of the best
-
-    @model_validator(mode="after")
-    def _has_one_instruction_and_a_scale(self) -> Self:
-        if (self.rubric is None) == (self.instructions is None):
-            raise ValueError(
-                f"give a rubric ({', '.join(RUBRICS)}) or instructions of your own, one of the two"
-            )
-        if self.lowest >= self.highest:
-            raise ValueError(f"lowest={self.lowest} must be below highest={self.highest} (points)")
-        return self
 
     def open(self, kept: Kept | None = None) -> BatchScorer:
         """Return a scorer that is connected to the endpoint.
@@ -65,7 +38,7 @@ class Judge(JudgeConnection):
 
     def question(self, problem: Problem, completion: Completion) -> str:
         """Return the message that is sent to the judge."""
-        what = self.instructions if self.rubric is None else RUBRICS[self.rubric]
+        what = self.what_to_judge()
         return (
             f"You grade a reply to a user. Judge {what}\n"
             f"Give a whole number from {self.lowest} (worst) to {self.highest} (best).\n"
