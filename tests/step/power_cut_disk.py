@@ -88,7 +88,7 @@ def _call(name: str, arguments: str, result: int) -> Call:
     handles = [Path(_bytes(text).decode()) for _, text in _FOLDER_OR_FILE.findall(arguments)]
     strings = [_bytes(text) for text in _STRING.findall(arguments)]
     rest = _STRING.sub("", arguments)
-    numbers = tuple(int(text) for text in re.findall(r"(?<=, )-?\d+(?=,|$)", rest))
+    numbers = tuple(int(text) for text in re.findall(r"(?<=, )-?\d+(?= *(?:,|$))", rest))
     if name in ("write", "pwrite64", "writev", "pwritev", "pwritev2"):
         return Call(name, tuple(handles[:1]), b"".join(strings)[:result], numbers, rest, result)
     if not strings:
