@@ -15,9 +15,8 @@ from r1exp.model.memory import Load
 from r1exp.model.settings import ModelSettings, RowsPerDevice
 from r1exp.settings import Settings
 
-# The smallest positive float64. TRL 1.16 keeps no reference if `beta == 0.0` in Python. This number is not equal to 0.0
-# in Python, but is rounded to 0.0 when it is multiplied with a float32, bfloat16 or float16 tensor. With it, TRL keeps
-# the reference and logs `kl`, while the loss and its gradient are those of beta=0.
+# The smallest positive float64. TRL 1.16 keeps no reference if `beta == 0.0` in Python. With this number TRL keeps the
+# reference and logs `kl`, while the loss and its gradient are those of beta=0 (r1exp.algorithm.kl_trainer).
 TRACKED_ZERO = 5e-324
 
 
@@ -115,7 +114,7 @@ class OnlineAlgorithm(Algorithm):
         return Rows(self.prompts_per_step * num_generations, setting, "completions", fit.rl)
 
     def check(self, beta: float | None, trainer: Mapping[str, Any]) -> None:
-        """Raise ValueError if a controlled `beta` starts at 0, or the class defines advantages in vain."""
+        """Raise ValueError if a controlled `beta` starts at 0, the class defines advantages in vain, or a loss lacks a bound."""
         if self.advantages is not None and not self.applies_advantages:
             raise ValueError(
                 f"{type(self).__name__} defines advantages, and its trainer would not call them; derive the class from "
@@ -125,6 +124,14 @@ class OnlineAlgorithm(Algorithm):
             raise ValueError(
                 f"algorithm.kl.target={self.kl.target} is controlled by multiplying beta, and beta=0 would stay 0; "
                 "start from beta=0.01, for example, or set algorithm.kl.target=null"
+            )
+        bound = trainer.get("epsilon_high")
+        if trainer.get("loss_type") == "cispo" and (bound is None or bound <= 1.0):
+            given = "null, for which TRL 1.16 takes epsilon=0.2" if bound is None else bound
+            raise ValueError(
+                f"trainer.loss_type=cispo with trainer.epsilon_high={given}: cispo's epsilon_high is the largest weight of a "
+                "token, not a distance from 1, and an unchanged policy has the weight 1, so that every weight would be cut "
+                "to the same number; type trainer.epsilon_high=5.0"
             )
 
     def trainer_arguments(self, beta: float) -> dict[str, Any]:

@@ -1,18 +1,26 @@
 """Connects a TRL trainer with the KL controller: `beta` is updated after every optimizer step.
 
-TRL 1.16 loads no reference if `beta == 0.0`. The smallest float64 is not equal to 0.0 in Python, but
-rounds to 0.0 in arithmetic with a float32, bfloat16 or float16 tensor. With it as `beta`, TRL keeps the
-reference and logs `kl`, and the loss and its gradient are those of beta=0.
+TRL 1.16 loads no reference if `beta == 0.0`. The smallest float64 is not equal to 0.0 in Python, so that with it as `beta`
+TRL keeps the reference and logs `kl`. Its product with a KL is 0, also where the KL is infinite, so that the loss and its
+gradient are those of beta=0.
 """
 
 import math
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import Trainer
 
 from r1exp.algorithm.base import TRACKED_ZERO
 from r1exp.algorithm.kl_controller import KlController
+
+
+class NoPenalty(float):
+    """A number above 0 whose product with a tensor is 0, where a plain number would make NaN of an infinite KL."""
+
+    def __mul__(self, other: Any) -> Any:
+        return torch.zeros_like(other) if isinstance(other, Tensor) else super().__mul__(other)
 
 
 class KlControl(Trainer):
@@ -27,6 +35,8 @@ class KlControl(Trainer):
     def __init__(self, *args: Any, kl: KlController, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.kl = kl
+        if self.beta == TRACKED_ZERO:
+            self.beta = NoPenalty(TRACKED_ZERO)
         self._kl_window: list[float] = []  # KL of the micro-batches since the last optimizer step
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:

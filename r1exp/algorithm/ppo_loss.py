@@ -30,7 +30,8 @@ def token_rewards(scores_b: Tensor, log_ratio_bt: Tensor, mask_bt: Tensor, beta:
         beta: Weight of the penalty.
     """
     mask_bt = mask_bt.to(log_ratio_bt.dtype)
-    rewards_bt = -beta * log_ratio_bt * mask_bt
+    # Not a product with 0, which would make NaN of an infinite log ratio.
+    rewards_bt = torch.zeros_like(log_ratio_bt) if beta == 0.0 else -beta * log_ratio_bt * mask_bt
     places_t = torch.arange(1, mask_bt.size(1) + 1, device=mask_bt.device, dtype=mask_bt.dtype)
     last_b1 = (mask_bt * places_t).argmax(dim=1, keepdim=True)
     score_b1 = (scores_b.to(rewards_bt.dtype) * (mask_bt.sum(dim=1) > 0)).unsqueeze(1)

@@ -64,6 +64,12 @@ UNUSED: dict[str, str] = {
     "restore_callback_states_from_checkpoint": "has no effect: r1exp restores its callbacks by itself; leave it out",
     "auto_find_batch_size": "would change the batch that was planned; set model.rows_per_device.sft or .rl",
     "enable_jit_checkpoint": "may save at different steps on two ranks; leave it out: r1exp saves when it is told to stop",
+    **dict.fromkeys(
+        ("use_transformers_continuous_batching", "use_transformers_paged"),
+        "would convert the weights that are trained to the compute dtype at each generation (TRL 1.16); leave it out, and "
+        "use rollout=vllm_colocate for faster generation",
+    ),
+    "transformers_continuous_batching_config": "is read only by continuous batching, which is refused; leave it out",
     "save_only_model": "leaves no checkpoint from which a run goes on exactly; leave it out",
 }
 # Argument -> the trainers that ignore it, and why.
@@ -97,7 +103,6 @@ _NEEDS: dict[str, tuple[str, Any]] = {
     **dict.fromkeys(("log_unique_prompts", "num_completions_to_print"), ("log_completions", True)),
     "liger_kernel_config": ("use_liger_kernel", True),
     "packing_strategy": ("packing", True),
-    "transformers_continuous_batching_config": ("use_transformers_continuous_batching", True),
 }
 
 

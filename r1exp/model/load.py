@@ -3,6 +3,7 @@
 Runs in workers: imports torch.
 """
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -221,35 +222,60 @@ def save_artifact(
     """Save a model that `from_pretrained` loads without further steps; adapters are merged.
 
     The folder appears only when every file is written. Adapters of a quantized model are merged into the weights that
-    it was quantized from: merging into quantized weights would round them a second time.
+    it was quantized from: merging into quantized weights would round them a second time. Given adapters are merged into the
+    same weights.
 
     Args:
         model: The policy.
         tokenizer: Saved in the same folder.
         folder: Must not exist.
-        weights: State dict to save instead of the model's own, for example gathered from all ranks.
-        load_base: Returns the model that adapters of a quantized model belong to, without quantization.
+        weights: State dict to save instead of the model's own, for example gathered from all ranks; of a model with
+            adapters only the adapters, under the names of its parameters.
+        load_base: Returns the model that adapters belong to, without quantization.
         code_of: Folder or hub id, and revision, of a trusted model whose code the artifact needs as well; None: no code.
     """
-    plain = _merged(model, load_base) if isinstance(model, PeftModel) else model
+    plain: PreTrainedModel
+    if isinstance(model, PeftModel):
+        plain, weights = _merged(model, load_base, weights), None
+    else:
+        plain = model
     if weights is not None:  # the state dict gathered by DeepSpeed holds a tied weight under both names
         weights = {
             name: weight for name, weight in weights.items() if name not in plain.all_tied_weights_keys
         }
     with whole_folder(folder) as unfinished:
         plain.save_pretrained(unfinished, state_dict=weights)
+        if weights is not None:
+            _state_dtype(unfinished / "config.json", weights)
         tokenizer.save_pretrained(unfinished)
         if code_of is not None:
             copy_code(*code_of, unfinished)
 
 
-def _merged(model: PeftModel, load_base: Callable[[], PreTrainedModel] | None) -> PreTrainedModel:
-    if not getattr(model.get_base_model(), "is_quantized", False):
+def _merged(
+    model: PeftModel,
+    load_base: Callable[[], PreTrainedModel] | None,
+    adapters: dict[str, torch.Tensor] | None,
+) -> PreTrainedModel:
+    if adapters is None and not getattr(model.get_base_model(), "is_quantized", False):
         return model.merge_and_unload()
     assert load_base is not None
     whole = get_peft_model(load_base(), model.peft_config["default"])
-    set_peft_model_state_dict(whole, get_peft_model_state_dict(model))
+    if adapters is None:
+        set_peft_model_state_dict(whole, get_peft_model_state_dict(model))
+    else:
+        found = whole.load_state_dict(adapters, strict=False)
+        assert not found.unexpected_keys
     return whole.merge_and_unload()
+
+
+def _state_dtype(config: Path, weights: dict[str, torch.Tensor]) -> None:
+    """Write the dtype of the saved weights: `save_pretrained` writes that of the model, which DeepSpeed has converted."""
+    values = json.loads(config.read_text(encoding="utf-8"))
+    dtypes = {str(weight.dtype).removeprefix("torch.") for weight in weights.values()}
+    if len(dtypes) == 1 and {values.get("dtype")} != dtypes:
+        values["dtype"] = dtypes.pop()
+        config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _message(path: str, what: str, error: Exception, key: str = "model.path") -> str:

@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from r1exp.errors import Refused
 from r1exp.model.load import check_source
+from r1exp.model.partitions import not_partitioned
 from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Context, Score
 from r1exp.rewards.reward_model import RewardModel
@@ -84,12 +85,15 @@ def _loaded(settings: RewardModel, trusts_code: bool):  # type: ignore[no-untype
         tokenizer = AutoTokenizer.from_pretrained(
             settings.model, truncation_side="left", trust_remote_code=trusts_code
         )
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            settings.model,
-            dtype=getattr(torch, settings.dtype),
-            output_loading_info=True,
-            trust_remote_code=trusts_code,
-        )
+        with (
+            not_partitioned()
+        ):  # only this rank's completions pass through it, so nothing gathers its weights
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                settings.model,
+                dtype=getattr(torch, settings.dtype),
+                output_loading_info=True,
+                trust_remote_code=trusts_code,
+            )
     except (OSError, ValueError, HFValidationError) as error:
         raise Refused(
             f"the reward model {settings.model!r} cannot be loaded ({str(error).strip().splitlines()[0]}); "

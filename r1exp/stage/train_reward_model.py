@@ -20,7 +20,6 @@ from transformers import (
     PreTrainedTokenizerBase,
     TrainerCallback,
 )
-from transformers.integrations import unset_hf_deepspeed_config
 from trl import RewardConfig
 
 from r1exp.algorithm.trainers import RewardModelling
@@ -53,9 +52,10 @@ def train_reward_model(step: Step, folder: Path) -> str | None:
     tokenizer = load_tokenizer(step.model_path, config.model)
 
     def make_trainer(output: Path, callbacks: list[TrainerCallback]) -> RewardModelling:
+        args = RewardConfig(**step.trainer_args, output_dir=str(output))  # before the model, see train_rl
         return RewardModelling(
             model=_classifier(step.model_path, config, tokenizer),
-            args=RewardConfig(**step.trainer_args, output_dir=str(output)),
+            args=args,
             train_dataset=dataset_of(
                 (pair_row(pair, None) for pair in config.dataset.stream("train")), folder
             ),
@@ -67,7 +67,6 @@ def train_reward_model(step: Step, folder: Path) -> str | None:
     tracking_id = train(step, folder, tokenizer, make_trainer)
     held_out = config.dataset.load("test")
     if is_main_process() and held_out:
-        unset_hf_deepspeed_config()  # otherwise ZeRO-3 would partition the artifact when it is loaded
         artifact = StepPaths(folder).artifact
         write_json(
             ArtifactPaths(artifact).facts,

@@ -85,9 +85,10 @@ def trainer_of(
             **(arguments.get("model_init_kwargs") or {}),
             "architecture": AutoModelForCausalLM,
         }
+    args = trainer_class.config(**arguments)  # before any model: with them ZeRO-3 partitions weights on load
     trainer: Guards = trainer_class(
         model=load_policy(step.model_path, config.model),
-        args=trainer_class.config(**arguments),
+        args=args,
         processing_class=tokenizer,
         callbacks=callbacks,
         peft_config=peft_config(config.model),

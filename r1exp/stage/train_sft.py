@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 from trl import SFTConfig
 
 from r1exp.algorithm import trainers
@@ -33,20 +33,20 @@ def train_sft(step: Step, folder: Path) -> str | None:
     rows.refuse(stage.too_long, stage.rows_per_step)
     if rows.num_too_long and is_main_process():
         say(f"{rows.summary()} and are left out (stage.too_long=drop)")
-    return train(
-        step,
-        folder,
-        tokenizer,
-        lambda output, callbacks: trainers.Sft(
+
+    def make_trainer(output: Path, callbacks: list[TrainerCallback]) -> trainers.Sft:
+        args = SFTConfig(**step.trainer_args, output_dir=str(output))  # before the model, see train_rl
+        return trainers.Sft(
             model=load_policy(step.model_path, config.model),
-            args=SFTConfig(**step.trainer_args, output_dir=str(output)),
+            args=args,
             train_dataset=data,
             processing_class=tokenizer,
             callbacks=callbacks,
             peft_config=peft_config(config.model),
             good_checkpoint=lambda most: good_checkpoint(folder, most),
-        ),
-    )
+        )
+
+    return train(step, folder, tokenizer, make_trainer)
 
 
 def num_tokens(turns: list[Message], tokenizer: PreTrainedTokenizerBase) -> int:

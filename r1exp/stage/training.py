@@ -1,15 +1,14 @@
 """Runs a trainer from the last complete checkpoint to the end, and saves the artifact. Shared by all training stages."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.utils import gather_object
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, set_seed
-from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import PrinterCallback, TrainerControl, TrainerState
 from transformers.trainer_callback import ProgressCallback as BarCallback
 from transformers.training_args import TrainingArguments
@@ -20,6 +19,7 @@ from r1exp.errors import StepFailed, StoppedByHealth
 from r1exp.files import follow_folder, sync_file
 from r1exp.health.callback import HealthCallback
 from r1exp.model.load import load_policy, save_artifact
+from r1exp.model.partitions import masters, not_partitioned
 from r1exp.paths import CheckpointPaths, StepPaths
 from r1exp.stage.completions import KeepCompletions, Recorder
 from r1exp.stage.step import Step
@@ -104,31 +104,32 @@ def _forget_after(global_step: int, folder: Path, files: CompletionFiles) -> Non
 
 
 def _export(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, folder: Path, step: Step) -> None:
-    """Save the policy without a critic, gathered if the ranks hold partitions of it."""
+    """Save the policy without a critic, in `model.dtype` with every launcher.
+
+    DeepSpeed computes with weights of the compute dtype; saved are its masters. Adapters are merged into the weights that the
+    step started from, read again by rank 0: those in DeepSpeed's hands are rounded, and may be partitioned.
+    """
     model = trainer.accelerator.unwrap_model(trainer.model)
     settings = step.config.model
     code = (step.model_path, settings.revision) if settings.trust_remote_code else None
+    is_main = trainer.is_world_process_zero()
+    weights = None
+    if trainer.is_deepspeed_enabled:
+        dtype = torch.float32 if isinstance(model, PeftModel) else getattr(torch, settings.dtype)
+        weights = without_critic(masters(model, dtype, keep=is_main))
     if isinstance(model, PeftModel):
-        with _gathered(model):
-            if trainer.is_world_process_zero():
-                detach(model)
-                plain = settings.model_copy(update={"quantization": None})
-                load_base = partial(load_policy, step.model_path, plain)
-                save_artifact(model, tokenizer, folder, load_base=load_base, code_of=code)
+        if is_main:
+            detach(model)
+            plain = settings.model_copy(update={"quantization": None})
+            load_base = partial(load_policy, step.model_path, plain)
+            with not_partitioned():
+                save_artifact(model, tokenizer, folder, weights, load_base, code)
     else:
-        weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-        if trainer.is_world_process_zero():  # under ZeRO-3 the other ranks have no weights
-            save_artifact(model, tokenizer, folder, without_critic(weights), code_of=code)
+        if weights is None:
+            weights = without_critic(trainer.accelerator.get_state_dict(trainer.model_wrapped))
+        if is_main:
+            save_artifact(model, tokenizer, folder, weights, code_of=code)
     trainer.accelerator.wait_for_everyone()
-
-
-def _gathered(model: PeftModel) -> AbstractContextManager[None]:
-    """Return a context in which this rank holds every weight in full."""
-    if not is_deepspeed_zero3_enabled():
-        return nullcontext()
-    import deepspeed  # an optional extra
-
-    return deepspeed.zero.GatheredParameters(list(model.parameters()))
 
 
 def _taken_limit(trainer: Trainer) -> int | None:

@@ -1,9 +1,11 @@
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from r1exp.algorithm.base import TRACKED_ZERO
 from r1exp.algorithm.guards import FOLDER
 from r1exp.algorithm.trainers import Grpo
 from r1exp.errors import StepFailed
@@ -25,6 +27,25 @@ class Exploding(Grpo):
     def _compute_loss(self, model: torch.nn.Module, inputs: dict) -> torch.Tensor:
         weight = next(model.parameters())
         return super()._compute_loss(model, inputs) + ((weight * 0.0).sum() ** 2).sqrt()
+
+
+class FarFromTheReference(Grpo):
+    """Gives a token a reference log-probability so high that its KL is infinite."""
+
+    def _generate_and_score_completions(self, inputs: list) -> dict:
+        batch = super()._generate_and_score_completions(inputs)
+        batch["ref_per_token_logps"][:, 0] += 200.0
+        return batch
+
+
+def test_an_infinite_kl_without_a_penalty_changes_no_weight(
+    grpo: Callable[..., Grpo], weights: Callable[[torch.nn.Module], torch.Tensor]
+) -> None:
+    far, plain = (grpo(trainer=trainer, beta=TRACKED_ZERO) for trainer in (FarFromTheReference, Grpo))
+    for trainer in (far, plain):
+        trainer.train()
+    assert far.state.log_history[0]["kl"] == math.inf
+    assert torch.equal(weights(far.model), weights(plain.model))
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -65,6 +67,11 @@ def test_explained_variance_computed_by_hand(values: list[float], expected: floa
     returns, mask = torch.tensor([[1.0, 2.0, 6.0, 99.0]]), torch.tensor([[1, 1, 1, 0]])
     measured = explained_variance(torch.tensor([[*values, -99.0]]), returns, mask)
     assert measured == pytest.approx(expected, abs=1e-6)
+
+
+def test_without_a_penalty_an_infinite_log_ratio_changes_no_reward() -> None:
+    ratio, mask = torch.tensor([[math.inf, 1.0, math.nan]]), torch.tensor([[1, 1, 0]])
+    assert token_rewards(torch.tensor([2.0]), ratio, mask, beta=0.0).tolist() == [[0.0, 2.0, 0.0]]
 
 
 def test_explained_variance_of_constant_returns_is_none() -> None:

@@ -32,7 +32,7 @@ RELIED_ON = [
     Trainer._save_checkpoint,  # `save_total_limit`, which r1exp.stage.training takes over
     RepeatSampler.__init__,
     add_fused_lm_head,  # the forward that the critic's forward wraps
-    VLLMGeneration._iter_named_params,  # the weights from which the critic is removed
+    VLLMGeneration._iter_named_params,  # replaced for adapters (r1exp.algorithm.weight_sync), and without the critic
     VLLMGeneration._init_vllm,  # the engine that r1exp.rollout.vllm builds instead
     VLLMGeneration.sync_weights,  # how the engine receives weights
     VLLMGeneration.generate,  # the result that SamplerLogprobs reads

@@ -229,6 +229,19 @@ def test_an_ill_typed_value_is_refused(
             "only with trainer.loss_type=sapo",
             id="an argument of another loss",
         ),
+        pytest.param(
+            ["trainer.loss_type=cispo"], "type trainer.epsilon_high=5.0", id="CISPO without a bound"
+        ),
+        pytest.param(
+            ["trainer.loss_type=cispo", "trainer.epsilon_high=0.28"],
+            "not a distance from 1",
+            id="CISPO with the bound of a ratio's distance",
+        ),
+        pytest.param(
+            ["trainer.use_transformers_continuous_batching=true"],
+            "convert the weights that are trained",
+            id="weights converted by continuous batching",
+        ),
         pytest.param(["trainer.save_strategy=best"], "set trainer.save_steps", id="saving the best"),
         pytest.param(["trainer.ddp_timeout=9"], "the ranks are connected before", id="too late to act"),
         pytest.param(["--multi"], "no such option", id="an unknown flag"),

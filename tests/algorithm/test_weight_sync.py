@@ -1,0 +1,70 @@
+"""Tests that vLLM is sent the merged weights of a bfloat16 policy, and that its base weights never change."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+from trl.distributed import DistributedBackend
+from trl.generation.vllm_generation import VLLMGeneration
+
+from r1exp.algorithm.weight_sync import merged_copies
+
+LORA = LoraConfig(r=4, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+NUM_SYNCS = 20
+
+
+@pytest.fixture
+def generation(tiny: Path) -> VLLMGeneration:
+    """What sends the weights of a policy whose adapters are not zero; its engine is not needed for that."""
+    torch.manual_seed(0)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.bfloat16), LORA)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.02)
+    bare = VLLMGeneration.__new__(VLLMGeneration)
+    bare.model, bare._dist = model, DistributedBackend(Accelerator(cpu=True))
+    return bare
+
+
+def base_weights(model: Any) -> dict[str, torch.Tensor]:
+    return {name: weight.clone() for name, weight in model.named_parameters() if "lora_" not in name}
+
+
+def share_changed(before: dict[str, torch.Tensor], model: Any) -> float:
+    after = base_weights(model)
+    changed = sum(int((before[name] != after[name]).sum()) for name in before)
+    return changed / sum(weight.numel() for weight in before.values())
+
+
+def test_base_weights_are_bit_for_bit_the_same_after_many_syncs(generation: VLLMGeneration) -> None:
+    before = base_weights(generation.model)
+    for _ in range(NUM_SYNCS):
+        list(merged_copies(generation))
+    assert share_changed(before, generation.model) == 0.0
+
+
+def test_the_method_that_is_replaced_changes_base_weights(generation: VLLMGeneration) -> None:
+    before = base_weights(generation.model)
+    for _ in range(NUM_SYNCS):
+        list(generation._iter_named_params())
+    assert share_changed(before, generation.model) > 0.01
+
+
+def test_what_is_sent_is_the_base_plus_the_scaled_adapters(generation: VLLMGeneration) -> None:
+    model = generation.model
+    weights = dict(model.named_parameters())
+    sent = dict(merged_copies(generation))
+    layer = "model.layers.0.self_attn.q_proj"
+    stem = f"base_model.model.{layer}"
+    a, b = (weights[f"{stem}.lora_{side}.default.weight"].float() for side in "AB")
+    expected = weights[f"{stem}.base_layer.weight"].float() + 32 / 4 * (b @ a)
+    assert torch.equal(sent[f"{layer}.weight"], expected.to(torch.bfloat16))
+    names = {name for name, _ in AutoModelForCausalLM.from_pretrained(model.name_or_path).named_parameters()}
+    assert sent.keys() == names
+    assert torch.equal(
+        sent["model.embed_tokens.weight"], weights["base_model.model.model.embed_tokens.weight"]
+    )
