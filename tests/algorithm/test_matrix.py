@@ -60,6 +60,8 @@ ONLINE_ONLY = ("mid_cycle", "adaptive", "replayed")
 OFFLINE = ("sft", "dpo", "reward_model")
 LAUNCHED = ("local", "ddp", "zero1", "zero2", "zero3")
 OFFLOADED = "zero3_offload"  # beside the matrix
+# Of the change of all weights: DeepSpeed rounds gradients and the residual stream to bfloat16, autocast only matrix products.
+RELATIVE_TOLERANCE = 0.25  # measured: 0.14
 TOLERANCE = 3e-7  # of a weight, after six updates of at most 1e-3: sums in another order; measured: 2e-8
 
 
@@ -125,16 +127,18 @@ REPLAYED = [
 REMAINDER = [
     Case(name, launcher, False, "later") for name in OFFLINE for launcher in ("local", "ddp", "zero2")
 ]
-BFLOAT16 = [
+BFLOAT16 = [  # those that broke, and every launcher
     Case(name, launcher, lora, "bfloat16")
     for name, launcher, lora in (
-        ("ppo", "zero3", False), ("ppo", "zero3", True), ("ppo_shared", "zero3", True), ("grpo", "zero3", False),
-        ("ppo", "zero2", False), ("grpo", "zero2", True), ("reward_model", "zero3", False), ("dpo", "zero3", True),
-        ("sft", "ddp", False), ("sft", "zero1", False), ("sft", "zero2", False), ("sft", "zero3", False),
-        ("ppo", "ddp", False), ("ppo", "local", True), ("rloo", "zero1", True), ("sft", "ddp", True),
-        ("sft", "zero3", True),
+        ("ppo", "zero3", False), ("ppo", "zero3", True), ("ppo", "zero2", False), ("ppo", "ddp", False), ("ppo", "local", True),
+        ("grpo", "zero3", False), ("ppo_shared", "zero3", True), ("rloo", "zero1", True), ("reward_model", "zero3", False),
+        ("dpo", "zero3", True), ("dpo", "ddp", True), ("sft", "zero1", False), ("sft", "zero2", False),
+        ("sft", "zero3", False), ("sft", "ddp", False),
     )
 ]  # fmt: skip
+BFLOAT16_AGREE = [
+    case for case in BFLOAT16 if case.launcher != "local" and replace(case, launcher="ddp") in BFLOAT16
+]
 ORDINARY = list(dict.fromkeys([*COVER, *AGREE, *REPLAYED, *REMAINDER, *BFLOAT16]))
 
 
@@ -168,7 +172,10 @@ class Matrix:
             pytest.fail((folder / "error.txt").read_text())
         model = folder / attempt / "artifact" / "model.safetensors"
         assert model.exists(), (self._started[key] / "log.txt").read_text()[-3000:]
-        return load_file(model)
+        weights = load_file(model)
+        stated = json.loads(model.with_name("config.json").read_text())["dtype"]
+        assert {str(weight.dtype) for weight in weights.values()} == {f"torch.{stated}"} == {"torch.float32"}
+        return weights
 
     def run(self, cases: list[Case], name: str) -> Path:
         """Start a launcher for its cases and return the folder they lie in."""
@@ -220,6 +227,24 @@ def resumes_exactly(case: Case, cases: list[Case], matrix: Matrix, tiny: Path) -
     assert any(not torch.equal(whole[name], start[name]) for name in start if name in whole)
 
 
+def relative_distance(case: Case, matrix: Matrix, tiny: Path, cases: list[Case]) -> float:
+    """Return how far a case is from the same with DDP, as a share of how far that has moved from its start."""
+    ours, theirs = (matrix.weights(replace(case, launcher=name), cases) for name in (case.launcher, "ddp"))
+    start = {name: weight for name, weight in load_file(tiny / "model.safetensors").items() if name in theirs}
+    apart, moved = (
+        sum(float((other[name] - theirs[name]).square().sum()) for name in start) for other in (ours, start)
+    )
+    return (apart / moved) ** 0.5
+
+
+def agrees(case: Case, cases: list[Case], matrix: Matrix, tiny: Path) -> bool:
+    """Whether a launcher ends with the weights of DDP: in bfloat16 with about the same change of them."""
+    if case.point == "bfloat16":
+        return relative_distance(case, matrix, tiny, cases) < RELATIVE_TOLERANCE
+    theirs = matrix.weights(replace(case, launcher="ddp"), cases)
+    return distance(matrix.weights(case, cases), theirs) < TOLERANCE
+
+
 def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
     assert a.keys() == b.keys()
     return max((a[name] - b[name]).abs().max().item() for name in a)
@@ -234,10 +259,11 @@ def test_a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [case for case in AGREE if case.launcher != "ddp"], ids=identity)
-def test_zero_ends_with_the_weights_of_ddp(case: Case, matrix: Matrix) -> None:
-    theirs = matrix.weights(replace(case, launcher="ddp"), ORDINARY)
-    assert distance(matrix.weights(case, ORDINARY), theirs) < TOLERANCE
+@pytest.mark.parametrize(
+    "case", [case for case in AGREE + BFLOAT16_AGREE if case.launcher != "ddp"], ids=identity
+)
+def test_zero_ends_with_the_weights_of_ddp(case: Case, matrix: Matrix, tiny: Path) -> None:
+    assert agrees(case, ORDINARY, matrix, tiny)
 
 
 @pytest.mark.slow
@@ -264,6 +290,5 @@ def test_every_cell_resumes_bit_for_bit(case: Case, matrix: Matrix, tiny: Path) 
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("case", [case for case in EVERY if case.launcher.startswith("zero")], ids=identity)
-def test_every_cell_under_zero_ends_with_the_weights_of_ddp(case: Case, matrix: Matrix) -> None:
-    theirs = matrix.weights(replace(case, launcher="ddp"), EVERY)
-    assert distance(matrix.weights(case, EVERY), theirs) < TOLERANCE
+def test_every_cell_under_zero_ends_with_the_weights_of_ddp(case: Case, matrix: Matrix, tiny: Path) -> None:
+    assert agrees(case, EVERY, matrix, tiny)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 from peft import LoraConfig
 from trl import RLOOConfig
@@ -117,6 +118,30 @@ def test_vllm_has_the_weights_of_ppo_without_the_critic(
     pushed = {name for name, _ in trainer.vllm_generation._iter_named_params()}
     assert pushed
     assert not [name for name in pushed if "critic" in name]
+
+
+def test_vllm_has_the_merged_weights_of_adapters_whose_bfloat16_base_never_changes(
+    grpo: Callable[..., Any], arguments: dict[str, Any], engine: Any
+) -> None:
+    trainer = grpo(lora=LORA, **arguments)
+    weights = dict(trainer.model.named_parameters())
+    base = {name: weight for name, weight in weights.items() if "lora_" not in name}
+    for weight in base.values():
+        weight.data = weight.data.to(torch.bfloat16)
+    before = {name: weight.clone() for name, weight in base.items()}
+    trainer.train()
+    for _ in range(10):
+        trainer.vllm_generation.sync_weights()
+    assert all(torch.equal(weight, before[name]) for name, weight in base.items())
+    model = engine.llm_engine.model_executor.driver_worker.model_runner.model
+    theirs = dict(model.named_parameters())["model.layers.0.self_attn.qkv_proj.weight"]
+    merged = []
+    for name in ("q_proj", "k_proj", "v_proj"):
+        layer = trainer.model.get_submodule(f"base_model.model.model.layers.0.self_attn.{name}")
+        a, b = (side["default"].weight for side in (layer.lora_A, layer.lora_B))
+        scaled = LORA.lora_alpha / LORA.r * (b @ a)
+        merged.append((layer.base_layer.weight.float() + scaled).to(torch.bfloat16).float())
+    assert torch.equal(theirs, torch.cat(merged))
 
 
 def test_vllm_has_the_weights_of_rloo(
