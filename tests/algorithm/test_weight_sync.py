@@ -1,5 +1,7 @@
 """Tests that vLLM is sent the merged weights of a bfloat16 policy, and that its base weights never change."""
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +70,29 @@ def test_what_is_sent_is_the_base_plus_the_scaled_adapters(generation: VLLMGener
     assert torch.equal(
         sent["model.embed_tokens.weight"], weights["base_model.model.model.embed_tokens.weight"]
     )
+
+
+class Server:
+    """Keeps what a vLLM server would be sent."""
+
+    def update_named_params(self, announced: list[Any], weights: Iterator[tuple[str, torch.Tensor]]) -> None:
+        self.announced = announced
+        self.received = [(name, weight.clone()) for name, weight in weights]
+
+    def reset_prefix_cache(self) -> None:
+        """Do nothing: there is no cache."""
+
+
+def test_a_server_is_sent_the_weights_that_it_was_told_of(generation: VLLMGeneration) -> None:
+    before = base_weights(generation.model)
+    generation.mode, generation.enable_sleep_mode, generation._weight_metadata = "server", False, None
+    generation.accelerator, generation.vllm_client = Accelerator(cpu=True), Server()
+    generation._iter_named_params = partial(merged_copies, generation)
+    generation.sync_weights()
+    server = generation.vllm_client
+    sent = [
+        (name, str(weight.dtype).removeprefix("torch."), list(weight.shape))
+        for name, weight in server.received
+    ]
+    assert sent == server.announced
+    assert share_changed(before, generation.model) == 0.0
