@@ -61,7 +61,10 @@ OFFLINE = ("sft", "dpo", "reward_model")
 LAUNCHED = ("local", "ddp", "zero1", "zero2", "zero3")
 OFFLOADED = "zero3_offload"  # beside the matrix
 # Of the change of all weights: DeepSpeed rounds gradients and the residual stream to bfloat16, autocast only matrix products.
-RELATIVE_TOLERANCE = 0.25  # measured: 0.14
+RELATIVE_TOLERANCE = {
+    "given": 0.25,
+    "sampled": 0.5,
+}  # measured: 0.14; 0.28 where rounding changed a sampled token
 TOLERANCE = 3e-7  # of a weight, after six updates of at most 1e-3: sums in another order; measured: 2e-8
 
 
@@ -240,7 +243,8 @@ def relative_distance(case: Case, matrix: Matrix, tiny: Path, cases: list[Case])
 def agrees(case: Case, cases: list[Case], matrix: Matrix, tiny: Path) -> bool:
     """Whether a launcher ends with the weights of DDP: in bfloat16 with about the same change of them."""
     if case.point == "bfloat16":
-        return relative_distance(case, matrix, tiny, cases) < RELATIVE_TOLERANCE
+        rows = "given" if case.algorithm in OFFLINE else "sampled"
+        return relative_distance(case, matrix, tiny, cases) < RELATIVE_TOLERANCE[rows]
     theirs = matrix.weights(replace(case, launcher="ddp"), cases)
     return distance(matrix.weights(case, cases), theirs) < TOLERANCE
 
