@@ -19,7 +19,7 @@ from trl import (
     SFTTrainer,
 )
 
-from r1exp.algorithm.advantages import OwnAdvantages
+from r1exp.algorithm.advantages import ExactlyFlat, OwnAdvantages
 from r1exp.algorithm.guards import Guards
 from r1exp.algorithm.kl_trainer import KlControl
 from r1exp.algorithm.resume import ExactResume, RepeatedPrompts
@@ -57,7 +57,7 @@ class Dpo(WholeSteps, Guards, ExactResume, DPOTrainer):
         return {}
 
 
-class Rloo(KlControl, SamplerLogprobs, Guards, RepeatedPrompts, RLOOTrainer):
+class Rloo(ExactlyFlat, KlControl, SamplerLogprobs, Guards, RepeatedPrompts, RLOOTrainer):
     """REINFORCE with a leave-one-out baseline (arXiv:2402.14740)."""
 
     judges_loss = False  # it lies around 0
