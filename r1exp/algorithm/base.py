@@ -6,7 +6,7 @@ Arguments of TRL are given under `trainer:` with TRL's names; the settings class
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import PositiveInt
 
@@ -71,6 +71,10 @@ class Algorithm(Settings, ABC):
     def trainer_arguments(self, beta: float) -> dict[str, Any]:
         """Return the arguments of `trainer_config` that follow from this algorithm's own settings."""
         return {"beta": beta}
+
+    def located(self) -> Self:
+        """Return these settings with folders of models instead of the runs that made them."""
+        return self
 
     def other_models(self) -> dict[str, str]:
         """Return the models it loads in addition to the policy: key below `algorithm.` -> folder or hub id."""

@@ -7,6 +7,7 @@ With the same arguments and a fixed `beta` the trained weights equal those of TR
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from peft import LoraConfig
 from transformers import PreTrainedTokenizerBase
 from trl import (
     DPOConfig,
@@ -35,6 +36,7 @@ class Policy:
     revision: str | None  # of a hub id; None: its main branch
     tokenizer: PreTrainedTokenizerBase
     trusts_code: bool = False  # whether the code of its repository may run
+    lora: LoraConfig | None = None  # adapters that are trained instead of its weights
 
 
 class Sft(WholeSteps, Guards, ExactResume, SFTTrainer):

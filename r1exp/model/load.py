@@ -217,6 +217,7 @@ def save_artifact(
     weights: dict[str, torch.Tensor] | None = None,
     load_base: Callable[[], PreTrainedModel] | None = None,
     code_of: tuple[str, str | None] | None = None,
+    beside: Callable[[Path], None] = lambda folder: None,
 ) -> None:
     """Save a model that `from_pretrained` loads without further steps; adapters are merged.
 
@@ -230,6 +231,7 @@ def save_artifact(
         weights: State dict to save instead of the model's own, for example gathered from all ranks.
         load_base: Returns the model that adapters of a quantized model belong to, without quantization.
         code_of: Folder or hub id, and revision, of a trusted model whose code the artifact needs as well; None: no code.
+        beside: Saves what belongs to it in addition, into the same folder.
     """
     plain = _merged(model, load_base) if isinstance(model, PeftModel) else model
     if weights is not None:  # the state dict gathered by DeepSpeed holds a tied weight under both names
@@ -241,6 +243,7 @@ def save_artifact(
         tokenizer.save_pretrained(unfinished)
         if code_of is not None:
             copy_code(*code_of, unfinished)
+        beside(unfinished)
 
 
 def _merged(model: PeftModel, load_base: Callable[[], PreTrainedModel] | None) -> PreTrainedModel:

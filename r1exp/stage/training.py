@@ -103,8 +103,8 @@ def _forget_after(global_step: int, folder: Path, files: CompletionFiles) -> Non
     files.forget_after(global_step)
 
 
-def _export(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, folder: Path, step: Step) -> None:
-    """Save the policy without a critic, gathered if the ranks hold partitions of it."""
+def _export(trainer: Guards, tokenizer: PreTrainedTokenizerBase, folder: Path, step: Step) -> None:
+    """Save the policy, gathered if the ranks hold partitions of it, and a critic in a folder of its own."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     settings = step.config.model
     code = (step.model_path, settings.revision) if settings.trust_remote_code else None
@@ -114,11 +114,13 @@ def _export(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, folder: Path, 
                 detach(model)
                 plain = settings.model_copy(update={"quantization": None})
                 load_base = partial(load_policy, step.model_path, plain)
-                save_artifact(model, tokenizer, folder, load_base=load_base, code_of=code)
+                beside = partial(trainer.save_beside, None)
+                save_artifact(model, tokenizer, folder, load_base=load_base, code_of=code, beside=beside)
     else:
         weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
         if trainer.is_world_process_zero():  # under ZeRO-3 the other ranks have no weights
-            save_artifact(model, tokenizer, folder, without_critic(weights), code_of=code)
+            beside = partial(trainer.save_beside, weights)
+            save_artifact(model, tokenizer, folder, without_critic(weights), code_of=code, beside=beside)
     trainer.accelerator.wait_for_everyone()
 
 

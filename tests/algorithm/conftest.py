@@ -105,11 +105,6 @@ def grpo(tiny: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Call
 @pytest.fixture
 def ppo(tiny: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Callable[..., Ppo]:
     """A function that builds a PPO trainer with a `separate`, `shared` or `zero` critic."""
-    critics = {
-        "separate": lambda policy: separate_critic(str(tiny), None, tokenizer, policy.dtype),
-        "shared": shared_critic,
-        "zero": None,
-    }
 
     def build(
         critic: str = "separate",
@@ -118,8 +113,16 @@ def ppo(tiny: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Calla
         lora: LoraConfig | None = None,
         options: dict[str, Any] | None = None,
         num_prompts: int = 12,
+        start: Path | None = None,
         **changes: Any,
     ) -> Ppo:
+        critics = {
+            "separate": lambda policy: separate_critic(
+                str(start or tiny), None, tokenizer, policy.dtype, lora=lora
+            ),
+            "shared": lambda policy: shared_critic(policy, None if start is None else str(start)),
+            "zero": None,
+        }
         plain = {
             "loss_type": "dapo",
             "beta": TRACKED_ZERO,

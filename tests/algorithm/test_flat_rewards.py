@@ -1,16 +1,20 @@
 """Equal rewards: advantages of exactly 0, and weights that do not move."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from trl import RLOOConfig
 
 from r1exp.algorithm.advantages import flat_groups, normalized_then_summed
 from r1exp.algorithm.base import TRACKED_ZERO
 from r1exp.algorithm.kl_controller import KlController, KlSettings
 from r1exp.algorithm.ppo_loss import explained_variance
+from r1exp.algorithm.trainers import Rloo
 
 KL = KlSettings(target=None, rate=0.1, limit=0.2)
 
@@ -79,19 +83,21 @@ def test_grpo_does_not_learn_from_equal_rewards(
 
 @pytest.mark.slow
 def test_rloo_does_not_learn_from_equal_rewards(
-    grpo: Callable[..., Any],
+    tiny: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    tmp_path: Path,
     weights: Callable[[torch.nn.Module], torch.Tensor],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import conftest
-
-    from r1exp.algorithm.trainers import Rloo
-
-    def without(**given: Any) -> RLOOConfig:
-        return RLOOConfig(**{name: value for name, value in given.items() if name != "loss_type"})
-
-    monkeypatch.setattr(conftest, "GRPOConfig", without)
-    trainer = grpo(paid_the_same, trainer=Rloo, num_generations=6, per_device_train_batch_size=12)
+    arguments = RLOOConfig(
+        output_dir=str(tmp_path / "checkpoints"), max_steps=2, learning_rate=1e-2, beta=0.0, num_generations=6,
+        per_device_train_batch_size=12, max_completion_length=6, bf16=False, use_cpu=True, report_to="none",
+        disable_tqdm=True, save_strategy="no", gradient_checkpointing=False,
+    )  # fmt: skip
+    trainer = Rloo(
+        model=AutoModelForCausalLM.from_pretrained(tiny), reward_funcs=paid_the_same, args=arguments,
+        train_dataset=Dataset.from_list([{"prompt": f"What is {n} + 1?"} for n in range(4)]),
+        processing_class=tokenizer, good_checkpoint=lambda most: None, kl=KlController(KL, 0.0),
+    )  # fmt: skip
     assert not moved(trainer, weights)
 
 
