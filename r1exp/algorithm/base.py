@@ -108,6 +108,11 @@ class OnlineAlgorithm(Algorithm):
     applies_advantages: ClassVar[bool] = False  # the trainer calls `advantages` if the class defines it
 
     @property
+    def corrects_staleness(self) -> bool:
+        """Whether it can train on completions of older weights, with the ratio of probabilities to them."""
+        return False
+
+    @property
     def online(self) -> "OnlineAlgorithm":
         """This algorithm, because it samples from the policy that it trains."""
         return self

@@ -76,6 +76,11 @@ class Ppo(OnlineAlgorithm):
     outside_key = frozenset({"scale_rewards", "multi_objective_aggregation", "use_bias_correction_kl"})
 
     @property
+    def corrects_staleness(self) -> bool:
+        """Whether it can train on completions of older weights."""
+        return True
+
+    @property
     def trainer(self) -> str:
         """Import path of the trainer."""
         return "r1exp.algorithm.ppo_trainer:Ppo"

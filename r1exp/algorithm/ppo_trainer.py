@@ -220,9 +220,10 @@ class Ppo(Grpo):
         self._seen.clear()
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         # TRL skips this forward pass if one optimizer step follows, but the values need it.
-        if "old_per_token_logps" not in batch:
+        if self.policy_pass_is_skipped():
             self._seen.clear()
-            batch["old_per_token_logps"] = self.policy_logps(batch)
+            logps_bt = self.policy_logps(batch)
+            batch.setdefault("old_per_token_logps", logps_bt)  # the sampler's if that had older weights
         # The values of the first pass; with adapters, the pass of the reference comes second.
         values_bt = self._seen[0]
         scores_b = self.totals()[self.own_slice(len(inputs))]

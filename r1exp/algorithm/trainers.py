@@ -24,6 +24,7 @@ from r1exp.algorithm.advantages import ExactlyFlat, OwnAdvantages
 from r1exp.algorithm.guards import Guards
 from r1exp.algorithm.kl_trainer import KlControl
 from r1exp.algorithm.resume import ExactResume, RepeatedPrompts
+from r1exp.algorithm.sample_ahead import SampleAhead
 from r1exp.algorithm.sampler import SamplerLogprobs
 from r1exp.algorithm.whole_steps import WholeSteps
 
@@ -72,7 +73,7 @@ class Rloo(ExactlyFlat, KlControl, SamplerLogprobs, Guards, RepeatedPrompts, RLO
         return {}
 
 
-class Grpo(OwnAdvantages, KlControl, SamplerLogprobs, Guards, RepeatedPrompts, GRPOTrainer):
+class Grpo(OwnAdvantages, SampleAhead, KlControl, SamplerLogprobs, Guards, RepeatedPrompts, GRPOTrainer):
     """Group relative policy optimization (arXiv:2402.03300), and its variants with another loss."""
 
     judges_loss = False  # it lies around 0

@@ -26,6 +26,7 @@ from r1exp.registry import load
 from r1exp.rewards.adapter import OnScored, reward_funcs
 from r1exp.rewards.committee import Committee
 from r1exp.rewards.ranks import Ranks
+from r1exp.rollout.ahead import Ahead, Decoding
 from r1exp.stage.completions import Recorder
 from r1exp.stage.context_length import within_context
 from r1exp.stage.pair_rows import pair_row
@@ -96,7 +97,24 @@ def trainer_of(
         **inputs,
         **trainer_class.own_arguments(config.algorithm, policy),
     )
+    if config.online is not None and config.rollout.batches_ahead:
+        _sample_ahead(trainer, step)
     return trainer
+
+
+def _sample_ahead(trainer: Any, step: Step) -> None:
+    """Have a second process sample the completions."""
+    config, arguments = step.config, trainer.args
+    decoding = Decoding(
+        temperature=arguments.temperature,
+        top_p=arguments.top_p,
+        top_k=arguments.top_k or 0,
+        max_tokens=arguments.max_completion_length,
+        end_ids=sorted(trainer.eos_token_ids),
+        pad_id=trainer.processing_class.pad_token_id,
+        rows=config.model.rows_per_device.rl,
+    )
+    trainer.sample_ahead(Ahead(step.model_path, config.model, decoding), config.rollout.batches_ahead)
 
 
 def _prompts(
