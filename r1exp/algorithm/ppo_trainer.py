@@ -160,7 +160,7 @@ class Ppo(Grpo):
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         # DeepSpeed clips inside the backward pass; its optimizer exists since the trainer was prepared.
-        wrapped = self.accelerator.deepspeed_engine_wrapped
+        wrapped = getattr(self.accelerator, "deepspeed_engine_wrapped", None)
         if self._engine is None and self._critic is not None and wrapped is not None:
             self._engine = Engine(wrapped.engine.optimizer, NAME)
         return super().training_step(*args, **kwargs)

@@ -78,8 +78,8 @@ def trainer_of(
         _pairs(step, folder) if config.online is None else _prompts(step, config.online, folder, on_scored)
     )
     trusted = config.model.trust_remote_code
-    lora = peft_config(config.model)
-    policy = Policy(step.model_path, config.model.revision, tokenizer, trusted, lora)
+    # Two configurations: peft writes the names of the policy's layers into the first.
+    policy = Policy(step.model_path, config.model.revision, tokenizer, trusted, peft_config(config.model))
     arguments = {**step.trainer_args, **_server_address(step), "output_dir": str(output)}
     if trusted:
         # TRL 1.16 else reads the reference's architecture from the main branch, and would run the code of that branch.
@@ -92,7 +92,7 @@ def trainer_of(
         args=trainer_class.config(**arguments),
         processing_class=tokenizer,
         callbacks=callbacks,
-        peft_config=lora,
+        peft_config=peft_config(config.model),
         good_checkpoint=good,
         **inputs,
         **trainer_class.own_arguments(config.algorithm, policy),

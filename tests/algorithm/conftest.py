@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def ppo(tiny: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Calla
     ) -> Ppo:
         critics = {
             "separate": lambda policy: separate_critic(
-                str(start or tiny), None, tokenizer, policy.dtype, lora=lora
+                str(start or tiny), None, tokenizer, policy.dtype, lora=deepcopy(lora)
             ),
             "shared": lambda policy: shared_critic(policy, None if start is None else str(start)),
             "zero": None,
@@ -132,7 +133,7 @@ def ppo(tiny: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Calla
         return Ppo(
             model=AutoModelForCausalLM.from_pretrained(tiny), reward_funcs=reward,
             args=PpoConfig(**arguments(tmp_path, **{**plain, **changes})), train_dataset=rows(num_prompts),
-            processing_class=tokenizer, peft_config=lora, good_checkpoint=lambda most: None,
+            processing_class=tokenizer, peft_config=deepcopy(lora), good_checkpoint=lambda most: None,
             kl=kl or KlController(FIXED, 0.05), critic=critics[critic],
             options=PpoOptions(**{**PPO, **(options or {})}),
         )  # fmt: skip
