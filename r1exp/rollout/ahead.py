@@ -10,6 +10,7 @@ The helper ends with its parent, whose pipe it reads.
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from queue import SimpleQueue
 from typing import Any
@@ -107,7 +108,8 @@ class Ahead:
         process, self._process = self._process, None
         if process is None or process.stdin is None:
             return
-        process.stdin.close()
+        with suppress(OSError):  # it has ended, and what was written last is lost
+            process.stdin.close()
         try:
             process.wait(_END_TIMEOUT)
         except subprocess.TimeoutExpired:
@@ -137,7 +139,10 @@ class Ahead:
         self._known[index] = Sampled(self._prompts.pop(index), answer["completions"], answer["logps"])
 
     def _ended(self) -> StepFailed:
-        code = None if self._process is None else self._process.poll()
+        code: int | None = None
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                code = self._process.wait(_END_TIMEOUT)
         return StepFailed(
             f"the process that samples ahead (rollout.staleness) has ended (exit code {code}); the log of the step says why. "
             "Type the same command again to continue from the last checkpoint, or use rollout.staleness=0"
