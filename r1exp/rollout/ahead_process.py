@@ -11,7 +11,7 @@ import sys
 import threading
 from contextlib import AbstractContextManager, nullcontext
 from queue import SimpleQueue
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import torch
 from safetensors.torch import load
@@ -40,7 +40,7 @@ def main() -> None:
         send(answers, {"index": request["index"], **sampler.sample(request["prompts"], request["seed"])})
 
 
-def _collect(pipe: BinaryIO, requests: "SimpleQueue[tuple[dict[str, Any], bytes]]") -> None:
+def _collect(pipe: IO[bytes], requests: "SimpleQueue[tuple[dict[str, Any], bytes]]") -> None:
     while (request := receive(pipe)) is not None:
         requests.put(request)
     os._exit(0)  # the parent has ended, or needs nothing more

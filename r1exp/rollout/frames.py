@@ -2,12 +2,12 @@
 
 import json
 import struct
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 _LENGTHS = struct.Struct("!QQ")  # bytes of the JSON object, bytes that follow it
 
 
-def send(pipe: BinaryIO, message: dict[str, Any], body: bytes = b"") -> None:
+def send(pipe: IO[bytes], message: dict[str, Any], body: bytes = b"") -> None:
     """Write a message.
 
     Raises:
@@ -20,7 +20,7 @@ def send(pipe: BinaryIO, message: dict[str, Any], body: bytes = b"") -> None:
     pipe.flush()
 
 
-def receive(pipe: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
+def receive(pipe: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
     """Return the next message, or None if the other process has closed the pipe."""
     head = pipe.read(_LENGTHS.size)
     if len(head) < _LENGTHS.size:

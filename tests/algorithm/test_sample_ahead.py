@@ -67,7 +67,10 @@ def logps_of(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
 
 
 def test_two_batches_come_from_the_start_weights_and_each_later_one_from_those_one_batch_older(
-    grpo: Callable[..., Grpo], ahead: Callable[..., Ahead], tiny: Path
+    grpo: Callable[..., Grpo],
+    ahead: Callable[..., Ahead],
+    tiny: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trainer = grpo(max_steps=4)
     ahead(trainer)
@@ -79,7 +82,7 @@ def test_two_batches_come_from_the_start_weights_and_each_later_one_from_those_o
         versions.append({name: weight.clone() for name, weight in trainer.model.state_dict().items()})
         theirs(*args, **kwargs)
 
-    trainer._maybe_log_save_evaluate = after_step
+    monkeypatch.setattr(trainer, "_maybe_log_save_evaluate", after_step)
     trainer.train()
     assert len(batches) == 4
     model = AutoModelForCausalLM.from_pretrained(tiny)

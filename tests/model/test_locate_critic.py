@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
+from r1exp.algorithm.ppo import Ppo
 from r1exp.config.experiment import Experiment
 from r1exp.errors import Refused
 from r1exp.files import write_text
@@ -13,6 +15,7 @@ from r1exp.model.locate import locate_critic
 from r1exp.plan.steps import planned_steps
 
 Compose = Callable[..., Experiment]
+MODELS = Path(__file__).parents[2] / "conf" / "model"
 PPO = ("stage=rl", "algorithm=ppo", "evaluation.before=false", "evaluation.after=false")
 
 
@@ -83,9 +86,13 @@ def test_critics_that_cannot_do_what_is_asked_are_refused(
         compose_line(*PPO, *override.split())
 
 
+@pytest.mark.parametrize("file", sorted(MODELS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_model_has_a_rate_of_its_critic(file: Path) -> None:
+    rates = yaml.safe_load(file.read_text(encoding="utf-8"))["learning_rate"]
+    assert rates["critic"] == (1e-3 if file.stem == "tiny" else 5e-6)
+
+
 def test_the_rate_of_the_critic_is_the_models(compose_line: Compose) -> None:
-    rates = {
-        model: compose_line(*PPO, f"model={model}").steps[0].config.algorithm.critic.learning_rate  # type: ignore[union-attr]  # of PPO
-        for model in ("tiny", "qwen2.5-0.5b")
-    }
-    assert rates == {"tiny": 1e-3, "qwen2.5-0.5b": 5e-6}
+    algorithm = compose_line(*PPO, "model.learning_rate.critic=3e-4").steps[0].config.algorithm
+    assert isinstance(algorithm, Ppo)
+    assert algorithm.critic.learning_rate == 3e-4
