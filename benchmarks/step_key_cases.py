@@ -208,8 +208,6 @@ BY_HAND: dict[str, Case | Unmeasured | Callable[[Inputs], Case]] = {
     "algorithm.kl.rate": Case(("algorithm.kl.rate=0.5",), _KL),
     "algorithm.kl.limit": Case(("algorithm.kl.limit=0.1",), _KL),
     "algorithm.critic.path": lambda inputs: Case((f"algorithm.critic.path={inputs['other-start']}",)),
-    "algorithm.critic.gae_lambda": Case(("algorithm.critic.gae_lambda=1.0",)),
-    "algorithm.length_alpha": Case(("algorithm.length_alpha=0.5",)),
     "algorithm.value_clip": Case(("algorithm.value_clip=null",), ("algorithm.value_clip=1e-4",)),
     "rewards.*.applies_to": Case(("rewards.*.applies_to={operands: 2 2}",)),
     "rewards.*.style": Case(("rewards.*.style=reasoning_summary",), _NOISY, "the tiny model rarely writes a number after its answer, which another style would read"),

@@ -47,7 +47,7 @@ def normalized_then_summed(rewards_nf: Tensor, weights_f: Tensor, group_size: in
     """Return TRL 1.16's advantages of `multi_objective_aggregation=normalize_then_sum`, (N,), without noise.
 
     Each reward is normalized in its group, the weighted sum over the batch. A reward that is constant in a group counts
-    as 0 there. Source: GDPO, eq. 4 to 6 (arXiv:2601.05242).
+    as 0 there.
     """
     grouped = rewards_nf.view(-1, group_size, rewards_nf.size(1))
     normalized_nf = (grouped - torch.nanmean(grouped, dim=1, keepdim=True)) / (

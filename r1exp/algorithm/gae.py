@@ -60,7 +60,7 @@ def length_adaptive_lambda(mask_bt: Tensor, alpha: float) -> Tensor:
     """Return lambda = 1 - 1 / (alpha l) for each completion of l tokens, (B,); 0 where alpha l is below 1.
 
     The weights of the temporal differences then sum to about alpha l: the longer a completion, the further the reward
-    at its end reaches. Source: VAPO, eq. 8 (arXiv:2504.05118).
+    at its end reaches. Source: VAPO, length-adaptive GAE (arXiv:2504.05118).
     """
     lengths_b = mask_bt.sum(dim=1).to(torch.float32)
     return (1.0 - 1.0 / (alpha * lengths_b).clamp(min=1.0)).clamp(min=0.0)

@@ -24,9 +24,9 @@ class CriticSettings(Settings):
     # a run or step (its critic), a folder or hub id of a model or of a reward model; null: the start model of the policy
     path: Name | None
     learning_rate: PositiveFloat  # of the value model or the value head
-    # Optimizer steps at the start that train the critic only (VC-PPO, section 3.1, arXiv:2503.01491). In no key where it is 0.
+    # Optimizer steps at the start that train the critic only (VC-PPO: value pretraining, arXiv:2503.01491). In no key where it is 0.
     warmup_steps: NonNegativeInt = Field(default=0, exclude_if=lambda value: value == 0)
-    # Lambda of the returns that the critic learns (VC-PPO, section 3.2); null: the policy's. In no key where it is null.
+    # Lambda of the returns that the critic learns (VC-PPO: decoupled GAE); null: the policy's. In no key where it is null.
     gae_lambda: Probability | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @model_validator(mode="after")
@@ -64,7 +64,7 @@ class Ppo(OnlineAlgorithm):
     critic: CriticSettings  # settings of the value model
     gamma: Probability  # discount per token
     gae_lambda: Probability  # 1: returns only; 0: one-step estimates of the critic
-    # Lambda of a completion of l tokens is 1 - 1 / (alpha l) instead of gae_lambda (VAPO, eq. 8, arXiv:2504.05118). In no key
+    # Lambda of a completion of l tokens is 1 - 1 / (alpha l) instead of gae_lambda (VAPO, arXiv:2504.05118). In no key
     # where it is null.
     length_alpha: PositiveFloat | None = Field(default=None, exclude_if=lambda value: value is None)
     value_coefficient: NonNegativeFloat  # weight of the value loss
