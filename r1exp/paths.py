@@ -69,9 +69,14 @@ class CheckpointPaths:
 
 @dataclass(frozen=True)
 class ArtifactPaths:
-    """The files of an artifact that is not a model."""
+    """The files of an artifact in addition to those of a model."""
 
     folder: Path
+
+    @property
+    def critic(self) -> Path:
+        """PPO's critic: a trunk that AutoModel loads (none of a shared one), its config and value_head.safetensors."""
+        return self.folder / "critic"
 
     @property
     def scores(self) -> Path:

@@ -6,7 +6,7 @@ Arguments of TRL are given under `trainer:` with TRL's names; the settings class
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import PositiveInt
 
@@ -71,6 +71,10 @@ class Algorithm(Settings, ABC):
         """Return the arguments of `trainer_config` that follow from this algorithm's own settings."""
         return {"beta": beta}
 
+    def located(self) -> Self:
+        """Return these settings with folders of models instead of the runs that made them."""
+        return self
+
     def other_models(self) -> dict[str, str]:
         """Return the models it loads in addition to the policy: key below `algorithm.` -> folder or hub id."""
         return {}
@@ -101,6 +105,11 @@ class OnlineAlgorithm(Algorithm):
     trainer_config = "GRPOConfig"
     advantages: ClassVar[Any] = None  # None: those of TRL
     applies_advantages: ClassVar[bool] = False  # the trainer calls `advantages` if the class defines it
+
+    @property
+    def corrects_staleness(self) -> bool:
+        """Whether it can train on completions of older weights, with the ratio of probabilities to them."""
+        return False
 
     @property
     def online(self) -> "OnlineAlgorithm":

@@ -6,7 +6,8 @@ DistributedDataParallel and DeepSpeed wrap one module and there is one backward 
 outside the wrapped policy, DDP raises `mark a variable ready only once`.) The values are returned as a
 field of the output, because DDP searches the output for tensors that need a gradient.
 
-The value head is initialized to zero, so that all values are 0 before the first optimizer step.
+The value head is initialized to zero, so that all values are 0 before the first optimizer step, unless the critic starts from
+one that was trained, or from a reward model, whose head it takes. With LoRA the backbone has adapters of its own.
 
 Shapes: B completions, S tokens of prompt and completion.
 """
@@ -14,18 +15,22 @@ Shapes: B completions, S tokens of prompt and completion.
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from types import MethodType
 from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.utils import FusedCausalLMOutput, disable_dropout_in_model
 
 from r1exp.errors import Refused
 from r1exp.model.load import load_backbone
+from r1exp.model.value_head import read_head, save_critic
 
 NAME = "critic"  # name of the submodule
 
@@ -46,6 +51,54 @@ class Critic(nn.Module):
         self.head = nn.Linear(hidden_size, 1, dtype=dtype)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+
+    def set_head(self, head: dict[str, Tensor] | None, path: str, *, is_needed: bool = False) -> None:
+        """Start from the head of a critic or reward model instead of zeros.
+
+        Raises:
+            Refused: it has another size, or there is none and one `is_needed`.
+        """
+        if head is None and is_needed:
+            raise Refused(
+                f"algorithm.critic.path={path}: there is no value head, and algorithm.critic.kind=shared starts from nothing "
+                "else; give the run of a PPO with a critic, or leave algorithm.critic.path out"
+            )
+        if head is None:
+            return
+        if head["weight"].shape != self.head.weight.shape:
+            raise Refused(
+                f"algorithm.critic.path={path}: its value head reads {head['weight'].size(-1)} features and the trunk has "
+                f"{self.head.weight.size(-1)}; give a critic of the same size"
+            )
+        with torch.no_grad():
+            self.head.weight.copy_(head["weight"])
+            if "bias" in head:
+                self.head.bias.copy_(head["bias"])
+
+    def trained_names(self) -> frozenset[str]:
+        """Return the names of the weights that are trained: all, or the adapters and the head."""
+        return frozenset(name for name, weight in self.named_parameters() if weight.requires_grad)
+
+    def save(self, weights: dict[str, Tensor] | None, policy: PreTrainedModel, folder: Path) -> None:
+        """Save the critic so that `algorithm.critic.path` can name it; adapters are merged into its trunk.
+
+        Args:
+            weights: The critic's whole state dict, gathered from all ranks; None: this rank has it.
+            policy: The policy, whose trunk a shared critic has.
+            folder: Must not exist.
+        """
+        known = self.state_dict() if weights is None else weights
+        head = {name: known[f"head.{name}"] for name in ("weight", "bias")}
+        trunk, own = self.backbone, None
+        if isinstance(trunk, PeftModel):
+            trunk = trunk.merge_and_unload()
+        elif weights is not None:
+            own = {
+                name.removeprefix("backbone."): weight
+                for name, weight in weights.items()
+                if name.startswith("backbone.")
+            }
+        save_critic(trunk, own, head, policy, folder)
 
     def forward(self, ids_bs: Tensor, mask_bs: Tensor, hidden_bsd: Tensor | None) -> Tensor:
         """Return float32 values before each next token, (B, S - 1).
@@ -70,11 +123,13 @@ def separate_critic(
     dtype: torch.dtype,
     *,
     trusts_code: bool = False,
+    lora: LoraConfig | None = None,
 ) -> Critic:
-    """Return a critic whose backbone is the model at `path`, for example a policy or a reward model.
+    """Return a critic whose backbone is the model at `path`, for example a policy, a critic or a reward model.
 
     The model is loaded with `from_pretrained`, which partitions the weights during loading under ZeRO-3.
     With `trusts_code` the code of its repository may run: the policy's own model, of a trusted policy.
+    With `lora` adapters of that form are trained instead of the backbone's weights; the head is always trained whole.
 
     Raises:
         Refused: there is no model, or it has fewer embeddings than the policy has tokens.
@@ -87,12 +142,25 @@ def separate_critic(
             "both must use the same tokens: give algorithm.critic.path a model of the policy's family"
         )
     disable_dropout_in_model(backbone)
-    return Critic(config.hidden_size, backbone, dtype)
+    head = read_head(path, revision, backbone)
+    trained = backbone if lora is None else get_peft_model(backbone, _for_backbone(lora))
+    critic = Critic(config.hidden_size, trained, dtype)
+    critic.set_head(head, path)
+    return critic
 
 
-def shared_critic(policy: PreTrainedModel) -> Critic:
-    """Return a value head for the policy's trunk."""
-    return Critic(policy.config.get_text_config().hidden_size, None, policy.dtype)
+def _for_backbone(lora: LoraConfig) -> LoraConfig:
+    own = deepcopy(lora)
+    own.task_type = TaskType.FEATURE_EXTRACTION
+    return own
+
+
+def shared_critic(policy: PreTrainedModel, path: str | None = None) -> Critic:
+    """Return a value head for the policy's trunk; `path` is a critic to take the head of."""
+    critic = Critic(policy.config.get_text_config().hidden_size, None, policy.dtype)
+    if path is not None:
+        critic.set_head(read_head(path, None, policy), path, is_needed=True)
+    return critic
 
 
 def attach(policy: PreTrainedModel, critic: Critic) -> None:

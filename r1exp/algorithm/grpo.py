@@ -17,6 +17,11 @@ class Grpo(OnlineAlgorithm):
     applies_advantages = True
 
     @property
+    def corrects_staleness(self) -> bool:
+        """Whether it can train on completions of older weights."""
+        return self.resampling_rounds == 0  # further rounds are sampled when they are needed
+
+    @property
     def trainer(self) -> str:
         """Import path of the trainer, which depends on whether prompts are resampled."""
         if self.resampling_rounds:

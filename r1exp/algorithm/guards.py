@@ -86,6 +86,15 @@ class Guards(Trainer):
         self._window.clear()
         return norm
 
+    def save_beside(self, weights: dict[str, Tensor] | None, folder: Path) -> None:
+        """Save what the artifact holds in addition to the policy, in its folder: nothing.
+
+        Args:
+            weights: The whole state dict, gathered from all ranks; None: this rank has it.
+            folder: Of the artifact, while it is being written.
+        """
+        del weights, folder
+
     def is_sound(self) -> bool:
         """Return whether the weights are finite and have about the size of the start. A collective operation."""
         size = self._size()

@@ -62,8 +62,8 @@ def explained_variance(
 ) -> float | None:
     """Return 1 - Var(R - V) / Var(R) over all ranks; 1: perfect, 0: no better than a constant.
 
-    Returns None if the returns have no variance.
+    Returns None if the returns have no variance beyond rounding.
     """
-    _, unexplained = moments(returns_bt - values_bt, mask_bt, reduce)
+    _, unexplained = moments(returns_bt - values_bt, mask_bt, reduce, returns_bt)
     _, whole = moments(returns_bt, mask_bt, reduce)
     return None if whole.item() == 0.0 else 1.0 - (unexplained / whole).item()

@@ -12,8 +12,10 @@ Source: PPO (arXiv:1707.06347), with KL in the reward as in InstructGPT, eq. 2 (
 Shapes: B completions of this rank, T tokens of the longest one, F reward functions, N completions of all ranks.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from trl import GRPOConfig
 
+from r1exp.algorithm.clip_apart import Engine
 from r1exp.algorithm.critic import (
     NAME,
     Critic,
@@ -33,10 +36,11 @@ from r1exp.algorithm.critic import (
     shared_critic,
     without_critic,
 )
-from r1exp.algorithm.gae import gae, moments, whiten
+from r1exp.algorithm.gae import gae, length_adaptive_lambda, moments, whiten
 from r1exp.algorithm.ppo_loss import explained_variance, token_rewards, value_losses
+from r1exp.algorithm.steadiness import Steadiness
 from r1exp.algorithm.trainers import Grpo, Policy
-from r1exp.paths import CheckpointPaths
+from r1exp.paths import ArtifactPaths, CheckpointPaths
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,14 @@ class PpoOptions:
     """PPO's options in addition to GRPO's arguments; see `r1exp.algorithm.ppo.Ppo`."""
 
     gamma: float
-    lam: float
+    lam: float  # of the policy's advantages
     value_coefficient: float
     value_clip: float | None
     whiten_advantages: bool
     critic_learning_rate: float
+    length_alpha: float | None = None  # instead of `lam`: 1 - 1 / (alpha l) for a completion of l tokens
+    critic_lam: float | None = None  # of the critic's targets; None: `lam`
+    critic_warmup_steps: int = 0  # optimizer steps at the start that change the critic only
 
 
 @dataclass
@@ -80,20 +87,25 @@ class Ppo(Grpo):
 
         def separate(model: PreTrainedModel) -> Critic:
             if critic.path is not None:
-                return separate_critic(critic.path, None, policy.tokenizer, model.dtype)
+                return separate_critic(critic.path, None, policy.tokenizer, model.dtype, lora=policy.lora)
             return separate_critic(
                 policy.path,
                 policy.revision,
                 policy.tokenizer,
                 model.dtype,
                 trusts_code=policy.trusts_code,
+                lora=policy.lora,
             )
 
+        shared = partial(shared_critic, path=critic.path)
         return {
-            "critic": {"separate": separate, "shared": shared_critic, "zero": None}[critic.kind],
+            "critic": {"separate": separate, "shared": shared, "zero": None}[critic.kind],
             "options": PpoOptions(
                 gamma=algorithm.gamma,
                 lam=algorithm.gae_lambda,
+                length_alpha=algorithm.length_alpha,
+                critic_lam=critic.gae_lambda,
+                critic_warmup_steps=critic.warmup_steps,
                 value_coefficient=algorithm.value_coefficient,
                 value_clip=algorithm.value_clip,
                 whiten_advantages=algorithm.whiten_advantages,
@@ -110,6 +122,8 @@ class Ppo(Grpo):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.options = options
+        self._engine: Engine | None = None  # DeepSpeed's
+        self._critic_norm = 0.0  # of its gradient in the last optimizer step
         self._seen: list[Tensor] = []  # values of the last scoring passes, newest last
         # After TRL has built the reference, wrapped adapters and patched the forward, which must not meet the critic.
         self._critic = None if critic is None else critic(_inner(self.model))
@@ -131,13 +145,58 @@ class Ppo(Grpo):
         # The critic has its own learning rate: its weights move from transformers' parameter groups to a new one.
         optimizer = super().create_optimizer(*args, **kwargs)
         if self._critic is not None and not any(group.get(NAME) for group in optimizer.param_groups):
-            own = list(self._critic.parameters())
+            own = self._critic_weights()
             names = {id(weight) for weight in own}
             for group in optimizer.param_groups:
                 group["params"] = [weight for weight in group["params"] if id(weight) not in names]
             rate = self.options.critic_learning_rate
             optimizer.add_param_group({"params": own, "lr": rate, "weight_decay": 0.0, NAME: True})
         return optimizer
+
+    def _critic_weights(self) -> list[Tensor]:
+        """Return the weights of the critic that are trained."""
+        assert self._critic is not None
+        return [weight for weight in self._critic.parameters() if weight.requires_grad]
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        # DeepSpeed clips inside the backward pass; its optimizer exists since the trainer was prepared.
+        wrapped = getattr(self.accelerator, "deepspeed_engine_wrapped", None)
+        if self._engine is None and self._critic is not None and wrapped is not None:
+            self._engine = Engine(wrapped.engine.optimizer, NAME)
+        return super().training_step(*args, **kwargs)
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        # Policy and critic are clipped apart, each to max_grad_norm.
+        if self._critic is None:
+            return super()._clip_grad_norm(model)
+        return self._clip_apart(model, self.args.max_grad_norm)
+
+    def _clip_apart(self, model: Any, limit: float) -> float:
+        """Clip both, keep the critic's norm, and return the policy's; DeepSpeed has done it already."""
+        if self._engine is not None:
+            self._critic_norm = self._engine.norm(is_marked=True)
+            return self._engine.norm(is_marked=False)
+        own = self._critic_weights()
+        names = {id(weight) for weight in own}
+        policy = [weight for weight in model.parameters() if id(weight) not in names]
+        norm = self.accelerator.clip_grad_norm_(policy, limit)  # the scaler of float16 unscales once
+        has_scaler = self.accelerator.scaler is not None
+        clip = torch.nn.utils.clip_grad_norm_ if has_scaler else self.accelerator.clip_grad_norm_
+        self._critic_norm = float(clip(own, limit))
+        return float(norm)
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        # `grad_norm` is the policy's, and `grad_norm/critic` the critic's.
+        if self._critic is None:
+            return super()._get_grad_norm(model, grad_norm=grad_norm)
+        if grad_norm is None:  # max_grad_norm=0
+            grad_norm = self._clip_apart(model, math.inf)
+        self._metrics["train"]["grad_norm/critic"].append(self._critic_norm)
+        if self.state.global_step == self.options.critic_warmup_steps:
+            self.steadiness = Steadiness()  # before it the policy had no gradient
+        return super()._get_grad_norm(
+            model, grad_norm=grad_norm if math.isfinite(self._critic_norm) else self._critic_norm
+        )
 
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         # Collects the values from the output of the forward, because TRL keeps only three of its fields.
@@ -161,9 +220,10 @@ class Ppo(Grpo):
         self._seen.clear()
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         # TRL skips this forward pass if one optimizer step follows, but the values need it.
-        if "old_per_token_logps" not in batch:
+        if self.policy_pass_is_skipped():
             self._seen.clear()
-            batch["old_per_token_logps"] = self.policy_logps(batch)
+            logps_bt = self.policy_logps(batch)
+            batch.setdefault("old_per_token_logps", logps_bt)  # the sampler's if that had older weights
         # The values of the first pass; with adapters, the pass of the reference comes second.
         values_bt = self._seen[0]
         scores_b = self.totals()[self.own_slice(len(inputs))]
@@ -172,15 +232,27 @@ class Ppo(Grpo):
             "ref_per_token_logps", batch["old_per_token_logps"]
         )
         rewards_bt = token_rewards(scores_b.nan_to_num(), log_ratio_bt, mask_bt, self.kl.beta)
-        advantages_bt, returns_bt = gae(rewards_bt, values_bt, mask_bt, self.options.gamma, self.options.lam)
+        advantages_bt, returns_bt = self._estimates(rewards_bt, values_bt, mask_bt)
         self._log_rollout(values_bt, advantages_bt, returns_bt, mask_bt)
         if self.options.whiten_advantages:
-            advantages_bt = whiten(advantages_bt, mask_bt, self._sum_over_ranks)
+            advantages_bt = whiten(advantages_bt, mask_bt, self._sum_over_ranks, parts_bt=returns_bt)
         mean_b = (advantages_bt * mask_bt).sum(dim=1) / mask_bt.sum(dim=1).clamp(min=1)
         self._log_advantages(self.accelerator.gather(mean_b))
         return batch | {
             "advantages": advantages_bt, "values": values_bt, "returns": returns_bt, "value_mask": mask_bt,
         }  # fmt: skip
+
+    def _estimates(self, rewards_bt: Tensor, values_bt: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the advantages of the policy and the returns that the critic learns, both (B, T)."""
+        options = self.options
+        lam: float | Tensor = options.lam
+        if options.length_alpha is not None:
+            lam = length_adaptive_lambda(mask_bt, options.length_alpha)
+        advantages_bt, returns_bt = gae(rewards_bt, values_bt, mask_bt, options.gamma, lam)
+        if options.length_alpha is not None or options.critic_lam is not None:
+            critic_lam = options.lam if options.critic_lam is None else options.critic_lam
+            _, returns_bt = gae(rewards_bt, values_bt, mask_bt, options.gamma, critic_lam)
+        return advantages_bt, returns_bt
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         # TRL's clipped policy loss, with `beta` 0 because the KL is in the reward. The critic's loss has the
@@ -189,6 +261,8 @@ class Ppo(Grpo):
         loss = super()._compute_loss(model, inputs)
         if self._critic is None:
             return loss
+        if self.state.global_step < self.options.critic_warmup_steps:
+            loss = loss * 0.0  # the gradient of the policy is 0, and with it Adam's update
         losses_bt, clipped_bt = value_losses(
             self._seen[-1], inputs["values"], inputs["returns"], self.options.value_clip
         )
@@ -233,12 +307,21 @@ class Ppo(Grpo):
         super()._save(output_dir, state_dict=without_critic(weights))
         if self._critic is not None:
             folder = Path(output_dir or self.args.output_dir)
-            save_file(critic_alone(weights), CheckpointPaths(folder).critic)
+            trained = self._critic.trained_names()
+            own = {name: weight for name, weight in critic_alone(weights).items() if name in trained}
+            save_file(own, CheckpointPaths(folder).critic)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self._critic is not None:
-            self._critic.load_state_dict(load_file(CheckpointPaths(Path(resume_from_checkpoint)).critic))
+            saved = load_file(CheckpointPaths(Path(resume_from_checkpoint)).critic)
+            self._critic.load_state_dict({**self._critic.state_dict(), **saved})
+
+    def save_beside(self, weights: dict[str, Tensor] | None, folder: Path) -> None:
+        """Save the critic in `critic/`."""
+        if self._critic is not None:
+            own = None if weights is None else critic_alone(weights)
+            self._critic.save(own, _inner(self.model), ArtifactPaths(folder).critic)
 
 
 def _inner(model: Any) -> PreTrainedModel:

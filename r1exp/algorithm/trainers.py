@@ -7,6 +7,7 @@ With the same arguments and a fixed `beta` the trained weights equal those of TR
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from peft import LoraConfig
 from transformers import PreTrainedTokenizerBase
 from trl import (
     DPOConfig,
@@ -19,10 +20,11 @@ from trl import (
     SFTTrainer,
 )
 
-from r1exp.algorithm.advantages import OwnAdvantages
+from r1exp.algorithm.advantages import ExactlyFlat, OwnAdvantages
 from r1exp.algorithm.guards import Guards
 from r1exp.algorithm.kl_trainer import KlControl
 from r1exp.algorithm.resume import ExactResume, RepeatedPrompts
+from r1exp.algorithm.sample_ahead import SampleAhead
 from r1exp.algorithm.sampler import SamplerLogprobs
 from r1exp.algorithm.weight_sync import UntouchedBase
 from r1exp.algorithm.whole_steps import WholeSteps
@@ -36,6 +38,7 @@ class Policy:
     revision: str | None  # of a hub id; None: its main branch
     tokenizer: PreTrainedTokenizerBase
     trusts_code: bool = False  # whether the code of its repository may run
+    lora: LoraConfig | None = None  # adapters that are trained instead of its weights
 
 
 class Sft(WholeSteps, Guards, ExactResume, SFTTrainer):
@@ -58,7 +61,7 @@ class Dpo(WholeSteps, Guards, ExactResume, DPOTrainer):
         return {}
 
 
-class Rloo(KlControl, SamplerLogprobs, UntouchedBase, Guards, RepeatedPrompts, RLOOTrainer):
+class Rloo(ExactlyFlat, KlControl, SamplerLogprobs, UntouchedBase, Guards, RepeatedPrompts, RLOOTrainer):
     """REINFORCE with a leave-one-out baseline (arXiv:2402.14740)."""
 
     judges_loss = False  # it lies around 0
@@ -71,7 +74,7 @@ class Rloo(KlControl, SamplerLogprobs, UntouchedBase, Guards, RepeatedPrompts, R
         return {}
 
 
-class Grpo(OwnAdvantages, KlControl, SamplerLogprobs, UntouchedBase, Guards, RepeatedPrompts, GRPOTrainer):
+class Grpo(OwnAdvantages, SampleAhead, KlControl, SamplerLogprobs, UntouchedBase, Guards, RepeatedPrompts, GRPOTrainer):
     """Group relative policy optimization (arXiv:2402.03300), and its variants with another loss."""
 
     judges_loss = False  # it lies around 0

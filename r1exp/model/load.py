@@ -218,6 +218,7 @@ def save_artifact(
     weights: dict[str, torch.Tensor] | None = None,
     load_base: Callable[[], PreTrainedModel] | None = None,
     code_of: tuple[str, str | None] | None = None,
+    beside: Callable[[Path], None] = lambda folder: None,
 ) -> None:
     """Save a model that `from_pretrained` loads without further steps; adapters are merged.
 
@@ -233,6 +234,7 @@ def save_artifact(
             adapters only the adapters, under the names of its parameters.
         load_base: Returns the model that adapters belong to, without quantization.
         code_of: Folder or hub id, and revision, of a trusted model whose code the artifact needs as well; None: no code.
+        beside: Saves what belongs to it in addition, into the same folder.
     """
     plain: PreTrainedModel
     if isinstance(model, PeftModel):
@@ -250,6 +252,7 @@ def save_artifact(
         tokenizer.save_pretrained(unfinished)
         if code_of is not None:
             copy_code(*code_of, unfinished)
+        beside(unfinished)
 
 
 def _merged(

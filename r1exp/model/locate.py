@@ -14,7 +14,7 @@ from r1exp.model.remote_code import refuse_code
 from r1exp.model.settings import ModelSettings
 from r1exp.model.tiny import check_tiny
 from r1exp.model.tokenizer import END, PAD
-from r1exp.paths import RunPaths, StepPaths
+from r1exp.paths import ArtifactPaths, RunPaths, StepPaths
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
 _HUB_TIMEOUT = 10.0  # seconds
@@ -50,6 +50,36 @@ def _place_of(settings: ModelSettings) -> Path | str:
             "is not a hub id; drop model.revision"
         )
     return _model_in(folder, settings.path)
+
+
+def locate_critic(path: str) -> Path | str:
+    """Return the folder of a critic or a reward model, or the hub id.
+
+    A folder with a config.json is returned as it is. Of the directory of a step it is the critic that the step trained, or
+    the reward model; of the directory of a run, that of the last such step that is done.
+
+    Raises:
+        Refused: the run or step has neither.
+    """
+    folder = Path(path).expanduser()
+    if not _exists(folder) or (folder / "config.json").is_file():
+        return path
+    if RunPaths(folder).manifest.is_file():
+        steps = list(reversed(RunPaths(folder).all_steps()))
+    elif StepPaths(folder).step.is_file():
+        steps = [StepPaths(folder)]
+    else:
+        return path  # `check_model` states what is wrong with it
+    for step in steps:
+        kind = _kind_of_artifact(step, "algorithm.critic.path", path)
+        if kind == "reward_model":
+            return step.artifact
+        if kind == "model" and ArtifactPaths(step.artifact).critic.is_dir():
+            return ArtifactPaths(step.artifact).critic
+    raise Refused(
+        f"algorithm.critic.path={path}: no step there has finished with a critic or a reward model; give a run with "
+        "algorithm=ppo (and a critic other than zero) or stage=reward_model, or steps/*/artifact for a policy"
+    )
 
 
 def check_model(key: str, path: str) -> None:
@@ -203,10 +233,15 @@ def _model_of_step(step: Path) -> Path:
 
 
 def _has_model(step: StepPaths) -> bool:
+    return _kind_of_artifact(step, "model.path", str(step.folder)) == "model"
+
+
+def _kind_of_artifact(step: StepPaths, key: str, path: str) -> str | None:
+    """Return the kind of the artifact of a step that is done, else None."""
     if not step.status.is_file():
-        return False
-    content = read_object(step.status, f"model.path={step.folder}")
-    return content.get("state") == "done" and (content.get("artifact") or {}).get("kind") == "model"
+        return None
+    content = read_object(step.status, f"{key}={path}")
+    return (content.get("artifact") or {}).get("kind") if content.get("state") == "done" else None
 
 
 def _first_line(error: Exception) -> str:

@@ -81,6 +81,8 @@ class LearningRates(Settings):
 
     sft: PositiveFloat  # of AdamW in stage=sft
     rl: PositiveFloat  # of AdamW in stage=rl
+    # Of PPO's critic; a model without one needs algorithm.critic.learning_rate.
+    critic: PositiveFloat | None = None
 
 
 class RowsPerDevice(Settings):

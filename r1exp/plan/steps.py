@@ -259,13 +259,16 @@ def _planned(
 
 
 def _pinned(config: StepConfig, source: str, data_from: str | None) -> StepConfig:
-    """Return the settings with commits instead of branches of the hub, which could move before the step starts."""
+    """Return the settings with what they name found: commits instead of branches of the hub, which could move before the
+    step starts, and folders of models instead of runs."""
     place = locate(config.model) if source == BASE else None
     if isinstance(place, str):
         commit = commit_of(place, config.model.revision, "model")
         config = config.model_copy(
             update={"model": config.model.model_copy(update={"revision": commit or config.model.revision})}
         )
+    if config.algorithm is not None:
+        config = config.model_copy(update={"algorithm": config.algorithm.located()})
     return config if data_from else config.model_copy(update={"dataset": config.dataset.pinned()})
 
 

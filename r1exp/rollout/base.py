@@ -64,6 +64,8 @@ class Rollout(Settings):
     outside_key: ClassVar[frozenset[str]] = frozenset()
     # Further such fields of a step that trains on the completions.
     outside_key_of_training: ClassVar[frozenset[str]] = frozenset()
+    # Further such fields of a step that generates and trains nothing.
+    outside_key_without_training: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def server(self) -> Any:
@@ -78,6 +80,11 @@ class Rollout(Settings):
     @property
     def rows_in_process(self) -> int:
         """Completions generated at once in the process that holds the model; 0: none."""
+        return 0
+
+    @property
+    def batches_ahead(self) -> int:
+        """Generation batches that are sampled before their turn, while the trainer trains on earlier ones."""
         return 0
 
     def length_limit(self, num_positions: int | None) -> tuple[int | None, str]:

@@ -25,9 +25,42 @@ class HfRollout(Rollout):
 
     kind: Literal["hf"]
     batch_size: PositiveInt  # completions generated at once
+    # Generation batches that a helper process samples ahead while the trainer trains: each is trained on with weights that are
+    # as many batches newer. In no key where it is 0.
+    staleness: NonNegativeInt = Field(default=0, exclude_if=lambda value: value == 0)
 
     generator = "r1exp.rollout.hf:generator"
     outside_key_of_training = frozenset({"batch_size"})  # the trainer generates its own batch
+    outside_key_without_training = frozenset({"staleness"})
+
+    @property
+    def batches_ahead(self) -> int:
+        """Generation batches that are sampled before their turn."""
+        return self.staleness
+
+    def check(self, launcher: Launcher, device: Device, trainer: Mapping[str, Any] | None) -> None:
+        """Raise Refused if no process of its own can sample ahead."""
+        if trainer is None or self.staleness == 0:
+            return
+        if device != "cpu":
+            raise Refused(
+                f"rollout.staleness={self.staleness} has a second process sample with rollout=hf, and on a GPU it would share the "
+                "device that trains; use rollout.staleness=0, or launcher.device=cpu"
+            )
+        if launcher.zero_stage:
+            raise Refused(
+                f"rollout.staleness={self.staleness} hands the policy's weights to a second process, and "
+                f"launcher={launcher.kind} partitions them; use launcher=local or launcher=ddp, or rollout.staleness=0"
+            )
+
+    def memory_note(self, device: Device) -> str | None:
+        """Return a line for `plan` about the process that samples ahead."""
+        del device
+        if self.staleness == 0:
+            return None
+        return (
+            "plus a process that samples ahead, for each rank: its own copy of the weights, and the sampling"
+        )
 
     @property
     def rows_in_process(self) -> int:

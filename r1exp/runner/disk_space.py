@@ -58,12 +58,14 @@ def disk_space(step: PlanStep) -> DiskSpace:
         sampled_rows=0,
         zero_stage=config.launcher.zero_stage,
     )
-    parts = memory_per_device(shape, config.model, config.stage.memory_load(load, config))
+    load = config.stage.memory_load(load, config)
+    parts = memory_per_device(shape, config.model, load)
+    saved = count_parameters(shape) + (0 if load.critic is None else count_parameters(load.critic))
     adapters = count_lora(shape, config.model.lora) * BYTES_PER_NUMBER["float32"]
     return DiskSpace(
         checkpoint=(adapters or parts.weights) + parts.optimizer + parts.critic,
         num_kept=_num_kept(step.trainer_args),
-        model=count_parameters(shape) * BYTES_PER_NUMBER[config.model.dtype],
+        model=saved * BYTES_PER_NUMBER[config.model.dtype],
     )
 
 

@@ -96,6 +96,23 @@ class StepConfig(StepSettings):
         )
 
     @model_validator(mode="after")
+    def _completions_of_older_weights_can_be_used(self) -> Self:
+        number, online = self.rollout.batches_ahead, self.online
+        if number == 0 or online is None:
+            return self
+        if not online.corrects_staleness:
+            raise ValueError(
+                f"rollout.staleness={number} needs a loss with the ratio to the weights that sampled, for completions that are "
+                f"all sampled together; algorithm={online.kind} has none, or resamples prompts: use rollout.staleness=0"
+            )
+        if self.model.lora.r:
+            raise ValueError(
+                f"rollout.staleness={number} hands plain weights to the process that samples, and "
+                f"model.lora.r={self.model.lora.r} trains adapters; use rollout.staleness=0, or model.lora.r=0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _a_quantized_model_can_work(self) -> Self:
         refuse_unable(
             self.model,
@@ -195,6 +212,8 @@ class StepConfig(StepSettings):
         outside = self.rollout.outside_key
         if self.stage.trains:
             outside |= self.rollout.outside_key_of_training
+        else:
+            outside |= self.rollout.outside_key_without_training
         algorithm = self.stage.algorithm_of(self)
         unread = OUTSIDE_KEY if algorithm is None else OUTSIDE_KEY | algorithm.outside_key
         values = self.model_dump(mode="json", exclude={"rollout": set(outside), "trainer": set(unread)})

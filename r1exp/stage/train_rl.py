@@ -26,6 +26,7 @@ from r1exp.registry import load
 from r1exp.rewards.adapter import OnScored, reward_funcs
 from r1exp.rewards.committee import Committee
 from r1exp.rewards.ranks import Ranks
+from r1exp.rollout.ahead import Ahead, Decoding
 from r1exp.stage.completions import Recorder
 from r1exp.stage.context_length import within_context
 from r1exp.stage.pair_rows import pair_row
@@ -77,7 +78,8 @@ def trainer_of(
         _pairs(step, folder) if config.online is None else _prompts(step, config.online, folder, on_scored)
     )
     trusted = config.model.trust_remote_code
-    policy = Policy(step.model_path, config.model.revision, tokenizer, trusted)
+    # Two configurations: peft writes the names of the policy's layers into the first.
+    policy = Policy(step.model_path, config.model.revision, tokenizer, trusted, peft_config(config.model))
     arguments = {**step.trainer_args, **_server_address(step), "output_dir": str(output)}
     if trusted:
         # TRL 1.16 else reads the reference's architecture from the main branch, and would run the code of that branch.
@@ -96,7 +98,24 @@ def trainer_of(
         **inputs,
         **trainer_class.own_arguments(config.algorithm, policy),
     )
+    if config.online is not None and config.rollout.batches_ahead:
+        _sample_ahead(trainer, step)
     return trainer
+
+
+def _sample_ahead(trainer: Any, step: Step) -> None:
+    """Have a second process sample the completions."""
+    config, arguments = step.config, trainer.args
+    decoding = Decoding(
+        temperature=arguments.temperature,
+        top_p=arguments.top_p,
+        top_k=arguments.top_k or 0,
+        max_tokens=arguments.max_completion_length,
+        end_ids=sorted(trainer.eos_token_ids),
+        pad_id=trainer.processing_class.pad_token_id,
+        rows=config.model.rows_per_device.rl,
+    )
+    trainer.sample_ahead(Ahead(step.model_path, config.model, decoding), config.rollout.batches_ahead)
 
 
 def _prompts(

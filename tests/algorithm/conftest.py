@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +106,6 @@ def grpo(tiny: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Call
 @pytest.fixture
 def ppo(tiny: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Callable[..., Ppo]:
     """A function that builds a PPO trainer with a `separate`, `shared` or `zero` critic."""
-    critics = {
-        "separate": lambda policy: separate_critic(str(tiny), None, tokenizer, policy.dtype),
-        "shared": shared_critic,
-        "zero": None,
-    }
 
     def build(
         critic: str = "separate",
@@ -118,8 +114,16 @@ def ppo(tiny: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Calla
         lora: LoraConfig | None = None,
         options: dict[str, Any] | None = None,
         num_prompts: int = 12,
+        start: Path | None = None,
         **changes: Any,
     ) -> Ppo:
+        critics = {
+            "separate": lambda policy: separate_critic(
+                str(start or tiny), None, tokenizer, policy.dtype, lora=deepcopy(lora)
+            ),
+            "shared": lambda policy: shared_critic(policy, None if start is None else str(start)),
+            "zero": None,
+        }
         plain = {
             "loss_type": "dapo",
             "beta": TRACKED_ZERO,
@@ -129,7 +133,7 @@ def ppo(tiny: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Calla
         return Ppo(
             model=AutoModelForCausalLM.from_pretrained(tiny), reward_funcs=reward,
             args=PpoConfig(**arguments(tmp_path, **{**plain, **changes})), train_dataset=rows(num_prompts),
-            processing_class=tokenizer, peft_config=lora, good_checkpoint=lambda most: None,
+            processing_class=tokenizer, peft_config=deepcopy(lora), good_checkpoint=lambda most: None,
             kl=kl or KlController(FIXED, 0.05), critic=critics[critic],
             options=PpoOptions(**{**PPO, **(options or {})}),
         )  # fmt: skip

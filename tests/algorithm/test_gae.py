@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from r1exp.algorithm.gae import gae, moments, whiten
+from r1exp.algorithm.gae import Reduce, gae, length_adaptive_lambda, moments, whiten
 
 GENERATOR = np.random.default_rng(0)
 MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0], [0, 0, 0, 0, 0]])
@@ -74,7 +74,10 @@ def test_two_ranks_whiten_with_the_moments_of_both() -> None:
     slices = [tensors(REWARDS[:2], MASK[:2]), tensors(REWARDS[2:], MASK[2:])]
     kept = REWARDS[MASK == 1]
     # The sums over both ranks, as the collective returns them. The second pass needs the common mean.
-    first = sum(torch.stack([(values * mask).sum(), mask.sum().double()]) for values, mask in slices)
+    first = sum(
+        torch.stack([(values * mask).sum(), mask.sum().double(), (values**2 * mask).sum()])
+        for values, mask in slices
+    )
     second = sum((((values - kept.mean()) ** 2) * mask).sum() for values, mask in slices)
     for values, mask in slices:
         sums = iter([first, second])
@@ -88,3 +91,65 @@ def test_two_ranks_whiten_with_the_moments_of_both() -> None:
 )
 def test_whitening_without_variance_or_tokens_gives_zeros(mask: list[list[int]]) -> None:
     assert whiten(torch.full((1, 2), 3.0), torch.tensor(mask)).tolist() == [[0.0, 0.0]]
+
+
+def test_the_length_adaptive_lambda_equals_the_paper_and_stays_in_its_range() -> None:
+    lengths = [1, 20, 21, 40, 200]
+    mask = torch.zeros(len(lengths), 200)
+    for row, length in enumerate(lengths):
+        mask[row, :length] = 1
+    expected = [max(0.0, 1.0 - 1.0 / (0.05 * length)) for length in lengths]
+    assert length_adaptive_lambda(mask, 0.05).tolist() == pytest.approx(expected, abs=1e-6)
+    assert expected[-1] == pytest.approx(0.9)
+
+
+def test_a_lambda_for_each_completion_equals_one_call_for_each() -> None:
+    rewards, values, mask = tensors(REWARDS, VALUES, MASK)
+    lambdas = torch.tensor([0.9, 0.5, 0.0, 1.0], dtype=torch.float64)
+    together, _ = gae(rewards, values, mask, gamma=0.99, lam=lambdas)
+    for row, lam in enumerate(lambdas.tolist()):
+        np.testing.assert_allclose(
+            together[row].numpy(), advantages_by_definition(0.99, lam)[row], atol=1e-12
+        )
+
+
+@pytest.mark.parametrize("value", [0.7, 0.1, 1 / 3, 5.3, -1e4, 1e-20])
+def test_equal_values_are_whitened_to_exactly_zero(value: float) -> None:
+    for number in range(2, 300):
+        values, mask = torch.full((1, number), value), torch.ones(1, number)
+        assert not whiten(values, mask).any()
+        noise = torch.randint(-3, 4, (1, number)) * torch.finfo(torch.float32).eps * value
+        assert not whiten(values + noise, mask).any()
+
+
+def test_a_small_difference_that_is_no_rounding_is_kept() -> None:
+    whitened = whiten(torch.tensor([[1000.0, 1000.1]]), torch.ones(1, 2))
+    assert whitened.tolist() == [pytest.approx([-1.0, 1.0], abs=1e-3)]
+
+
+def test_advantages_that_are_what_rounding_left_of_equal_numbers_are_no_signal() -> None:
+    values = 5.0 + torch.rand(1, 50)
+    left = (values * 3.0) / 3.0 - values  # the numbers and their size differ by seven orders of magnitude
+    assert left.abs().max() > 0.0
+    assert not whiten(left, torch.ones(1, 50), parts_bt=values).any()
+
+
+def test_ranks_agree_that_equal_values_have_no_variance() -> None:
+    parts = [torch.full((1, number), 0.7) for number in (7, 12)]
+    whole = torch.cat(parts, dim=1)
+    collected: list[list[torch.Tensor]] = [[], []]
+
+    def keep(rank: int) -> Reduce:
+        def reduce(numbers: torch.Tensor) -> torch.Tensor:
+            collected[rank].append(numbers)
+            return numbers
+
+        return reduce
+
+    for rank, values in enumerate(parts):
+        moments(values, torch.ones_like(values), keep(rank))
+    sums = [sum(of_ranks) for of_ranks in zip(*collected, strict=True)]
+    for values in parts:
+        answers = iter(sums)
+        assert moments(values, torch.ones_like(values), lambda _, a=answers: next(a))[1] == 0.0  # type: ignore[misc]  # no type is inferred for a default
+    assert moments(whole, torch.ones_like(whole), lambda numbers: numbers)[1] == 0.0

@@ -41,7 +41,7 @@ WORDS = {
     "dapo": [*SAMPLED, "algorithm=dapo", "rewards.soft_overlong.margin=2"],
     "gspo": [*SAMPLED, "algorithm=gspo"],
     "rloo": [*SAMPLED, "algorithm=rloo"],
-    "ppo": [*SAMPLED, "algorithm=ppo"],
+    "ppo": [*SAMPLED, "algorithm=ppo", "trainer.max_grad_norm=0.01"],  # both parts are clipped
     "ppo_shared": [*SAMPLED, "algorithm=ppo", "algorithm.critic.kind=shared"],
     "dpo": ["stage=rl", "algorithm=dpo", "algorithm.pairs_per_step=4", *PAIRS],
     "reward_model": ["stage=reward_model", "stage.pairs_per_step=4", *PAIRS],

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from r1exp.algorithm.critic import Critic
 from r1exp.algorithm.ppo_trainer import Ppo
+from r1exp.errors import Refused
 from r1exp.paths import CheckpointPaths
 
 pytestmark = pytest.mark.slow
@@ -178,6 +179,125 @@ def test_a_checkpoint_has_a_plain_policy_and_the_critic_in_its_own_file(
     for name, weight in policy.named_parameters():
         assert torch.equal(weight, trainer.model.get_parameter(name))
     assert CheckpointPaths(folder).critic.is_file()
+
+
+def test_policy_and_critic_are_clipped_apart(ppo: Callable[..., Ppo]) -> None:
+    trainer = ppo("separate", max_grad_norm=0.01)
+    trainer.create_optimizer()
+    torch.manual_seed(0)
+    for weight in trainer.model.parameters():
+        weight.grad = torch.randn_like(weight)
+    own = [weight.grad for weight in critic_of(trainer).parameters() if weight.grad is not None]
+    before = torch.cat([gradient.flatten() for gradient in own]).norm().item()
+    policy = gradients(trainer.model).norm().item()
+    assert trainer._clip_grad_norm(trainer.model) == pytest.approx(policy, rel=1e-5)
+    assert trainer._critic_norm == pytest.approx(before, rel=1e-5)
+    for part in (gradients(trainer.model), torch.cat([gradient.flatten() for gradient in own])):
+        assert part.norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_both_norms_are_logged(ppo: Callable[..., Ppo]) -> None:
+    trainer = ppo("separate", max_steps=1)
+    trainer.train()
+    row = trainer.state.log_history[0]
+    assert row["grad_norm"] > 0.0 and row["grad_norm/critic"] > 0.0
+    assert row["grad_norm"] != row["grad_norm/critic"]
+
+
+def trained_names(trainer: Ppo) -> set[str]:
+    return {name for name, weight in critic_of(trainer).named_parameters() if weight.requires_grad}
+
+
+def test_with_lora_the_critic_trains_adapters_and_its_head(ppo: Callable[..., Ppo]) -> None:
+    trainer = ppo("separate", lora=LORA, max_steps=1, gradient_checkpointing=True)
+    names = trained_names(trainer)
+    assert {"head.weight", "head.bias"} <= names
+    assert all("lora_" in name for name in names - {"head.weight", "head.bias"}) and len(names) > 2
+    frozen = {n: w.clone() for n, w in critic_of(trainer).named_parameters() if n not in names}
+    trainer.train()
+    assert all(torch.equal(weight, critic_of(trainer).get_parameter(name)) for name, weight in frozen.items())
+    assert critic_of(trainer).head.weight.abs().sum() > 0.0
+
+
+@pytest.mark.parametrize("lora", [pytest.param(None, id="all weights"), pytest.param(LORA, id="LoRA")])
+@pytest.mark.parametrize("kind", ["separate", "shared"])
+def test_a_saved_critic_starts_another_one_with_the_same_values(
+    ppo: Callable[..., Ppo], tmp_path: Path, kind: str, lora: Any
+) -> None:
+    trainer = ppo(kind, lora=lora, max_steps=2)
+    trainer.train()
+    ids = torch.randint(5, 50, (3, 9))
+    hidden = torch.randn(3, 9, 32)
+    critic = critic_of(trainer).eval()
+    with torch.no_grad():
+        values = critic(ids, torch.ones_like(ids), hidden)
+    folder = tmp_path / "artifact"
+    folder.mkdir()
+    weights = None if lora is not None else trainer.model.state_dict()
+    trainer.save_beside(weights, folder)
+    again = ppo(kind, start=folder / "critic")
+    with torch.no_grad():
+        found = critic_of(again)(ids, torch.ones_like(ids), hidden)
+    torch.testing.assert_close(found, values, atol=1e-6, rtol=1e-5)
+    assert values.abs().max() > 0.0
+
+
+def test_a_reward_model_is_a_critic_with_its_head(
+    ppo: Callable[..., Ppo], tiny: Path, tmp_path: Path
+) -> None:
+    scorer = AutoModelForSequenceClassification.from_pretrained(tiny, num_labels=1)
+    scorer.config.pad_token_id = 0
+    scorer.save_pretrained(tmp_path / "scorer")
+    trainer = ppo("separate", start=tmp_path / "scorer")
+    ids = torch.randint(5, 50, (3, 9))
+    with torch.no_grad():
+        values = critic_of(trainer)(ids, torch.ones_like(ids), None)
+        scores = scorer(input_ids=ids[:, :-1], attention_mask=torch.ones_like(ids[:, :-1])).logits
+    torch.testing.assert_close(values[:, -1:], scores, atol=1e-6, rtol=1e-5)
+
+
+def test_a_classifier_of_several_labels_is_no_critic(
+    ppo: Callable[..., Ppo], tiny: Path, tmp_path: Path
+) -> None:
+    AutoModelForSequenceClassification.from_pretrained(tiny, num_labels=3).save_pretrained(tmp_path / "three")
+    with pytest.raises(Refused, match=r"a classifier with 3 labels, and a value is one number"):
+        ppo("separate", start=tmp_path / "three")
+
+
+def test_during_the_warmup_only_the_critic_changes(ppo: Callable[..., Ppo]) -> None:
+    trainer = ppo("separate", options={"critic_warmup_steps": 2}, max_steps=2)
+    before = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
+    trainer.train()
+    changed = {
+        name for name, weight in trainer.model.named_parameters() if not torch.equal(weight, before[name])
+    }
+    assert changed and all("critic" in name for name in changed)
+    after = ppo("separate", options={"critic_warmup_steps": 1}, max_steps=2)
+    after.train()
+    assert any(
+        not torch.equal(weight, before[name])
+        for name, weight in after.model.named_parameters()
+        if "critic" not in name
+    )
+
+
+def test_the_critic_learns_from_targets_with_a_lambda_of_their_own(ppo: Callable[..., Ppo]) -> None:
+    trainer = ppo("separate", options={"length_alpha": 0.5, "critic_lam": 1.0, "whiten_advantages": False})
+    perturb(critic_of(trainer), seed=0)
+    batch = batch_of(trainer)
+    values, mask, returns, advantages = (
+        batch[name].double().numpy() for name in ("values", "value_mask", "returns", "advantages")
+    )
+    for row in range(len(values)):
+        length = int(mask[row].sum())
+        lam = max(0.0, 1.0 - 1.0 / (0.5 * length))
+        # lambda 1, gamma 1: the sum of the rewards that are left, which gives the rewards
+        rewards = returns[row, :length] - np.append(returns[row, 1:length], 0.0)
+        following = np.append(values[row, 1:length], 0.0)
+        expected = 0.0
+        for t in reversed(range(length)):
+            expected = rewards[t] + following[t] - values[row, t] + lam * expected
+            assert advantages[row, t] == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_critic_is_not_sent_to_vllm(ppo: Callable[..., Ppo]) -> None:

@@ -39,6 +39,7 @@ RELIED_ON = [
 ]
 
 KNOWN: dict[str, str] = {
+    "transformers.trainer.Trainer._clip_grad_norm": "ebfa9dc91d30",
     "transformers.trainer.Trainer._get_grad_norm": "913ba6f52f07",
     "transformers.trainer.Trainer._get_train_sampler": "1580d7493244",
     "transformers.trainer.Trainer._init_training_state": "8fbd17ebb7d3",
@@ -64,6 +65,7 @@ KNOWN: dict[str, str] = {
     "trl.trainer.grpo_trainer.GRPOTrainer._calculate_rewards": "736ae29b0838",
     "trl.trainer.grpo_trainer.GRPOTrainer._compute_loss": "80295546bbdb",
     "trl.trainer.grpo_trainer.GRPOTrainer._generate_and_score_completions": "1fa48922792d",
+    "trl.trainer.grpo_trainer.GRPOTrainer._generate_single_turn": "e0f02e4fc094",
     "trl.trainer.grpo_trainer.GRPOTrainer._get_per_token_logps_and_entropies": "ea73c3909275",
     "trl.trainer.grpo_trainer.GRPOTrainer._get_train_sampler": "36497afb4d31",
     "trl.trainer.grpo_trainer.GRPOTrainer._load_optimizer_and_scheduler": "5c1772becdfd",
@@ -78,6 +80,7 @@ KNOWN: dict[str, str] = {
     "trl.trainer.rloo_trainer.RLOOTrainer.__init__": "127fcebf344f",
     "trl.trainer.rloo_trainer.RLOOTrainer._calculate_rewards": "81ef76d93756",
     "trl.trainer.rloo_trainer.RLOOTrainer._generate_and_score_completions": "93ebbf5e70d3",
+    "trl.trainer.rloo_trainer.RLOOTrainer._get_per_token_logps_and_entropies": "ea73c3909275",
     "trl.trainer.rloo_trainer.RLOOTrainer._get_train_sampler": "36497afb4d31",
     "trl.trainer.rloo_trainer.RLOOTrainer._prepare_inputs": "f824e7fb0714",
     "trl.trainer.rloo_trainer.RLOOTrainer._save_checkpoint": "b6ee0a370c26",

@@ -9,6 +9,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from r1exp.config.experiment import Experiment
+from r1exp.errors import Refused
 from r1exp.rollout.menu import RolloutSettings
 
 CONF = Path(__file__).parents[2] / "conf" / "rollout"
@@ -65,3 +66,46 @@ def test_the_devices_of_a_server_must_hold_whole_copies_of_the_model() -> None:
     assert read(CONF / "vllm_server.yaml", num_devices=4, tensor_parallel_size=2).num_copies == 2
     with pytest.raises(ValidationError, match="no multiple"):
         read(CONF / "vllm_server.yaml", num_devices=3, tensor_parallel_size=2)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        pytest.param(["algorithm=rloo"], "algorithm=rloo has none", id="no ratio"),
+        pytest.param(["algorithm=dapo"], "resamples prompts", id="resampled prompts"),
+        pytest.param(["model.lora.r=4"], "model.lora.r=4 trains adapters", id="adapters"),
+    ],
+)
+def test_sampling_ahead_is_refused_where_it_cannot_be_corrected(
+    overrides: list[str], message: str, compose_line: Callable[..., Experiment]
+) -> None:
+    with pytest.raises((ValidationError, Refused), match=message):
+        compose_line("stage=rl", "rollout.staleness=1", *overrides)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "device", "message"),
+    [
+        pytest.param("local", "cuda", "would share the device that trains", id="a GPU"),
+        pytest.param("zero3", "cpu", "launcher=zero3 partitions them", id="partitioned weights"),
+    ],
+)
+def test_sampling_ahead_is_refused_where_no_process_of_its_own_can_do_it(
+    launcher: str, device: Any, message: str, compose_line: Callable[..., Experiment]
+) -> None:
+    config = compose_line("stage=rl", "rollout.staleness=1", f"launcher={launcher}").steps[0].config
+    with pytest.raises(Refused, match=message):
+        config.rollout.check(config.launcher, device, {})
+    config.rollout.check(config.launcher, device, None)  # an evaluation samples by turns
+
+
+def test_sampling_ahead_is_part_of_the_key_of_training_only(
+    compose_line: Callable[..., Experiment],
+) -> None:
+    def identity(stage: str, staleness: int) -> dict[str, Any]:
+        step = compose_line(f"stage={stage}", f"rollout.staleness={staleness}").steps[0]
+        return step.config.deciding_settings()
+
+    assert identity("evaluate", 0) == identity("evaluate", 1)
+    assert identity("rl", 0) != identity("rl", 1)
+    assert "staleness" not in identity("rl", 0)["rollout"]
