@@ -197,6 +197,11 @@ def _last_hidden_states(trunk: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
+def critic_of(policy: PreTrainedModel) -> Critic | None:
+    """Return the critic of a policy; None: it has none."""
+    return getattr(policy.get_base_model() if is_peft_model(policy) else policy, NAME, None)
+
+
 def detach(policy: PreTrainedModel) -> None:
     """Remove the critic from a policy after training."""
     inner = policy.get_base_model() if is_peft_model(policy) else policy

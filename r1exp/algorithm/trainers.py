@@ -74,7 +74,16 @@ class Rloo(ExactlyFlat, KlControl, SamplerLogprobs, UntouchedBase, Guards, Repea
         return {}
 
 
-class Grpo(OwnAdvantages, SampleAhead, KlControl, SamplerLogprobs, UntouchedBase, Guards, RepeatedPrompts, GRPOTrainer):
+class Grpo(
+    OwnAdvantages,
+    SampleAhead,
+    KlControl,
+    SamplerLogprobs,
+    UntouchedBase,
+    Guards,
+    RepeatedPrompts,
+    GRPOTrainer,
+):
     """Group relative policy optimization (arXiv:2402.03300), and its variants with another loss."""
 
     judges_loss = False  # it lies around 0

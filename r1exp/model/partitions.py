@@ -51,5 +51,17 @@ def masters(model: nn.Module, dtype: torch.dtype, *, keep: bool) -> dict[str, Te
     return found
 
 
+@contextmanager
+def whole(model: nn.Module | None) -> Iterator[None]:
+    """Return a context in which this rank holds every weight of a model, also under ZeRO-3. A collective operation."""
+    if model is None or not integration.is_deepspeed_zero3_enabled():
+        yield
+        return
+    import deepspeed  # an optional extra
+
+    with deepspeed.zero.GatheredParameters(list(model.parameters())):
+        yield
+
+
 def _shape(weight: Tensor) -> torch.Size:
     return getattr(weight, "ds_shape", weight.shape)  # that of a partitioned weight is (0,)
