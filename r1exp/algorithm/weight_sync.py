@@ -40,10 +40,8 @@ def merged_copies(generation: VLLMGeneration) -> Iterator[tuple[str, Tensor]]:
     model = generation.model
     for name, weight in model.named_parameters():
         plain = name.removeprefix("base_model.model.").replace(".base_layer", "")
-        if (
-            model.prefix in plain or "original_module" in plain
-        ):  # an adapter, or a layer that another replaces
-            continue
+        if model.prefix in plain or "original_module" in plain:
+            continue  # an adapter, or a layer that another replaces
         plain = generation._fix_param_name_to_vllm(plain, extra_prefixes=["modules_to_save.default."])
         layer = model.get_submodule(name.removesuffix(_LAYER)) if name.endswith(_LAYER) else None
         adapters = [] if layer is None else [part for part in layer.parameters() if part is not weight]

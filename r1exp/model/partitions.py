@@ -38,10 +38,10 @@ def masters(model: nn.Module, dtype: torch.dtype, *, keep: bool) -> dict[str, Te
     """
     from deepspeed.utils import safe_get_full_fp32_param  # an optional extra
 
-    weights = dict(model.named_parameters(remove_duplicate=False))
     found = {}
     if keep:
-        found = {name: buffer.cpu() for name, buffer in model.state_dict().items() if name not in weights}
+        saved = model.state_dict()  # has no buffers that are computed anew
+        found = {name: buffer.cpu() for name, buffer in model.named_buffers() if name in saved}
     for name, weight in model.named_parameters():
         if not weight.requires_grad:
             continue

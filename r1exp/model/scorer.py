@@ -85,9 +85,7 @@ def _loaded(settings: RewardModel, trusts_code: bool):  # type: ignore[no-untype
         tokenizer = AutoTokenizer.from_pretrained(
             settings.model, truncation_side="left", trust_remote_code=trusts_code
         )
-        with (
-            not_partitioned()
-        ):  # only this rank's completions pass through it, so nothing gathers its weights
+        with not_partitioned():  # only this rank's completions pass through it: nothing would gather it
             model, report = AutoModelForSequenceClassification.from_pretrained(
                 settings.model,
                 dtype=getattr(torch, settings.dtype),
