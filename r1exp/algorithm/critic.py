@@ -26,6 +26,7 @@ from accelerate.utils import is_peft_model
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.integrations import is_deepspeed_zero3_enabled
 from trl.trainer.utils import FusedCausalLMOutput, disable_dropout_in_model
 
 from r1exp.errors import Refused
@@ -143,7 +144,12 @@ def separate_critic(
         )
     disable_dropout_in_model(backbone)
     head = read_head(path, revision, backbone)
-    trained = backbone if lora is None else get_peft_model(backbone, _for_backbone(lora))
+    trained = backbone
+    if (
+        lora is not None
+    ):  # ZeRO-3 needs one dtype, and peft would give adapters of float32 to weights of bfloat16
+        same = is_deepspeed_zero3_enabled()
+        trained = get_peft_model(backbone, _for_backbone(lora), autocast_adapter_dtype=not same)
     critic = Critic(config.hidden_size, trained, dtype)
     critic.set_head(head, path)
     return critic
