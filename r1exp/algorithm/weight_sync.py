@@ -1,6 +1,8 @@
 """Sends vLLM the weights of a policy with LoRA adapters without changing those of its base model.
 
-    sent = base + scaling * B A        in float32, rounded once to the dtype of `base`
+    sent = base + scaling * B A        in float32, rounded to the dtype of `base`
+
+peft rounds the product to the adapters' dtype before it is added: float32, but bfloat16 where DeepSpeed computes in bfloat16.
 
 TRL 1.16 adds the adapters to the base weights in place, sends these, and subtracts the adapters again. In bfloat16 neither sum
 is exact: the base weights drift with every optimizer step (trl#6688), and with them the reference, which is the model without
