@@ -76,7 +76,7 @@ def only_policy(model: torch.nn.Module) -> torch.Tensor:
 def test_grpo_does_not_learn_from_equal_rewards(
     grpo: Callable[..., Any], weights: Callable[[torch.nn.Module], torch.Tensor], scaling: str
 ) -> None:
-    changes: dict[str, Any] = {"num_generations": 6, "per_device_train_batch_size": 12, "loss_type": "dapo"}
+    changes: dict[str, Any] = {"num_generations": 8, "per_device_train_batch_size": 16, "loss_type": "dapo"}
     key = "multi_objective_aggregation" if scaling == "normalize_then_sum" else "scale_rewards"
     assert not moved(grpo(paid_the_same, **changes, **{key: scaling}), weights)
 
@@ -89,8 +89,8 @@ def test_rloo_does_not_learn_from_equal_rewards(
     weights: Callable[[torch.nn.Module], torch.Tensor],
 ) -> None:
     arguments = RLOOConfig(
-        output_dir=str(tmp_path / "checkpoints"), max_steps=2, learning_rate=1e-2, beta=0.0, num_generations=6,
-        per_device_train_batch_size=12, max_completion_length=6, bf16=False, use_cpu=True, report_to="none",
+        output_dir=str(tmp_path / "checkpoints"), max_steps=2, learning_rate=1e-2, beta=0.0, num_generations=8,
+        per_device_train_batch_size=16, max_completion_length=6, bf16=False, use_cpu=True, report_to="none",
         disable_tqdm=True, save_strategy="no", gradient_checkpointing=False,
     )  # fmt: skip
     trainer = Rloo(
