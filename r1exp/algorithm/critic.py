@@ -79,25 +79,21 @@ class Critic(nn.Module):
         """Return the names of the weights that are trained: all, or the adapters and the head."""
         return frozenset(name for name, weight in self.named_parameters() if weight.requires_grad)
 
-    def save(self, weights: dict[str, Tensor] | None, policy: PreTrainedModel, folder: Path) -> None:
+    def save(self, weights: dict[str, Tensor], policy: PreTrainedModel, folder: Path) -> None:
         """Save the critic so that `algorithm.critic.path` can name it; adapters are merged into its trunk.
 
         Args:
-            weights: The critic's whole state dict, gathered from all ranks; None: this rank has it.
+            weights: The critic's whole state dict, gathered from all ranks.
             policy: The policy, whose trunk a shared critic has.
             folder: Must not exist.
         """
-        known = self.state_dict() if weights is None else weights
-        head = {name: known[f"head.{name}"] for name in ("weight", "bias")}
-        trunk, own = self.backbone, None
+        head = {name: weights[f"head.{name}"] for name in ("weight", "bias")}
+        trunk = self.backbone
+        own = _below("backbone.", weights)
         if isinstance(trunk, PeftModel):
-            trunk = trunk.merge_and_unload()
-        elif weights is not None:
-            own = {
-                name.removeprefix("backbone."): weight
-                for name, weight in weights.items()
-                if name.startswith("backbone.")
-            }
+            lora = trunk.peft_config["default"]
+            own = _merged(_below("base_model.model.", own), lora.lora_alpha / lora.r)
+            trunk = trunk.get_base_model()
         save_critic(trunk, own, head, policy, folder)
 
     def forward(self, ids_bs: Tensor, mask_bs: Tensor, hidden_bsd: Tensor | None) -> Tensor:
@@ -114,6 +110,24 @@ class Critic(nn.Module):
             ).last_hidden_state
         assert hidden_bsd is not None
         return self.head(hidden_bsd[:, :-1]).squeeze(-1).float()
+
+
+def _below(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
+
+
+def _merged(weights: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """Return plain weights, W + scale B A, from those of a model with LoRA adapters; nothing is changed in place."""
+    found = {
+        name.replace(".base_layer", ""): weight for name, weight in weights.items() if ".lora_" not in name
+    }
+    for name, down in weights.items():
+        layer, is_adapter, _ = name.partition(".lora_A.")
+        if is_adapter:
+            up = weights[name.replace(".lora_A.", ".lora_B.")]
+            base = found[f"{layer}.weight"]
+            found[f"{layer}.weight"] = (base.float() + scale * (up.float() @ down.float())).to(base.dtype)
+    return found
 
 
 def separate_critic(

@@ -14,8 +14,6 @@ from transformers import Trainer
 from r1exp.algorithm.base import TRACKED_ZERO
 from r1exp.algorithm.kl_controller import KlController
 
-_MOST_NATS = 40.0  # log-ratio of one token above which a KL that is only logged is cut off: e^40 is 2e17
-
 
 class KlControl(Trainer):
     """GRPO or RLOO of TRL 1.16 with a `beta` that a controller sets.
@@ -29,28 +27,7 @@ class KlControl(Trainer):
     def __init__(self, *args: Any, kl: KlController, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.kl = kl
-        self._tracked: dict[str, Any] | None = (
-            None  # inputs of the loss while it is computed, if beta is only TRACKED_ZERO
-        )
         self._kl_window: list[float] = []  # KL of the micro-batches since the last optimizer step
-
-    def _compute_loss(self, model: Any, inputs: Any) -> Tensor:
-        if self.beta != TRACKED_ZERO or "ref_per_token_logps" not in inputs:
-            return super()._compute_loss(model, inputs)
-        self._tracked = dict(inputs)
-        try:
-            loss: Tensor = super()._compute_loss(model, self._tracked)
-        finally:
-            self._tracked = None
-        return loss
-
-    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
-        # exp(log pi_ref - log pi) overflows from 89 nats on, and inf * 0 is NaN: a KL that is only logged must stay finite.
-        result = super()._get_per_token_logps_and_entropies(*args, **kwargs)
-        if self._tracked is not None:
-            highest_bt = result[0].detach() + _MOST_NATS
-            self._tracked["ref_per_token_logps"] = self._tracked["ref_per_token_logps"].minimum(highest_bt)
-        return result
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         num_known = len(self._metrics["train"].get("kl", []))

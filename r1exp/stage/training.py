@@ -111,10 +111,10 @@ def _export(trainer: Guards, tokenizer: PreTrainedTokenizerBase, folder: Path, s
     if isinstance(model, PeftModel):
         with _gathered(model):
             if trainer.is_world_process_zero():
+                beside = partial(trainer.save_beside, model.state_dict())
                 detach(model)
                 plain = settings.model_copy(update={"quantization": None})
                 load_base = partial(load_policy, step.model_path, plain)
-                beside = partial(trainer.save_beside, None)
                 save_artifact(model, tokenizer, folder, load_base=load_base, code_of=code, beside=beside)
     else:
         weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)

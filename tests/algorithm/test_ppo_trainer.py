@@ -233,8 +233,7 @@ def test_a_saved_critic_starts_another_one_with_the_same_values(
         values = critic(ids, torch.ones_like(ids), hidden)
     folder = tmp_path / "artifact"
     folder.mkdir()
-    weights = None if lora is not None else trainer.model.state_dict()
-    trainer.save_beside(weights, folder)
+    trainer.save_beside(trainer.model.state_dict(), folder)
     again = ppo(kind, start=folder / "critic")
     with torch.no_grad():
         found = critic_of(again)(ids, torch.ones_like(ids), hidden)
