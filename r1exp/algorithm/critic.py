@@ -13,7 +13,7 @@ Shapes: B completions, S tokens of prompt and completion.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -48,6 +48,7 @@ class Critic(nn.Module):
     def __init__(self, hidden_size: int, backbone: nn.Module | None, dtype: torch.dtype) -> None:
         super().__init__()
         self.backbone = backbone
+        self.load_backbone: Callable[[], PreTrainedModel] | None = None  # without adapters, as at the start
         self.head = nn.Linear(hidden_size, 1, dtype=dtype)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -83,7 +84,8 @@ class Critic(nn.Module):
         """Save the critic so that `algorithm.critic.path` can name it; adapters are merged into its trunk.
 
         Args:
-            weights: The critic's whole state dict, gathered from all ranks.
+            weights: The critic's whole state dict, gathered from all ranks; with adapters, those of the trunk's weights that
+                are not in it are read again, because they have not changed.
             policy: The policy, whose trunk a shared critic has.
             folder: Must not exist.
         """
@@ -92,8 +94,13 @@ class Critic(nn.Module):
         own = _below("backbone.", weights)
         if isinstance(trunk, PeftModel):
             lora = trunk.peft_config["default"]
-            own = _merged(_below("base_model.model.", own), lora.lora_alpha / lora.r)
+            own = _below("base_model.model.", own)
             trunk = trunk.get_base_model()
+            if not any(name.endswith(".base_layer.weight") for name in own):
+                assert self.load_backbone is not None
+                trunk = self.load_backbone()
+                own |= trunk.state_dict()
+            own = _merged(own, lora.lora_alpha / lora.r)
         save_critic(trunk, own, head, policy, folder)
 
     def forward(self, ids_bs: Tensor, mask_bs: Tensor, hidden_bsd: Tensor | None) -> Tensor:
@@ -148,7 +155,10 @@ def separate_critic(
     Raises:
         Refused: there is no model, or it has fewer embeddings than the policy has tokens.
     """
-    backbone = load_backbone("algorithm.critic.path", path, revision, dtype, trusts_code=trusts_code)
+    load = functools.partial(
+        load_backbone, "algorithm.critic.path", path, revision, dtype, trusts_code=trusts_code
+    )
+    backbone = load()
     config = backbone.config.get_text_config()
     if config.vocab_size < len(tokenizer):
         raise Refused(
@@ -160,6 +170,7 @@ def separate_critic(
     trained = backbone if lora is None else get_peft_model(backbone, _for_backbone(lora))
     critic = Critic(config.hidden_size, trained, dtype)
     critic.set_head(head, path)
+    critic.load_backbone = load
     return critic
 
 
