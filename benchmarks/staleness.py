@@ -18,9 +18,9 @@ from pathlib import Path
 
 _VARIANTS = {
     "staleness=0, 1 process x 1 thread": ("rollout.staleness=0", "launcher.threads_per_process=1"),
-    "staleness=0, 1 process x 2 threads": ("rollout.staleness=0", "launcher.threads_per_process=2"),
     "staleness=1, 2 processes x 1 thread": ("rollout.staleness=1", "launcher.threads_per_process=1"),
 }
+_THREADS = {"staleness=0, 1 process x 2 threads": ("rollout.staleness=0", "launcher.threads_per_process=2")}
 _SKIPPED = 3  # optimizer steps; the helper starts during the first
 
 
@@ -45,11 +45,15 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3, help="rounds")
     parser.add_argument("--steps", type=int, default=15, help="optimizer steps of each run")
     parser.add_argument("--algorithm", default="grpo")
+    parser.add_argument(
+        "--threads", action="store_true", help="also by turns with two threads; needs a quiet machine"
+    )
     options = parser.parse_args()
+    variants = _VARIANTS | (_THREADS if options.threads else {})
     cores = set(sorted(os.sched_getaffinity(0))[:2])
-    found: dict[str, list[float]] = {name: [] for name in _VARIANTS}
+    found: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(options.pairs):
-        for name, words in _VARIANTS.items():
+        for name, words in variants.items():
             with tempfile.TemporaryDirectory() as folder:
                 found[name].append(seconds_of(Path(folder), options.algorithm, options.steps, words, cores))
     base = found["staleness=0, 1 process x 1 thread"]

@@ -68,8 +68,8 @@ def normalized_then_summed(rewards_nf: Tensor, weights_f: Tensor, group_size: in
 class ExactlyFlat(Trainer):
     """GRPO or RLOO of TRL 1.16 with advantages of exactly 0 in a group whose rewards are all equal.
 
-    TRL subtracts a mean that is rounded, so that eight rewards of 0.7 leave advantages of up to 6e-4. Adam divides a
-    gradient by its own size, and so such a batch moved the weights as far as any other one.
+    TRL subtracts a mean that is rounded, so that eight rewards of 0.7 leave advantages above 0. Adam divides a gradient by
+    its own size, and so such a batch moved the weights as far as any other one.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -13,7 +13,7 @@ Shapes: B completions, S tokens of prompt and completion.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -49,6 +49,7 @@ class Critic(nn.Module):
     def __init__(self, hidden_size: int, backbone: nn.Module | None, dtype: torch.dtype) -> None:
         super().__init__()
         self.backbone = backbone
+        self.load_backbone: Callable[[], PreTrainedModel] | None = None  # without adapters, as at the start
         self.head = nn.Linear(hidden_size, 1, dtype=dtype)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -80,25 +81,27 @@ class Critic(nn.Module):
         """Return the names of the weights that are trained: all, or the adapters and the head."""
         return frozenset(name for name, weight in self.named_parameters() if weight.requires_grad)
 
-    def save(self, weights: dict[str, Tensor] | None, policy: PreTrainedModel, folder: Path) -> None:
+    def save(self, weights: dict[str, Tensor], policy: PreTrainedModel, folder: Path) -> None:
         """Save the critic so that `algorithm.critic.path` can name it; adapters are merged into its trunk.
 
         Args:
-            weights: The critic's whole state dict, gathered from all ranks; None: this rank has it.
+            weights: The critic's whole state dict, gathered from all ranks; with adapters, those of the trunk's weights that
+                are not in it are read again, because they have not changed.
             policy: The policy, whose trunk a shared critic has.
             folder: Must not exist.
         """
-        known = self.state_dict() if weights is None else weights
-        head = {name: known[f"head.{name}"] for name in ("weight", "bias")}
-        trunk, own = self.backbone, None
+        head = {name: weights[f"head.{name}"] for name in ("weight", "bias")}
+        trunk = self.backbone
+        own = _below("backbone.", weights)
         if isinstance(trunk, PeftModel):
-            trunk = trunk.merge_and_unload()
-        elif weights is not None:
-            own = {
-                name.removeprefix("backbone."): weight
-                for name, weight in weights.items()
-                if name.startswith("backbone.")
-            }
+            lora = trunk.peft_config["default"]
+            own = _below("base_model.model.", own)
+            trunk = trunk.get_base_model()
+            if not any(name.endswith(".base_layer.weight") for name in own):
+                assert self.load_backbone is not None
+                trunk = self.load_backbone()
+                own |= trunk.state_dict()
+            own = _merged(own, lora.lora_alpha / lora.r)
         save_critic(trunk, own, head, policy, folder)
 
     def forward(self, ids_bs: Tensor, mask_bs: Tensor, hidden_bsd: Tensor | None) -> Tensor:
@@ -115,6 +118,24 @@ class Critic(nn.Module):
             ).last_hidden_state
         assert hidden_bsd is not None
         return self.head(hidden_bsd[:, :-1]).squeeze(-1).float()
+
+
+def _below(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
+
+
+def _merged(weights: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """Return plain weights, W + scale B A, from those of a model with LoRA adapters; nothing is changed in place."""
+    found = {
+        name.replace(".base_layer", ""): weight for name, weight in weights.items() if ".lora_" not in name
+    }
+    for name, down in weights.items():
+        layer, is_adapter, _ = name.partition(".lora_A.")
+        if is_adapter:
+            up = weights[name.replace(".lora_A.", ".lora_B.")]
+            base = found[f"{layer}.weight"]
+            found[f"{layer}.weight"] = (base.float() + scale * (up.float() @ down.float())).to(base.dtype)
+    return found
 
 
 def separate_critic(
@@ -135,7 +156,10 @@ def separate_critic(
     Raises:
         Refused: there is no model, or it has fewer embeddings than the policy has tokens.
     """
-    backbone = load_backbone("algorithm.critic.path", path, revision, dtype, trusts_code=trusts_code)
+    load = functools.partial(
+        load_backbone, "algorithm.critic.path", path, revision, dtype, trusts_code=trusts_code
+    )
+    backbone = load()
     config = backbone.config.get_text_config()
     if config.vocab_size < len(tokenizer):
         raise Refused(
@@ -152,6 +176,7 @@ def separate_critic(
         trained = get_peft_model(backbone, _for_backbone(lora), autocast_adapter_dtype=not same)
     critic = Critic(config.hidden_size, trained, dtype)
     critic.set_head(head, path)
+    critic.load_backbone = load
     return critic
 
 

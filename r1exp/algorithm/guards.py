@@ -86,11 +86,11 @@ class Guards(Trainer):
         self._window.clear()
         return norm
 
-    def save_beside(self, weights: dict[str, Tensor] | None, folder: Path) -> None:
+    def save_beside(self, weights: dict[str, Tensor], folder: Path) -> None:
         """Save what the artifact holds in addition to the policy, in its folder: nothing.
 
         Args:
-            weights: The whole state dict, gathered from all ranks; None: this rank has it.
+            weights: The whole state dict of the model, gathered from all ranks.
             folder: Of the artifact, while it is being written.
         """
         del weights, folder

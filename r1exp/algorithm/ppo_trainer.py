@@ -317,11 +317,10 @@ class Ppo(Grpo):
             saved = load_file(CheckpointPaths(Path(resume_from_checkpoint)).critic)
             self._critic.load_state_dict({**self._critic.state_dict(), **saved})
 
-    def save_beside(self, weights: dict[str, Tensor] | None, folder: Path) -> None:
+    def save_beside(self, weights: dict[str, Tensor], folder: Path) -> None:
         """Save the critic in `critic/`."""
         if self._critic is not None:
-            own = None if weights is None else critic_alone(weights)
-            self._critic.save(own, _inner(self.model), ArtifactPaths(folder).critic)
+            self._critic.save(critic_alone(weights), _inner(self.model), ArtifactPaths(folder).critic)
 
 
 def _inner(model: Any) -> PreTrainedModel:

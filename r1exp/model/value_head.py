@@ -59,7 +59,7 @@ def read_head(path: str, revision: str | None, trunk: PreTrainedModel) -> dict[s
 
 def save_critic(
     trunk: PreTrainedModel | None,
-    weights: dict[str, torch.Tensor] | None,
+    weights: dict[str, torch.Tensor],
     head: dict[str, torch.Tensor],
     config_of: PreTrainedModel,
     folder: Path,
@@ -68,7 +68,7 @@ def save_critic(
 
     Args:
         trunk: The value model; None: the head is on the policy's trunk.
-        weights: State dict of the trunk if its own is not whole on this rank.
+        weights: State dict of the trunk; its own may be partitioned, or have adapters.
         head: `weight` and `bias`.
         config_of: The policy, whose config.json stands for the trunk of a shared critic.
         folder: Created.

@@ -113,7 +113,7 @@ def _sample_ahead(trainer: Any, step: Step) -> None:
         max_tokens=arguments.max_completion_length,
         end_ids=sorted(trainer.eos_token_ids),
         pad_id=trainer.processing_class.pad_token_id,
-        rows=config.model.rows_per_device.rl,
+        rows=arguments.per_device_train_batch_size,
     )
     trainer.sample_ahead(Ahead(step.model_path, config.model, decoding), config.rollout.batches_ahead)
 

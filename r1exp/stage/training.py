@@ -13,13 +13,13 @@ from transformers.trainer_callback import PrinterCallback, TrainerControl, Train
 from transformers.trainer_callback import ProgressCallback as BarCallback
 from transformers.training_args import TrainingArguments
 
-from r1exp.algorithm.critic import critic_of, detach, without_critic
+from r1exp.algorithm.critic import detach, without_critic
 from r1exp.algorithm.guards import Guards
 from r1exp.errors import StepFailed, StoppedByHealth
 from r1exp.files import follow_folder, sync_file
 from r1exp.health.callback import HealthCallback
 from r1exp.model.load import load_policy, save_artifact
-from r1exp.model.partitions import masters, not_partitioned, whole
+from r1exp.model.partitions import masters, not_partitioned
 from r1exp.paths import CheckpointPaths, StepPaths
 from r1exp.stage.completions import KeepCompletions, Recorder
 from r1exp.stage.step import Step
@@ -104,7 +104,7 @@ def _forget_after(global_step: int, folder: Path, files: CompletionFiles) -> Non
 
 
 def _export(trainer: Guards, tokenizer: PreTrainedTokenizerBase, folder: Path, step: Step) -> None:
-    """Save the policy, and a critic in a folder of its own, in `model.dtype` with every launcher.
+    """Save the policy in `model.dtype` with every launcher, and a critic in a folder of its own.
 
     DeepSpeed computes with weights of the compute dtype; saved are its masters. Adapters are merged into the weights that the
     step started from, read again by rank 0: those in DeepSpeed's hands are rounded, and may be partitioned.
@@ -113,26 +113,23 @@ def _export(trainer: Guards, tokenizer: PreTrainedTokenizerBase, folder: Path, s
     settings = step.config.model
     code = (step.model_path, settings.revision) if settings.trust_remote_code else None
     is_main = trainer.is_world_process_zero()
-    weights = None
+    whole = None
     if trainer.is_deepspeed_enabled:
         dtype = torch.float32 if isinstance(model, PeftModel) else getattr(torch, settings.dtype)
-        weights = masters(model, dtype, keep=is_main)
-    if isinstance(model, PeftModel):
-        with whole(critic_of(model)):  # its frozen trunk, if it has adapters
-            if is_main:
-                detach(model)
-                own = None if weights is None else without_critic(weights)
-                plain = settings.model_copy(update={"quantization": None})
-                load_base = partial(load_policy, step.model_path, plain)
-                beside = partial(trainer.save_beside, None)
-                with not_partitioned():
-                    save_artifact(model, tokenizer, folder, own, load_base, code, beside)
-    else:
-        if weights is None:
-            weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-        if is_main:
-            beside = partial(trainer.save_beside, weights)
-            save_artifact(model, tokenizer, folder, without_critic(weights), code_of=code, beside=beside)
+        whole = masters(model, dtype, keep=is_main)
+    elif not isinstance(model, PeftModel):
+        whole = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if is_main:
+        beside = partial(trainer.save_beside, model.state_dict() if whole is None else whole)
+        weights = None if whole is None else without_critic(whole)
+        load_base = None
+        if isinstance(model, PeftModel):
+            detach(model)
+            load_base = partial(
+                load_policy, step.model_path, settings.model_copy(update={"quantization": None})
+            )
+        with not_partitioned():
+            save_artifact(model, tokenizer, folder, weights, load_base, code, beside)
     trainer.accelerator.wait_for_everyone()
 
 

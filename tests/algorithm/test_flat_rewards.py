@@ -11,7 +11,6 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from trl import RLOOConfig
 
 from r1exp.algorithm.advantages import flat_groups, normalized_then_summed
-from r1exp.algorithm.base import TRACKED_ZERO
 from r1exp.algorithm.kl_controller import KlController, KlSettings
 from r1exp.algorithm.ppo_loss import explained_variance
 from r1exp.algorithm.trainers import Rloo
@@ -76,7 +75,7 @@ def only_policy(model: torch.nn.Module) -> torch.Tensor:
 def test_grpo_does_not_learn_from_equal_rewards(
     grpo: Callable[..., Any], weights: Callable[[torch.nn.Module], torch.Tensor], scaling: str
 ) -> None:
-    changes: dict[str, Any] = {"num_generations": 6, "per_device_train_batch_size": 12, "loss_type": "dapo"}
+    changes: dict[str, Any] = {"num_generations": 8, "per_device_train_batch_size": 16, "loss_type": "dapo"}
     key = "multi_objective_aggregation" if scaling == "normalize_then_sum" else "scale_rewards"
     assert not moved(grpo(paid_the_same, **changes, **{key: scaling}), weights)
 
@@ -89,8 +88,8 @@ def test_rloo_does_not_learn_from_equal_rewards(
     weights: Callable[[torch.nn.Module], torch.Tensor],
 ) -> None:
     arguments = RLOOConfig(
-        output_dir=str(tmp_path / "checkpoints"), max_steps=2, learning_rate=1e-2, beta=0.0, num_generations=6,
-        per_device_train_batch_size=12, max_completion_length=6, bf16=False, use_cpu=True, report_to="none",
+        output_dir=str(tmp_path / "checkpoints"), max_steps=2, learning_rate=1e-2, beta=0.0, num_generations=8,
+        per_device_train_batch_size=16, max_completion_length=6, bf16=False, use_cpu=True, report_to="none",
         disable_tqdm=True, save_strategy="no", gradient_checkpointing=False,
     )  # fmt: skip
     trainer = Rloo(
@@ -105,17 +104,3 @@ def test_rloo_does_not_learn_from_equal_rewards(
 def test_the_policy_of_ppo_does_not_learn_from_equal_rewards(ppo: Callable[..., Any]) -> None:
     trainer = ppo("separate", paid_the_same, options={"lam": 1.0}, kl=KlController(KL, 0.0), max_steps=2)
     assert not moved(trainer, only_policy)
-
-
-@pytest.mark.slow
-def test_a_kl_that_is_only_logged_cannot_make_the_loss_nan(grpo: Callable[..., Any]) -> None:
-    trainer = grpo(beta=TRACKED_ZERO, max_steps=1)
-    theirs = trainer._get_per_token_logps_and_entropies
-
-    def far(model: Any, *args: Any, **kwargs: Any) -> Any:
-        logps, *rest = theirs(model, *args, **kwargs)
-        return (logps + 200.0 * (model is trainer.ref_model), *rest)
-
-    trainer._get_per_token_logps_and_entropies = far
-    trainer.train()
-    assert trainer.state.global_step == 1

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from r1exp.algorithm.critic import Critic
@@ -233,13 +234,30 @@ def test_a_saved_critic_starts_another_one_with_the_same_values(
         values = critic(ids, torch.ones_like(ids), hidden)
     folder = tmp_path / "artifact"
     folder.mkdir()
-    weights = None if lora is not None else trainer.model.state_dict()
-    trainer.save_beside(weights, folder)
+    trainer.save_beside(trainer.model.state_dict(), folder)
     again = ppo(kind, start=folder / "critic")
     with torch.no_grad():
         found = critic_of(again)(ids, torch.ones_like(ids), hidden)
     torch.testing.assert_close(found, values, atol=1e-6, rtol=1e-5)
     assert values.abs().max() > 0.0
+
+
+def test_a_critic_with_adapters_is_saved_from_its_trained_weights_alone(
+    ppo: Callable[..., Ppo], tmp_path: Path
+) -> None:
+    trainer = ppo("separate", lora=LORA, max_steps=2)
+    trainer.train()
+    trained = {
+        name: weight.detach() for name, weight in trainer.model.named_parameters() if weight.requires_grad
+    }
+    for name, weights in (("whole", trainer.model.state_dict()), ("trained", trained)):
+        (tmp_path / name).mkdir()
+        trainer.save_beside(weights, tmp_path / name)
+    whole, alone = (
+        load_file(tmp_path / name / "critic" / "model.safetensors") for name in ("whole", "trained")
+    )
+    assert whole.keys() == alone.keys()
+    assert all(torch.equal(whole[name], alone[name]) for name in whole)
 
 
 def test_a_reward_model_is_a_critic_with_its_head(

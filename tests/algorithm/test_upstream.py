@@ -80,7 +80,6 @@ KNOWN: dict[str, str] = {
     "trl.trainer.rloo_trainer.RLOOTrainer.__init__": "127fcebf344f",
     "trl.trainer.rloo_trainer.RLOOTrainer._calculate_rewards": "81ef76d93756",
     "trl.trainer.rloo_trainer.RLOOTrainer._generate_and_score_completions": "93ebbf5e70d3",
-    "trl.trainer.rloo_trainer.RLOOTrainer._get_per_token_logps_and_entropies": "ea73c3909275",
     "trl.trainer.rloo_trainer.RLOOTrainer._get_train_sampler": "36497afb4d31",
     "trl.trainer.rloo_trainer.RLOOTrainer._prepare_inputs": "f824e7fb0714",
     "trl.trainer.rloo_trainer.RLOOTrainer._save_checkpoint": "b6ee0a370c26",
