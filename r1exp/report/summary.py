@@ -4,6 +4,7 @@
 is none (r1exp/report/measurements.py).
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -89,16 +90,26 @@ def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict
 
 
 def _signal(step: PlanStep, paths: StepPaths) -> dict[str, int] | None:
-    """Return the number of groups that an RL step sampled, and of those whose rewards were not all equal."""
+    """Return the number of groups that an RL step sampled, and of those whose rewards were not all equal.
+
+    Groups are counted once for each generation batch, however many optimizer steps reuse it; those that dynamic sampling sampled in
+    further rounds are not counted, because they were chosen.
+    """
     if not isinstance(step.batch, RlBatch):
         return None
-    rows = MetricsFile(paths.metrics).rows()
-    shares = [row["groups_with_signal"] for row in rows if row.get("groups_with_signal") is not None]
-    if not shares:
+    rows = [row for row in MetricsFile(paths.metrics).rows() if "groups_with_signal" in row or "loss" in row]
+    reuse, prompts = step.batch.updates_per_batch, step.batch.prompts_per_generation
+    generations, with_signal, before = 0, 0.0, 0  # before: generations until the last row
+    for row in rows:
+        # A generation batch is sampled before the first of the optimizer steps that reuse it.
+        now = math.ceil(int(row["step"]) / reuse)
+        if row.get("groups_with_signal") is not None:
+            generations += now - before
+            with_signal += (now - before) * prompts * float(row["groups_with_signal"])
+        before = now
+    if not generations:
         return None
-    num_steps = max(int(row["step"]) for row in rows)  # fewer than planned if the run ended early
-    total = num_steps * step.batch.prompts_per_step
-    return {"total": total, "with_signal": round(total * sum(shares) / len(shares))}
+    return {"total": generations * prompts, "with_signal": round(with_signal)}
 
 
 def _compared(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:

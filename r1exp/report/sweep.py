@@ -297,9 +297,11 @@ def _points(interval: Interval | None, is_signed: bool = False) -> str:
 
 def _note(settings: Sequence[Setting], seeds: set[Seeds]) -> str:
     note = "95 % intervals. Gain: change by the focus step."
-    figures = {"accuracy": [_accuracy(setting, mode) for setting in settings for mode in _MODES]}
-    figures["gain"] = [_gain(setting, mode) for setting in settings for mode in _MODES]
-    figures["against the first row"] = [_against(setting, settings[0], seeds) for setting in settings[1:]]
+    figures = {"accuracies": [_accuracy(setting, mode) for setting in settings for mode in _MODES]}
+    figures["gains"] = [_gain(setting, mode) for setting in settings for mode in _MODES]
+    figures["the differences from the first row"] = [
+        _against(setting, settings[0], seeds) for setting in settings[1:]
+    ]
     for name, column in figures.items():
         held = sorted({figure.holds for figure in column if figure is not None}, key=len)
         if held:
@@ -321,7 +323,7 @@ def _held(holds: Sequence[str]) -> str:
     """Return the luck that an interval holds, and what it does not hold, as words."""
     if not holds:
         return "nothing, and are not shown (one run of each setting, without kept outcomes)"
-    words = " and ".join(filter(None, [", ".join(holds[:-1]), holds[-1]]))
+    words = " and ".join([", ".join(holds[:-1]), holds[-1]])
     if SEEDS not in holds:
         return f"{words}, but not of training seeds (one run)"
     return words if PROBLEMS in holds else f"{words}, but not of problems (Student's t over the runs)"
