@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from r1exp.statistics.intervals import Interval
 from r1exp.statistics.several import holm
 
 _MODES = ("sampled", "greedy")
+_MOST_COMPARED = 500  # settings whose outcomes are compared with those of the first; a comparison takes 10 ms
 _KEYS = frozenset({"state", "objective", "overrides", "comparisons"})
 _STEP_SEED = re.compile(r"pipeline\.steps\.[^.]+\.set\.seed")
 Seeds = tuple[str, ...]  # the overrides of a run that set a seed: of the run, or of one step
@@ -105,7 +107,8 @@ def sweep_report(folder: Path, states: Mapping[str, dict[str, Any]] | None = Non
     if all(len(setting.runs) == 1 for setting in settings):
         lines += _best_run({name: run for name, run in found.items() if run["state"] == "done"}, common)
     lines += _left_out(folder, found, states or {})
-    lines += [*_table(settings, seeds), "", _note(settings, seeds)]
+    figures = _figures(settings, seeds)
+    lines += [*_table(settings, figures), "", _note(settings, seeds, figures)]
     if common:
         lines += ["", f"Every run: `{' '.join(text for text in done[0]['overrides'] if text in common)}`"]
     text = "\n".join(lines) + "\n"
@@ -200,17 +203,38 @@ def _common_seeds(settings: Sequence[Setting]) -> set[Seeds]:
     return set.intersection(*found) if found else set()
 
 
-def _table(settings: Sequence[Setting], seeds: set[Seeds]) -> list[str]:
+@dataclass(frozen=True)
+class _Figures:
+    """The figures of a table, one for each setting."""
+
+    accuracies: dict[str, list[Figure | None]]  # by decoding
+    gains: dict[str, list[Figure | None]]
+    against: list[Figure | None]  # differences from the first setting
+
+
+def _figures(settings: Sequence[Setting], seeds: set[Seeds]) -> _Figures:
+    others = enumerate(settings[1:], start=1)
+    return _Figures(
+        accuracies={mode: [_accuracy(setting, mode) for setting in settings] for mode in _MODES},
+        gains={mode: [_gain(setting, mode) for setting in settings] for mode in _MODES},
+        against=[
+            None,
+            *(_against(setting, settings[0], seeds, rank < _MOST_COMPARED) for rank, setting in others),
+        ],
+    )
+
+
+def _table(settings: Sequence[Setting], figures: _Figures) -> list[str]:
     heads = ["setting", "runs"]
     columns = [[" ".join(setting.overrides) or "defaults" for setting in settings]]
     columns.append([str(len(setting.runs)) for setting in settings])
     for mode in _MODES:
         heads += [f"{mode}, %", f"gain, {mode}", "p (Holm)"]
-        gains = [_gain(setting, mode) for setting in settings]
-        columns.append([_points(_interval(_accuracy(setting, mode))) for setting in settings])
+        columns.append([_points(_interval(each)) for each in figures.accuracies[mode]])
+        gains = figures.gains[mode]
         columns += [[_points(_interval(gain), is_signed=True) for gain in gains], _corrected(gains)]
     heads += ["objective, against the first row", "p (Holm)"]
-    against = [None, *(_against(setting, settings[0], seeds) for setting in settings[1:])]
+    against = figures.against
     columns += [[_points(_interval(each), is_signed=True) for each in against], _corrected(against)]
     rows = zip(*columns, strict=True)
     return ["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows)]
@@ -253,15 +277,16 @@ def _gain(setting: Setting, mode: str) -> Figure | None:
                 tests.append(comparison[mode])
     if not tests:
         return None
-    found = difference_over(*sides, mode)
-    if len(tests) == 1:  # the run's own test, also where its outcomes are gone
+    if len(tests) == 1:  # the run's own test
         test = tests[0]
         interval = Interval(test["difference"], 1, test["low"], test["high"])
         return Figure(interval, (PROBLEMS, SAMPLING), test["p_value"])
-    return found or t_over([test["difference"] for test in tests])
+    return difference_over(*sides, mode) or t_over([test["difference"] for test in tests])
 
 
-def _against(setting: Setting, best: Setting, seeds: set[Seeds]) -> Figure | None:
+def _against(
+    setting: Setting, best: Setting, seeds: set[Seeds], reads_outcomes: bool = True
+) -> Figure | None:
     """Return the differences in objective between runs with the same seed, over the seeds of all settings."""
     ours, theirs = setting.objectives(), best.objectives()
     shared = [seed for seed in sorted(seeds) if seed in ours and seed in theirs]
@@ -269,7 +294,7 @@ def _against(setting: Setting, best: Setting, seeds: set[Seeds]) -> Figure | Non
         return None
     sides = [_runs_with(each, shared) for each in (best, setting)]
     modes = {str(run["objective_of"]).partition(" ")[2] for side in sides for run in side}
-    if len(modes) == 1 and len(sides[0]) == len(sides[1]) == len(shared):
+    if reads_outcomes and len(modes) == 1 and len(sides[0]) == len(sides[1]) == len(shared):
         pairs = [[(run, _label(run)) for run in side] for side in sides]
         found = difference_over(pairs[0], pairs[1], modes.pop())
         if found is not None:
@@ -295,14 +320,13 @@ def _points(interval: Interval | None, is_signed: bool = False) -> str:
     return mean if low == high == mean else f"{mean} [{low}, {high}]"
 
 
-def _note(settings: Sequence[Setting], seeds: set[Seeds]) -> str:
+def _note(settings: Sequence[Setting], seeds: set[Seeds], figures: _Figures) -> str:
     note = "95 % intervals. Gain: change by the focus step."
-    figures = {"accuracies": [_accuracy(setting, mode) for setting in settings for mode in _MODES]}
-    figures["gains"] = [_gain(setting, mode) for setting in settings for mode in _MODES]
-    figures["the differences from the first row"] = [
-        _against(setting, settings[0], seeds) for setting in settings[1:]
-    ]
-    for name, column in figures.items():
+    for name, column in (
+        ("accuracies", list(chain(*figures.accuracies.values()))),
+        ("gains", list(chain(*figures.gains.values()))),
+        ("the differences from the first row", figures.against),
+    ):
         held = sorted({figure.holds for figure in column if figure is not None}, key=len)
         if held:
             ways = "; or ".join(_held(holds) for holds in held)
@@ -322,7 +346,7 @@ def _note(settings: Sequence[Setting], seeds: set[Seeds]) -> str:
 def _held(holds: Sequence[str]) -> str:
     """Return the luck that an interval holds, and what it does not hold, as words."""
     if not holds:
-        return "nothing, and are not shown (one run of each setting, without kept outcomes)"
+        return f"nothing, and are not shown (one run, without kept outcomes or below row {_MOST_COMPARED})"
     words = " and ".join([", ".join(holds[:-1]), holds[-1]])
     if SEEDS not in holds:
         return f"{words}, but not of training seeds (one run)"
