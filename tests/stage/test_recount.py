@@ -154,7 +154,8 @@ def test_two_ranks_log_the_metrics_of_the_kept_completions(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     ranks = ["launcher=ddp", "launcher.num_processes=2", "launcher.threads_per_process=1", "paths.run=run"]
-    assert main([*SHORT, *ranks, f"algorithm={algorithm}", "evaluation.before=false"]) == 0
+    off = ["evaluation.before=false", "evaluation.after=false"]
+    assert main([*SHORT, *ranks, *off, f"algorithm={algorithm}"]) == 0
     [folder] = (tmp_path / "run" / "steps").iterdir()
     config = json.loads((folder / "step.json").read_text())["config"]
     weights = {name: reward["weight"] for name, reward in config["rewards"].items()}
