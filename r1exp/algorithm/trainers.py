@@ -21,7 +21,6 @@ from trl import (
 
 from r1exp.algorithm.advantages import OwnAdvantages
 from r1exp.algorithm.guards import Guards
-from r1exp.algorithm.kl_metric import KlMetric
 from r1exp.algorithm.kl_trainer import KlControl
 from r1exp.algorithm.resume import ExactResume, RepeatedPrompts
 from r1exp.algorithm.sampler import SamplerLogprobs
@@ -58,7 +57,7 @@ class Dpo(WholeSteps, Guards, ExactResume, DPOTrainer):
         return {}
 
 
-class Rloo(KlControl, KlMetric, SamplerLogprobs, Guards, RepeatedPrompts, RLOOTrainer):
+class Rloo(KlControl, SamplerLogprobs, Guards, RepeatedPrompts, RLOOTrainer):
     """REINFORCE with a leave-one-out baseline (arXiv:2402.14740)."""
 
     judges_loss = False  # it lies around 0
@@ -71,7 +70,7 @@ class Rloo(KlControl, KlMetric, SamplerLogprobs, Guards, RepeatedPrompts, RLOOTr
         return {}
 
 
-class Grpo(OwnAdvantages, KlControl, KlMetric, SamplerLogprobs, Guards, RepeatedPrompts, GRPOTrainer):
+class Grpo(OwnAdvantages, KlControl, SamplerLogprobs, Guards, RepeatedPrompts, GRPOTrainer):
     """Group relative policy optimization (arXiv:2402.03300), and its variants with another loss."""
 
     judges_loss = False  # it lies around 0

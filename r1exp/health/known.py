@@ -26,10 +26,11 @@ _TRL = (
 )
 _OWN = (
     "advantages/mean advantages/std beta clip_ratio/value dynamic_sampling/discarded_completions "
-    "dynamic_sampling/flat_completions dynamic_sampling/rounds explained_variance groups_with_signal kl_log_ratio "
-    "kl_ratio_weighted returns/mean returns/std value_loss values/mean values/std"
+    "dynamic_sampling/flat_completions dynamic_sampling/rounds explained_variance groups_with_signal returns/mean "
+    "returns/std value_loss values/mean values/std"
 )
-METRICS = frozenset(f"{_TRAINER} {_TRL} {_OWN}".split())
+_KL = "kl_log_ratio kl_ratio_weighted"  # beside `kl`
+METRICS = frozenset(f"{_TRAINER} {_TRL} {_OWN} {_KL}".split())
 
 
 def is_known(metric: str, rewards: Collection[str] = ()) -> bool:

@@ -120,7 +120,7 @@ def _compared(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
 
 def _correct(comparisons: dict[str, Any]) -> None:
     """Add `p_holm`, the p-value corrected for the number of comparisons of the run."""
-    tests = [test for modes in comparisons.values() for test in modes.values()]
+    tests = [test for modes in comparisons.values() for test in modes.values() if test["p_value"] is not None]
     for test, p_value in zip(tests, holm([test["p_value"] for test in tests]), strict=True):
         test["p_holm"] = p_value
 
