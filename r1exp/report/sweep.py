@@ -245,11 +245,15 @@ def _interval(figure: Figure | None) -> Interval | None:
 
 
 def _corrected(figures: Sequence[Figure | None]) -> list[str]:
-    """Return the p-values of a column, corrected for their number."""
-    known = [figure.p_value for figure in figures if figure is not None and figure.p_value is not None]
-    corrected = iter(holm(known))
-    has_p = [figure is not None and figure.p_value is not None for figure in figures]
-    return [f"{next(corrected):.1g}" if has else "" for has in has_p]
+    """Return the cells of a column's p-values."""
+    return ["" if p_value is None else f"{p_value:.1g}" for p_value in _holm(figures)]
+
+
+def _holm(figures: Sequence[Figure | None]) -> list[float | None]:
+    """Return the p-values of a column, corrected for their number; None where there is none."""
+    p_values = [None if figure is None else figure.p_value for figure in figures]
+    corrected = iter(holm([p_value for p_value in p_values if p_value is not None]))
+    return [None if p_value is None else next(corrected) for p_value in p_values]
 
 
 def _accuracy(setting: Setting, mode: str) -> Figure | None:
