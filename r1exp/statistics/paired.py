@@ -97,6 +97,8 @@ def difference_bounds(
     import numpy as np
 
     (low_1, high_1), (low_2, high_2) = first.bounds(alpha), second.bounds(alpha)
+    if first.num < 3:  # the correlation of two problems is 1 or -1 whatever they are
+        correlation = np.minimum(correlation, 0.0)
     up_1, down_1 = high_1 - first.share, first.share - low_1
     up_2, down_2 = high_2 - second.share, second.share - low_2
 

@@ -96,6 +96,12 @@ def test_few_changed_problems_are_no_evidence() -> None:
     assert test.low < 0.0
 
 
+def test_two_problems_say_little() -> None:
+    test = paired_t([[True], [False, True]], [[True], [False]])
+    assert test.low < -0.9
+    assert test.high > 0.5
+
+
 @pytest.mark.parametrize("num_after", [0, 2])
 def test_lists_of_different_lengths_are_refused(num_after: int) -> None:
     with pytest.raises(ValueError, match="same problems"):
