@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer
 
+from r1exp.algorithm import kl_metric
 from r1exp.algorithm.base import TRACKED_ZERO
 from r1exp.algorithm.kl_controller import KlController
 
@@ -23,7 +23,7 @@ class NoPenalty(float):
         return torch.zeros_like(other) if isinstance(other, Tensor) else super().__mul__(other)
 
 
-class KlControl(Trainer):
+class KlControl(kl_metric.KlMetric):
     """GRPO or RLOO of TRL 1.16 with a `beta` that a controller sets.
 
     Args:

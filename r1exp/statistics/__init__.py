@@ -1,1 +1,1 @@
-"""Computes confidence intervals and paired tests."""
+"""Computes confidence intervals, paired tests, and both over training seeds."""
