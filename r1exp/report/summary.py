@@ -12,6 +12,7 @@ from r1exp.files import read_json, write_json, write_text
 from r1exp.paths import RunPaths, StepPaths
 from r1exp.plan.batch import RlBatch
 from r1exp.plan.run_plan import PlanStep, RunPlan
+from r1exp.report.facts import training_facts
 from r1exp.report.measurements import Measurement, measurement_of, objective_of, pairs
 from r1exp.step.status import is_changed, read_status
 from r1exp.tracking.metrics import MetricsFile
@@ -60,6 +61,8 @@ def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict
         signal = _signal(step, paths)
         if signal is not None:
             entry["groups"] = signal
+        rewards = step.config.rewards or {}
+        entry |= training_facts(paths, {name: reward.weight for name, reward in rewards.items()})
         summary["steps"][step.name] = entry
         if state != "done" and summary["state"] == "done":
             summary["state"] = state

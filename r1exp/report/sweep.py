@@ -11,8 +11,8 @@ Torch-free.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +232,12 @@ def _label(run: dict[str, Any]) -> str:
 
 
 def _gain(setting: Setting, mode: str) -> tuple[str, str]:
+    """Return the cells of the change in accuracy by the focus step, and of the largest p-value of the runs' tests."""
+    gain, p_value = _gained(setting, mode)
+    return _points(gain, is_signed=True), "" if p_value is None else f"{p_value:.1g}"
+
+
+def _gained(setting: Setting, mode: str) -> tuple[Interval | None, float | None]:
     """Return the change in accuracy by the focus step, and the largest p-value of the runs' tests."""
     tests = [
         comparison[mode]
@@ -241,7 +247,7 @@ def _gain(setting: Setting, mode: str) -> tuple[str, str]:
         if name.startswith(f"{_label(run)} - ") and mode in comparison
     ]
     gain = _over_runs([(test["difference"], test["low"], test["high"]) for test in tests])
-    return _points(gain, is_signed=True), f"{max(test['p_value'] for test in tests):.1g}" if tests else ""
+    return gain, max((float(test["p_value"]) for test in tests), default=None)
 
 
 def _against(setting: Setting, best: Setting, seeds: set[Seeds]) -> Interval | None:
@@ -280,3 +286,49 @@ def _note(settings: Sequence[Setting], seeds: set[Seeds]) -> str:
         names = ", ".join(" ".join(seed) or "the default seed" for seed in sorted(seeds))
         note += f" Ranked and compared on what every setting has: {names}."
     return note
+
+
+def ranking(runs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the settings of finished and unfinished runs as JSON, ranked as in the table of `sweep_report`; settings without a finished run are last.
+
+    Args:
+        runs: Name -> summary.
+
+    Returns:
+        `common`, the overrides of all runs; `note`; and `settings`, each with `overrides`, `runs` (names) and `num_runs` (finished),
+        `accuracy` and `gain` (decoding -> interval), `p_at_most`, `objective`, and `against_best`, the difference from the first one.
+    """
+    common = set.intersection(*(set(run["overrides"]) for run in runs.values())) if runs else set()
+    names = {id(run): name for name, run in runs.items()}
+    settings = _settings(list(runs.values()), common)
+    finished = {
+        setting.overrides: Setting(setting.overrides, tuple(run for run in setting.runs if run["state"] == "done"))
+        for setting in settings
+    }
+    done = [setting for setting in finished.values() if setting.runs]
+    seeds = _common_seeds(done)
+    settings.sort(key=lambda setting: finished[setting.overrides].mean_objective(seeds), reverse=True)
+    rows = []
+    for setting in settings:
+        own = finished[setting.overrides]
+        row: dict[str, Any] = {
+            "overrides": list(setting.overrides),
+            "runs": [names[id(run)] for run in setting.runs],
+            "num_runs": len(own.runs),
+        }
+        if own.objectives():
+            best = finished[settings[0].overrides]
+            against = None if setting is settings[0] else _against(own, best, seeds)
+            row["objective"] = own.mean_objective(seeds)
+            row |= {} if against is None else {"against_best": asdict(against)}
+            row["accuracy"] = _by_mode(lambda mode, own=own: _accuracy(own, mode))
+            row["gain"] = _by_mode(lambda mode, own=own: _gained(own, mode)[0])
+            row["p_at_most"] = {mode: p for mode in _MODES if (p := _gained(own, mode)[1]) is not None}
+        rows.append(row)
+    every = next(iter(runs.values()))["overrides"] if runs else []
+    note = _note(done, seeds) if done else ""
+    return {"common": [text for text in every if text in common], "note": note, "settings": rows}
+
+
+def _by_mode(interval_of: Callable[[str], Interval | None]) -> dict[str, dict[str, Any]]:
+    return {mode: asdict(found) for mode in _MODES if (found := interval_of(mode)) is not None}
