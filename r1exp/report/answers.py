@@ -5,7 +5,7 @@ are shown. Torch-free.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -106,17 +106,22 @@ def _share(rows: Sequence[Json]) -> float:
 def _answer(rows: Sequence[Json], is_right: bool) -> Json:
     """Return the first answer that is right, or wrong; the first of all where there is none."""
     row = next((row for row in rows if bool(row.get("correct")) == is_right), rows[0])
-    return {"text": shortened(row.get("text")), "read": row.get("answer"), "correct": bool(row.get("correct"))}
+    return {
+        "text": shortened(row.get("text")),
+        "read": row.get("answer"),
+        "correct": bool(row.get("correct")),
+    }
 
 
 def completions_of(paths: StepPaths) -> list[Json]:
     """Return the kept completions of a step: of its optimizer steps, or of its evaluation or samples."""
-    files: Mapping[int | None, Path] = {
-        **paths.all_completions(),
-        None: paths.completions / ("samples.jsonl" if paths.results.samples.exists() else "evaluation.jsonl"),
-    }
+    others = "samples.jsonl" if paths.results.samples.exists() else "evaluation.jsonl"
+    files: list[tuple[int | None, Path]] = [
+        *paths.all_completions().items(),
+        (None, paths.completions / others),
+    ]
     found = []
-    for step, path in files.items():
+    for step, path in files:
         for row in rows_of(path):
             kept = {
                 "at": step,

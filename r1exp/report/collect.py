@@ -1,14 +1,14 @@
 """Collects everything that a report shows into one `Document`, from the files of one run or several. Torch-free.
 
-    Document.numbers   summary.json of the run, or the content of sweep-summary.json: every number in a table or sentence
-    Document.data      what the page's script draws, as JSON:
-        settings   [{code, label, runs}]
-        panels     [{metric, title, unit, step, curves: [{setting, x, y, low, high}]}]  a band where `low` and `high` are given
-        events     [{run, setting, step, at, rule, metric, sentence}]  broken health rules
-        changed    [{run, comparison, decoding, won: {number, rows}, lost: {number, rows}}]
-                   rows: {problem, prompt, gold, before: {text, read, correct}, after}
-        texts      [{run, step, at, problem, prompt, gold, text, tokens, cut, reward, advantage, rewards, mode, correct}]
-        notes      {texts, curves}  what was left out to keep the page small
+Document.numbers   summary.json of the run, or the content of sweep-summary.json: every number in a table or sentence
+Document.data      what the page's script draws, as JSON:
+    settings   [{code, label, runs}]
+    panels     [{metric, title, unit, step, curves: [{setting, x, y, low, high}]}]  a band where `low` and `high` are given
+    events     [{run, setting, step, at, rule, metric, sentence}]  broken health rules
+    changed    [{run, comparison, decoding, won: {number, rows}, lost: {number, rows}}]
+               rows: {problem, prompt, gold, before: {text, read, correct}, after}
+    texts      [{run, step, at, problem, prompt, gold, text, tokens, cut, reward, advantage, rewards, mode, correct}]
+    notes      {texts, curves}  what was left out to keep the page small
 """
 
 from collections.abc import Sequence
@@ -118,11 +118,15 @@ def _data(records: Sequence[RunRecord], settings: Sequence[Json]) -> Json:
     by_name = {record.name: record for record in records}
     points = {record.name: _points(record) for record in records}
     runs = [[points[name] for name in setting["runs"]] for setting in settings]
-    num_curves = sum(len({(step, metric) for run in each for step in run for metric in run[step]}) for each in runs)
+    num_curves = sum(
+        len({(step, metric) for run in each for step in run for metric in run[step]}) for each in runs
+    )
     max_points = max(_FEWEST, min(_MOST, _POINT_BUDGET // max(num_curves, 1)))
     setting_of = {name: index for index, setting in enumerate(settings) for name in setting["runs"]}
     texts, text_note = _texts(list(by_name.values()))
-    longest = max((len(found) for run in points.values() for step in run.values() for found in step.values()), default=0)
+    longest = max(
+        (len(found) for run in points.values() for step in run.values() for found in step.values()), default=0
+    )
     thinned = f"Curves of more than {max_points} points are thinned: a point is the mean of its neighbors, and the band holds their extremes."
     return {
         "settings": [

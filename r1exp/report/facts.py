@@ -6,6 +6,7 @@ compares runs by such segments instead of by the last row. Torch-free.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from r1exp.paths import StepPaths
@@ -42,7 +43,7 @@ def segments(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
             continue
         number = len(values)
         cuts = [0, number // 3, number - number // 3, number]
-        parts = [values[first:last] for first, last in zip(cuts, cuts[1:], strict=False)]
+        parts = [values[first:last] for first, last in pairwise(cuts)]
         found[shown.metric] = dict(zip(("early", "mid", "end"), map(_mean, parts), strict=True))
         if shown.metric == "reward":
             found[shown.metric]["best"] = max(values)

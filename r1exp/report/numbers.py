@@ -94,7 +94,11 @@ def value_at(content: Any, path: Sequence[str]) -> Any:
 def number_at(content: Mapping[str, Any], path: Sequence[str], style: Style = "plain") -> Number | None:
     """Return the number at a path of a summary; None where there is none."""
     value = value_at(content, path)
-    return None if isinstance(value, bool) or not isinstance(value, int | float) else Number(tuple(path), value, style)
+    return (
+        None
+        if isinstance(value, bool) or not isinstance(value, int | float)
+        else Number(tuple(path), value, style)
+    )
 
 
 def interval_at(

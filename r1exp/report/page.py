@@ -26,9 +26,9 @@ def page_of(document: Document, live: str | None = None) -> str:
         live: Of a page that `r1exp watch` serves: the signature of the files that it was made from, with which the page asks
             whether there is news.
     """
-    parts = {name: Markup(text) for name, text in _inlined().items()}  # noqa: S704 - files of this package
+    parts = {name: Markup(text) for name, text in _inlined().items()}
     return _environment().get_template("page.html.j2").render(
-        document=document, data=Markup(data_json(document.data)), live=live, **parts  # noqa: S704 - escaped
+        document=document, data=Markup(data_json(document.data)), live=live, **parts
     )  # fmt: skip
 
 
@@ -42,14 +42,24 @@ def data_json(value: Any) -> str:
 
 @cache
 def _inlined() -> dict[str, str]:
-    read = {"style": "page.css", "script": "page.js", "uplot_style": "uPlot.min.css", "uplot": "uPlot.iife.min.js", "uplot_licence": "uPlot-LICENSE.txt"}
+    read = {
+        "style": "page.css",
+        "script": "page.js",
+        "uplot_style": "uPlot.min.css",
+        "uplot": "uPlot.iife.min.js",
+        "uplot_licence": "uPlot-LICENSE.txt",
+    }
     return {name: (PAGE / file).read_text(encoding="utf-8") for name, file in read.items()}
 
 
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(PAGE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.tests |= {
         "number": lambda cell: isinstance(cell, Number),

@@ -22,7 +22,9 @@ def provenance_of(record: RunRecord) -> Json:
         "run": record.name,
         "command": command_of(record.summary),
         "facts": _facts(record),
-        "choices": {group: option for group, option in manifest.get("choices", {}).items() if option is not None},
+        "choices": {
+            group: option for group, option in manifest.get("choices", {}).items() if option is not None
+        },
         "overrides": {text: _became(text, config) for text in record.summary["overrides"]},
         "config": {name: flat(settings) for name, settings in manifest.get("steps", {}).items()},
         "diff": str((manifest.get("git") or {}).get("diff") or ""),
@@ -38,7 +40,9 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
     manifest = record.manifest
     git = manifest.get("git") or {}
     hardware = manifest.get("hardware", {})
-    versions = ", ".join(f"{name} {version}" for name, version in manifest.get("versions", {}).items() if version)
+    versions = ", ".join(
+        f"{name} {version}" for name, version in manifest.get("versions", {}).items() if version
+    )
     data = ", ".join(f"{step}: {fingerprint}" for step, fingerprint in manifest.get("data", {}).items())
     commit = git.get("commit", "")
     facts = [

@@ -116,7 +116,7 @@ def signature(folders: Iterator[Path] | list[Path]) -> str:
         paths = RunPaths(folder)
         files = [paths.plan, paths.summary]
         for step in paths.all_steps():
-            files += [step.status, step.metrics, step.health_log, step.progress, step.completions]
+            files += [step.status, step.metrics, step.health_log, step.completions]
         for file in files:
             try:
                 about = file.stat()

@@ -7,9 +7,7 @@ from r1exp.report.numbers import Cell, Code, Interval, Number, Style, Table, int
 from r1exp.report.shown import shown
 
 Json = Mapping[str, Any]
-SEGMENTS_NOTE = (
-    "Early, mid and end: means over the first, second and last third of the logged optimizer steps. Best: the largest logged value."
-)
+SEGMENTS_NOTE = "Early, mid and end: means over the first, second and last third of the logged optimizer steps. Best: the largest logged value."
 REWARDS_NOTE = (
     "Means over the logged optimizer steps. Share of the variance: how much of the variance of the total within a group "
     "comes from this reward. Abstained: share of completions without a score."
@@ -64,7 +62,11 @@ def difference_table(summary: Json) -> Table:
     for name, tests in summary["comparisons"].items():
         for mode in tests:
             path = ("comparisons", name, mode)
-            parts: list[tuple[str, Style]] = [("only_after", "count"), ("only_before", "count"), ("p_value", "p")]
+            parts: list[tuple[str, Style]] = [
+                ("only_after", "count"),
+                ("only_before", "count"),
+                ("p_value", "p"),
+            ]
             others = [number_at(summary, (*path, part), style) or "" for part, style in parts]
             cell = interval_at(summary, path, "points", "difference", (-reach, reach))
             rows.append((Code(name), mode, cell, *others))
@@ -79,6 +81,7 @@ def step_table(summary: Json) -> Table:
     """Return state and time of each step, and its memory where it was measured."""
     rows = []
     for name, entry in summary["steps"].items():
+
         def number(*path: str, style: Style = "seconds", name: str = name) -> Number | str:
             return number_at(summary, ("steps", name, *path), style) or ""
 

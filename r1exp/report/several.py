@@ -12,7 +12,14 @@ from r1exp.report.shown import shown
 from r1exp.report.sweep import ranking
 
 Json = dict[str, Any]
-_SHOWN_SEGMENTS = ("reward", "kl", "entropy", "completions/mean_length", "completions/clipped_ratio", "rewards/accuracies")
+_SHOWN_SEGMENTS = (
+    "reward",
+    "kl",
+    "entropy",
+    "completions/mean_length",
+    "completions/clipped_ratio",
+    "rewards/accuracies",
+)
 
 
 def code_of(index: int) -> str:
@@ -39,8 +46,12 @@ def numbers_of(summaries: Mapping[str, Json]) -> Json:
     found = ranking(summaries)
     for setting in found["settings"]:
         runs = [summaries[name]["steps"] for name in setting["runs"]]
-        setting["segments"] = _joined([{step: entry.get("segments", {}) for step, entry in run.items()} for run in runs])
-        setting["rewards"] = _joined([{step: entry.get("rewards", {}) for step, entry in run.items()} for run in runs])
+        setting["segments"] = _joined(
+            [{step: entry.get("segments", {}) for step, entry in run.items()} for run in runs]
+        )
+        setting["rewards"] = _joined(
+            [{step: entry.get("rewards", {}) for step, entry in run.items()} for run in runs]
+        )
     states: dict[str, int] = {}
     for summary in summaries.values():
         states[summary["state"]] = states.get(summary["state"], 0) + 1
@@ -81,11 +92,17 @@ def several_tables(numbers: Json) -> list[Table]:
 def ranking_table(numbers: Json) -> Table:
     """Return the settings, best first, with accuracies, gains and differences from the first one."""
     reach = _reach(numbers)
-    modes = list(dict.fromkeys(mode for setting in numbers["settings"] for mode in setting.get("accuracy", {})))
+    modes = list(
+        dict.fromkeys(mode for setting in numbers["settings"] for mode in setting.get("accuracy", {}))
+    )
     rows = []
     for index, setting in enumerate(numbers["settings"]):
         path = ("settings", str(index))
-        cells: list[Cell] = [code_of(index), Code(label_of(setting)), _at(numbers, (*path, "num_runs"), "count")]
+        cells: list[Cell] = [
+            code_of(index),
+            Code(label_of(setting)),
+            _at(numbers, (*path, "num_runs"), "count"),
+        ]
         for mode in modes:
             cells.append(_interval(numbers, (*path, "accuracy", mode), "percent"))
             cells.append(_interval(numbers, (*path, "gain", mode), "points", (-reach, reach)))
@@ -96,7 +113,11 @@ def ranking_table(numbers: Json) -> Table:
     for mode in modes:
         columns += [f"{mode} accuracy, %", f"gain, {mode}, points", f"p at most, {mode}"]
     return Table(
-        "settings", "Settings, best first", (*columns, "against the first, points"), tuple(rows), numbers["note"]
+        "settings",
+        "Settings, best first",
+        (*columns, "against the first, points"),
+        tuple(rows),
+        numbers["note"],
     )
 
 
@@ -136,22 +157,44 @@ def reward_table(numbers: Json) -> Table:
                 path = ("settings", str(index), "rewards", step, member)
                 cells = [_at(numbers, (*path, part), style) for part, style in parts]
                 rows.append((code_of(index), Code(step), Code(member), *cells))
-    columns = ("setting", "step", "reward", "weight", "mean score", "share of the variance, %", "abstained, %")
+    columns = (
+        "setting",
+        "step",
+        "reward",
+        "weight",
+        "mean score",
+        "share of the variance, %",
+        "abstained, %",
+    )
     return Table("rewards", "What each reward paid", columns, tuple(rows), REWARDS_NOTE)
 
 
 def run_table(numbers: Json) -> Table:
     """Return the runs with their state and time."""
-    codes = {name: code_of(index) for index, setting in enumerate(numbers["settings"]) for name in setting["runs"]}
+    codes = {
+        name: code_of(index) for index, setting in enumerate(numbers["settings"]) for name in setting["runs"]
+    }
     rows: list[tuple[Cell, ...]] = []
     for name, summary in numbers["runs"].items():
         failed = next(
-            (f"{step}: {entry['reason']}" for step, entry in summary["steps"].items() if entry.get("reason")), ""
+            (f"{step}: {entry['reason']}" for step, entry in summary["steps"].items() if entry.get("reason")),
+            "",
         )
         reason = str(summary.get("reason") or failed)
-        seconds, objective = (_at(numbers, ("runs", name, part), style) for part, style in (("seconds", "seconds"), ("objective", "percent")))  # type: ignore[arg-type]
+        seconds = _at(numbers, ("runs", name, "seconds"), "seconds")
+        objective = _at(numbers, ("runs", name, "objective"), "percent")
         own = [text for text in summary["overrides"] if text not in numbers["common"]]
-        rows.append((Code(name), codes.get(name, ""), summary["state"], objective, seconds, Code(" ".join(own)), reason))
+        rows.append(
+            (
+                Code(name),
+                codes.get(name, ""),
+                summary["state"],
+                objective,
+                seconds,
+                Code(" ".join(own)),
+                reason,
+            )
+        )
     columns = ("run", "setting", "state", "objective, %", "seconds", "overrides", "reason")
     return Table("runs", "Runs", columns, tuple(rows))
 
@@ -164,7 +207,15 @@ def health_table(numbers: Json) -> Table:
             for index, event in enumerate(entry.get("health", [])):
                 path = ("runs", name, "steps", step, "health", str(index), "step")
                 at = Number(path, event["step"], "count")
-                rows.append((Code(name), Code(step), at, Code(str(event.get("rule", ""))), Code(str(event.get("sentence", "")))))
+                rows.append(
+                    (
+                        Code(name),
+                        Code(step),
+                        at,
+                        Code(str(event.get("rule", ""))),
+                        Code(str(event.get("sentence", ""))),
+                    )
+                )
     columns = ("run", "step", "optimizer step", "rule", "message")
     return Table("health", "Health rules that were broken", columns, tuple(rows))
 
@@ -173,5 +224,7 @@ def _at(numbers: Json, path: tuple[str, ...], style: Style = "plain") -> Cell:
     return number_at(numbers, path, style) or ""
 
 
-def _interval(numbers: Json, path: tuple[str, ...], style: Style, scale: tuple[float, float] = (0.0, 1.0)) -> Cell:
+def _interval(
+    numbers: Json, path: tuple[str, ...], style: Style, scale: tuple[float, float] = (0.0, 1.0)
+) -> Cell:
     return interval_at(numbers, path, style, scale=scale)

@@ -20,12 +20,17 @@ def question_of_run(record: RunRecord) -> Sentence:
             continue
         algorithm = (config.get("algorithm") or {}).get("kind")
         kind = algorithm or (config.get("stage") or {}).get("kind", "")
-        parts += [", then " if parts else "What does ", Code(str(kind)), " on ", Code(_data(config))]
+        parts += [
+            ", then " if parts else "What does training with ",
+            Code(str(kind)),
+            " on ",
+            Code(_data(config)),
+        ]
     focus = record.manifest.get("config", {})
     model = (focus.get("model") or {}) if isinstance(focus, Mapping) else {}
     name = str(model.get("path") or model.get("kind") or "the model")
     if parts:
-        parts += [" do to the answers of ", Code(name), " to held-out problems?"]
+        parts += [" do to the held-out answers of ", Code(name), "?"]
     else:
         parts = ["How well does ", Code(name), " answer held-out problems?"]
     if record.summary["overrides"]:
@@ -63,7 +68,9 @@ def verdict_of_run(summary: Json) -> Sentence:
 
 
 def _last_measured(summary: Json) -> str:
-    found = [(key.removesuffix("_accuracy"), modes) for key, modes in summary.items() if key.endswith("_accuracy")]
+    found = [
+        (key.removesuffix("_accuracy"), modes) for key, modes in summary.items() if key.endswith("_accuracy")
+    ]
     if not found:
         return ""
     label, modes = found[-1]
@@ -96,7 +103,9 @@ def question_of_several(numbers: Json) -> Sentence:
         text.lstrip("+").partition("=")[0] for setting in numbers["settings"] for text in setting["overrides"]
     ))  # fmt: skip
     settings = len(numbers["settings"])
-    common: list[Cell] = [" All runs share ", Code(" ".join(numbers["common"])), "."] if numbers["common"] else []
+    common: list[Cell] = (
+        [" All runs share ", Code(" ".join(numbers["common"])), "."] if numbers["common"] else []
+    )
     if not keys:
         return ["How much do runs of the same settings differ?", *common]
     differing: list[Cell] = []
@@ -120,7 +129,9 @@ def verdict_of_several(numbers: Json) -> Sentence:
         sentence += [", with ", accuracy, f" % {mode}"]
     if len(ranked) > 1 and "against_best" in ranked[1][1]:
         second, other = ranked[1]
-        difference = interval_at(numbers, ("settings", str(second), "against_best"), "points", scale=(-1.0, 1.0))
+        difference = interval_at(
+            numbers, ("settings", str(second), "against_best"), "points", scale=(-1.0, 1.0)
+        )
         bounds = other["against_best"]
         sentence += [
             "; next is ", Code(code_of(second)), ", ", Code(label_of(other)), ", ", difference, " points against it, ",

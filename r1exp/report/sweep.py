@@ -11,7 +11,7 @@ Torch-free.
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,14 @@ def sweep_report(folder: Path, states: Mapping[str, dict[str, Any]] | None = Non
     Raises:
         Refused: no run below `folder` has finished.
     """
+    text = sweep_text(folder, states)
+    if not RunPaths(folder).summary.exists():
+        write_text(SweepPaths(folder).report, text)
+    return text
+
+
+def sweep_text(folder: Path, states: Mapping[str, dict[str, Any]] | None = None) -> str:
+    """Return what `sweep_report` returns, and write nothing."""
     if not folder.is_dir():
         raise Refused(f"{folder}: there is no such folder")
     single = RunPaths(folder).summary
@@ -106,10 +114,7 @@ def sweep_report(folder: Path, states: Mapping[str, dict[str, Any]] | None = Non
     lines += [*_table(settings, seeds), "", _note(settings, seeds)]
     if common:
         lines += ["", f"Every run: `{' '.join(text for text in done[0]['overrides'] if text in common)}`"]
-    text = "\n".join(lines) + "\n"
-    if not single.exists():
-        write_text(SweepPaths(folder).report, text)
-    return text
+    return "\n".join(lines) + "\n"
 
 
 def _summary(path: Path) -> dict[str, Any]:
@@ -302,7 +307,9 @@ def ranking(runs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     names = {id(run): name for name, run in runs.items()}
     settings = _settings(list(runs.values()), common)
     finished = {
-        setting.overrides: Setting(setting.overrides, tuple(run for run in setting.runs if run["state"] == "done"))
+        setting.overrides: Setting(
+            setting.overrides, tuple(run for run in setting.runs if run["state"] == "done")
+        )
         for setting in settings
     }
     done = [setting for setting in finished.values() if setting.runs]
@@ -321,8 +328,8 @@ def ranking(runs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
             against = None if setting is settings[0] else _against(own, best, seeds)
             row["objective"] = own.mean_objective(seeds)
             row |= {} if against is None else {"against_best": asdict(against)}
-            row["accuracy"] = _by_mode(lambda mode, own=own: _accuracy(own, mode))
-            row["gain"] = _by_mode(lambda mode, own=own: _gained(own, mode)[0])
+            row["accuracy"] = _by_mode({mode: _accuracy(own, mode) for mode in _MODES})
+            row["gain"] = _by_mode({mode: _gained(own, mode)[0] for mode in _MODES})
             row["p_at_most"] = {mode: p for mode in _MODES if (p := _gained(own, mode)[1]) is not None}
         rows.append(row)
     every = next(iter(runs.values()))["overrides"] if runs else []
@@ -330,5 +337,5 @@ def ranking(runs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     return {"common": [text for text in every if text in common], "note": note, "settings": rows}
 
 
-def _by_mode(interval_of: Callable[[str], Interval | None]) -> dict[str, dict[str, Any]]:
-    return {mode: asdict(found) for mode in _MODES if (found := interval_of(mode)) is not None}
+def _by_mode(intervals: Mapping[str, Interval | None]) -> dict[str, dict[str, Any]]:
+    return {mode: asdict(found) for mode, found in intervals.items() if found is not None}

@@ -68,6 +68,8 @@
       const ctx = plot.ctx;
       ctx.save();
       ctx.font = `${12 * devicePixelRatio}px sans-serif`;
+      ctx.textAlign = "left";
+      ctx.textBaseline = "middle";
       for (const event of events) {
         const left = plot.valToPos(event.at, "x", true);
         ctx.strokeStyle = ctx.fillStyle = style("--lost");
@@ -92,7 +94,7 @@
           used.push(top);
           const left = plot.valToPos(curve.x[last], "x", true);
           ctx.fillStyle = color(curve.look);
-          ctx.fillText(curve.name.slice(0, 12), Math.min(left + 4 * devicePixelRatio, plot.width * devicePixelRatio - ctx.measureText(curve.name.slice(0, 12)).width - 4), top + 4 * devicePixelRatio);
+          ctx.fillText(curve.name.slice(0, 12), Math.min(left + 4 * devicePixelRatio, plot.width * devicePixelRatio - ctx.measureText(curve.name.slice(0, 12)).width - 4), top);
         });
       }
       ctx.restore();
@@ -213,12 +215,17 @@
     if (!data.changed.length) { list.append(make("p", { textContent: "No problem's outcome changed between two evaluations, or none were compared." })); return; }
     const names = data.changed.map((each, index) => [index, `${several || data.settings[0].runs.length > 1 ? "run " + each.run + ", " : ""}${each.comparison}, ${each.decoding}`]);
     const first = [...names].reverse();
-    const which = choice(form, "changed-which", "Comparison", first, show);
-    const outcome = choice(form, "changed-outcome", "Outcome", [["won", "won: wrong before, right after"], ["lost", "lost: right before, wrong after"]], show);
+    const more = document.getElementById("changed-more");
+    let limit = 5;
+    const restart = () => { limit = 5; show(); };
+    const which = choice(form, "changed-which", "Comparison", first, restart);
+    const outcome = choice(form, "changed-outcome", "Outcome", [["won", "won: wrong before, right after"], ["lost", "lost: right before, wrong after"]], restart);
+    more.addEventListener("click", () => { limit += 10; show(); });
     function show() {
       const chosen = data.changed[+which.value][outcome.value];
-      list.replaceChildren(make("p", { className: "note", textContent: `${chosen.rows.length} of ${chosen.number} problems ${outcome.value} are shown, evenly spread.` }));
-      for (const row of chosen.rows) {
+      list.replaceChildren(make("p", { className: "note", textContent: `${chosen.number} problems ${outcome.value}; ${Math.min(limit, chosen.rows.length)} are shown${chosen.rows.length < chosen.number ? `, of ${chosen.rows.length} in this page, evenly spread` : ""}.` }));
+      more.hidden = limit >= chosen.rows.length;
+      for (const row of chosen.rows.slice(0, limit)) {
         const side = (name, answer) => make("div", {}, make("p", { className: answer.correct ? "won" : "lost", textContent: `${answer.correct ? "✓" : "✗"} ${name}: ${answer.read === null || answer.read === undefined ? "no answer" : "answered " + answer.read}` }), make("pre", { textContent: answer.text, tabIndex: 0 }));
         list.append(make("article", { className: "text" },
           make("p", {}, make("b", { textContent: row.problem }), row.prompt ? " " + row.prompt : ""),
@@ -284,7 +291,8 @@
     const ask = async () => {
       try {
         const answer = await fetch("signature", { cache: "no-store" });
-        if (await answer.text() !== signature) { location.reload(); return; }
+        const isTyping = document.activeElement && document.activeElement.closest(".controls, fieldset");
+        if (await answer.text() !== signature && !isTyping) { location.reload(); return; }
         status.textContent = "live";
       } catch { status.textContent = "the server has ended"; }
       setTimeout(ask, 2000);
