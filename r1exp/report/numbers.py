@@ -113,4 +113,6 @@ def interval_at(
     low, high = (number_at(content, [*path, bound], style) for bound in ("low", "high"))
     if middle is None:
         return ""
-    return middle if low is None or high is None else Interval(middle, low, high, scale)
+    if low is None or high is None or low.value == middle.value == high.value:  # of one seed
+        return middle
+    return Interval(middle, low, high, scale)

@@ -135,9 +135,15 @@ def verdict_of_several(numbers: Json) -> Sentence:
         bounds = other["against_best"]
         sentence += [
             "; next is ", Code(code_of(second)), ", ", Code(label_of(other)), ", ", difference, " points against it, ",
-            _judged(bounds["low"], bounds["high"]) if bounds["low"] != bounds["high"] else "one seed without an interval",
+            _told_apart(bounds["low"], bounds["high"]),
         ]  # fmt: skip
     return [*sentence, ".", *rest]
+
+
+def _told_apart(low: float, high: float) -> str:
+    if low == high:
+        return "of one seed, which has no interval"
+    return "which the interval tells from none" if high < 0 else "which the interval does not tell from none"
 
 
 def problems_of(records: Sequence[RunRecord]) -> list[dict[str, str]]:

@@ -102,7 +102,7 @@ def serve(watch: Watch, port: int, announce: Callable[[str], Any]) -> None:
         Refused: the port is taken.
     """
     try:
-        server = ThreadingHTTPServer((HOST, port), _handler(watch))
+        server = ThreadingHTTPServer((HOST, port), handler_of(watch))
     except OSError as error:
         raise Refused(
             f"port {port} cannot be used ({error.strerror}); leave out --port, and a free one is found"
@@ -113,7 +113,9 @@ def serve(watch: Watch, port: int, announce: Callable[[str], Any]) -> None:
         server.serve_forever(poll_interval=0.2)
 
 
-def _handler(watch: Watch) -> type[BaseHTTPRequestHandler]:
+def handler_of(watch: Watch) -> type[BaseHTTPRequestHandler]:
+    """Return the class that answers requests for the page, and for its signature."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.headers.get("Host", "").partition(":")[0] not in (HOST, "localhost"):

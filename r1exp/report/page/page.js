@@ -115,7 +115,7 @@
       series.push(line);
       if (curve.low) {
         const first = series.length;
-        for (let part = 0; part < 2; part++) series.push({ label: part ? "highest" : "lowest", stroke: "transparent", width: 0, spanGaps: true, points: { show: false }, value: (_, value) => short(value) });
+        for (let part = 0; part < 2; part++) series.push({ label: part ? "highest" : "lowest", class: "band", stroke: "transparent", width: 0, spanGaps: true, points: { show: false }, value: (_, value) => short(value) });
         bands.push({ series: [first + 1, first], fill: color(curve.look) + "33" });
       }
     }
@@ -123,8 +123,8 @@
     const room = panel.curves.length > 1 ? (several ? 26 : 80) : 12;
     return new uPlot({
       width: Math.max(holder.clientWidth, 200), height: 220, series, bands, padding: [12, room, 0, 0],
-      scales: { x: { time: false } },
-      axes: [{ ...axis, space: 60 }, { ...axis, size: 58, values: (_, ticks) => ticks.map(short) }],
+      scales: { x: { time: false }, y: { range: (_, low, high) => low == null ? [0, 1] : low === high ? [low - (Math.abs(low) / 10 || 1), high + (Math.abs(high) / 10 || 1)] : uPlot.rangeNum(low, high, 0.1, true) } },
+      axes: [{ ...axis, space: 60, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5] }, { ...axis, size: 58, values: (_, ticks) => ticks.map(short) }],
       legend: { live: true }, cursor: { sync: { key: panel.step, setSeries: false }, drag: { x: true, y: false } },
       hooks: { draw: [marksOf({ ...panel, curves: shown }, events)] },
     }, columns, holder);
