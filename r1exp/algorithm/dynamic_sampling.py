@@ -3,7 +3,8 @@
 Such a group is called flat: its advantages are 0. Dynamic sampling replaces flat groups by groups of
 further prompts whose rewards differ. Each round samples as many further prompts as there are flat groups
 left. Groups that are still flat after the last round stay, with advantage 0. Rewards, lengths and the
-other metrics are logged for the first round only, because later rounds are a selection.
+other metrics are logged for the first round only, because later rounds are a selection. The completions that are kept
+are those of the batch that is trained on.
 
 Source: DAPO, section 3.2, eq. 11 (arXiv:2503.14476).
 
@@ -77,6 +78,9 @@ class DynamicSampling(Grpo):
         super().__init__(*args, **kwargs)
         self.max_rounds = max_rounds
         self._further = FurtherPrompts(self.train_dataset, self.args.seed)
+        # Of the last generation batch: place of a group -> round that sampled it (from 1) and its place in that round.
+        self._replaced: dict[int, tuple[int, int]] = {}
+        self._num_rounds = 0
 
     @classmethod
     def own_arguments(cls, algorithm: Any, policy: Policy) -> dict[str, Any]:
@@ -94,16 +98,22 @@ class DynamicSampling(Grpo):
         # Returns TRL's batch, with the rows of flat groups replaced by those of further prompts.
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         flat = flat_groups(self.totals(), self.num_generations)
+        self._replaced, self._num_rounds = {}, 0
         if not self.model.training or self.max_rounds == 0:
             return batch
-        rows = _rows(batch)
+        rows, log = _rows(batch), self._log_of_last(len(self._rewards_nf))
         rounds = num_further = 0
         while flat and rounds < self.max_rounds:
             fresh, taught = self._sample_for(len(flat))
-            self._exchange(rows, flat[: len(taught)], fresh, taught)
-            flat = flat[len(taught) :]
             rounds += 1
+            self._exchange(rows, flat[: len(taught)], fresh, taught)
+            self._exchange_log(log, flat[: len(taught)], self._log_of_last(len(fresh)), taught)
+            self._replaced |= {place: (rounds, source) for place, source in zip(flat, taught, strict=False)}
+            flat = flat[len(taught) :]
             num_further += len(fresh)
+        self._num_rounds = rounds
+        for column, values in log:
+            column.extend(values)  # it holds as many rows as a generation batch has
         metrics = self._metrics["train"]
         metrics["dynamic_sampling/rounds"].append(rounds)
         # For each further completion one is discarded: the flat one that it replaces, or itself.
@@ -119,6 +129,35 @@ class DynamicSampling(Grpo):
                 row = place * self.num_generations + member - start
                 if 0 <= row < len(rows):
                     rows[row] = fresh[source * self.num_generations + member]
+
+    def trained_rows(self) -> tuple[int, list[tuple[int, int]]]:
+        """Return the number of rounds after the first, and the round and row of each completion that is trained on."""
+        size, number = self.num_generations, len(self._logs["advantages"])
+        places = [self._replaced.get(group, (0, group)) for group in range(number // size)]
+        return self._num_rounds, [
+            (number_of_round, group * size + member)
+            for number_of_round, group in places
+            for member in range(size)
+        ]
+
+    def _log_of_last(self, number: int) -> list[tuple[Any, list[Any]]]:
+        """Return the columns of TRL's log of completions, each with its last rows; the same on all ranks."""
+        log = self._logs
+        columns = [log["prompt"], log["completion"], log["advantages"], *log["rewards"].values()]
+        return [(column, list(column)[-number:]) for column in columns]
+
+    def _exchange_log(
+        self,
+        log: list[tuple[Any, list[Any]]],
+        places: list[int],
+        fresh: list[tuple[Any, list[Any]]],
+        sources: list[int],
+    ) -> None:
+        """Replace rows of the log as `_exchange` replaces those of the batch."""
+        size = self.num_generations
+        for (_, values), (_, new) in zip(log, fresh, strict=True):
+            for place, source in zip(places, sources, strict=True):
+                values[place * size : (place + 1) * size] = new[source * size : (source + 1) * size]
 
     def _sample_for(self, num_places: int) -> tuple[list[Row], list[int]]:
         """Sample at least `num_places` further prompts, with the same number of rows on each rank.

@@ -5,7 +5,8 @@
 
 Source: arXiv:1909.08593, section 2.2, eq. 3 (rate 0.1, limit 0.2).
 
-KL is the trainer's metric `kl`, in nats per token, averaged over an optimizer step. Torch-free.
+KL is the logged metric `kl` of every algorithm (k3, r1exp/algorithm/kl_metric.py), in nats per token, averaged over an optimizer
+step. Torch-free.
 """
 
 import math

@@ -9,13 +9,13 @@ import math
 from typing import Any
 
 from torch import Tensor
-from transformers import Trainer
 
+from r1exp.algorithm import kl_metric
 from r1exp.algorithm.base import TRACKED_ZERO
 from r1exp.algorithm.kl_controller import KlController
 
 
-class KlControl(Trainer):
+class KlControl(kl_metric.KlMetric):
     """GRPO or RLOO of TRL 1.16 with a `beta` that a controller sets.
 
     Args:

@@ -22,7 +22,7 @@ def accuracy(outcomes: Outcomes) -> Interval:
 def compare(before: Outcomes, after: Outcomes) -> dict[str, Any]:
     """Return the `PairedTest` of after against before, on the same problems in the same order, as a mapping.
 
-    With one answer per problem on both sides, this is McNemar's exact test; with several, the paired t test
+    With one answer per problem on both sides, this is McNemar's mid-P test; with several, the paired t test
     on each problem's proportion of correct answers.
 
     Raises:
@@ -31,5 +31,5 @@ def compare(before: Outcomes, after: Outcomes) -> dict[str, Any]:
     if all(len(answers) == 1 for answers in [*before, *after]):
         test = mcnemar([answer for [answer] in before], [answer for [answer] in after])
     else:
-        test = paired_t(*([sum(answers) / len(answers) for answers in side] for side in (before, after)))
+        test = paired_t(before, after)
     return asdict(test)

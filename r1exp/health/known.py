@@ -29,7 +29,8 @@ _OWN = (
     "dynamic_sampling/flat_completions dynamic_sampling/rounds explained_variance groups_with_signal returns/mean "
     "returns/std value_loss values/mean values/std"
 )
-METRICS = frozenset(f"{_TRAINER} {_TRL} {_OWN}".split())
+_KL = "kl_log_ratio kl_ratio_weighted"  # beside `kl`
+METRICS = frozenset(f"{_TRAINER} {_TRL} {_OWN} {_KL}".split())
 
 
 def is_known(metric: str, rewards: Collection[str] = ()) -> bool:

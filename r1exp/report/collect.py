@@ -105,7 +105,10 @@ def document_of(records: Sequence[RunRecord], is_several: bool, title: str | Non
             numbers=record.summary, tables=run_tables(record.summary), problems=problems_of(records),
             provenance=[provenance_of(record)], data=_data(records, settings),
         )  # fmt: skip
-    numbers = numbers_of({record.name: record.summary for record in records})
+    numbers = numbers_of(
+        {record.name: record.summary for record in records},
+        {record.name: record.folder for record in records},
+    )
     return Document(
         title=title or str(numbers["name"]), is_several=True,
         question=question_of_several(numbers), verdict=verdict_of_several(numbers),

@@ -11,7 +11,7 @@ from r1exp.files import read_json_object
 from r1exp.paths import RunPaths, StepPaths
 from r1exp.plan.run_plan import has_plan, read_plan
 from r1exp.report.facts import training_facts
-from r1exp.report.summary import summarize
+from r1exp.report.summary import add_corrected, summarize
 
 Json = dict[str, Any]
 _LOG_LINES = 20  # of the log of a step that failed
@@ -74,6 +74,7 @@ def read_run(folder: Path, name: str | None = None) -> RunRecord:
     plan, manifest = read_json_object(paths.plan), read_json_object(paths.manifest)
     summary = _summary(folder)
     record = RunRecord(name or folder.resolve().name, folder, summary, manifest, plan)
+    add_corrected(summary["comparisons"])
     for step in record.steps:  # of a run whose summary was written by an earlier version
         entry = summary["steps"].get(step["name"])
         if entry is not None and "timing" not in entry:

@@ -66,14 +66,16 @@ def difference_table(summary: Json) -> Table:
                 ("only_after", "count"),
                 ("only_before", "count"),
                 ("p_value", "p"),
+                ("p_holm", "p"),
             ]
             others = [number_at(summary, (*path, part), style) or "" for part, style in parts]
             cell = interval_at(summary, path, "points", "difference", (-reach, reach))
             rows.append((Code(name), mode, cell, *others))
-    columns = ("difference", "decoding", "points", "problems won", "problems lost", "p")
+    columns = ("difference", "decoding", "points", "problems won", "problems lost", "p", "p (Holm)")
     return Table(
         "differences", "Differences on the same problems", columns, tuple(rows),
-        "Points: percentage points with their 95 % interval. p: two-sided paired test on the problems.",
+        "Points: percentage points with their 95 % interval. p: two-sided paired test on the problems; p (Holm) is corrected for the number of "
+        "comparisons in the table. The intervals hold the luck of problems and sampling, not that of training: another seed may train another model.",
     )  # fmt: skip
 
 

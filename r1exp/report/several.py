@@ -4,6 +4,7 @@ The numbers are what `sweep-summary.json` holds, which is to several runs what s
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from r1exp.report.numbers import Cell, Code, Number, Style, Table, interval_at, number_at
@@ -37,13 +38,14 @@ def label_of(setting: Mapping[str, Any]) -> str:
     return " ".join(setting["overrides"]) or "defaults"
 
 
-def numbers_of(summaries: Mapping[str, Json]) -> Json:
+def numbers_of(summaries: Mapping[str, Json], folders: Mapping[str, Path]) -> Json:
     """Return the content of sweep-summary.json.
 
     Args:
         summaries: Name of a run -> its summary.
+        folders: Name of a run -> its directory.
     """
-    found = ranking(summaries)
+    found = ranking({name: summary | {"folder": str(folders[name])} for name, summary in summaries.items()})
     for setting in found["settings"]:
         runs = [summaries[name]["steps"] for name in setting["runs"]]
         setting["segments"] = _joined(
@@ -106,16 +108,17 @@ def ranking_table(numbers: Json) -> Table:
         for mode in modes:
             cells.append(_interval(numbers, (*path, "accuracy", mode), "percent"))
             cells.append(_interval(numbers, (*path, "gain", mode), "points", (-reach, reach)))
-            cells.append(_at(numbers, (*path, "p_at_most", mode), "p"))
+            cells.append(_at(numbers, (*path, "gain", mode, "p_holm"), "p"))
         cells.append(_interval(numbers, (*path, "against_best"), "points", (-reach, reach)))
+        cells.append(_at(numbers, (*path, "against_best", "p_holm"), "p"))
         rows.append(tuple(cells))
     columns = ["", "setting", "runs"]
     for mode in modes:
-        columns += [f"{mode} accuracy, %", f"gain, {mode}, points", f"p at most, {mode}"]
+        columns += [f"{mode} accuracy, %", f"gain, {mode}, points", f"p (Holm), {mode}"]
     return Table(
         "settings",
         "Settings, best first",
-        (*columns, "against the first, points"),
+        (*columns, "against the first, points", "p (Holm)"),
         tuple(rows),
         numbers["note"],
     )

@@ -4,6 +4,7 @@
 is none (r1exp/report/measurements.py).
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,15 @@ from r1exp.plan.batch import RlBatch
 from r1exp.plan.run_plan import PlanStep, RunPlan
 from r1exp.report.facts import training_facts
 from r1exp.report.measurements import Measurement, measurement_of, objective_of, pairs
+from r1exp.statistics.several import holm
 from r1exp.step.status import is_changed, read_status
 from r1exp.tracking.metrics import MetricsFile
 
 _MODES = ("sampled", "greedy")
+_LUCK = (
+    "The intervals of a run hold the luck of problems and of sampling, but not of training: another seed may train another "
+    "model. p (Holm) is corrected for the number of comparisons in the table."
+)
 
 
 def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict[str, Any]:
@@ -34,6 +40,7 @@ def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict
         "overrides": list(plan.overrides),
         "state": "done",
         "steps": {},
+        "scores": {},  # label of an accuracy: its scores.json, relative to the run directory
         "comparisons": {},
         "objective": None,
     }
@@ -69,9 +76,11 @@ def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict
         measurement = measurement_of(step, folder) if state == "done" else None
         if measurement is not None:
             summary[f"{step.label}_accuracy"] = measurement.summary
+            summary["scores"][step.label] = str(paths.results.scores.relative_to(folder))
             measured.append(measurement)
     for before, after in pairs(plan, measured):
         summary["comparisons"][f"{after.label} - {before.label}"] = _compared(before.content, after.content)
+    add_corrected(summary["comparisons"])
     objective = objective_of(plan, summary["state"], measured)
     summary["objective"] = objective.value
     if objective.value is None:
@@ -84,22 +93,39 @@ def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict
 
 
 def _signal(step: PlanStep, paths: StepPaths) -> dict[str, int] | None:
-    """Return the number of groups that an RL step sampled, and of those whose rewards were not all equal."""
+    """Return the number of groups that an RL step sampled, and of those whose rewards were not all equal.
+
+    Groups are counted once for each generation batch, however many optimizer steps reuse it; those that dynamic sampling sampled in
+    further rounds are not counted, because they were chosen.
+    """
     if not isinstance(step.batch, RlBatch):
         return None
-    rows = MetricsFile(paths.metrics).rows()
-    shares = [row["groups_with_signal"] for row in rows if row.get("groups_with_signal") is not None]
-    if not shares:
+    rows = [row for row in MetricsFile(paths.metrics).rows() if "groups_with_signal" in row or "loss" in row]
+    reuse, prompts = step.batch.updates_per_batch, step.batch.prompts_per_generation
+    generations, with_signal, before = 0, 0.0, 0  # before: generations until the last row
+    for row in rows:
+        # A generation batch is sampled before the first of the optimizer steps that reuse it.
+        now = math.ceil(int(row["step"]) / reuse)
+        if row.get("groups_with_signal") is not None:
+            generations += now - before
+            with_signal += (now - before) * prompts * float(row["groups_with_signal"])
+        before = now
+    if not generations:
         return None
-    num_steps = max(int(row["step"]) for row in rows)  # fewer than planned if the run ended early
-    total = num_steps * step.batch.prompts_per_step
-    return {"total": total, "with_signal": round(total * sum(shares) / len(shares))}
+    return {"total": generations * prompts, "with_signal": round(with_signal)}
 
 
 def _compared(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """Return the paired differences of two evaluations on the same problems."""
     shared = [mode for mode in _MODES if mode in before["outcomes"] and mode in after["outcomes"]]
     return {mode: compare(before["outcomes"][mode], after["outcomes"][mode]) for mode in shared}
+
+
+def add_corrected(comparisons: dict[str, Any]) -> None:
+    """Add `p_holm`, the p-value corrected for the number of comparisons of the run."""
+    tests = [test for modes in comparisons.values() for test in modes.values() if test["p_value"] is not None]
+    for test, p_value in zip(tests, holm([test["p_value"] for test in tests]), strict=True):
+        test["p_holm"] = p_value
 
 
 def write_report(summary: dict[str, Any], folder: Path) -> None:
@@ -150,16 +176,22 @@ def _accuracy_table(summary: dict[str, Any]) -> list[str]:
 
 def _comparison_table(summary: dict[str, Any]) -> list[str]:
     rows = [
-        "| difference, same problems | decoding | points | 95 % interval | better | worse | p |",
-        "|---|---|---|---|---|---|---|",
+        "| difference, same problems | decoding | points | 95 % interval | better | worse | p | p (Holm) |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, modes in summary["comparisons"].items():
         for mode, test in modes.items():
             rows.append(
                 f"| {name} | {mode} | {100 * test['difference']:+.1f} | {100 * test['low']:+.1f} to "
-                f"{100 * test['high']:+.1f} | {test['only_after']} | {test['only_before']} | {test['p_value']:.2g} |"
+                f"{100 * test['high']:+.1f} | {test['only_after']} | {test['only_before']} | {_p(test, 'p_value')} | {_p(test, 'p_holm')} |"
             )
-    return rows if len(rows) > 2 else []
+    return [*rows, "", _LUCK] if len(rows) > 2 else []
+
+
+def _p(test: dict[str, Any], name: str) -> str:
+    """Return a p-value as text; empty for a run of an earlier version, or where there is none."""
+    value = test.get(name)
+    return "" if value is None else f"{value:.2g}"
 
 
 def headline(summary: dict[str, Any], folder: Path) -> str:

@@ -1,8 +1,8 @@
 """Ranks the settings of a sweep in a table: one row for each setting, best first; the runs of a setting are its seeds.
 
-With several runs of a setting, an interval is Student's t over their values, which covers the variation of training
-as well as that of the problems. With one run it is the interval of that run, over problems only. `p at most` is the
-largest p-value of the runs' paired tests on the same problems.
+With several runs of a setting, an interval holds the luck of problems, sampling and training seeds; with one run that of
+problems and sampling (r1exp/report/over_runs.py). The note below the table says which. p-values of a column are corrected
+for their number (Holm).
 
 Settings are ranked by the mean objective over the seeds that all of them have, so that the order agrees with the
 column of paired differences. Without such a seed they are ranked by the mean over their own runs, which is said.
@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ from r1exp.errors import Refused
 from r1exp.files import read_json_object, write_text
 from r1exp.paths import RunPaths, SweepPaths
 from r1exp.plan.run_plan import read_plan
+from r1exp.report.over_runs import PROBLEMS, SAMPLING, SEEDS, Figure, accuracy_over, difference_over, t_over
 from r1exp.report.summary import summarize
 from r1exp.report.sweep_table import rows_of
-from r1exp.statistics.intervals import Interval, mean_interval
+from r1exp.statistics.intervals import Interval
+from r1exp.statistics.several import holm
 
 _MODES = ("sampled", "greedy")
+_MOST_COMPARED = 500  # settings whose outcomes are compared with those of the first; a comparison takes 10 ms
 _KEYS = frozenset({"state", "objective", "overrides", "comparisons"})
 _STEP_SEED = re.compile(r"pipeline\.steps\.[^.]+\.set\.seed")
 Seeds = tuple[str, ...]  # the overrides of a run that set a seed: of the run, or of one step
@@ -111,7 +115,8 @@ def sweep_text(folder: Path, states: Mapping[str, dict[str, Any]] | None = None)
     if all(len(setting.runs) == 1 for setting in settings):
         lines += _best_run({name: run for name, run in found.items() if run["state"] == "done"}, common)
     lines += _left_out(folder, found, states or {})
-    lines += [*_table(settings, seeds), "", _note(settings, seeds)]
+    figures = _figures(settings, seeds)
+    lines += [*_table(settings, figures), "", _note(settings, seeds, figures)]
     if common:
         lines += ["", f"Every run: `{' '.join(text for text in done[0]['overrides'] if text in common)}`"]
     return "\n".join(lines) + "\n"
@@ -119,12 +124,12 @@ def sweep_text(folder: Path, states: Mapping[str, dict[str, Any]] | None = None)
 
 def _summary(path: Path) -> dict[str, Any]:
     """Return the content of a summary; of one that is damaged, what the steps of the run have written."""
+    run = path.parent
     content = read_json_object(path)
     if content:
-        return content
-    run = path.parent
+        return content | {"folder": str(run)}
     try:
-        return summarize(read_plan(run), run)
+        return summarize(read_plan(run), run) | {"folder": str(run)}
     except Refused as error:
         return {
             "state": "unknown",
@@ -203,32 +208,64 @@ def _common_seeds(settings: Sequence[Setting]) -> set[Seeds]:
     return set.intersection(*found) if found else set()
 
 
-def _table(settings: Sequence[Setting], seeds: set[Seeds]) -> list[str]:
+@dataclass(frozen=True)
+class _Figures:
+    """The figures of a table, one for each setting."""
+
+    accuracies: dict[str, list[Figure | None]]  # by decoding
+    gains: dict[str, list[Figure | None]]
+    against: list[Figure | None]  # differences from the first setting
+
+
+def _figures(settings: Sequence[Setting], seeds: set[Seeds]) -> _Figures:
+    others = enumerate(settings[1:], start=1)
+    return _Figures(
+        accuracies={mode: [_accuracy(setting, mode) for setting in settings] for mode in _MODES},
+        gains={mode: [_gain(setting, mode) for setting in settings] for mode in _MODES},
+        against=[
+            None,
+            *(_against(setting, settings[0], seeds, rank < _MOST_COMPARED) for rank, setting in others),
+        ],
+    )
+
+
+def _table(settings: Sequence[Setting], figures: _Figures) -> list[str]:
     heads = ["setting", "runs"]
+    columns = [[" ".join(setting.overrides) or "defaults" for setting in settings]]
+    columns.append([str(len(setting.runs)) for setting in settings])
     for mode in _MODES:
-        heads += [f"{mode}, %", f"gain, {mode}", "p at most"]
-    heads.append("objective, against the first row")
-    rows = [_row(setting, settings[0], seeds) for setting in settings]
+        heads += [f"{mode}, %", f"gain, {mode}", "p (Holm)"]
+        columns.append([_points(_interval(each)) for each in figures.accuracies[mode]])
+        gains = figures.gains[mode]
+        columns += [[_points(_interval(gain), is_signed=True) for gain in gains], _corrected(gains)]
+    heads += ["objective, against the first row", "p (Holm)"]
+    against = figures.against
+    columns += [[_points(_interval(each), is_signed=True) for each in against], _corrected(against)]
+    rows = zip(*columns, strict=True)
     return ["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows)]
 
 
-def _row(setting: Setting, best: Setting, seeds: set[Seeds]) -> list[str]:
-    cells = [" ".join(setting.overrides) or "defaults", str(len(setting.runs))]
-    for mode in _MODES:
-        cells += [_points(_accuracy(setting, mode)), *_gain(setting, mode)]
-    return [*cells, "" if setting is best else _points(_against(setting, best, seeds), is_signed=True)]
+def _interval(figure: Figure | None) -> Interval | None:
+    return None if figure is None else figure.interval
 
 
-def _accuracy(setting: Setting, mode: str) -> Interval | None:
+def _corrected(figures: Sequence[Figure | None]) -> list[str]:
+    """Return the cells of the p-values of a column, corrected for their number."""
+    return ["" if value is None else f"{value:.1g}" for value in _corrected_values(figures)]
+
+
+def _corrected_values(figures: Sequence[Figure | None]) -> list[float | None]:
+    """Return the p-values of a column, corrected for their number; None where a figure has none."""
+    known = [figure.p_value for figure in figures if figure is not None and figure.p_value is not None]
+    corrected = iter(holm(known))
+    has_p = [figure is not None and figure.p_value is not None for figure in figures]
+    return [next(corrected) if has else None for has in has_p]
+
+
+def _accuracy(setting: Setting, mode: str) -> Figure | None:
     """Return the accuracy of the focus step's model, over the runs."""
-    scores = [score for run in setting.runs if (score := _of_focus(run).get(mode)) is not None]
-    found = _over_runs([(score["value"], score["low"], score["high"]) for score in scores])
-    # An accuracy is in [0, 1].
-    return found and Interval(found.value, found.n, max(found.low, 0.0), min(found.high, 1.0))
-
-
-def _of_focus(run: dict[str, Any]) -> dict[str, Any]:
-    return dict(run[f"{_label(run)}_accuracy"]) if run["objective"] is not None else {}
+    measured = [run for run in setting.runs if run["objective"] is not None]
+    return accuracy_over(measured, _label(measured[0]), mode) if measured else None
 
 
 def _label(run: dict[str, Any]) -> str:
@@ -236,39 +273,53 @@ def _label(run: dict[str, Any]) -> str:
     return str(run["objective_of"]).partition(" ")[0]
 
 
-def _gain(setting: Setting, mode: str) -> tuple[str, str]:
-    """Return the cells of the change in accuracy by the focus step, and of the largest p-value of the runs' tests."""
-    gain, p_value = _gained(setting, mode)
-    return _points(gain, is_signed=True), "" if p_value is None else f"{p_value:.1g}"
+def _gain(setting: Setting, mode: str) -> Figure | None:
+    """Return the change in accuracy by the focus step."""
+    sides: tuple[list[Any], list[Any]] = ([], [])
+    tests = []
+    for run in setting.runs:
+        if run["objective"] is None:
+            continue
+        for name, comparison in run["comparisons"].items():
+            if name.startswith(f"{_label(run)} - ") and mode in comparison:
+                sides[0].append((run, name.removeprefix(f"{_label(run)} - ")))
+                sides[1].append((run, _label(run)))
+                tests.append(comparison[mode])
+    if not tests:
+        return None
+    if len(tests) == 1:  # the run's own test
+        test = tests[0]
+        interval = Interval(test["difference"], 1, test["low"], test["high"])
+        return Figure(interval, (PROBLEMS, SAMPLING), test["p_value"])
+    return difference_over(*sides, mode) or t_over([test["difference"] for test in tests])
 
 
-def _gained(setting: Setting, mode: str) -> tuple[Interval | None, float | None]:
-    """Return the change in accuracy by the focus step, and the largest p-value of the runs' tests."""
-    tests = [
-        comparison[mode]
-        for run in setting.runs
-        if run["objective"] is not None
-        for name, comparison in run["comparisons"].items()
-        if name.startswith(f"{_label(run)} - ") and mode in comparison
-    ]
-    gain = _over_runs([(test["difference"], test["low"], test["high"]) for test in tests])
-    return gain, max((float(test["p_value"]) for test in tests), default=None)
-
-
-def _against(setting: Setting, best: Setting, seeds: set[Seeds]) -> Interval | None:
+def _against(
+    setting: Setting, best: Setting, seeds: set[Seeds], reads_outcomes: bool = True
+) -> Figure | None:
     """Return the differences in objective between runs with the same seed, over the seeds of all settings."""
     ours, theirs = setting.objectives(), best.objectives()
-    differences = [ours[seed] - theirs[seed] for seed in sorted(seeds) if seed in ours and seed in theirs]
-    return _over_runs([(value, value, value) for value in differences])
-
-
-def _over_runs(figures: Sequence[tuple[float, float, float]]) -> Interval | None:
-    """Return the mean of (value, low, high) over runs; for a single run, its own interval."""
-    if not figures:
+    shared = [seed for seed in sorted(seeds) if seed in ours and seed in theirs]
+    if not shared:
         return None
-    if len(figures) == 1:
-        return Interval(figures[0][0], 1, *figures[0][1:])
-    return mean_interval([[value] for value, _, _ in figures])
+    sides = [_runs_with(each, shared) for each in (best, setting)]
+    modes = {str(run["objective_of"]).partition(" ")[2] for side in sides for run in side}
+    if reads_outcomes and len(modes) == 1 and len(sides[0]) == len(sides[1]) == len(shared):
+        pairs = [[(run, _label(run)) for run in side] for side in sides]
+        found = difference_over(pairs[0], pairs[1], modes.pop())
+        if found is not None:
+            return found
+    differences = [ours[seed] - theirs[seed] for seed in shared]
+    if len(differences) == 1:
+        return Figure(Interval(differences[0], 1, differences[0], differences[0]), ())
+    return t_over(differences)
+
+
+def _runs_with(setting: Setting, seeds: Sequence[Seeds]) -> list[dict[str, Any]]:
+    """Return the runs with an objective and one of the seeds, in the order of the seeds."""
+    return [
+        run for seed in seeds for run in setting.runs if _seeds(run) == seed and run["objective"] is not None
+    ]
 
 
 def _points(interval: Interval | None, is_signed: bool = False) -> str:
@@ -279,10 +330,19 @@ def _points(interval: Interval | None, is_signed: bool = False) -> str:
     return mean if low == high == mean else f"{mean} [{low}, {high}]"
 
 
-def _note(settings: Sequence[Setting], seeds: set[Seeds]) -> str:
-    several = all(len(setting.runs) > 1 for setting in settings)
-    over = "runs (Student's t)" if several else "runs (Student's t), or over problems if there is one run"
-    note = f"95 % intervals over {over}. Gain: change by the focus step."
+def _note(settings: Sequence[Setting], seeds: set[Seeds], figures: _Figures) -> str:
+    note = "95 % intervals. Gain: change by the focus step."
+    for name, column in (
+        ("accuracies", list(chain(*figures.accuracies.values()))),
+        ("gains", list(chain(*figures.gains.values()))),
+        ("the differences from the first row", figures.against),
+    ):
+        held = sorted({figure.holds for figure in column if figure is not None}, key=len)
+        if held:
+            ways = "; or ".join(_held(holds) for holds in held)
+            note += f" The intervals of {name} hold the luck of {ways}."
+    if len(settings) > 1:
+        note += " p-values are corrected for the number of comparisons in their column (Holm)."
     if len(settings) == 1:
         return note
     if not seeds:
@@ -293,49 +353,75 @@ def _note(settings: Sequence[Setting], seeds: set[Seeds]) -> str:
     return note
 
 
+def _held(holds: Sequence[str]) -> str:
+    """Return the luck that an interval holds, and what it does not hold, as words."""
+    if not holds:
+        return f"nothing, and are not shown (one run, without kept outcomes or below row {_MOST_COMPARED})"
+    words = " and ".join([", ".join(holds[:-1]), holds[-1]])
+    if SEEDS not in holds:
+        return f"{words}, but not of training seeds (one run)"
+    return words if PROBLEMS in holds else f"{words}, but not of problems (Student's t over the runs)"
+
+
 def ranking(runs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return the settings of finished and unfinished runs as JSON, ranked as in the table of `sweep_report`; settings without a finished run are last.
+    """Return the settings of runs as JSON, ranked as in the table of `sweep_report`; those without a finished run are last.
 
     Args:
-        runs: Name -> summary.
+        runs: Name -> summary, with the `folder` of the run, in which outcomes are read.
 
     Returns:
         `common`, the overrides of all runs; `note`; and `settings`, each with `overrides`, `runs` (names) and `num_runs` (finished),
-        `accuracy` and `gain` (decoding -> interval), `p_at_most`, `objective`, and `against_best`, the difference from the first one.
+        and where these have an objective with `objective`, `accuracy` and `gain` (decoding -> interval), and `against_best`, the
+        difference from the first one. A `p_holm` is corrected for the number of comparisons among the settings.
     """
     common = set.intersection(*(set(run["overrides"]) for run in runs.values())) if runs else set()
     names = {id(run): name for name, run in runs.items()}
     settings = _settings(list(runs.values()), common)
-    finished = {
-        setting.overrides: Setting(
-            setting.overrides, tuple(run for run in setting.runs if run["state"] == "done")
-        )
+    done = [
+        Setting(setting.overrides, finished)
         for setting in settings
-    }
-    done = [setting for setting in finished.values() if setting.runs]
+        if (finished := tuple(run for run in setting.runs if run["state"] == "done"))
+    ]
     seeds = _common_seeds(done)
-    settings.sort(key=lambda setting: finished[setting.overrides].mean_objective(seeds), reverse=True)
-    rows = []
+    done.sort(key=lambda setting: setting.mean_objective(seeds), reverse=True)
+    figures = _figures(done, seeds) if done else None
+    rows: dict[tuple[str, ...], dict[str, Any]] = {setting.overrides: {} for setting in done}
     for setting in settings:
-        own = finished[setting.overrides]
-        row: dict[str, Any] = {
+        mine = {
             "overrides": list(setting.overrides),
             "runs": [names[id(run)] for run in setting.runs],
-            "num_runs": len(own.runs),
+            "num_runs": 0,
         }
-        if own.objectives():
-            best = finished[settings[0].overrides]
-            against = None if setting is settings[0] else _against(own, best, seeds)
-            row["objective"] = own.mean_objective(seeds)
-            row |= {} if against is None else {"against_best": asdict(against)}
-            row["accuracy"] = _by_mode({mode: _accuracy(own, mode) for mode in _MODES})
-            row["gain"] = _by_mode({mode: _gained(own, mode)[0] for mode in _MODES})
-            row["p_at_most"] = {mode: p for mode in _MODES if (p := _gained(own, mode)[1]) is not None}
-        rows.append(row)
+        rows[setting.overrides] = mine
+    for rank, setting in enumerate(done):
+        row = rows[setting.overrides]
+        row["num_runs"] = len(setting.runs)
+        if figures is None or not setting.objectives():
+            continue
+        row["objective"] = setting.mean_objective(seeds)
+        row["accuracy"] = {
+            mode: found for mode in _MODES if (found := _json_of(figures.accuracies[mode], rank))
+        }
+        row["gain"] = {mode: found for mode in _MODES if (found := _json_of(figures.gains[mode], rank))}
+        if against := _json_of(figures.against, rank):
+            row["against_best"] = against
     every = next(iter(runs.values()))["overrides"] if runs else []
-    note = _note(done, seeds) if done else ""
-    return {"common": [text for text in every if text in common], "note": note, "settings": rows}
+    note = _note(done, seeds, figures) if figures else ""
+    return {
+        "common": [text for text in every if text in common],
+        "note": note,
+        "settings": list(rows.values()),
+    }
 
 
-def _by_mode(intervals: Mapping[str, Interval | None]) -> dict[str, dict[str, Any]]:
-    return {mode: asdict(found) for mode, found in intervals.items() if found is not None}
+def _json_of(column: Sequence[Figure | None], rank: int) -> dict[str, Any]:
+    """Return a figure of a column of the table as JSON, with its p-value corrected for the number of those in the column; empty without one."""
+    figure = column[rank]
+    if figure is None:
+        return {}
+    p_value = _corrected_values(column)[rank]
+    return (
+        asdict(figure.interval)
+        | {"holds": list(figure.holds)}
+        | ({} if p_value is None else {"p_holm": p_value})
+    )

@@ -31,10 +31,15 @@ class _Batch:
 
 
 class Recorder:
-    """Remembers the newest completions that the committee has scored, on rank 0."""
+    """Remembers the newest completions that the committee has scored, on rank 0.
+
+    They are those of the last generation batch that is trained on: dynamic sampling scores further batches, of which it takes some
+    groups, and says which.
+    """
 
     def __init__(self) -> None:
-        self._rows: deque[tuple[_Batch, int]] = deque()
+        self._batches: deque[_Batch] = deque(maxlen=1)  # the newest last
+        self._trainer: Any = None
         self._advantages: Sequence[float] = ()
         self._ends: frozenset[int] = frozenset()
         self._is_fresh = False
@@ -42,14 +47,14 @@ class Recorder:
     def add(self, scored: Scored, columns: Mapping[str, Column], weights: Mapping[str, float]) -> None:
         """Remember a batch; called on every rank each time that the committee has scored one."""
         if is_main_process():
-            batch = _Batch(scored, columns, weights)
-            self._rows.extend((batch, row) for row in range(len(scored.batch.completions)))
+            self._batches.append(_Batch(scored, columns, weights))
             self._is_fresh = True
 
     def follow(self, trainer: Any) -> None:
-        """Read advantages from a trainer of TRL 1.16, whose log keeps as many rows as this recorder then does."""
+        """Read advantages from a trainer of TRL 1.16, whose log keeps the rows of a generation batch."""
+        self._trainer = trainer
         self._advantages = trainer._logs["advantages"]
-        self._rows = deque(self._rows, maxlen=trainer._logs["advantages"].maxlen)
+        self._batches = deque(self._batches, maxlen=1 + getattr(trainer, "max_rounds", 0))
         self._ends = frozenset([*trainer.eos_token_ids, trainer._tokenizer.pad_token_id])
 
     def take(self, files: CompletionFiles, step: int) -> list[dict[str, Any]]:
@@ -57,14 +62,24 @@ class Recorder:
         if not self._is_fresh:
             return []
         self._is_fresh = False
-        advantages = list(self._advantages) if len(self._advantages) == len(self._rows) else None
+        rows = self._trained()
+        advantages = list(self._advantages) if len(self._advantages) == len(rows) else None
         groups: dict[tuple[int, str], list[tuple[_Batch, int, float | None]]] = {}
-        for position, (batch, row) in enumerate(self._rows):
+        for position, (batch, row) in enumerate(rows):
             advantage = None if advantages is None else advantages[position]
             groups.setdefault((id(batch), batch.scored.batch.problems[row].id), []).append(
                 (batch, row, advantage)
             )
         return [self._row(step, *each) for each in files.sample(list(groups.values()))]
+
+    def _trained(self) -> list[tuple[_Batch, int]]:
+        """Return the scored batch and the row of each completion of the last generation batch."""
+        if not hasattr(self._trainer, "trained_rows"):
+            batch = self._batches[-1]
+            return [(batch, row) for row in range(len(batch.scored.batch.completions))]
+        num_rounds, places = self._trainer.trained_rows()
+        batches = list(self._batches)[-1 - num_rounds :]
+        return [(batches[number], row) for number, row in places]
 
     def _row(self, step: int, batch: _Batch, row: int, advantage: float | None) -> dict[str, Any]:
         problem, completion = batch.scored.batch.problems[row], batch.scored.batch.completions[row]

@@ -60,8 +60,8 @@ def test_the_summary_counts_problems_not_samples() -> None:
     assert list(summary) == ["sampled", "greedy"]
     assert set(summary["sampled"]) == {"value", "n", "low", "high"}
     assert (summary["sampled"]["value"], summary["sampled"]["n"]) == (0.5, 10)
-    # Wilson at 10 of 10: low = 1 / (1 + 3.8415 / 10)
-    assert summary["greedy"]["low"] == pytest.approx(0.7225, abs=5e-5)
+    # 10 of 10: 3/4 low^10 = 0.025
+    assert summary["greedy"]["low"] == pytest.approx(0.7117, abs=5e-5)
     assert summary["greedy"]["high"] == 1.0
 
 
@@ -122,16 +122,19 @@ def test_missing_problems_and_gold_answers_are_refused(given: list[Problem], mes
 def test_single_answers_are_compared_by_mcnemar() -> None:
     before, after = [[False]] * 5 + [[True]] * 5, [[True]] * 10
     test = compare(before, after)
-    assert (test["method"], test["difference"], test["p_value"]) == ("mcnemar", 0.5, 2 / 32)
+    assert (test["method"], test["difference"], test["p_value"]) == (
+        "mcnemar",
+        0.5,
+        1 / 32,
+    )  # mid-P: half of 2 / 32
     assert (test["only_before"], test["only_after"], test["n"]) == (0, 5, 10)
 
 
 def test_several_answers_are_compared_per_problem() -> None:
-    # differences 0, 1/2, 1: mean 1/2, standard deviation 1/2, t = 1/2 / (1/2 / sqrt(3)) = 1.732, two
-    # degrees of freedom: p = 1 - t / sqrt(2 + t²) = 0.2254
-    test = compare([[False, False]] * 3, [[False, False], [True, False], [True, True]])
+    # differences 0, 1/2, 1 of four problems each: t = 1/2 / (0.4264 / sqrt(12)) = 4.062, eleven degrees of freedom
+    test = compare([[False, False]] * 12, [[False, False], [True, False], [True, True]] * 4)
     assert (test["method"], test["difference"]) == ("paired_t", 0.5)
-    assert test["p_value"] == pytest.approx(0.2254, abs=5e-5)
+    assert test["p_value"] == pytest.approx(2 ** (1 - 8))  # 8 of 8 changed problems became better
 
 
 def test_one_answer_is_compared_with_several() -> None:
