@@ -156,7 +156,7 @@ def _events(records: Sequence[RunRecord]) -> list[Json]:
                 rule = str(row.get("rule", ""))
                 found.append({
                     "run": record.name, "step": step["name"], "at": row["step"], "rule": rule,
-                    "metric": record.rule_metric(step, rule), "sentence": row.get("sentence", ""),
+                    "metric": row.get("metric") or record.rule_metric(step, rule), "sentence": row.get("sentence", ""),
                 })  # fmt: skip
     return found
 

@@ -12,6 +12,7 @@ from r1exp.paths import RunPaths, StepPaths
 from r1exp.plan.run_plan import has_plan, read_plan
 from r1exp.report.facts import training_facts
 from r1exp.report.summary import add_corrected, summarize
+from r1exp.step.status import read_status
 
 Json = dict[str, Any]
 _LOG_LINES = 20  # of the log of a step that failed
@@ -91,7 +92,7 @@ def _summary(folder: Path) -> Json:
     """Return the summary of a run that has ended; of another one, what its steps have written so far."""
     content = read_json_object(RunPaths(folder).summary)
     is_whole = content.keys() >= {"state", "steps", "overrides", "comparisons", "objective"}
-    if is_whole and not _has_changed(folder):
+    if is_whole and not _has_changed(folder, content):
         return content
     try:
         return summarize(read_plan(folder), folder)
@@ -101,13 +102,14 @@ def _summary(folder: Path) -> Json:
         raise Refused(f"{folder} cannot be reported: {error}") from error
 
 
-def _has_changed(folder: Path) -> bool:
-    """Whether a step has gone on since the summary was written."""
-    written = RunPaths(folder).summary.stat().st_mtime
-    return any(
-        paths.status.exists() and paths.status.stat().st_mtime > written
-        for paths in RunPaths(folder).all_steps()
-    )
+def _has_changed(folder: Path, summary: Json) -> bool:
+    """Whether a step has begun or ended since the summary was written."""
+    for paths in RunPaths(folder).all_steps():
+        status = read_status(paths.folder)
+        entry = summary["steps"].get(paths.folder.name.partition("-")[2], {})
+        if status is not None and status.state != entry.get("state", status.state):
+            return True
+    return False
 
 
 def signature(folders: Iterator[Path] | list[Path]) -> str:

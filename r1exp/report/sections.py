@@ -89,11 +89,15 @@ def step_table(summary: Json) -> Table:
 
         origin = f"reused from {entry['reused_from']}" if "reused_from" in entry else ""
         reason = str(entry.get("reason", ""))
+        kept = entry.get("kept")
+        chosen = (
+            f"its model is that of optimizer step {kept['optimizer_step']}: {kept['rule']}" if kept else ""
+        )
         rows.append((
             Code(name), entry["state"], number("seconds"), number("timing", "optimizer_steps", style="count"),
             number("timing", "mean_seconds"), number("timing", "max_seconds"),
             number("memory", "host_gib", style="plain"), number("memory", "device_gib", style="plain"),
-            "; ".join(part for part in (origin, reason) if part),
+            "; ".join(part for part in (origin, chosen, reason) if part),
         ))  # fmt: skip
     columns = (
         "step", "state", "seconds", "optimizer steps", "seconds each", "longest",

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from r1exp.errors import Refused
-from r1exp.files import json_text, write_text
-from r1exp.paths import ReportPaths
+from r1exp.files import json_text, read_json_object, write_json, write_text
+from r1exp.paths import ReportPaths, RunPaths
 from r1exp.report import figures
 from r1exp.report.collect import Document, document_of, members_of, read_runs
 from r1exp.report.export import csv_of, latex_of
@@ -82,6 +82,13 @@ def write_pages(target: Target, *, draws: bool, states: States | None = None) ->
     write_text(paths.page, page_of(document))
     if document.is_several:
         write_text(paths.numbers, json_text(document.numbers))
+    elif (
+        document.numbers["state"] != "running"
+        and read_json_object(RunPaths(paths.folder).summary) != document.numbers
+    ):
+        write_json(
+            RunPaths(paths.folder).summary, document.numbers
+        )  # of an earlier version, or of a run that was killed
     for table in document.tables:
         write_text(paths.table(table.name, "csv"), csv_of(table))
         write_text(paths.table(table.name, "tex"), latex_of(table))
