@@ -15,7 +15,7 @@ from markupsafe import Markup
 from r1exp.report.collect import Document
 from r1exp.report.numbers import Code, Interval, Number
 
-PAGE = Path(__file__).parent / "page"  # the template, its styles and script, and uPlot with its licence
+PAGE = Path(__file__).parent / "page"  # the template, its styles and script, and uPlot with its license
 
 
 def page_of(document: Document, live: str | None = None) -> str:
@@ -47,7 +47,7 @@ def _inlined() -> dict[str, str]:
         "script": "page.js",
         "uplot_style": "uPlot.min.css",
         "uplot": "uPlot.iife.min.js",
-        "uplot_licence": "uPlot-LICENSE.txt",
+        "uplot_license": "uPlot-LICENSE.txt",
     }
     return {name: (PAGE / file).read_text(encoding="utf-8") for name, file in read.items()}
 

@@ -167,7 +167,7 @@ def test_an_error_in_a_report_is_said_and_does_not_end_the_run(
     assert not (run / "report.html").exists()
 
 
-def test_the_licence_of_the_chart_library_is_beside_it_and_in_the_page(tmp_path: Path, make_run) -> None:  # type: ignore[no-untyped-def]
-    licence = (PAGE / "uPlot-LICENSE.txt").read_text()
-    assert "MIT License" in licence
-    assert licence in write_pages(target_of([make_run(tmp_path / "run")]), draws=False).read_text()
+def test_the_license_of_the_chart_library_is_beside_it_and_in_the_page(tmp_path: Path, make_run) -> None:  # type: ignore[no-untyped-def]
+    license = (PAGE / "uPlot-LICENSE.txt").read_text()
+    assert "MIT License" in license
+    assert license in write_pages(target_of([make_run(tmp_path / "run")]), draws=False).read_text()
