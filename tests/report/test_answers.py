@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from r1exp.paths import RunPaths, StepPaths
 from r1exp.report.answers import changed_problems, completions_of, shortened, spread, within_budget
 
 
-def test_problems_are_won_and_lost_with_both_answers(tmp_path: Path, make_run) -> None:  # type: ignore[no-untyped-def]
+def test_problems_are_won_and_lost_with_both_answers(tmp_path: Path, make_run: Any) -> None:
     paths = RunPaths(make_run(tmp_path / "run", won=5))
     (found,) = changed_problems(paths.step(1, "evaluate-pre"), paths.step(3, "evaluate-post"), 2)
     # Right before: 0, 3, 6, ...; right after: these without 3, and 1, 2, 4.

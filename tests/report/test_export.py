@@ -3,6 +3,7 @@
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_markdown_has_a_cell_for_each_column() -> None:
 
 
 @pytest.mark.slow
-def test_figures_are_drawn_beside_the_text_and_are_the_same_each_time(tmp_path: Path, make_run) -> None:  # type: ignore[no-untyped-def]
+def test_figures_are_drawn_beside_the_text_and_are_the_same_each_time(tmp_path: Path, make_run: Any) -> None:
     pytest.importorskip("matplotlib")
     run = make_run(tmp_path / "run")
     write_pages(target_of([run]), draws=True)

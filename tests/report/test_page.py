@@ -64,7 +64,7 @@ def check_numbers(page: str, content: dict[str, Any]) -> Reader:
     return reader
 
 
-def test_every_number_of_a_run_is_in_its_summary(tmp_path: Path, make_run) -> None:  # type: ignore[no-untyped-def]
+def test_every_number_of_a_run_is_in_its_summary(tmp_path: Path, make_run: Any) -> None:
     run = make_run(tmp_path / "run", overrides=("beta=0.01",))
     page = write_pages(target_of([run]), draws=False).read_text()
     reader = check_numbers(page, json.loads((run / "summary.json").read_text()))
@@ -76,10 +76,14 @@ def test_every_number_of_a_run_is_in_its_summary(tmp_path: Path, make_run) -> No
     assert ("steps", "rl", "health", "0", "step") in paths
 
 
-def test_every_number_of_a_sweep_is_in_its_summary(tmp_path: Path, make_run) -> None:  # type: ignore[no-untyped-def]
+def test_every_number_of_a_sweep_is_in_its_summary(tmp_path: Path, make_run: Any) -> None:
     for number in range(4):
-        won, seed = 5 + 3 * (number // 2), number % 2
-        make_run(tmp_path / str(number), overrides=(f"beta={number // 2}", f"seed={seed}"), won=won + seed)
+        seed = number % 2
+        make_run(
+            tmp_path / str(number),
+            overrides=(f"beta={number // 2}", f"seed={seed}"),
+            won=(5, 6, 8, 11)[number],
+        )
     make_run(tmp_path / "4", overrides=("beta=7", "seed=0"), state="failed", objective=None)
     page = write_pages(target_of([tmp_path]), draws=False).read_text()
     content = json.loads((tmp_path / "sweep-summary.json").read_text())
@@ -93,7 +97,7 @@ def test_every_number_of_a_sweep_is_in_its_summary(tmp_path: Path, make_run) -> 
     assert "1 of 5 runs are not finished" in reader.text
 
 
-def test_measures_of_suites_are_shown(tmp_path: Path, make_run) -> None:  # type: ignore[no-untyped-def]
+def test_measures_of_suites_are_shown(tmp_path: Path, make_run: Any) -> None:
     rate = {"value": 0.625, "n": 20, "low": 0.4, "high": 0.8}
     measured = {
         "post_grpo": {"gsm8k": {"sampled": {"exact": rate, "pass@4": rate, "output_tokens_max": 257}}}
@@ -105,7 +109,7 @@ def test_measures_of_suites_are_shown(tmp_path: Path, make_run) -> None:  # type
     assert found["evaluations", "post_grpo", "gsm8k", "sampled", "output_tokens_max"] == "257"
 
 
-def test_no_text_of_a_model_or_a_user_is_taken_for_markup(tmp_path: Path, make_run) -> None:  # type: ignore[no-untyped-def]
+def test_no_text_of_a_model_or_a_user_is_taken_for_markup(tmp_path: Path, make_run: Any) -> None:
     plain = Reader(
         write_pages(target_of([make_run(tmp_path / "plain", overrides=("x=1",))]), draws=False).read_text()
     )
@@ -119,13 +123,14 @@ def test_no_text_of_a_model_or_a_user_is_taken_for_markup(tmp_path: Path, make_r
     assert data["changed"][0]["won"]["rows"][0]["after"]["text"].startswith(NASTY)
 
 
-def test_a_page_asks_for_nothing_from_the_network(tmp_path: Path, make_run) -> None:  # type: ignore[no-untyped-def]
+def test_a_page_asks_for_nothing_from_the_network(tmp_path: Path, make_run: Any) -> None:
     page = write_pages(target_of([make_run(tmp_path / "run")]), draws=False).read_text()
     assert not re.search(r"""(?:src|href)=["'](?!#|data:)|url\((?!#)|@import""", page)
     assert "default-src 'none'" in page
 
 
-def test_fifty_runs_with_long_names_and_texts_fit_in_five_megabytes(tmp_path: Path, make_run) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.slow
+def test_fifty_runs_with_long_names_and_texts_fit_in_five_megabytes(tmp_path: Path, make_run: Any) -> None:
     long = "rewards.graded.a_long_name_of_a_setting=" + "x" * 120
     for number in range(50):
         make_run(tmp_path / str(number), overrides=(f"{long}{number}",), text="y" * 9000, num_steps=300)
@@ -135,7 +140,7 @@ def test_fifty_runs_with_long_names_and_texts_fit_in_five_megabytes(tmp_path: Pa
     assert "evenly spread" in data["notes"]["texts"] and "thinned" in data["notes"]["curves"]
 
 
-def test_a_failed_run_says_what_went_wrong_with_the_end_of_its_log(tmp_path: Path, make_run) -> None:  # type: ignore[no-untyped-def]
+def test_a_failed_run_says_what_went_wrong_with_the_end_of_its_log(tmp_path: Path, make_run: Any) -> None:
     steps = {"rl": {"state": "failed", "seconds": 1.0, "reason": "rank 0 failed first: <b>"}}
     run = make_run(tmp_path / "run", state="failed", steps=steps, objective=None, comparisons={})
     (run / "steps/02-rl/log.txt").write_text("first\n" * 100 + "the last line\n")
@@ -144,7 +149,7 @@ def test_a_failed_run_says_what_went_wrong_with_the_end_of_its_log(tmp_path: Pat
     assert "Not finished: step" in Reader(text).text
 
 
-def test_a_run_that_measured_and_logged_nothing_has_a_page(tmp_path: Path, make_run) -> None:  # type: ignore[no-untyped-def]
+def test_a_run_that_measured_and_logged_nothing_has_a_page(tmp_path: Path, make_run: Any) -> None:
     run = make_run(
         tmp_path / "run",
         steps={},
@@ -159,15 +164,17 @@ def test_a_run_that_measured_and_logged_nothing_has_a_page(tmp_path: Path, make_
 
 
 def test_an_error_in_a_report_is_said_and_does_not_end_the_run(
-    tmp_path: Path, make_run, capsys: pytest.CaptureFixture[str]  # type: ignore[no-untyped-def]
+    tmp_path: Path, make_run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:  # fmt: skip
-    run = make_run(tmp_path / "run", steps={"rl": {"state": "done", "seconds": "no number", "health": [{}]}})
+    run = make_run(
+        tmp_path / "run", steps={"rl": {"state": "done", "seconds": 1.0, "timing": {}, "health": [{}]}}
+    )
     write_pages_if_possible(run)
     assert "no report.html: KeyError: 'step'" in capsys.readouterr().err
     assert not (run / "report.html").exists()
 
 
-def test_the_license_of_the_chart_library_is_beside_it_and_in_the_page(tmp_path: Path, make_run) -> None:  # type: ignore[no-untyped-def]
+def test_the_license_of_the_chart_library_is_beside_it_and_in_the_page(tmp_path: Path, make_run: Any) -> None:
     license = (PAGE / "uPlot-LICENSE.txt").read_text()
     assert "MIT License" in license
     assert license in write_pages(target_of([make_run(tmp_path / "run")]), draws=False).read_text()

@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,8 +38,8 @@ def test_a_mistake_is_refused(
 
 
 def test_several_runs_are_compared_in_a_folder_of_their_own(
-    tmp_path: Path, make_run, capsys: pytest.CaptureFixture[str]
-) -> None:  # type: ignore[no-untyped-def]
+    tmp_path: Path, make_run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     runs = [make_run(tmp_path / name, overrides=(f"beta={name}",)) for name in ("a", "b")]
     assert main(["report", *map(str, runs), "--output", str(tmp_path / "both")]) == ExitCode.DONE
     assert capsys.readouterr().out.strip() == str(tmp_path / "both" / "report.html")
@@ -57,21 +58,21 @@ def test_several_runs_are_compared_in_a_folder_of_their_own(
     assert "## Question and result" in (tmp_path / "both" / "report.md").read_text()
 
 
-def test_a_run_that_has_not_begun_is_waited_for(tmp_path: Path, make_run) -> None:  # type: ignore[no-untyped-def]
+def test_a_run_that_has_not_begun_is_waited_for(tmp_path: Path, make_run: Any) -> None:
     watch = Watch(tmp_path / "run", lambda folder: {})
     assert "there is no such folder" in watch.page() and "refresh" in watch.page()
     make_run(tmp_path / "run")
     assert "Asked:" in watch.page()
 
 
-def test_a_run_whose_process_died_is_shown_as_such(tmp_path: Path, make_run) -> None:  # type: ignore[no-untyped-def]
+def test_a_run_whose_process_died_is_shown_as_such(tmp_path: Path, make_run: Any) -> None:
     run = make_run(tmp_path / "run")
     dead = {"run": {"state": "vanished", "reason": "its process no longer exists"}}
     assert "its process no longer exists" in Watch(run, lambda folder: dead).page()
 
 
 @pytest.mark.slow
-def test_watch_serves_on_loopback_until_ctrl_c(tmp_path: Path, make_run) -> None:  # type: ignore[no-untyped-def]
+def test_watch_serves_on_loopback_until_ctrl_c(tmp_path: Path, make_run: Any) -> None:
     run = make_run(tmp_path / "run")
     command = [sys.executable, "-u", "-m", "r1exp", "watch", str(run)]
     with subprocess.Popen(
