@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ def test_segments_are_means_over_thirds_and_the_reward_has_its_best() -> None:
 
 
 def test_two_rows_have_no_segments_and_values_that_are_not_finite_are_left_out() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"step": 1, "reward": 1.0, "kl": 1.0},
         {"step": 2, "reward": 2.0, "kl": None},
         {"step": 3, "kl": 3.0},
