@@ -1,13 +1,13 @@
 """Names every file of a run directory, a sweep, a step and the step store.
 
-<run>/manifest.json, plan.json, summary.json, report.md, job.sbatch, job.json, slurm.log
+<run>/manifest.json, plan.json, summary.json, report.html, report.md, tables/, figures/, job.sbatch, job.json, slurm.log
 <run>/steps/<nn>-<name>/step.json, status.json, stop.json, progress.json, log.txt, log-rank-<n>.txt, metrics.jsonl, health.jsonl,
     failed-rank-<n>.json, ranks.lock, reserve.bin, check.txt, server.json, server.log, accelerate.yaml, deepspeed.json, checkpoints/, completions/, artifact/
 <checkpoint>/complete.json, health.json, critic.safetensors, memory-<rank>-of-<n>.pt, and what transformers writes
 <step>/checkpoints/rows/rank-<n>-of-<m>.jsonl
 <completions>/step-<n>.jsonl, evaluation.jsonl, samples.jsonl
 <artifact>/scores.json, answers.jsonl, facts.json, samples.jsonl, data.jsonl, or a model
-<sweep>/sweep.json, sweep-rows.jsonl, report.md, <n>/ (the run of member n)
+<sweep>/sweep.json, sweep-rows.jsonl, sweep-summary.json, report.html, report.md, tables/, figures/, <n>/ (the run of member n)
 <store>/steps/<key>/, leases/, models/
 <user's cache>/folder-hashes/
 """
@@ -356,6 +356,37 @@ class SweepPaths:
     def member(self, number: int) -> Path:
         """Return the run directory of a member."""
         return self.folder / str(number)
+
+
+@dataclass(frozen=True)
+class ReportPaths:
+    """The files of a report, in a run directory, a sweep or a folder of its own."""
+
+    folder: Path
+
+    @property
+    def page(self) -> Path:
+        """The page, which needs no other file."""
+        return self.folder / "report.html"
+
+    @property
+    def text(self) -> Path:
+        """The same facts as Markdown."""
+        return self.folder / "report.md"
+
+    @property
+    def numbers(self) -> Path:
+        """The numbers of the page of several runs."""
+        return self.folder / "sweep-summary.json"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the drawn curves."""
+        return self.folder / "figures"
+
+    def table(self, name: str, kind: str) -> Path:
+        """Return the file of a table; `kind` is `csv` or `tex`."""
+        return self.folder / "tables" / f"{name}.{kind}"
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Summarizes runs and sweeps: summary.json for programs, report.md for users."""
+"""Reports runs and sweeps: summary.json for programs, report.html, report.md and tables for readers, live or at their end."""

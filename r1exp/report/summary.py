@@ -13,6 +13,7 @@ from r1exp.files import read_json, write_json, write_text
 from r1exp.paths import RunPaths, StepPaths
 from r1exp.plan.batch import RlBatch
 from r1exp.plan.run_plan import PlanStep, RunPlan
+from r1exp.report.facts import training_facts
 from r1exp.report.measurements import Measurement, measurement_of, objective_of, pairs
 from r1exp.statistics.several import holm
 from r1exp.step.status import is_changed, read_status
@@ -67,6 +68,8 @@ def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict
         signal = _signal(step, paths)
         if signal is not None:
             entry["groups"] = signal
+        rewards = step.config.rewards or {}
+        entry |= training_facts(paths, {name: reward.weight for name, reward in rewards.items()})
         summary["steps"][step.name] = entry
         if state != "done" and summary["state"] == "done":
             summary["state"] = state
@@ -77,7 +80,7 @@ def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict
             measured.append(measurement)
     for before, after in pairs(plan, measured):
         summary["comparisons"][f"{after.label} - {before.label}"] = _compared(before.content, after.content)
-    _correct(summary["comparisons"])
+    add_corrected(summary["comparisons"])
     objective = objective_of(plan, summary["state"], measured)
     summary["objective"] = objective.value
     if objective.value is None:
@@ -118,7 +121,7 @@ def _compared(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     return {mode: compare(before["outcomes"][mode], after["outcomes"][mode]) for mode in shared}
 
 
-def _correct(comparisons: dict[str, Any]) -> None:
+def add_corrected(comparisons: dict[str, Any]) -> None:
     """Add `p_holm`, the p-value corrected for the number of comparisons of the run."""
     tests = [test for modes in comparisons.values() for test in modes.values() if test["p_value"] is not None]
     for test, p_value in zip(tests, holm([test["p_value"] for test in tests]), strict=True):
@@ -180,9 +183,15 @@ def _comparison_table(summary: dict[str, Any]) -> list[str]:
         for mode, test in modes.items():
             rows.append(
                 f"| {name} | {mode} | {100 * test['difference']:+.1f} | {100 * test['low']:+.1f} to "
-                f"{100 * test['high']:+.1f} | {test['only_after']} | {test['only_before']} | {test['p_value']:.2g} | {test['p_holm']:.2g} |"
+                f"{100 * test['high']:+.1f} | {test['only_after']} | {test['only_before']} | {_p(test, 'p_value')} | {_p(test, 'p_holm')} |"
             )
     return [*rows, "", _LUCK] if len(rows) > 2 else []
+
+
+def _p(test: dict[str, Any], name: str) -> str:
+    """Return a p-value as text; empty for a run of an earlier version, or where there is none."""
+    value = test.get(name)
+    return "" if value is None else f"{value:.2g}"
 
 
 def headline(summary: dict[str, Any], folder: Path) -> str:

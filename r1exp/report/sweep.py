@@ -12,7 +12,7 @@ Torch-free.
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,14 @@ def sweep_report(folder: Path, states: Mapping[str, dict[str, Any]] | None = Non
     Raises:
         Refused: no run below `folder` has finished.
     """
+    text = sweep_text(folder, states)
+    if not RunPaths(folder).summary.exists():
+        write_text(SweepPaths(folder).report, text)
+    return text
+
+
+def sweep_text(folder: Path, states: Mapping[str, dict[str, Any]] | None = None) -> str:
+    """Return what `sweep_report` returns, and write nothing."""
     if not folder.is_dir():
         raise Refused(f"{folder}: there is no such folder")
     single = RunPaths(folder).summary
@@ -111,10 +119,7 @@ def sweep_report(folder: Path, states: Mapping[str, dict[str, Any]] | None = Non
     lines += [*_table(settings, figures), "", _note(settings, seeds, figures)]
     if common:
         lines += ["", f"Every run: `{' '.join(text for text in done[0]['overrides'] if text in common)}`"]
-    text = "\n".join(lines) + "\n"
-    if not single.exists():
-        write_text(SweepPaths(folder).report, text)
-    return text
+    return "\n".join(lines) + "\n"
 
 
 def _summary(path: Path) -> dict[str, Any]:
@@ -355,3 +360,67 @@ def _held(holds: Sequence[str]) -> str:
     if SEEDS not in holds:
         return f"{words}, but not of training seeds (one run)"
     return words if PROBLEMS in holds else f"{words}, but not of problems (Student's t over the runs)"
+
+
+def ranking(runs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the settings of runs as JSON, ranked as in the table of `sweep_report`; those without a finished run are last.
+
+    Args:
+        runs: Name -> summary, with the `folder` of the run, in which outcomes are read.
+
+    Returns:
+        `common`, the overrides of all runs; `note`; and `settings`, each with `overrides`, `runs` (names) and `num_runs` (finished),
+        and where these have an objective with `objective`, `accuracy` and `gain` (decoding -> interval), and `against_best`, the
+        difference from the first one. A `p_holm` is corrected for the number of comparisons among the settings.
+    """
+    common = set.intersection(*(set(run["overrides"]) for run in runs.values())) if runs else set()
+    names = {id(run): name for name, run in runs.items()}
+    settings = _settings(list(runs.values()), common)
+    done = [
+        Setting(setting.overrides, finished)
+        for setting in settings
+        if (finished := tuple(run for run in setting.runs if run["state"] == "done"))
+    ]
+    seeds = _common_seeds(done)
+    done.sort(key=lambda setting: setting.mean_objective(seeds), reverse=True)
+    figures = _figures(done, seeds) if done else None
+    rows: dict[tuple[str, ...], dict[str, Any]] = {setting.overrides: {} for setting in done}
+    for setting in settings:
+        mine = {
+            "overrides": list(setting.overrides),
+            "runs": [names[id(run)] for run in setting.runs],
+            "num_runs": 0,
+        }
+        rows[setting.overrides] = mine
+    for rank, setting in enumerate(done):
+        row = rows[setting.overrides]
+        row["num_runs"] = len(setting.runs)
+        if figures is None or not setting.objectives():
+            continue
+        row["objective"] = setting.mean_objective(seeds)
+        row["accuracy"] = {
+            mode: found for mode in _MODES if (found := _json_of(figures.accuracies[mode], rank))
+        }
+        row["gain"] = {mode: found for mode in _MODES if (found := _json_of(figures.gains[mode], rank))}
+        if against := _json_of(figures.against, rank):
+            row["against_best"] = against
+    every = next(iter(runs.values()))["overrides"] if runs else []
+    note = _note(done, seeds, figures) if figures else ""
+    return {
+        "common": [text for text in every if text in common],
+        "note": note,
+        "settings": list(rows.values()),
+    }
+
+
+def _json_of(column: Sequence[Figure | None], rank: int) -> dict[str, Any]:
+    """Return a figure of a column of the table as JSON, with its p-value corrected for the number of those in the column; empty without one."""
+    figure = column[rank]
+    if figure is None:
+        return {}
+    p_value = _holm(column)[rank]
+    return (
+        asdict(figure.interval)
+        | {"holds": list(figure.holds)}
+        | ({} if p_value is None else {"p_holm": p_value})
+    )

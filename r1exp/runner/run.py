@@ -33,6 +33,7 @@ from r1exp.plan.references import resolved
 from r1exp.plan.run_plan import PlanStep, RunPlan, difference
 from r1exp.plan.steps import BASE
 from r1exp.report.summary import accuracies, summarize, write_report
+from r1exp.report.write import write_pages_if_possible
 from r1exp.rewards.check_report import Report
 from r1exp.runner.attempt import Attempt
 from r1exp.runner.base_model import base_model
@@ -106,6 +107,8 @@ class Run:
         except OSError as error:
             say(f"no report: {why_not_written(error, self.folder)}")
             code = max(code, ExitCode.FAILED)
+        else:
+            write_pages_if_possible(self.folder)
         if code not in (ExitCode.INTERRUPTED, ExitCode.PREEMPTED):  # else it continues, and W&B takes seconds
             self._track(summary, code)
         if code != ExitCode.DONE:

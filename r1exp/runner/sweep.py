@@ -19,6 +19,7 @@ from r1exp.plan.members import BASIC, Command, Member, command_of, members_of
 from r1exp.plan.slurm_job import job_of
 from r1exp.report.summary import headline
 from r1exp.report.sweep import sweep_report
+from r1exp.report.write import write_pages_if_possible
 from r1exp.runner.members import MemberRuns, Task
 from r1exp.runner.run_directory import perform, start_run
 from r1exp.runner.slurm_submit import refuse_job
@@ -106,6 +107,7 @@ def _finish(sweep: MemberRuns) -> ExitCode:
         show(f"`r1exp sweep status {shlex.quote(str(sweep.folder))}` shows their states")
     elif any(code == ExitCode.DONE for code in sweep.codes):
         show(sweep_report(sweep.folder))
+        write_pages_if_possible(sweep.folder)
     return max(sweep.codes, default=ExitCode.DONE)
 
 

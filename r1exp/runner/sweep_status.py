@@ -196,6 +196,22 @@ def _state(run: Path, ids: Sequence[int], jobs: dict[int, Job]) -> MemberState:
     )
 
 
+def unfinished(folder: Path) -> dict[str, dict[str, str]]:
+    """Return state and reason of each member that is not done; nothing where SLURM does not say."""
+    if not folder.is_dir() or has_plan(folder) or not any(map(has_plan, folder.iterdir())):
+        return {}
+    try:
+        states = states_of(folder)
+    except R1ExpError as error:  # the report does not need SLURM
+        say(str(error))
+        return {}
+    return {
+        state.folder.name: {"state": state.state} | ({"reason": state.reason} if state.reason else {})
+        for state in states
+        if state.state != "done"
+    }
+
+
 def _ended_as(summary: dict[str, Any]) -> Status | None:
     """Return the state of a run that ended while it waited for a step that another run executes."""
     if summary.get("reason") is None or summary.get("state") not in EXIT_CODES:

@@ -96,7 +96,7 @@ def candidates(line: str) -> list[str]:
         return _matching(_VALUES[words[-1]], word)
     if verb in _WORDS:
         return _matching(_WORDS[verb], word) if len(words) == 1 else []
-    if verb == "doctor":
+    if verb in ("doctor", "report", "watch"):  # folders, which the shell completes
         return []
     if word.startswith("-"):
         return _matching(_OPTIONS, word)

@@ -22,6 +22,11 @@ VERBS = {  # verb: (its arguments, what it does)
         "status|retry|report DIR",
         "show the state of each run of a multirun, restart failed runs, rank the runs",
     ),
+    "report": (
+        "RUN... [--open]",
+        "write report.html, report.md and tables of a run, of several or of a sweep; --output DIR",
+    ),
+    "watch": ("RUN", "serve the report of a run or sweep on this machine while it trains"),
     "new": ("KIND NAME", "write a reward, dataset, prompt, algorithm or experiment of your own"),
     "help": (
         "KEY|GROUP|GROUP=OPTION",

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from r1exp.errors import ExitCode, R1ExpError, Refused
+from r1exp.errors import ExitCode, Refused
 from r1exp.plan.run_plan import has_plan
 from r1exp.report.sweep import sweep_report
-from r1exp.runner.sweep_status import newest_sweeps, states_of, sweep_retry, sweep_status
+from r1exp.report.write import target_of, write_pages
+from r1exp.runner.sweep_status import newest_sweeps, sweep_retry, sweep_status, unfinished
 from r1exp.settings import nearest
-from r1exp.terminal import say, show
+from r1exp.terminal import show
 
 _ACTIONS = ("status", "retry", "report")
 
@@ -31,21 +32,11 @@ def main(arguments: Sequence[str]) -> ExitCode:
     folder = Path(folders[0])
     if action == "retry":
         return sweep_retry(folder)
-    show(sweep_report(folder, _unfinished(folder)) if action == "report" else sweep_status(folder), end="")
+    if action == "status":
+        show(sweep_status(folder), end="")
+        return ExitCode.DONE
+    states = unfinished(folder)
+    show(sweep_report(folder, states), end="")
+    if not has_plan(folder):
+        write_pages(target_of([folder]), draws=False, states=states)
     return ExitCode.DONE
-
-
-def _unfinished(folder: Path) -> dict[str, dict[str, str]]:
-    """Return state and reason of each member that is not done; nothing where SLURM does not say."""
-    if not folder.is_dir() or has_plan(folder) or not any(map(has_plan, folder.iterdir())):
-        return {}
-    try:
-        states = states_of(folder)
-    except R1ExpError as error:  # the report does not need SLURM
-        say(str(error))
-        return {}
-    return {
-        state.folder.name: {"state": state.state} | ({"reason": state.reason} if state.reason else {})
-        for state in states
-        if state.state != "done"
-    }
