@@ -228,7 +228,7 @@ def _planned(
     device = config.launcher.resolved_device()
     if config.generates:
         config.rollout.check(config.launcher, device, config.trainer if config.online is not None else None)
-    num_problems = None if data_from else stage.check_data(config, config.dataset.count(stage.split))
+    num_problems = None if data_from else stage.check_data(config, stage.num_problems(config))
     batch = batch_of(config, num_problems) if stage.trains else None
     inputs = inputs_of(config, from_base=source == BASE, own_data=data_from is None)
     data = inputs["dataset"] if data_from is None else keys[data_from]

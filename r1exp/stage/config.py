@@ -83,6 +83,17 @@ class StepConfig(StepSettings):
         return self
 
     @model_validator(mode="after")
+    def _the_kl_can_be_adapted(self) -> Self:
+        adapting = [name for name, rule in self.health.rules.items() if rule.action == "adapt"]
+        is_online = self.algorithm is not None and self.algorithm.online is not None
+        if adapting and is_online and self.beta == 0.0:
+            raise ValueError(
+                f"health.rules.{adapting[0]}.action=adapt multiplies beta, and beta=0 would stay 0; start from beta=0.01, "
+                "for example, or choose another action"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _the_rollout_can_train(self) -> Self:
         # Also checked without a stage, at the top of a pipeline, because its focus step runs the algorithm.
         runs = self.stage is None or self.stage.runs_algorithm
@@ -204,7 +215,7 @@ class StepConfig(StepSettings):
         for name in ("launcher", "tracking", "health", "completions", "debug", "max_steps"):
             chosen.pop(name, None)
         if self.stage.trains:
-            rules = self.health.stopping()
+            rules = self.health.deciding()
             rows = {name: self.trainer[name] for name in LOGGED_ROWS if rules and name in self.trainer}
             chosen |= {"optimizer_steps": self.max_steps, "stop_rules": rules, "logged_rows": rows}
         return chosen

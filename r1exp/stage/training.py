@@ -71,8 +71,10 @@ def train(
         files = CompletionFiles(step.config.completions, folder)
         if recorder is not None:
             trainer.add_callback(KeepCompletions(recorder, trainer, files, trackers))
+        health.adapt_kl = trainer.adapt_kl
         if resume is not None:
             health.resume(resume)
+        trainer.has_finished = health.finished is not None
         if trainer.is_world_process_zero():
             _forget_after(-1 if resume is None else CheckpointPaths(resume).global_step, folder, files)
         if health.stopped is None:

@@ -29,6 +29,7 @@ def line(start: float, end: float) -> list[float]:
 def broken_rules(columns: dict[str, list[float]]) -> list[str]:
     """Return the rules that the rows of these columns break, in order."""
     monitor = Monitor(settings())
+    monitor.use_arguments({"max_grad_norm": 1.0})
     rows: list[dict[str, Any]] = [
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
     ]
@@ -45,6 +46,9 @@ def grpo(**changes: list[float]) -> dict[str, list[float]]:
         "reward_std": line(0.8, 0.3),
         "groups_with_signal": line(1.0, 0.2),
         "completions/clipped_ratio": line(0.2, 0.0),
+        "completions/mean_terminated_length": line(140.0, 75.0),
+        "weight_0_score": line(0.3, 0.5),
+        "eval/validation/greedy/accuracy": line(0.4, 0.6),
         "sampling/sampling_logp_difference/mean": line(0.001, 0.01),
     }
     return healthy | changes
@@ -71,12 +75,34 @@ def test_a_run_whose_first_gradients_are_zero_breaks_no_rule() -> None:
         pytest.param(
             {"completions/clipped_ratio": line(0.3, 0.9)}, "completions_clipped", id="truncated completions"
         ),
+        pytest.param({"groups_with_signal": line(0.9, 0.0)}, "no_signal", id="equal rewards in every group"),
+        pytest.param({"grad_norm": line(1.0, 8.0)}, "gradient_clipped", id="gradients above the clipping"),
+        pytest.param({"groups_with_signal": line(0.6, 0.5)}, "weak_signal", id="few signals from the start"),
         pytest.param(
-            {"groups_with_signal": [0.0] * NUM_ROWS}, "no_signal", id="equal rewards in every group"
+            {"completions/mean_terminated_length": line(100.0, 20.0)},
+            "length_collapse",
+            id="short completions",
+        ),
+        pytest.param(
+            {"reward": line(2.0, 0.0), "reward_std": line(0.8, 0.0)},
+            "reward_std_low",
+            id="equally bad completions",
+        ),
+        pytest.param(
+            {"reward": line(2.0, 0.0), "reward_std": line(0.5, 2.0)},
+            "reward_std_high",
+            id="fluctuating rewards",
+        ),
+        pytest.param({"weight_0_score": line(0.5, 0.1)}, "reward_hacking", id="reward hacking"),
+        pytest.param(
+            {"sampling/sampling_logp_difference/mean": line(0.001, 0.04)}, "sampler_gap", id="sampler drifts"
+        ),
+        pytest.param(
+            {"eval/validation/greedy/accuracy": line(0.6, 0.4)}, "no_improvement", id="no better evaluation"
         ),
         pytest.param({"entropy": [0.4] * 20 + [0.001] * 80}, "entropy_collapse", id="entropy collapse"),
         pytest.param(
-            {"sampling/sampling_logp_difference/mean": line(0.001, 0.07)},
+            {"sampling/sampling_logp_difference/mean": [0.02] * 20 + [0.07] * 80},
             "stale_rollouts",
             id="sampler with old weights",
         ),
