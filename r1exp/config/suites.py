@@ -43,7 +43,7 @@ def fill_presets(config: DictConfig, options: Options, composed: Callable[[str],
             if not isinstance(suite, DictConfig):
                 continue
             for group in _GROUPS:
-                _fill(f"{_SUITES}.{name}.{group}", suite, group, options, composed)
+                _fill(f"{_SUITES}.{name!s}.{group}", suite, group, options, composed)
 
 
 def _fill(

@@ -128,6 +128,24 @@ class EvaluationSettings(Settings):
             for name, suite in chosen.items()
         )
 
+    def pinned(self) -> Self:
+        """Return the same suites with commits instead of branches, where a hub knows the data set."""
+        if not self.suites:
+            return self
+        suites = {
+            name: suite
+            if suite.dataset is None
+            else suite.model_copy(update={"dataset": suite.dataset.pinned()})
+            for name, suite in self.suites.items()
+        }
+        return self.model_copy(update={"suites": suites})
+
+    def name_of(self, suite: str, field: str) -> str:
+        """Return the dotted key that sets a field of a suite."""
+        own = self.suites.get(suite)
+        is_own = own is not None and getattr(own, field) is not None
+        return f"evaluation.suites.{suite}.{field}" if is_own else f"evaluation.{field}"
+
     def _of(self, suite: SuiteSettings, field: str) -> Any:
         own = getattr(suite, field)
         return getattr(self, field) if own is None else own

@@ -172,7 +172,9 @@ def _version(name: str) -> str:
 
 
 def _modules_of(config: StepConfig) -> Iterator[str]:
-    settings: list[Settings | None] = [config.stage, config.algorithm, config.dataset, config.rollout]
+    assert config.stage is not None
+    data_sets = config.stage.data_sets(config)
+    settings: list[Settings | None] = [config.stage, config.algorithm, *data_sets, config.rollout]
     for member in [*settings, *(config.rewards or {}).values()]:
         if member is None:
             continue

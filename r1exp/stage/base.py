@@ -3,11 +3,12 @@
 A stage consists of frozen settings and the import path of the function that does its work. Torch-free.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from r1exp.algorithm.base import Algorithm, Rows
-from r1exp.dataset.base import Split
+from r1exp.dataset.base import Dataset, Split
 from r1exp.errors import Refused
 from r1exp.model.memory import Load
 from r1exp.paths import ArtifactPaths
@@ -88,6 +89,18 @@ class Stage(Settings):
         del config
         return self.model_dump(mode="json")
 
+    def data_sets(self, config: StepSettings) -> list[Dataset]:
+        """Return the data sets that this stage reads."""
+        return [config.dataset]
+
+    def pinned(self, config: Config) -> Config:
+        """Return the settings with the commit of the data set instead of a branch, which could move."""
+        return config.model_copy(update={"dataset": config.dataset.pinned()})
+
+    def count(self, config: StepSettings) -> int | None:
+        """Return how many problems this stage finds; None: not known before a download."""
+        return config.dataset.count(self.split)
+
     def fingerprint(self, config: StepSettings) -> str:
         """Return a content hash of the data that this stage reads."""
         return config.dataset.fingerprint_of(self.split)
@@ -107,7 +120,7 @@ class Stage(Settings):
 
     def data_notes(self, config: StepSettings) -> list[str]:
         """Return what `plan` says about the data."""
-        return config.dataset.notes()
+        return list(dict.fromkeys(note for dataset in self.data_sets(config) for note in dataset.notes()))
 
     def memory_load(self, load: Load, config: StepSettings) -> Load:
         """Return `load` with what this stage keeps in memory."""
@@ -123,6 +136,11 @@ class Stage(Settings):
         """
         del config
         return "problems: counted when they are there" if num_problems is None else f"{num_problems} problems"
+
+    def details(self, config: StepSettings) -> Iterator[str]:
+        """Yield what `plan --full` says about the work in addition to `describe`."""
+        del config
+        yield from ()
 
 
 def smallest(*limits: int | None) -> int | None:
