@@ -88,7 +88,7 @@ class _Watch:
     def has_values(self) -> bool:
         return bool(self._own.values)
 
-    def observe(self, row: Mapping[str, Any]) -> tuple[float, float] | None | bool:
+    def observe(self, row: Mapping[str, Any]) -> tuple[float, float] | bool | None:
         """Return (mean, bound) where a row breaks the rule, False where it satisfies it, None where it says nothing."""
         if self._rule.beside is not None and row.get(self._rule.beside) is None:
             return None

@@ -68,6 +68,11 @@ class Rule(Settings):
         return self
 
     @property
+    def decides(self) -> bool:
+        """Whether the rule can change the result of a step."""
+        return self.action not in _WITHOUT_EFFECT
+
+    @property
     def metrics(self) -> list[str]:
         """The metrics that the rule reads."""
         return [name for name in (self.metric, self.beside, self.rising, self.falling) if name is not None]
@@ -80,5 +85,12 @@ class HealthSettings(Settings):
 
     def deciding(self) -> dict[str, Any]:
         """Return the rules that can change the result of a step: name -> what decides whether they do."""
-        rules = {name: rule for name, rule in self.rules.items() if rule.action not in _WITHOUT_EFFECT}
-        return {name: rule.model_dump(mode="json", exclude={"advice"}) for name, rule in rules.items()}
+        return {
+            name: rule.model_dump(mode="json", exclude={"advice"})
+            for name, rule in self.rules.items()
+            if rule.decides
+        }
+
+    def deciding_metrics(self) -> set[str]:
+        """Return the metrics that such rules read."""
+        return {metric for rule in self.rules.values() if rule.decides for metric in rule.metrics}

@@ -217,6 +217,8 @@ def save_artifact(
     weights: dict[str, torch.Tensor] | None = None,
     load_base: Callable[[], PreTrainedModel] | None = None,
     code_of: tuple[str, str | None] | None = None,
+    *,
+    stays_as_it_is: bool = False,
 ) -> None:
     """Save a model that `from_pretrained` loads without further steps; adapters are merged.
 
@@ -230,8 +232,9 @@ def save_artifact(
         weights: State dict to save instead of the model's own, for example gathered from all ranks.
         load_base: Returns the model that adapters of a quantized model belong to, without quantization.
         code_of: Folder or hub id, and revision, of a trusted model whose code the artifact needs as well; None: no code.
+        stays_as_it_is: The model is trained further: its adapters are merged into the one that `load_base` returns.
     """
-    plain = _merged(model, load_base) if isinstance(model, PeftModel) else model
+    plain = _merged(model, load_base, stays_as_it_is) if isinstance(model, PeftModel) else model
     if weights is not None:  # the state dict gathered by DeepSpeed holds a tied weight under both names
         weights = {
             name: weight for name, weight in weights.items() if name not in plain.all_tied_weights_keys
@@ -243,8 +246,10 @@ def save_artifact(
             copy_code(*code_of, unfinished)
 
 
-def _merged(model: PeftModel, load_base: Callable[[], PreTrainedModel] | None) -> PreTrainedModel:
-    if not getattr(model.get_base_model(), "is_quantized", False):
+def _merged(
+    model: PeftModel, load_base: Callable[[], PreTrainedModel] | None, stays_as_it_is: bool
+) -> PreTrainedModel:
+    if not stays_as_it_is and not getattr(model.get_base_model(), "is_quantized", False):
         return model.merge_and_unload()
     assert load_base is not None
     whole = get_peft_model(load_base(), model.peft_config["default"])

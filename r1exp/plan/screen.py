@@ -322,7 +322,7 @@ def _prompt(steps: Sequence[PlannedStep], focus: str) -> Text | None:
     step = next((step for step in known if step.name == focus), known[0])
     config = step.config
     assert config.stage is not None
-    (problem,) = config.dataset.first(config.stage.split, 1)
+    (problem,) = config.stage.data_sets(config)[0].first(config.stage.split, 1)
     shown = first_prompt(config.model, messages(problem.prompt, config.prompt))
     counted = "" if shown.num_tokens is None else f"{shown.num_tokens} tokens: "
     note = f"   [{shown.note}]" if shown.note else ""

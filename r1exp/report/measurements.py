@@ -25,8 +25,13 @@ class Measurement:
     content: dict[str, Any]  # of scores.json
 
     @property
+    def suites(self) -> dict[str, dict[str, Any]]:
+        """Suite -> its metrics, problem_ids and outcomes, in order."""
+        return dict(self.content["suites"])
+
+    @property
     def summary(self) -> dict[str, dict[str, Any]]:
-        """Decoding -> accuracy with its interval."""
+        """Decoding -> accuracy in the first suite, with its interval."""
         return dict(self.content["summary"])
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from r1exp.algorithm.base import Algorithm, Rows
-from r1exp.dataset.base import Split
+from r1exp.dataset.base import Dataset, Split
 from r1exp.dataset.validation import training_problems
 from r1exp.errors import Refused
 from r1exp.model.memory import Load
@@ -102,8 +102,16 @@ class Stage(Settings):
             return config.dataset.stream(self.split)
         return training_problems(config.dataset, self.num_validation(config))
 
-    def num_problems(self, config: StepSettings) -> int | None:
-        """Return how many problems `problems` yields; None if they are not on this machine yet."""
+    def data_sets(self, config: StepSettings) -> list[Dataset]:
+        """Return the data sets that this stage reads."""
+        return [config.dataset]
+
+    def pinned(self, config: Config) -> Config:
+        """Return the settings with the commit of the data set instead of a branch, which could move."""
+        return config.model_copy(update={"dataset": config.dataset.pinned()})
+
+    def count(self, config: StepSettings) -> int | None:
+        """Return how many problems this stage finds; None: not known before a download."""
         number = config.dataset.count(self.split)
         if number is None or not self.num_validation(config):
             return number
@@ -128,7 +136,7 @@ class Stage(Settings):
 
     def data_notes(self, config: StepSettings) -> list[str]:
         """Return what `plan` says about the data."""
-        return config.dataset.notes()
+        return list(dict.fromkeys(note for dataset in self.data_sets(config) for note in dataset.notes()))
 
     def memory_load(self, load: Load, config: StepSettings) -> Load:
         """Return `load` with what this stage keeps in memory."""
@@ -144,6 +152,11 @@ class Stage(Settings):
         """
         del config
         return "problems: counted when they are there" if num_problems is None else f"{num_problems} problems"
+
+    def details(self, config: StepSettings) -> Iterator[str]:
+        """Yield what `plan --full` says about the work in addition to `describe`."""
+        del config
+        yield from ()
 
 
 def num_validation(config: StepSettings) -> int:
