@@ -102,6 +102,11 @@ class HealthCallback(TrainerCallback):
             state_now = self._monitor.state() | ended
             paths.health.write_text(json.dumps(state_now), encoding="utf-8")
 
+    def forget(self) -> None:
+        """Remove the reports of an execution that left no checkpoint; on rank 0."""
+        if is_main_process() and self._reports.rows():
+            self._reports.forget_after(-1)
+
     def resume(self, checkpoint: Path) -> None:
         """Restore the state of the monitor from a checkpoint; call it on every rank.
 

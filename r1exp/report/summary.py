@@ -60,6 +60,8 @@ def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict
         signal = _signal(step, paths)
         if signal is not None:
             entry["groups"] = signal
+        if state == "done" and paths.kept.exists():
+            entry["kept"] = read_json(paths.kept)
         summary["steps"][step.name] = entry
         if state != "done" and summary["state"] == "done":
             summary["state"] = state
@@ -121,6 +123,8 @@ def report_text(summary: dict[str, Any]) -> str:
     for name, entry in summary["steps"].items():
         if "groups" in entry:
             lines += ["", _signal_line(name, entry["groups"])]
+        if "kept" in entry:
+            lines += ["", _kept_line(name, entry["kept"])]
     lines += ["", *_accuracy_table(summary), "", *_comparison_table(summary)]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -129,6 +133,19 @@ def _signal_line(name: str, groups: dict[str, int]) -> str:
     return (
         f"{name}: {groups['with_signal']} of {groups['total']} groups carried signal (not all rewards equal)"
     )
+
+
+def _kept_line(name: str, kept: dict[str, Any]) -> str:
+    """Return which optimizer step the model is of, and by which rule."""
+    value = ""
+    if kept["metric"] is not None:
+        value = f" ({100 * kept['value']:.1f} % [{100 * kept['low']:.1f}, {100 * kept['high']:.1f}])"
+    ended = (
+        f"; training ended after {kept['of']} of {kept['planned']}: {kept['ended_by']}"
+        if kept["ended_by"]
+        else ""
+    )
+    return f"{name}: the model of optimizer step {kept['optimizer_step']} of {kept['of']} is kept, {kept['rule']}{value}{ended}"
 
 
 def accuracies(summary: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
@@ -178,6 +195,7 @@ def headline(summary: dict[str, Any], folder: Path) -> str:
     lines += [
         _signal_line(name, entry["groups"]) for name, entry in summary["steps"].items() if "groups" in entry
     ]
+    lines += [_kept_line(name, entry["kept"]) for name, entry in summary["steps"].items() if "kept" in entry]
     if summary["state"] == "done" and summary["objective"] is None and accuracies(summary):
         lines.append(f"no objective: {summary['objective_missing']}")
     return "\n".join([*lines, f"{summary['state']} in {summary['elapsed_seconds']:.0f} s: {folder}"])

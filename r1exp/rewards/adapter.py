@@ -64,7 +64,7 @@ class _ScoredBatches:
             {
                 name: reward.span
                 for name, reward in committee.rewards.items()
-                if reward.weight == 0.0 and reward.judges_correctness
+                if reward.weight == 0.0 and reward.judges_correctness and reward.span[0] < reward.span[1]
             }
         )
         self._batch: Any = None  # the list TRL passes to every function of one batch

@@ -81,7 +81,9 @@ def train(
         if recorder is not None:
             trainer.add_callback(KeepCompletions(recorder, trainer, files, trackers))
         health.adapt_kl = trainer.adapt_kl
-        if resume is not None:
+        if resume is None:
+            health.forget()
+        else:
             health.resume(resume)
         if validation is not None:
             validation.resume(resume)
