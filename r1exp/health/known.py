@@ -26,7 +26,7 @@ _TRL = (
 )
 _OWN = (
     "advantages/mean advantages/std beta clip_ratio/value dynamic_sampling/discarded_completions "
-    "dynamic_sampling/flat_completions dynamic_sampling/rounds explained_variance groups_with_signal returns/mean "
+    "dynamic_sampling/flat_completions dynamic_sampling/rounds explained_variance groups_equal_below_best groups_with_signal returns/mean "
     "returns/std value_loss values/mean values/std weight_0_score"
 )
 # Of evaluations during training (r1exp.stage.validation).

@@ -63,6 +63,25 @@ def signal_share(
     return sum(spread > _SAME for spread in spreads) / max(len(groups), 1)
 
 
+def equal_below_best_share(
+    columns: Mapping[str, Column],
+    weights: Mapping[str, float],
+    groups: Sequence[tuple[int, ...]],
+    best: float,
+) -> float:
+    """Return the share of groups whose weighted totals are all the same, and lower than `best`, the highest possible one.
+
+    Groups whose totals are all the highest possible one have no signal either, because they are solved.
+    """
+    totals = _known(weighted_totals(columns, weights))
+    highest = [max(totals[row] for row in rows) for rows in groups]
+    alike = [
+        high - min(totals[row] for row in rows) <= _SAME for high, rows in zip(highest, groups, strict=True)
+    ]
+    found = [same and high < best - _SAME for same, high in zip(alike, highest, strict=True)]
+    return sum(found) / max(len(groups), 1)
+
+
 def abstentions(scores: Sequence[Score]) -> tuple[Counter[str], int]:
     """Return the number of abstentions for each reason, and the number of rows the member applied to."""
     reasons = Counter(score.reason for score in scores if isinstance(score, Abstain))
@@ -78,10 +97,12 @@ class Metrics:
 
     Args:
         judges: Members with weight 0 that judge correctness: name -> lowest and highest score.
+        best: The highest possible total; None, or infinite: not known.
     """
 
-    def __init__(self, judges: Mapping[str, Span] | None = None) -> None:
+    def __init__(self, judges: Mapping[str, Span] | None = None, best: float | None = None) -> None:
         self._judges = judges or {}
+        self._best = None if best is None or math.isinf(best) else best
         self._seen: set[tuple[str, str]] = set()
 
     def compute(
@@ -96,6 +117,8 @@ class Metrics:
         """
         groups = scored.batch.groups
         metrics: dict[str, float] = {"groups_with_signal": signal_share(columns, weights, groups)}
+        if self._best is not None:
+            metrics["groups_equal_below_best"] = equal_below_best_share(columns, weights, groups, self._best)
         if (judged := self._judged(columns)) is not None:
             metrics["weight_0_score"] = judged
         shares = variance_shares(columns, weights, groups)

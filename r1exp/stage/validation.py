@@ -189,7 +189,10 @@ class Validation(TrainerCallback):
         model = self._paths.best_model(now)
         if self._trainer.is_world_process_zero():
             shutil.rmtree(model.parent, ignore_errors=True)  # of an execution that was killed
-        self._export(model)
+        with (
+            kept_random_state()
+        ):  # another copy of the base model gets new adapters, before it gets the trained ones
+            self._export(model)
         if self._trainer.is_world_process_zero():
             for folder in self._paths.best.iterdir():
                 if folder != model.parent:

@@ -92,7 +92,7 @@ def test_the_plan_shows_what_they_cost(compose_line: Compose) -> None:
         compose_line, "evaluation.every=20", "evaluation.num_validation=100", "evaluation.keep_best=greedy"
     )
     assert during_training([step]) == (
-        "rl during training, 4 x on 100 validation problems x 2 = 800 completions (training: 12,800); keeps the model "
+        "grpo during training, 4 x on 100 validation problems x 2 = 800 completions (training: 12,800); keeps the model "
         "with the best greedy accuracy"
     )
     assert during_training([only(compose_line)]) is None

@@ -142,12 +142,12 @@ def test_kl_control_starts_where_a_rule_adapts(frozen: Freeze, tmp_path: Path) -
     )
     rows = []
     for name, more in (("plain", ()), ("adapted", rule)):
-        folder = trained(frozen, tmp_path / name, *LINES["grpo"], "beta=0.1", *more)
+        folder = trained(frozen, tmp_path / name, *LINES["grpo"], "beta=0.1", "max_steps=6", *more)
         lines = (folder / "metrics.jsonl").read_text().splitlines()
         rows.append([row["beta"] for row in map(json.loads, lines) if "beta" in row])
     plain, adapted = rows
     assert len({*plain}) == 1
-    assert adapted[:2] == plain[:2] and adapted[3] > adapted[2] > plain[2]
+    assert adapted[:3] == plain[:3] and adapted[5] > adapted[4] > plain[4]
     assert "beta is adapted from 0.1 on" in (tmp_path / "adapted" / "health.jsonl").read_text()
 
 
@@ -157,8 +157,8 @@ def test_two_ranks_share_the_problems(tmp_path: Path, monkeypatch: pytest.Monkey
     accuracies = []
     for number in (1, 2):
         more = ["launcher=ddp", "launcher.num_processes=2"] if number == 2 else []
-        assert main([*line, *more, f"paths.run={number}", f"paths.store=store-{number}"]) == 0
-        (first, _) = evaluations(tmp_path / str(number) / "steps" / "01-sft")
+        assert main([*line, *more, f"paths.run=run-{number}", f"paths.store=store-{number}"]) == 0
+        (first, _) = evaluations(tmp_path / f"run-{number}" / "steps" / "01-sft")
         accuracies.append({name: value for name, value in first.items() if "greedy" in name})
     assert accuracies[0] == accuracies[1]  # of 9 problems, which are dealt out as 5 and 4
-    assert json.loads((tmp_path / "2" / "summary.json").read_text())["steps"]["sft"]["kept"]["of"] == 1
+    assert json.loads((tmp_path / "run-2" / "summary.json").read_text())["steps"]["sft"]["kept"]["of"] == 1
