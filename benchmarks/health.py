@@ -59,10 +59,10 @@ TRIPS = {
     "length_collapse": Trip(_FAULTY),
     "weak_signal": Trip(("rewards=strict",), from_sft=False),
     "no_signal": Trip(("rewards=strict",), from_sft=False),
-    "reward_std_low": Trip(("learning_rate=1e-2", "beta=0")),
+    "reward_std_low": Trip(("learning_rate=3e-3", "beta=0")),
     "reward_std_high": Trip(("learning_rate=7e-4", "beta=0", "temperature=0.3", "rewards.graded.weight=3")),
     "reward_hacking": Trip(_FAULTY),
-    "entropy_collapse": Trip(("learning_rate=1e-2", "beta=0")),
+    "entropy_collapse": Trip((*_FAULTY, "learning_rate=5e-3", "beta=0"), from_sft=False),
     "sampler_gap": Trip((*_STALE, "learning_rate=5e-4"), needs=_VLLM),
     "stale_rollouts": Trip((*_STALE, "learning_rate=1e-2"), needs=_VLLM),
     "no_improvement": Trip(

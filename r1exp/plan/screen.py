@@ -269,7 +269,7 @@ def _time(duration: Duration | None) -> Text:
     return Text(f"{'~' if duration.is_scaled else ''}{as_clock(duration.seconds)}")
 
 
-def _about(steps: Sequence[PlannedStep], facts: Facts) -> Iterator[tuple[str, RenderableType]]:
+def _about(steps: Sequence[PlannedStep], facts: Facts) -> Iterator[tuple[str, RenderableType | None]]:
     yield "memory", memory_line(steps, facts)
     yield "time", time_line(facts.durations)
     yield "evaluated", during_training(steps)
