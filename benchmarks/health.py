@@ -36,7 +36,7 @@ _RL = (
     "trainer.save_steps=1000",
 )
 _FAULTY = ("rewards=strict", "rewards.strict.weight=0", "rewards.format.weight=0",
-           "+rewards.short={kind: health_faults:short, weight: 1.0}", "learning_rate=2e-3")  # fmt: skip
+           "+rewards.short={kind: health_faults:short, weight: 1.0}")  # fmt: skip
 _STALE = ("rollout=vllm_colocate", "rollout.kind=health_faults:StaleColocate")
 _VLLM = "vllm"
 
@@ -47,6 +47,7 @@ class Trip:
 
     overrides: tuple[str, ...]  # what makes it go wrong
     from_sft: bool = True  # false: from random weights
+    stage: tuple[str, ...] = ("stage=rl", *_RL)
     needs: str | None = None  # a package
 
 
@@ -56,12 +57,12 @@ TRIPS = {
     "gradient_explosion": Trip(("learning_rate=0.3", "beta=1", "trainer.max_grad_norm=1e9")),
     "gradient_clipped": Trip(("trainer.max_grad_norm=0.05",)),
     "completions_clipped": Trip(("max_completion_length=16",)),
-    "length_collapse": Trip(_FAULTY),
+    "length_collapse": Trip((*_FAULTY, "learning_rate=2e-3")),
     "weak_signal": Trip(("rewards=strict",), from_sft=False),
     "no_signal": Trip(("rewards=strict",), from_sft=False),
     "reward_std_low": Trip(("learning_rate=3e-3", "beta=0")),
     "reward_std_high": Trip(("learning_rate=7e-4", "beta=0", "temperature=0.3", "rewards.graded.weight=3")),
-    "reward_hacking": Trip(_FAULTY),
+    "reward_hacking": Trip((*_FAULTY, "learning_rate=2e-3")),
     "entropy_collapse": Trip((*_FAULTY, "learning_rate=5e-3", "beta=0"), from_sft=False),
     "sampler_gap": Trip((*_STALE, "learning_rate=5e-4"), needs=_VLLM),
     "stale_rollouts": Trip((*_STALE, "learning_rate=1e-2"), needs=_VLLM),
@@ -134,7 +135,7 @@ def trips(folder: Path, chosen: list[str], write: bool) -> bool:
         # A rule that stops the run before its own rule is seen only warns here.
         others = [f"health.rules.{rule}.action=warn" for rule in _stopping() if rule != name]
         step = run(
-            name, folder, ("stage=rl", *_RL, f"max_steps={NUM_STEPS}", *model, *others, *trip.overrides)
+            name, folder, (*trip.stage, f"max_steps={NUM_STEPS}", *model, *others, *trip.overrides)
         )
         found = broken(step)
         in_time = in_time and name in found
