@@ -134,9 +134,7 @@ def trips(folder: Path, chosen: list[str], write: bool) -> bool:
         model = (f"model.path={start / 'artifact'}",) if trip.from_sft else ()
         # A rule that stops the run before its own rule is seen only warns here.
         others = [f"health.rules.{rule}.action=warn" for rule in _stopping() if rule != name]
-        step = run(
-            name, folder, (*trip.stage, f"max_steps={NUM_STEPS}", *model, *others, *trip.overrides)
-        )
+        step = run(name, folder, (*trip.stage, f"max_steps={NUM_STEPS}", *model, *others, *trip.overrides))
         found = broken(step)
         in_time = in_time and name in found
         others_text = ", ".join(f"`{rule}` {at}" for rule, at in found.items() if rule != name)

@@ -161,7 +161,9 @@ class Stage(Settings):
 
 def num_validation(config: StepSettings) -> int:
     """Return `Stage.num_validation` of a stage that learns to answer the problems of its data set."""
-    return config.evaluation.num_held_out if config.dataset.has_answers else 0
+    if not config.dataset.has_answers:
+        return 0
+    return smallest(config.evaluation.num_held_out, config.debug.num_problems) or 0
 
 
 def smallest(*limits: int | None) -> int | None:
