@@ -7,10 +7,10 @@ correct, exactly correct), a row for each measured model and decoding, and pass@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from r1exp.evaluation.outcomes import compare
+from r1exp.evaluation.harness_results import DECODING
+from r1exp.evaluation.outcomes import compare, compare_by_errors
 from r1exp.report.measurements import Measurement
 
-_MODES = ("sampled", "greedy")
 _RATES = {
     "format": "correct format",
     "plausible": "plausibly correct",
@@ -19,9 +19,9 @@ _RATES = {
 }
 _TOKENS = {
     "input_tokens_mean": "input tokens avg",
-    "input_tokens_max": "max",
+    "input_tokens_max": "input tokens max",
     "output_tokens_mean": "output tokens avg",
-    "output_tokens_max": "max",
+    "output_tokens_max": "output tokens max",
 }
 _OF_K = ("pass", "cons", "best")
 Table = list[list[str]]  # rows of cells; the first has the names of the columns
@@ -46,17 +46,32 @@ def comparisons_of(before: Measurement, after: Measurement) -> dict[str, Any]:
         earlier = before.suites.get(suite)
         if earlier is None or earlier["problem_ids"] != content["problem_ids"]:
             continue
-        tests = {
-            mode: compare(earlier["outcomes"][mode], content["outcomes"][mode])
-            for mode in _MODES
-            if mode in earlier["outcomes"] and mode in content["outcomes"]
-        }
-        found[name if position == 0 else f"{name}, {suite}"] = tests
+        of_harness = DECODING in content["metrics"]
+        tests = _compared_tasks(earlier, content) if of_harness else _compared(earlier, content)
+        found[name if position == 0 and not of_harness else f"{name}, {suite}"] = tests
+    return found
+
+
+def _compared(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    return {
+        mode: compare(before["outcomes"][mode], after["outcomes"][mode])
+        for mode in after["outcomes"]
+        if mode in before["outcomes"]
+    }
+
+
+def _compared_tasks(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Return the differences of a harness's task by metric: of outcomes paired, else from the standard errors."""
+    found = _compared(before, after)
+    earlier, later = before["metrics"][DECODING], after["metrics"][DECODING]
+    for name in later:
+        test = None if name in found or name not in earlier else compare_by_errors(earlier[name], later[name])
+        found |= {} if test is None else {name: test}
     return found
 
 
 def tables(summary: Mapping[str, Any]) -> Iterator[tuple[str, Table]]:
-    """Yield each suite with its table."""
+    """Yield each suite with its table, and the tasks of a harness in one table."""
     evaluations: Mapping[str, Any] = summary.get("evaluations", {})
     for suite in dict.fromkeys(name for suites in evaluations.values() for name in suites):
         rows = {
@@ -66,7 +81,21 @@ def tables(summary: Mapping[str, Any]) -> Iterator[tuple[str, Table]]:
             if "output_tokens_mean" in metrics
         }
         if rows:
-            yield suite, _table(rows)
+            problems = next(iter(rows.values()))["accuracy"]["n"]
+            yield f"{suite}, {problems} problems", _table(rows)
+    tasks = _tasks(evaluations)
+    if len(tasks) > 1:
+        yield "of the harness", tasks
+
+
+def _tasks(evaluations: Mapping[str, Any]) -> Table:
+    found = [["task", "model", "metric", "value", "standard error", "problems"]]
+    for label, suites in evaluations.items():
+        for suite, modes in suites.items():
+            for metric, value in modes.get(DECODING, {}).items():
+                error = "-" if value["stderr"] is None else f"{value['stderr']:.4f}"
+                found.append([suite, label, metric, f"{value['value']:.4f}", error, str(value["n"])])
+    return found
 
 
 def _table(rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> Table:

@@ -150,9 +150,13 @@ def _comparison_table(summary: dict[str, Any]) -> list[str]:
         for mode, test in modes.items():
             rows.append(
                 f"| {name} | {mode} | {100 * test['difference']:+.1f} | {100 * test['low']:+.1f} to "
-                f"{100 * test['high']:+.1f} | {test['only_after']} | {test['only_before']} | {test['p_value']:.2g} |"
+                f"{100 * test['high']:+.1f} | {_count(test['only_after'])} | {_count(test['only_before'])} | {test['p_value']:.2g} |"
             )
     return rows if len(rows) > 2 else []
+
+
+def _count(number: int | None) -> str:
+    return "-" if number is None else str(number)
 
 
 def headline(summary: dict[str, Any], folder: Path) -> str:
