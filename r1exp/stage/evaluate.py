@@ -118,9 +118,7 @@ class Evaluate(Stage):
         if harness == "lm_eval" and rollout.server is not None:
             return
         choices = "rollout=hf or rollout=vllm_server" if harness == "lm_eval" else "rollout=hf"
-        raise Refused(
-            f"evaluation.harness={harness} cannot generate with rollout={rollout.kind}: it asks for {choices}"
-        )
+        raise Refused(f"evaluation.harness={harness} cannot use rollout={rollout.kind}; choose {choices}")
 
     def refuse_unready(self, config: StepSettings) -> None:
         """Raise Refused if the harness is not installed, or there is no file of tasks."""
