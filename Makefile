@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.venv/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help install parts trackers vllm quickstart test test-slow test-all matrix lint rooms keys health bench soak clean
+.PHONY: help install parts trackers vllm harness quickstart test test-slow test-all matrix lint rooms keys health bench soak clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ trackers: .venv/trackers  ## install trackio, TensorBoard and the client of MLfl
 .venv/reasoning_gym: $(STAMP)
 	$(PIP) -c constraints.txt -e '.[dev,reasoning_gym]'
 	touch $@
+
+harness: $(STAMP)  ## install lm_eval and lighteval, each in an environment of its own
+	$(BIN)/python -m r1exp.evaluation.harness lm_eval lighteval
 
 vllm: .venv/vllm  ## install vLLM only
 

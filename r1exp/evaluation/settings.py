@@ -8,22 +8,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from r1exp.dataset.base import Dataset
 from r1exp.dataset.menu import DatasetSettings
 from r1exp.prompt.settings import PromptSettings
-from r1exp.settings import Settings
+from r1exp.settings import Name, Settings
 
 # Who judges the answers. `reward`: the member of the run's rewards that judges correctness; accuracy, where that is
 # accuracy, graded, strict or a vote, or where there are no rewards. `accuracy`: the same value, however it is written.
 # `strict`: the exact text. `accuracy_then_last_number`: where the answer in its place is not right, the last number of the
 # completion is judged too ([sft-grpo]).
 JudgeName = Literal["reward", "accuracy", "strict", "accuracy_then_last_number"]
+HarnessName = Literal["lighteval", "lm_eval"]
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 SuiteName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$")]
 OWN = "test"  # name of the suite of the run's own data set
 _SHARED = ("num_problems", "samples", "temperature", "top_p", "greedy", "max_tokens", "judge")
+
+
+def _listed(tasks: Any) -> Any:
+    return [tasks] if isinstance(tasks, str) else tasks
 
 
 class SuiteSettings(Settings):
@@ -89,6 +94,16 @@ class EvaluationSettings(Settings):
     judge: JudgeName = "reward"  # who judges the answers
     # Score sampled answers with the run's committee as well, for best@k: the best of k answers by their reward.
     best_of: Annotated[bool, Field(exclude_if=lambda best_of: not best_of)] = False
+    # Also run tasks of lighteval or lm_eval, in an environment of its own; without suites, nothing else; docs/evaluation.md.
+    harness: Annotated[HarnessName | None, Field(exclude_if=lambda harness: harness is None)] = None
+    # Names of its tasks, as the harness writes them; num_problems limits the problems of each.
+    tasks: Annotated[list[Name], BeforeValidator(_listed), Field(exclude_if=lambda tasks: not tasks)] = Field(
+        default_factory=list
+    )
+    # Tasks of your own. lm_eval: a folder of task files; lighteval: a Python file with TASKS_TABLE; null: none.
+    tasks_path: Annotated[Name | None, Field(exclude_if=lambda path: path is None)] = None
+    # Python of the environment in which the harness is installed; null: the one that r1exp makes.
+    harness_python: Annotated[Name | None, Field(exclude_if=lambda path: path is None)] = None
     # Name -> suite. Empty: `test` alone, the test split of the run's data set.
     suites: Annotated[dict[SuiteName, SuiteSettings], Field(exclude_if=lambda suites: not suites)] = Field(
         default_factory=dict
@@ -160,6 +175,19 @@ class EvaluationSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _a_harness_has_tasks(self) -> Self:
+        if self.harness is not None and not self.tasks:
+            raise ValueError(
+                f"harness={self.harness} has no tasks; name some, for example evaluation.tasks=[gsm8k]"
+            )
+        if self.harness is None and (self.tasks or self.tasks_path or self.harness_python):
+            raise ValueError(
+                "tasks, tasks_path and harness_python are read by a harness; add evaluation.harness=lm_eval or "
+                "evaluation.harness=lighteval"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _the_best_has_others(self) -> Self:
         suites = self.suites.values()
         if self.best_of and max([self.samples, *(suite.samples or 0 for suite in suites)]) < 2:
@@ -170,13 +198,14 @@ class EvaluationSettings(Settings):
         return self
 
     def resolved(self, dataset: Dataset, prompt: PromptSettings) -> tuple[Suite, ...]:
-        """Return the suites in their order, with what they take from the run.
+        """Return the suites in their order, with what they take from the run; none where only a harness evaluates.
 
         Args:
             dataset: The run's own.
             prompt: The run's own.
         """
-        chosen: Mapping[str, SuiteSettings] = self.suites or {OWN: SuiteSettings(dataset=None)}
+        own = {} if self.harness is not None else {OWN: SuiteSettings(dataset=None)}
+        chosen: Mapping[str, SuiteSettings] = self.suites or own
         return tuple(
             Suite(
                 name=name,

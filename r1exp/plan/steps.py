@@ -131,8 +131,8 @@ def _measured_on(step: ComposedStep, run: StepConfig) -> StepConfig | None:
     """Return the settings for evaluating a step's policy: its own data, or the run's if an earlier step makes them."""
     config = step.config
     suites = config.evaluation.suites.values()
-    if suites and all(suite.dataset is not None for suite in suites):
-        return config
+    if (suites or config.evaluation.harness is not None) and all(suite.dataset for suite in suites):
+        return config  # the data of the step are not asked
     if config.dataset.has_answers and step.data_from is None:
         return config
     if not run.dataset.has_answers:

@@ -7,16 +7,14 @@ is none (r1exp/report/measurements.py).
 from pathlib import Path
 from typing import Any
 
-from r1exp.evaluation.outcomes import compare
 from r1exp.files import read_json, write_json, write_text
 from r1exp.paths import RunPaths, StepPaths
 from r1exp.plan.batch import RlBatch
 from r1exp.plan.run_plan import PlanStep, RunPlan
+from r1exp.report.evaluations import as_lines, as_markdown, comparisons_of, evaluations_of, tables
 from r1exp.report.measurements import Measurement, measurement_of, objective_of, pairs
 from r1exp.step.status import is_changed, read_status
 from r1exp.tracking.metrics import MetricsFile
-
-_MODES = ("sampled", "greedy")
 
 
 def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict[str, Any]:
@@ -67,10 +65,12 @@ def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict
             summary["state"] = state
         measurement = measurement_of(step, folder) if state == "done" else None
         if measurement is not None:
-            summary[f"{step.label}_accuracy"] = measurement.summary
+            if measurement.summary:
+                summary[f"{step.label}_accuracy"] = measurement.summary
             measured.append(measurement)
     for before, after in pairs(plan, measured):
-        summary["comparisons"][f"{after.label} - {before.label}"] = _compared(before.content, after.content)
+        summary["comparisons"] |= comparisons_of(before, after)
+    summary["evaluations"] = evaluations_of(measured)
     objective = objective_of(plan, summary["state"], measured)
     summary["objective"] = objective.value
     if objective.value is None:
@@ -93,12 +93,6 @@ def _signal(step: PlanStep, paths: StepPaths) -> dict[str, int] | None:
     num_steps = max(int(row["step"]) for row in rows)  # fewer than planned if the run ended early
     total = num_steps * step.batch.prompts_per_step
     return {"total": total, "with_signal": round(total * sum(shares) / len(shares))}
-
-
-def _compared(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Return the paired differences of two evaluations on the same problems."""
-    shared = [mode for mode in _MODES if mode in before["outcomes"] and mode in after["outcomes"]]
-    return {mode: compare(before["outcomes"][mode], after["outcomes"][mode]) for mode in shared}
 
 
 def write_report(summary: dict[str, Any], folder: Path) -> None:
@@ -126,6 +120,8 @@ def report_text(summary: dict[str, Any]) -> str:
         if "kept" in entry:
             lines += ["", _kept_line(name, entry["kept"])]
     lines += ["", *_accuracy_table(summary), "", *_comparison_table(summary)]
+    for suite, table in tables(summary):
+        lines += ["", f"Suite {suite}:", "", *as_markdown(table)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -171,13 +167,17 @@ def _comparison_table(summary: dict[str, Any]) -> list[str]:
         for mode, test in modes.items():
             rows.append(
                 f"| {name} | {mode} | {100 * test['difference']:+.1f} | {100 * test['low']:+.1f} to "
-                f"{100 * test['high']:+.1f} | {test['only_after']} | {test['only_before']} | {test['p_value']:.2g} |"
+                f"{100 * test['high']:+.1f} | {_count(test['only_after'])} | {_count(test['only_before'])} | {test['p_value']:.2g} |"
             )
     return rows if len(rows) > 2 else []
 
 
+def _count(number: int | None) -> str:
+    return "-" if number is None else str(number)
+
+
 def headline(summary: dict[str, Any], folder: Path) -> str:
-    """Return the last lines that a run prints: its accuracies and its directory."""
+    """Return the last lines that a run prints: its accuracies, the table of each suite, and its directory."""
     lines = []
     for key, value in accuracies(summary).items():
         parts = [
@@ -196,6 +196,8 @@ def headline(summary: dict[str, Any], folder: Path) -> str:
         _signal_line(name, entry["groups"]) for name, entry in summary["steps"].items() if "groups" in entry
     ]
     lines += [_kept_line(name, entry["kept"]) for name, entry in summary["steps"].items() if "kept" in entry]
+    for suite, table in tables(summary):
+        lines += [f"suite {suite}:", *(f"  {line}" for line in as_lines(table))]
     if summary["state"] == "done" and summary["objective"] is None and accuracies(summary):
         lines.append(f"no objective: {summary['objective_missing']}")
     return "\n".join([*lines, f"{summary['state']} in {summary['elapsed_seconds']:.0f} s: {folder}"])

@@ -134,6 +134,10 @@ class Stage(Settings):
         del config
         return num_problems
 
+    def refuse_unready(self, config: StepSettings) -> None:
+        """Raise Refused if this machine lacks what the stage needs; called before a run starts."""
+        del config
+
     def data_notes(self, config: StepSettings) -> list[str]:
         """Return what `plan` says about the data."""
         return list(dict.fromkeys(note for dataset in self.data_sets(config) for note in dataset.notes()))

@@ -5,10 +5,11 @@ from typing import Any, Literal
 
 from r1exp.dataset.base import Dataset
 from r1exp.errors import Refused
+from r1exp.evaluation.harness import refuse_missing, version_of
 from r1exp.evaluation.settings import DURING_TRAINING, Suite
 from r1exp.files import hash_of
 from r1exp.rewards.advice import evaluating_member
-from r1exp.stage.base import GENERATION_READS, Config, Stage, smallest
+from r1exp.stage.base import GENERATION_READS, Config, Stage, resolved_path, smallest
 from r1exp.stage.step_settings import StepSettings
 
 
@@ -26,7 +27,9 @@ class Evaluate(Stage):
 
     def longest_completion(self, config: StepSettings) -> tuple[str, int]:
         """Return the largest limit of the suites' completions."""
-        longest = max(_suites(config), key=lambda suite: suite.max_tokens)
+        longest = max(_suites(config), key=lambda suite: suite.max_tokens, default=None)
+        if longest is None:
+            return super().longest_completion(config)
         return config.evaluation.name_of(longest.name, "max_tokens"), longest.max_tokens
 
     def data_sets(self, config: StepSettings) -> list[Dataset]:
@@ -44,7 +47,7 @@ class Evaluate(Stage):
 
     def fingerprint(self, config: StepSettings) -> str:
         """Return a content hash of the problems of all suites."""
-        if not config.evaluation.suites:
+        if not config.evaluation.suites and config.evaluation.harness is None:
             return super().fingerprint(config)
         return hash_of([suite.dataset.fingerprint_of(self.split) for suite in _suites(config)])
 
@@ -53,8 +56,10 @@ class Evaluate(Stage):
         evaluation = config.evaluation.model_dump(
             mode="json", exclude={*DURING_TRAINING, "before", "after", "suites"}
         )
-        if config.evaluation.suites:
+        if config.evaluation.suites or config.evaluation.harness is not None:
             evaluation = {"suites": [suite.deciding_settings() for suite in _suites(config)]}
+        if config.evaluation.harness is not None:
+            evaluation["harness"] = self._harness_settings(config)
         by_member = any(suite.judge == "reward" for suite in _suites(config))
         member = evaluating_member(config.rewards) if by_member else None
         rewards = config.model_dump(mode="json", include={"rewards"})["rewards"]
@@ -62,8 +67,24 @@ class Evaluate(Stage):
         committee = {"committee": rewards} if config.evaluation.best_of else {}
         return self.model_dump(mode="json") | {"evaluation": evaluation} | judge | committee
 
+    @staticmethod
+    def _harness_settings(config: StepSettings) -> dict[str, Any]:
+        """Return what decides the results of a harness; its tasks file counts with its content."""
+        evaluation = config.evaluation
+        assert evaluation.harness is not None
+        return {
+            "name": evaluation.harness,
+            "version": version_of(evaluation.harness, evaluation.harness_python),
+            "tasks": evaluation.tasks,
+            "tasks_path": evaluation.tasks_path,
+            "num_problems": evaluation.num_problems,
+            "dtype": config.model.compute_dtype,
+        }
+
     def count(self, config: StepSettings) -> int | None:
-        """Return how many problems the suites have together, those beyond a suite's limit left out."""
+        """Return how many problems the suites have together, those beyond a suite's limit left out; of a harness, None."""
+        if config.evaluation.harness is not None and not config.evaluation.suites:
+            return None
         if not config.evaluation.suites:
             return super().count(config)
         numbers = [_number(suite, suite.dataset.count(self.split)) for suite in _suites(config)]
@@ -73,8 +94,9 @@ class Evaluate(Stage):
         """Return how many problems there are.
 
         Raises:
-            Refused: a suite's data set has no answers, or best@k has no rewards.
+            Refused: a suite's data set has no answers, best@k has no rewards, or a harness cannot use the rollout.
         """
+        self._check_rollout(config)
         for name, suite in config.evaluation.suites.items():
             if suite.dataset is not None and not suite.dataset.has_answers:
                 raise Refused(
@@ -88,10 +110,34 @@ class Evaluate(Stage):
             )
         return num_problems
 
+    @staticmethod
+    def _check_rollout(config: StepSettings) -> None:
+        harness, rollout = config.evaluation.harness, config.rollout
+        if harness is None or not (rollout.is_remote or rollout.uses_vllm):
+            return
+        if harness == "lm_eval" and rollout.server is not None:
+            return
+        choices = "rollout=hf or rollout=vllm_server" if harness == "lm_eval" else "rollout=hf"
+        raise Refused(f"evaluation.harness={harness} cannot use rollout={rollout.kind}; choose {choices}")
+
+    def refuse_unready(self, config: StepSettings) -> None:
+        """Raise Refused if the harness is not installed, or there is no file of tasks."""
+        evaluation = config.evaluation
+        if evaluation.harness is None:
+            return
+        refuse_missing(evaluation.harness, evaluation.harness_python)
+        if evaluation.tasks_path is not None and not resolved_path(evaluation.tasks_path).exists():
+            raise Refused(f"evaluation.tasks_path={evaluation.tasks_path}: there is no such file or folder")
+
     def describe(self, config: StepSettings, num_problems: int | None) -> str:
         """Return how many problems are measured, and how."""
-        if config.evaluation.suites:
-            return self._describe_suites(config, num_problems)
+        evaluation = config.evaluation
+        tasks = f"tasks of {evaluation.harness}: {' '.join(evaluation.tasks)}"
+        if not _suites(config):
+            return f"{tasks}, generated and judged by the harness"
+        harness = "" if evaluation.harness is None else f"; {tasks}"
+        if evaluation.suites:
+            return self._describe_suites(config, num_problems) + harness
         number = smallest(config.evaluation.num_problems, num_problems)
         problems = "all" if number is None else f"{number:,}"
         return f"{problems} test problems, {_decodings(_suites(config)[0])} each"
@@ -107,6 +153,11 @@ class Evaluate(Stage):
                 completions = number * suite.completions_per_problem
                 text += f" = {completions:,} completions of at most {suite.max_tokens:,} tokens: {_tokens(completions * suite.max_tokens)}"
             yield f"{text}; judge {suite.judge}"
+        evaluation = config.evaluation
+        if evaluation.harness is not None:
+            version = version_of(evaluation.harness, evaluation.harness_python) or "not installed"
+            limit = "all" if evaluation.num_problems is None else f"the first {evaluation.num_problems:,}"
+            yield f"harness {evaluation.harness} ({version}): {' '.join(evaluation.tasks)}, {limit} problems of each"
 
     def _describe_suites(self, config: StepSettings, num_problems: int | None) -> str:
         suites = _suites(config)

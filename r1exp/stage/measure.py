@@ -12,14 +12,19 @@ from accelerate.utils import gather_object
 
 from r1exp.distributed import interleave, shard
 from r1exp.errors import Refused
+from r1exp.evaluation.harness import HarnessRun, python_of, run_harness
+from r1exp.evaluation.harness_results import DECODING
 from r1exp.evaluation.metrics import Judged, Metrics
 from r1exp.evaluation.score import Scores, score, without_unreadable
 from r1exp.evaluation.settings import Suite
 from r1exp.files import whole_folder, write_json, write_text
+from r1exp.model.adapters import base_of, is_adapter_folder
 from r1exp.model.scorer import open_reward_model
 from r1exp.paths import ArtifactPaths, StepPaths
 from r1exp.records import Problem
 from r1exp.rewards.committee import Committee
+from r1exp.serving.command import served_name
+from r1exp.stage.base import resolved_path
 from r1exp.stage.context_length import prompt_counter, refuse_beyond_context
 from r1exp.stage.generator import generator_for, kept_rows
 from r1exp.stage.step import Step
@@ -41,15 +46,16 @@ def measure(step: Step, folder: Path) -> str | None:
     for suite in suites:
         problems[suite.name], unreadable[suite.name] = _problems(suite, step)
     rank, num_ranks = state.process_index, state.num_processes
-    total = sum(len(problems[suite.name]) * suite.completions_per_problem for suite in suites)
+    total = sum(len(problems[suite.name]) * suite.completions_per_problem for suite in suites) or 1
     progress = ProgressWriter(folder, "completions", total, share=1 / num_ranks)
     kept = kept_rows(step, folder)
-    generator = generator_for(step, folder, progress.advance, kept)
-    count_tokens = prompt_counter(step)
+    generator = generator_for(step, folder, progress.advance, kept) if suites else None
+    count_tokens = prompt_counter(step) if suites else None
     found: list[Scores] = []
     with ExitStack() as stack:
         committee = stack.enter_context(closing(_committee(step))) if config.evaluation.best_of else None
         for suite in suites:
+            assert generator is not None
             mine = score(
                 generator,
                 shard(problems[suite.name], rank, num_ranks),
@@ -61,15 +67,20 @@ def measure(step: Step, folder: Path) -> str | None:
             )
             found.append(_whole(gather_object([mine])))
     metrics = {scores.suite: scores.metrics() for scores in found}
+    state.wait_for_everyone()  # the last time: other ranks do not wait for a harness
+    tasks: dict[str, Any] = {}
     if state.is_main_process:
-        _save(found, metrics, unreadable, StepPaths(folder).artifact)
+        if config.evaluation.harness is not None:
+            progress.move_to(total, f"{config.evaluation.harness} runs", now=True)
+            tasks = _tasks(step, folder)
+        _save(found, metrics, unreadable, tasks, StepPaths(folder).artifact)
     with open_trackers(step, folder) as trackers:
         if state.is_main_process:
             files = CompletionFiles(config.completions, folder)
             groups = [group for scores in found for group in _readable(scores, problems[scores.suite])]
             trackers.log_completions(files.write("evaluation", files.sample(groups)), 0)
-        trackers.summarize(_tracked(metrics, is_named=bool(config.evaluation.suites)))
-    state.wait_for_everyone()
+        tracked = _tracked(metrics, is_named=bool(config.evaluation.suites))
+        trackers.summarize(tracked | _tracked_tasks(tasks))
     kept.remove()
     return trackers.identity
 
@@ -133,7 +144,7 @@ def _row(judged: Judged, prompt: str) -> dict[str, Any]:
 
 def _tracked(metrics: Mapping[str, Mapping[str, Metrics]], *, is_named: bool) -> dict[str, float]:
     """Return what trackers show: the accuracies of the first suite, and those of each suite if suites are named."""
-    first = next(iter(metrics.values()))
+    first = next(iter(metrics.values()), {})
     found = {f"accuracy/{mode}": each["accuracy"]["value"] for mode, each in first.items()}
     if is_named:
         for suite, modes in metrics.items():
@@ -144,10 +155,45 @@ def _tracked(metrics: Mapping[str, Mapping[str, Metrics]], *, is_named: bool) ->
     return found
 
 
+def _tracked_tasks(tasks: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        f"eval/{name}/{metric}": value["value"]
+        for name, task in tasks.items()
+        for metric, value in task["metrics"][DECODING].items()
+    }
+
+
+def _tasks(step: Step, folder: Path) -> dict[str, Any]:
+    """Run the harness, and return its tasks as suites: HARNESS:TASK -> metrics, problems and outcomes."""
+    config = step.config
+    evaluation, model = config.evaluation, config.model
+    assert evaluation.harness is not None
+    path = Path(step.model_path)
+    base = base_of(path) if is_adapter_folder(path) else None
+    is_named = step.model_path == model.path
+    run = HarnessRun(
+        harness=evaluation.harness,
+        tasks=tuple(evaluation.tasks),
+        tasks_path=None if evaluation.tasks_path is None else resolved_path(evaluation.tasks_path),
+        python=python_of(evaluation.harness, evaluation.harness_python),
+        model=step.model_path,
+        base=None if base is None else str(base[0]),
+        revision=model.revision if is_named else None if base is None else base[1],
+        dtype=model.compute_dtype,
+        trusts_code=model.trust_remote_code,
+        server=None if step.server is None else (step.server, served_name(step.key)),
+        device=step.device,
+        num_problems=evaluation.num_problems,
+        seed=config.seed,
+    )
+    return {f"{run.harness}:{task.name}": task.to_json() for task in run_harness(run, folder / "harness")}
+
+
 def _save(
     found: Sequence[Scores],
     metrics: Mapping[str, Mapping[str, Metrics]],
     unreadable: Mapping[str, list[str]],
+    tasks: Mapping[str, Any],
     artifact: Path,
 ) -> None:
     suites = {
@@ -160,13 +206,14 @@ def _save(
         | ({"unreadable_gold": unreadable[scores.suite]} if unreadable[scores.suite] else {})
         for scores in found
     }
-    first = suites[found[0].suite]
-    content = {
-        # Of the first suite, as other programs read it.
-        "summary": {mode: each["accuracy"] for mode, each in metrics[found[0].suite].items()},
-        **{name: value for name, value in first.items() if name != "metrics"},
-        "suites": suites,
-    }
+    content: dict[str, Any] = {"suites": suites | dict(tasks)}
+    if found:  # of the first suite, as other programs read it
+        first = found[0].suite
+        content = {
+            "summary": {mode: each["accuracy"] for mode, each in metrics[first].items()},
+            **{name: value for name, value in suites[first].items() if name != "metrics"},
+            **content,
+        }
     with whole_folder(artifact) as unfinished:
         write_json(ArtifactPaths(unfinished).scores, content)
         rows = (json.dumps(row, ensure_ascii=False) for scores in found for row in scores.rows())
