@@ -87,7 +87,7 @@ rooms: install  ## print which room of r1exp/ imports which
 keys: install  ## compare for every setting whether it is in a step's key with whether it changes the result
 	$(BIN)/python benchmarks/step_keys.py
 
-health: install  ## break every health rule in a short run; make health HEALTHY=--healthy: healthy runs, which break none
+health: install  ## break the health rules in short runs; make health HEALTHY=--healthy: healthy runs, which break none
 	$(BIN)/python benchmarks/health.py $(HEALTHY)
 
 bench: install  ## run every benchmark

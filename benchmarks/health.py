@@ -1,6 +1,6 @@
-"""Breaks every health rule in a short run of the tiny model, and shows that healthy runs break none.
+"""Breaks the health rules in short runs of the tiny model, and shows that healthy runs break none.
 
-    python benchmarks/health.py                                # every rule; about 10 minutes on two cores
+    python benchmarks/health.py                                # every rule with a run; about 10 minutes on two cores
     python benchmarks/health.py --only kl_high,weak_signal
     python benchmarks/health.py --healthy                      # 10 runs of 100 optimizer steps, two sizes of model
     python benchmarks/health.py --write                        # also the table of docs/health.md and the curves of docs/curves/
@@ -54,7 +54,6 @@ class Trip:
 TRIPS = {
     "kl_high": Trip(("learning_rate=3e-3", "beta=0")),
     "kl_explosion": Trip(("learning_rate=3e-2", "beta=0")),
-    "gradient_explosion": Trip(("learning_rate=0.3", "beta=1", "trainer.max_grad_norm=1e9")),
     "gradient_clipped": Trip(("trainer.max_grad_norm=0.05",)),
     "completions_clipped": Trip(("max_completion_length=16",)),
     "length_collapse": Trip((*_FAULTY, "learning_rate=2e-3")),
@@ -63,7 +62,6 @@ TRIPS = {
     "reward_std_low": Trip(("learning_rate=3e-3", "beta=0")),
     "reward_std_high": Trip(("learning_rate=7e-4", "beta=0", "temperature=0.3", "rewards.graded.weight=3")),
     "reward_hacking": Trip((*_FAULTY, "learning_rate=2e-3")),
-    "entropy_collapse": Trip((*_FAULTY, "learning_rate=5e-3", "beta=0"), from_sft=False),
     "sampler_gap": Trip((*_STALE, "learning_rate=5e-4"), needs=_VLLM),
     "stale_rollouts": Trip((*_STALE, "learning_rate=1e-2"), needs=_VLLM),
     "no_improvement": Trip(

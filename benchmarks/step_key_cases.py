@@ -26,7 +26,21 @@ _TRAINING = ("trainer.warmup_steps=0", "trainer.logging_steps=1")
 _SHAPE = ("model.shape.hidden_size=64", "model.shape.intermediate_size=128")
 _OTHER_RULES = tuple(
     f"~health.rules.{name}"
-    for name in ("kl_explosion", "completions_clipped", "no_signal", "entropy_collapse", "stale_rollouts")
+    for name in (
+        "kl_explosion",
+        "completions_clipped",
+        "no_signal",
+        "entropy_collapse",
+        "stale_rollouts",
+        "gradient_clipped",
+        "length_collapse",
+        "weak_signal",
+        "reward_std_low",
+        "reward_std_high",
+        "reward_hacking",
+        "sampler_gap",
+        "no_improvement",
+    )
 )  # one rule that stops and one that warns are left
 
 
@@ -184,6 +198,9 @@ BY_HAND: dict[str, Case | Unmeasured | Callable[[Inputs], Case]] = {
     "dataset.test_path": lambda inputs: Case((f"dataset.test_path={inputs['more-pairs/data.jsonl']}",)),
     "dataset.limit": Case(("dataset.limit=10",)),
     "rollout.batch_size": Case(("rollout.batch_size=3",)),
+    "evaluation.every": Unmeasured("tests/evaluation/test_during_training.py and tests/stage/test_validation.py"),
+    "evaluation.num_validation": Unmeasured("tests/evaluation/test_during_training.py and tests/dataset/test_validation.py"),
+    "evaluation.keep_best": Unmeasured("tests/evaluation/test_during_training.py and tests/stage/test_validation.py"),
     "evaluation.judge": Case(("evaluation.judge=strict",)),
     "evaluation.max_tokens": Case(("evaluation.max_tokens=8",)),
     "evaluation.num_problems": Case(("evaluation.num_problems=5",)),
