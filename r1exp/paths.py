@@ -1,9 +1,9 @@
 """Names every file of a run directory, a sweep, a step and the step store.
 
 <run>/manifest.json, plan.json, summary.json, report.html, report.md, tables/, figures/, job.sbatch, job.json, slurm.log
-<run>/steps/<nn>-<name>/step.json, status.json, stop.json, progress.json, log.txt, log-rank-<n>.txt, metrics.jsonl, health.jsonl,
-    failed-rank-<n>.json, ranks.lock, reserve.bin, check.txt, server.json, server.log, accelerate.yaml, deepspeed.json, checkpoints/, completions/, artifact/
-<checkpoint>/complete.json, health.json, critic.safetensors, memory-<rank>-of-<n>.pt, and what transformers writes
+<run>/steps/<nn>-<name>/step.json, status.json, stop.json, progress.json, log.txt, log-rank-<n>.txt, metrics.jsonl, health.jsonl, kept.json,
+    failed-rank-<n>.json, ranks.lock, reserve.bin, check.txt, server.json, server.log, accelerate.yaml, deepspeed.json, checkpoints/, best/, completions/, artifact/
+<checkpoint>/complete.json, health.json, validation.json, best/, critic.safetensors, memory-<rank>-of-<n>.pt, and what transformers writes
 <step>/checkpoints/rows/rank-<n>-of-<m>.jsonl
 <completions>/step-<n>.jsonl, evaluation.jsonl, samples.jsonl
 <artifact>/scores.json, answers.jsonl, facts.json, samples.jsonl, data.jsonl, or a model
@@ -47,6 +47,16 @@ class CheckpointPaths:
     def health(self) -> Path:
         """State of the health monitor."""
         return self.folder / "health.json"
+
+    @property
+    def validation(self) -> Path:
+        """What evaluations during training have found so far."""
+        return self.folder / "validation.json"
+
+    @property
+    def best(self) -> Path:
+        """Folder of the best model so far, with hard links to that of the step."""
+        return self.folder / "best"
 
     @property
     def critic(self) -> Path:
@@ -166,6 +176,20 @@ class StepPaths:
         return self.folder / "health.jsonl"
 
     @property
+    def kept(self) -> Path:
+        """Which optimizer step the model in the artifact is of, and by which rule."""
+        return self.folder / "kept.json"
+
+    @property
+    def best(self) -> Path:
+        """Folder of the best model so far, while the step trains."""
+        return self.folder / "best"
+
+    def best_model(self, global_step: int) -> Path:
+        """Return the folder of the model after an optimizer step that is the best so far."""
+        return self.best / f"{_COMPLETIONS}{global_step:06d}" / "model"
+
+    @property
     def accelerate_config(self) -> Path:
         """Configuration of accelerate's launcher."""
         return self.folder / "accelerate.yaml"
@@ -232,7 +256,7 @@ class StepPaths:
     @property
     def not_shared(self) -> tuple[str, ...]:
         """Names of what another run that reuses the step does not need."""
-        return (self.checkpoints.name, self.ranks_lock.name, self.reserve.name)
+        return (self.checkpoints.name, self.best.name, self.ranks_lock.name, self.reserve.name)
 
     def log(self, rank: int = 0) -> Path:
         """Return the file with the output of a rank; the launcher writes to that of rank 0."""

@@ -45,10 +45,22 @@ class KlController:
         error = min(max(kl / target - 1.0, -limit), limit)
         self.beta *= 1.0 + self.settings.rate * error
 
+    def adapt_to(self, target: float) -> bool:
+        """Adapt `beta` from now on; return whether that is new: a controller that has a target keeps its own.
+
+        Args:
+            target: KL that beta is adapted toward, nats per token.
+        """
+        if self.settings.target is not None or self.beta == 0.0:
+            return False
+        self.settings = self.settings.model_copy(update={"target": target})
+        return True
+
     def state(self) -> dict[str, Any]:
         """Return the state for a checkpoint; JSON restores a float bit for bit."""
-        return {"beta": self.beta}
+        return {"beta": self.beta, "target": self.settings.target}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Restore what `state` returned."""
         self.beta = float(state["beta"])
+        self.settings = self.settings.model_copy(update={"target": state["target"]})

@@ -56,6 +56,12 @@ class KlControl(kl_metric.KlMetric):
         if self.beta not in (0.0, TRACKED_ZERO):
             self.beta = self.kl.beta
 
+    def adapt_kl(self, target: float) -> str:
+        """Let the controller move beta towards a KL of `target`, and return what was done, for the user."""
+        if self.kl.adapt_to(target):
+            return f"beta is adapted from {self.kl.beta:.3g} on, to a kl of {target:.3g}"
+        return "beta is 0 and stays 0" if self.kl.beta == 0.0 else "beta is adapted already"
+
     def resume_state(self) -> dict[str, Any]:
         return {**super().resume_state(), "kl": self.kl.state()}
 

@@ -58,6 +58,8 @@ class EpochRepeatSampler(RepeatSampler):
 class ExactResume(Trainer):
     """Saves and restores the state that transformers 5.17 and TRL 1.16 do not."""
 
+    has_finished = False  # training had ended before its last optimizer step where the checkpoint was saved
+
     def resume_state(self) -> dict[str, Any]:
         """Return the additional state of this trainer, as JSON values."""
         return {}
@@ -67,7 +69,8 @@ class ExactResume(Trainer):
         del state
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        if self.state.global_step >= self.state.max_steps:  # of the last checkpoint: nothing is left to train
+        # From the last checkpoint nothing is left to train.
+        if self.has_finished or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return
         # Called before transformers wraps the loader again to skip batches; the inner sampler stays the same.

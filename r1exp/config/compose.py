@@ -33,6 +33,7 @@ from r1exp.assets import CONF, ROOT
 from r1exp.config.options import SWEEPER, check_options
 from r1exp.config.overrides import READ_VARIABLE, Override, expand, first_of, listed_globs, parse, quote
 from r1exp.config.sources import FOLDER, StepSource, cache_sources, file_sources
+from r1exp.config.suites import fill_presets
 from r1exp.errors import Refused
 from r1exp.plugins import import_user_module, installed_plugins
 
@@ -342,6 +343,7 @@ def compose(overrides: Sequence[Override]) -> Composition:
     OmegaConf.set_readonly(config, False)
     OmegaConf.set_struct(config, False)
     config.pop("hydra")
+    fill_presets(config, groups(), _composed_option)
     return Composition(config, "config", texts, parsed=tuple(overrides), hydra=whole)
 
 
@@ -374,7 +376,12 @@ def _of_step(whole: DictConfig, name: str, texts: tuple[str, ...]) -> Compositio
     assert isinstance(content, dict)
     content.pop("hydra", None)  # Hydra's settings belong to the run
     config = OmegaConf.create(content)
+    fill_presets(config, groups(), _composed_option)
     return Composition(config, None, texts, prefix=f"{FOLDER}/{name}", place=f"step {name}: ")
+
+
+def _composed_option(text: str) -> DictConfig:
+    return _compose(None, (text,), with_hydra=False)
 
 
 def _compose(config_name: str | None, texts: tuple[str, ...], *, with_hydra: bool) -> DictConfig:

@@ -45,12 +45,20 @@ def cut_short(config: DictConfig, typed: Collection[str], option: str) -> tuple[
             continue  # no limit, or a value that the validation refuses
         if name == "rows_per_step":
             limit = max(limit, _num_ranks(config))  # the ranks share the rows of an optimizer step
-        for key in keys:
+        for key in [*keys, *_of_suites(config, keys)]:
             if not _is_typed(key, typed) and _exceeds(config, key, limit):
                 OmegaConf.update(config, key, limit)
                 text = f"{key}={limit}"
                 changes.append(Override(text, key, "", False, False, file=f"debug/{option}.yaml"))
     return tuple(changes)
+
+
+def _of_suites(config: DictConfig, keys: Sequence[str]) -> list[str]:
+    """Return the keys of the suites that stand for keys of `evaluation`."""
+    suites = OmegaConf.select(config, "evaluation.suites")
+    names = list(suites) if isinstance(suites, DictConfig) else []
+    fields = [key.removeprefix("evaluation.") for key in keys if key.startswith("evaluation.")]
+    return [f"evaluation.suites.{name}.{field}" for name in names for field in fields]
 
 
 def _is_typed(key: str, typed: Collection[str]) -> bool:

@@ -34,6 +34,7 @@ _TYPES = {int: "an integer", float: "a number", str: "text", bool: "true or fals
 _SWEEP_GROUPS = {
     "experiment": "a named set of overrides that reproduces a known run; its file has values of any group",
     "sweeps": "a named sweep: the values that `-m` would list, in a file of sweeps/",
+    "suites": "suites of held-out problems; usually typed as evaluation.suites=[arithmetic,gsm8k]",
 }
 
 

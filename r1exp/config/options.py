@@ -12,7 +12,7 @@ from r1exp.settings import nearest
 SWEEPER = "hydra/sweeper"
 _LAUNCHER = "hydra/launcher"
 # Groups of named entries, whose options can be merged: rewards=[strict,graded].
-_SEVERAL = frozenset({"rewards", "health", "tracking"})
+_SEVERAL = frozenset({"rewards", "health", "tracking", "suites"})
 # Settings of Hydra that r1exp does not read -> what to type instead.
 _UNUSED = {
     "hydra.run.dir": "a run has its folder from paths.run=DIR, or below paths.runs=DIR",

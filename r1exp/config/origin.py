@@ -68,7 +68,9 @@ class Origins:
     ) -> None:
         found: dict[str, str] = {}
         for path, _, values in contents(composition):
-            found |= dict.fromkeys(values, f"{path}.yaml")
+            # A suite and its data set have keys that come from the option that the file names.
+            whole = [".".join(key.split(".")[:3]) for key in values if key.startswith("evaluation.suites.")]
+            found |= dict.fromkeys([*values, *whole], f"{path}.yaml")
         for override in overrides:
             if not override.is_group:
                 below = f"{override.key}."

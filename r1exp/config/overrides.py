@@ -7,7 +7,7 @@ unknown key, with or without a sign.
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -28,6 +28,12 @@ _SIGNS = {
     OverrideType.FORCE_ADD: "++",
     OverrideType.DEL: "~",
 }
+
+
+# Keys for which a name, or a list of names, chooses options of a config group -> that group.
+_CHOOSING = {"evaluation.suites": "suites"}
+# Keys of a mapping for which a name is that of an option, which r1exp.config.suites replaces by its settings.
+_NAMING = re.compile(r"evaluation\.suites\.[^.]+\.(dataset|prompt)")
 
 
 @dataclass(frozen=True)
@@ -105,17 +111,31 @@ def parse(arguments: Sequence[str], groups: Iterable[str]) -> list[Override]:
             (parsed,) = OverridesParser.create().parse_overrides([readable])
         except HydraException as error:
             raise Refused(_grammar_message(text, error, known_groups)) from error
-        overrides.append(
-            Override(
-                text=text,
-                quoted=None if readable == text else readable,
-                key=parsed.key_or_group.replace("/", "."),
-                sign=_SIGNS[parsed.type],
-                is_group=parsed.key_or_group in known_groups,
-                is_sweep=parsed.is_sweep_override(),
-            )
+        override = Override(
+            text=text,
+            quoted=None if readable == text else readable,
+            key=parsed.key_or_group.replace("/", "."),
+            sign=_SIGNS[parsed.type],
+            is_group=parsed.key_or_group in known_groups,
+            is_sweep=parsed.is_sweep_override(),
         )
+        overrides.append(choosing(override))
     return overrides
+
+
+def choosing(override: Override) -> Override:
+    """Return an override whose value names options of a group as one that chooses them; any other unchanged."""
+    group = _CHOOSING.get(override.key)
+    value = (override.quoted or override.text).partition("=")[2].strip()
+    if override.is_sweep or override.sign == "~" or value.startswith("{"):
+        return override
+    if _NAMING.fullmatch(override.key) and value not in ("", "null"):
+        return replace(override, quoted=f"{override.sign}{override.key}.preset={value}")
+    return (
+        override
+        if group is None
+        else replace(override, key=group, sign="", is_group=True, quoted=f"{group}={value}")
+    )
 
 
 def expand(arguments: Sequence[str], loader: ConfigLoader) -> list[tuple[str, ...]]:

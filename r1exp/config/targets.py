@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from r1exp.config.overrides import Override, quote
+from r1exp.config.overrides import Override, choosing, quote
 from r1exp.config.pipeline import PipelineSettings, StepSpec
 
 TRAINING = frozenset(
@@ -124,4 +124,4 @@ def _group(group: str, option: str, set_by: str) -> Override:
 
 
 def _value(key: str, text: str, set_by: str) -> Override:
-    return Override(f"{key}={text}", key, "", is_group=False, is_sweep=False, set_by=set_by)
+    return choosing(Override(f"{key}={text}", key, "", is_group=False, is_sweep=False, set_by=set_by))

@@ -132,7 +132,12 @@ def _path(location: tuple[int | str, ...], values: Any) -> str:
 
 
 # Mappings whose entries have names, and the key that makes an entry: a misspelt name makes one without it.
-_ENTRIES = {"rewards": (1, "kind"), "health": (2, "metric"), "pipeline": (2, "use")}  # depth of the name
+_ENTRIES = {
+    "rewards": (1, "kind"),
+    "health": (2, "metric"),
+    "pipeline": (2, "use"),
+    "evaluation": (2, "dataset"),
+}  # depth of the name
 
 
 def _entry_without_key(

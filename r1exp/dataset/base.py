@@ -52,6 +52,14 @@ class Dataset(Settings, ABC):
         """Yield the problems of one split; a large data set overrides it, so as not to hold them all in memory."""
         return iter(self.load(split))
 
+    def own_validation(self) -> Iterator[Problem] | None:
+        """Return the problems of the data set's own validation split, none of them in the test split; None: it has none."""
+        return None
+
+    def validation_fingerprint(self) -> str | None:
+        """Return a hash that changes with the data set's own validation split; None: it has none, or `fingerprint` covers it."""
+        return None
+
     def check_source(self) -> None:
         """Raise Refused if data that are downloaded cannot be; called before a run starts, not by `plan`."""
         return

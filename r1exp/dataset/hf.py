@@ -5,17 +5,20 @@ its column. Presets are YAML files that give these settings for a published data
 """
 
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, model_validator
 
-from r1exp.dataset.columns import Reader
+from r1exp.dataset.columns import Reader, digest_of
 from r1exp.dataset.extract import known_rule
 from r1exp.dataset.sources import Hub, Source, check_hub, located, sources, split_named
 from r1exp.dataset.table import Splits, Table
 from r1exp.errors import Refused
 from r1exp.files import hash_of
 from r1exp.hub import commit_of
+from r1exp.records import Problem
 from r1exp.settings import Name, Settings
 
 
@@ -27,6 +30,7 @@ def _expression(pattern: str) -> str:
     return pattern
 
 
+VALIDATION = "validation"  # name of the split that evaluations during training use
 Rule = Annotated[str, AfterValidator(known_rule)]
 Expression = Annotated[str, AfterValidator(_expression)]
 
@@ -127,6 +131,29 @@ class Hf(Table):
         return Splits(
             train, None if test is None else split_named(found, test, self._given(), "dataset.test")
         )
+
+    def own_validation(self) -> Iterator[Problem] | None:
+        """Return the problems of the split `validation`; None if there is none, or another setting names it."""
+        source = self._validation()
+        return None if source is None else self._problems_of(source)
+
+    def validation_fingerprint(self) -> str | None:
+        """Return a hash of the split `validation` of local files; on the hub the revision covers it."""
+        source = self._validation() if self.is_local else None
+        return None if source is None else hash_of(source.fingerprint())
+
+    def _validation(self) -> Source | None:
+        found = sources(self._given(), self.subset, self.revision, "dataset.path")
+        if isinstance(found, Source) or VALIDATION in (self.train, self.test):
+            return None
+        return found.get(VALIDATION)
+
+    def _problems_of(self, source: Source) -> Iterator[Problem]:
+        reader, tests = self.reader(), self._scan().tests
+        for number, (place, row) in enumerate(source.rows()):
+            problem = reader.problem(row, place)
+            if digest_of(problem) not in tests:
+                yield replace(problem, id=f"{VALIDATION}-{number:05d}")
 
     def reader(self) -> Reader:
         """Return how a row becomes a problem."""

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from r1exp.evaluation.settings import JudgeName
 from r1exp.judgement.judgement import Judgement, Kind, Verdict
+from r1exp.prompt.answer import last_number
+from r1exp.prompt.style import style_named
 from r1exp.records import Completion, Problem
 from r1exp.rewards.advice import evaluating_member
 from r1exp.rewards.answer_reward import Place, judge_completions, kind_of, read_answer
@@ -50,6 +52,38 @@ class Judging:
             else judgement_of(score, self._member, reward, read_answer(self._place, self._style, text))
             for row, (score, (_, text)) in enumerate(zip(scores, rows, strict=True))
         ]
+
+    @property
+    def reads_answers(self) -> bool:
+        """Whether answers are read and compared with the gold answer, and not scored by a member of the rewards."""
+        return self._committee is None
+
+    def exact(self, completions: Sequence[Completion], judgements: Sequence[Judgement]) -> list[bool]:
+        """Return for each completion whether it is correct, and its answer stands where the style wants it."""
+        style = style_named(self._style)
+        return [
+            judgement.is_correct and judgement.read == style.read_answer(completion.text)
+            for completion, judgement in zip(completions, judgements, strict=True)
+        ]
+
+    def plausible(
+        self,
+        problems: Sequence[Problem],
+        completions: Sequence[Completion],
+        judgements: Sequence[Judgement],
+    ) -> list[bool]:
+        """Return for each completion whether it is correct, or its last number is the gold answer ([gemma-grpo])."""
+        found = [judgement.is_correct for judgement in judgements]
+        numbers = {
+            row: last_number(completion.text) for row, completion in enumerate(completions) if not found[row]
+        }
+        asked = [row for row, number in numbers.items() if number not in (None, judgements[row].read)]
+        again = self._answers.judge_kinds(
+            [(numbers[row], problems[row].answer, kind_of(problems[row], self._kind)) for row in asked]
+        )
+        for row, judgement in zip(asked, again, strict=True):
+            found[row] = judgement.is_correct
+        return found
 
     def readable(self, problems: Sequence[Problem]) -> list[bool]:
         """Return for each problem whether its gold answer can be read."""

@@ -4,11 +4,13 @@ Outcomes are a list per problem with a bool per sample. The statistical unit is 
 same problem are correlated, so more of them narrow the interval less than more problems do.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from statistics import NormalDist
 from typing import Any
 
-from r1exp.statistics.intervals import Interval, clustered_proportion
+from r1exp.statistics.intervals import Interval, Z, clustered_proportion
 from r1exp.statistics.paired import mcnemar, paired_t
 
 Outcomes = Sequence[Sequence[bool]]
@@ -33,3 +35,25 @@ def compare(before: Outcomes, after: Outcomes) -> dict[str, Any]:
     else:
         test = paired_t(before, after)
     return asdict(test)
+
+
+def compare_by_errors(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the difference of two values with standard errors, as `compare` does; None if an error is not known.
+
+    The errors are added as if the problems were different ones, so that the interval is wider than that of a paired test.
+    """
+    if before["stderr"] is None or after["stderr"] is None:
+        return None
+    difference = after["value"] - before["value"]
+    error = math.hypot(before["stderr"], after["stderr"])
+    p_value = 2 * NormalDist().cdf(-abs(difference) / error) if error > 0 else float(difference == 0)
+    return {
+        "difference": difference,
+        "low": difference - Z * error,
+        "high": difference + Z * error,
+        "p_value": p_value,
+        "n": after["n"],
+        "only_before": None,
+        "only_after": None,
+        "method": "standard_errors",
+    }

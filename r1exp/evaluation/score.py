@@ -1,161 +1,200 @@
-"""Generates answers to held-out problems and judges them.
+"""Generates answers to the held-out problems of a suite and judges them.
 
 The answer is the one in the prompt style's format, else the last number of the completion. The judge is that of the
 rewards (docs/judgement.md), unless `evaluation.judge` names another one. [sft-grpo] retries with the last number where
 the answer in its place does not match: that is `evaluation.judge=accuracy_then_last_number`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from r1exp.errors import Refused
 from r1exp.evaluation.judging import Judging
-from r1exp.evaluation.outcomes import accuracy
-from r1exp.evaluation.settings import EvaluationSettings
-from r1exp.judgement.judgement import Judgement
+from r1exp.evaluation.metrics import Judged, Metrics, Mode, metrics_of
+from r1exp.evaluation.settings import Suite
 from r1exp.prompt.chat import prompt_of
-from r1exp.prompt.settings import PromptSettings
-from r1exp.records import Completion, Problem
-from r1exp.rewards.base import Reward
+from r1exp.prompt.style import style_named
+from r1exp.records import Completion, Message, Problem
+from r1exp.rewards.base import Context, Reward
+from r1exp.rewards.committee import Committee
 from r1exp.rollout.base import Generator, Sampling
 
-Mode = Literal["sampled", "greedy"]
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """One completion with its judgement."""
-
-    problem_id: str
-    mode: Mode
-    text: str
-    answer: str | None  # as the judge read it; None: no answer in the style's format, and no number
-    gold: str
-    correct: bool
-    how: str  # the rule that decided
-    num_tokens: int
-    finished: bool  # False: truncated at the length limit
+_SCORED_AT_ONCE = 512  # completions that the committee gets in one batch
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The judged answers of a model, by mode; outcomes are a bool per problem and sample."""
+    """The judged answers of a model to a suite; by decoding, those of each problem."""
 
+    suite: str
     problem_ids: tuple[str, ...]
-    outcomes: dict[Mode, list[list[bool]]]
-    judged: tuple[Judged, ...]
+    judged: dict[Mode, list[list[Judged]]]
+
+    @property
+    def outcomes(self) -> dict[Mode, list[list[bool]]]:
+        """By decoding, a bool per problem and sample."""
+        return {
+            mode: [[row.correct for row in group] for group in rows] for mode, rows in self.judged.items()
+        }
+
+    def metrics(self) -> dict[str, Metrics]:
+        """Return the metrics of each decoding."""
+        return {mode: metrics_of(groups) for mode, groups in self.judged.items()}
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Return value, n (problems), low and high of the accuracy of each mode."""
-        return {mode: asdict(accuracy(outcomes)) for mode, outcomes in self.outcomes.items()}
+        """Return value, n (problems), low and high of the accuracy of each decoding."""
+        return {mode: metrics["accuracy"] for mode, metrics in self.metrics().items()}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the summary, and the problems and outcomes that a later comparison needs."""
+        """Return the metrics, and the problems and outcomes that a later comparison needs."""
         return {
-            "summary": self.summary(),
+            "metrics": self.metrics(),
             "problem_ids": list(self.problem_ids),
             "outcomes": self.outcomes,
         }
 
+    def by_problem(self) -> Iterator[list[Judged]]:
+        """Yield the completions of each problem, of all decodings."""
+        for groups in zip(*self.judged.values(), strict=True):
+            yield [row for group in groups for row in group]
+
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield one JSON-serializable row per completion."""
-        yield from map(asdict, self.judged)
+        for groups in self.judged.values():
+            yield from (asdict(row) for group in groups for row in group)
 
 
 def score(
     generator: Generator,
     problems: Sequence[Problem],
-    prompt: PromptSettings,
-    settings: EvaluationSettings,
+    suite: Suite,
     seed: int,
     rewards: Mapping[str, Reward] | None = None,
+    committee: Committee | None = None,
+    count_tokens: Callable[[list[Message]], int] | None = None,
 ) -> Scores:
-    """Generate and judge answers to the first `settings.num_problems` problems.
+    """Generate and judge answers to the first `suite.num_problems` problems.
 
     Args:
         generator: Answers the problems.
         problems: The held-out problems; those whose gold answer cannot be read count as answered wrongly.
-        prompt: How each problem is presented.
-        settings: How many are answered, how often, and who judges.
+        suite: How each problem is presented, how many are answered, how often, and who judges.
         seed: Seeds the sampling.
-        rewards: The members that `settings.judge=reward` may name.
+        rewards: The members that `suite.judge=reward` may name.
+        committee: Scores the sampled answers, for best@k; None: they have no rewards.
+        count_tokens: Returns the tokens of a prompt; None: they are not known.
 
     Raises:
         Refused: there are no problems, or a problem has no gold answer.
     """
-    selected = problems[: settings.num_problems]
+    selected = problems[: suite.num_problems]
     _check_gold(selected)
-    prompts = [prompt_of(problem, prompt) for problem in selected]
-    outcomes: dict[Mode, list[list[bool]]] = {}
-    judged: list[Judged] = []
-    judging = Judging(settings.judge, prompt.style, rewards)
-    for mode, num_samples, sampling in _modes(settings, seed):
+    prompts = [prompt_of(problem, suite.prompt) for problem in selected]
+    lengths = [None if count_tokens is None else count_tokens(prompt) for prompt in prompts]
+    judging = Judging(suite.judge, suite.prompt.style, rewards)
+    found: dict[Mode, list[list[Judged]]] = {}
+    for mode, num_samples, sampling in _modes(suite, seed):
         groups = generator.generate(prompts, num_samples, sampling)
-        by_problem = _judged(judging, mode, selected, groups)
-        outcomes[mode] = [[each.correct for each in group] for group in by_problem]
-        judged += [each for group in by_problem for each in group]
+        judged = _judged(judging, suite, mode, selected, lengths, groups)
+        found[mode] = (
+            judged
+            if committee is None or mode == "greedy"
+            else _rewarded(committee, selected, groups, judged)
+        )
     judging.close()
-    return Scores(tuple(problem.id for problem in selected), outcomes, tuple(judged))
+    return Scores(suite.name, tuple(problem.id for problem in selected), found)
 
 
 def without_unreadable(
-    problems: Sequence[Problem],
-    style: str,
-    settings: EvaluationSettings,
-    rewards: Mapping[str, Reward] | None,
+    problems: Sequence[Problem], suite: Suite, rewards: Mapping[str, Reward] | None
 ) -> tuple[list[Problem], list[str]]:
     """Return the problems whose gold answer can be read, and the ids of the others: the data are at fault, not the model."""
-    judging = Judging(settings.judge, style, rewards)
+    judging = Judging(suite.judge, suite.prompt.style, rewards)
     readable = judging.readable(problems)
     judging.close()
     pairs = list(zip(problems, readable, strict=True))
     return [problem for problem, can in pairs if can], [problem.id for problem, can in pairs if not can]
 
 
-def _modes(settings: EvaluationSettings, seed: int) -> Iterator[tuple[Mode, int, Sampling]]:
-    if settings.samples > 0:
+def _modes(suite: Suite, seed: int) -> Iterator[tuple[Mode, int, Sampling]]:
+    if suite.samples > 0:
         yield (
             "sampled",
-            settings.samples,
+            suite.samples,
             Sampling(
-                temperature=settings.temperature,
-                top_p=settings.top_p,
-                max_tokens=settings.max_tokens,
-                seed=seed,
+                temperature=suite.temperature, top_p=suite.top_p, max_tokens=suite.max_tokens, seed=seed
             ),
         )
-    if settings.greedy:
-        yield "greedy", 1, Sampling(temperature=0.0, max_tokens=settings.max_tokens, seed=seed)
+    if suite.greedy:
+        yield "greedy", 1, Sampling(temperature=0.0, max_tokens=suite.max_tokens, seed=seed)
 
 
 def _judged(
-    judging: Judging, mode: Mode, problems: Sequence[Problem], groups: Sequence[Sequence[Completion]]
+    judging: Judging,
+    suite: Suite,
+    mode: Mode,
+    problems: Sequence[Problem],
+    lengths: Sequence[int | None],
+    groups: Sequence[Sequence[Completion]],
 ) -> list[list[Judged]]:
     """Return the judged completions of each problem."""
-    rows = [
-        (problem, completion) for problem, group in zip(problems, groups, strict=True) for completion in group
+    asked = [
+        (problem, length, sample)
+        for problem, length, group in zip(problems, lengths, groups, strict=True)
+        for sample in range(len(group))
     ]
-    judgements = judging.judge([problem for problem, _ in rows], [completion for _, completion in rows])
+    repeated = [problem for problem, _, _ in asked]
+    flat = [completion for group in groups for completion in group]
+    judgements = judging.judge(repeated, flat)
+    reads = judging.reads_answers
+    exact = judging.exact(flat, judgements) if reads else [None] * len(flat)
+    plausible = judging.plausible(repeated, flat, judgements) if reads else [None] * len(flat)
+    style = style_named(suite.prompt.style)
     judged = iter(
-        _row(mode, problem, completion, judgement)
-        for (problem, completion), judgement in zip(rows, judgements, strict=True)
+        Judged(
+            suite=suite.name,
+            problem_id=problem.id,
+            mode=mode,
+            sample=sample,
+            text=completion.text,
+            answer=judgement.read,
+            gold=problem.answer or "",
+            correct=judgement.is_correct,
+            how=judgement.how,
+            exact=is_exact,
+            plausible=is_plausible,
+            format=style.follows(completion.text),
+            num_tokens=completion.num_tokens,
+            finished=completion.finished,
+            input_tokens=length,
+        )
+        for (problem, length, sample), completion, judgement, is_exact, is_plausible in zip(
+            asked, flat, judgements, exact, plausible, strict=True
+        )
     )
     return [[next(judged) for _ in group] for group in groups]
 
 
-def _row(mode: Mode, problem: Problem, completion: Completion, judgement: Judgement) -> Judged:
-    return Judged(
-        problem_id=problem.id,
-        mode=mode,
-        text=completion.text,
-        answer=judgement.read,
-        gold=problem.answer or "",
-        correct=judgement.is_correct,
-        how=judgement.how,
-        num_tokens=completion.num_tokens,
-        finished=completion.finished,
-    )
+def _rewarded(
+    committee: Committee,
+    problems: Sequence[Problem],
+    groups: Sequence[Sequence[Completion]],
+    judged: Sequence[Sequence[Judged]],
+) -> list[list[Judged]]:
+    """Return the judged completions with the committee's rewards; the completions of a problem are one group."""
+    size = max(1, _SCORED_AT_ONCE // max(1, len(groups[0])))
+    found: list[list[Judged]] = []
+    for start in range(0, len(problems), size):
+        batch = slice(start, start + size)
+        repeated = [
+            problem for problem, group in zip(problems[batch], groups[batch], strict=True) for _ in group
+        ]
+        flat = [completion for group in groups[batch] for completion in group]
+        _, totals = committee.totals(repeated, flat, Context())
+        rewards = iter(totals)
+        found += [[replace(row, reward=next(rewards)) for row in group] for group in judged[batch]]
+    return found
 
 
 def _check_gold(problems: Sequence[Problem]) -> None:

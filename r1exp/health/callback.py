@@ -23,6 +23,9 @@ from r1exp.tracking.metrics import MetricsFile
 class HealthCallback(TrainerCallback):
     """Applies the health rules to every logged row.
 
+    `adapt_kl` is set to the trainer's method of this name once there is a trainer: it lets the KL controller move beta
+    towards a target, and returns what it did.
+
     All ranks follow the decision of rank 0, because a metric that differs between ranks (`step_time`) must
     not save a checkpoint or stop training on some ranks only.
 
@@ -39,7 +42,15 @@ class HealthCallback(TrainerCallback):
         self._alert = alert
         self._reports = MetricsFile(StepPaths(step_folder).health_log)
         self._monitor = Monitor(settings)
+        self.adapt_kl: Callable[[float], str] = lambda target: "this step has no KL controller"
         self.stopped: Violation | None = None  # the rule that ended the step
+        self.finished: Violation | None = None  # the rule that ended training, whose model is the artifact
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Read the trainer's arguments, which a bound may be a multiple of."""
+        self._monitor.use_arguments(vars(args))
 
     def on_log(
         self,
@@ -52,12 +63,17 @@ class HealthCallback(TrainerCallback):
         """Apply the rules to a logged row."""
         found = self._monitor.observe(state.global_step, logs or {})
         for violation in _of_rank_0(found):
+            # Before the report, on every rank.
+            done = self.adapt_kl(violation.bound / 2) if violation.action == "adapt" else ""
             if state.is_world_process_zero:
-                self._report(violation)
-            if violation.action != "warn":
+                self._report(violation, done)
+            if violation.action in ("save", "finish", "stop"):
                 control.should_save = True
-            if violation.action == "stop":
+            if violation.action in ("finish", "stop"):
                 control.should_training_stop = True
+            if violation.action == "finish":
+                self.finished = violation
+            if violation.action == "stop":
                 self.stopped = violation
 
     def on_train_end(
@@ -79,14 +95,22 @@ class HealthCallback(TrainerCallback):
         """Save the state of the monitor in the checkpoint."""
         if state.is_world_process_zero:
             paths = CheckpointPaths.at(Path(args.output_dir), state.global_step)
-            stopped = None if self.stopped is None else asdict(self.stopped)
-            state_now = self._monitor.state() | {"stopped": stopped}
+            ended = {
+                name: None if violation is None else asdict(violation)
+                for name, violation in (("stopped", self.stopped), ("finished", self.finished))
+            }
+            state_now = self._monitor.state() | ended
             paths.health.write_text(json.dumps(state_now), encoding="utf-8")
+
+    def forget(self) -> None:
+        """Remove the reports of an execution that left no checkpoint; on rank 0."""
+        if is_main_process() and self._reports.rows():
+            self._reports.forget_after(-1)
 
     def resume(self, checkpoint: Path) -> None:
         """Restore the state of the monitor from a checkpoint; call it on every rank.
 
-        A step that a rule stopped there stays stopped. Reports written after the checkpoint are removed, because the resumed step writes them again.
+        A step that a rule stopped there stays stopped, and one whose training a rule ended is not trained further. Reports written after the checkpoint are removed, because the resumed step writes them again.
         """
         paths = CheckpointPaths(checkpoint)
         if is_main_process():
@@ -95,17 +119,19 @@ class HealthCallback(TrainerCallback):
             saved = json.loads(paths.health.read_text(encoding="utf-8"))
             self._monitor.load(saved)
             self.stopped = Violation(**saved["stopped"]) if saved.get("stopped") else None
+            self.finished = Violation(**saved["finished"]) if saved.get("finished") else None
 
     def text(self, violation: Violation) -> str:
         """Return the message about a broken rule that is shown to the user."""
         return violation.text(self._settings.rules[violation.rule].metric)
 
-    def _report(self, violation: Violation) -> None:
-        sentence = self.text(violation)
+    def _report(self, violation: Violation, done: str) -> None:
+        sentence = self.text(violation) + (f" ({done})" if done else "")
         say(f"health: {sentence}")
         row = {
             "step": violation.step,
             "rule": violation.rule,
+            "metric": self._settings.rules[violation.rule].metric,
             "value": violation.value,
             "bound": violation.bound,
         }

@@ -26,11 +26,16 @@ _TRL = (
 )
 _OWN = (
     "advantages/mean advantages/std beta clip_ratio/value dynamic_sampling/discarded_completions "
-    "dynamic_sampling/flat_completions dynamic_sampling/rounds explained_variance grad_norm/critic groups_with_signal "
-    "returns/mean returns/std value_loss values/mean values/std"
+    "dynamic_sampling/flat_completions dynamic_sampling/rounds explained_variance grad_norm/critic groups_equal_below_best "
+    "groups_with_signal kl_log_ratio kl_ratio_weighted returns/mean returns/std value_loss values/mean values/std weight_0_score"
 )
-_KL = "kl_log_ratio kl_ratio_weighted"  # beside `kl`
-METRICS = frozenset(f"{_TRAINER} {_TRL} {_OWN} {_KL}".split())
+# Of evaluations during training (r1exp.stage.validation).
+_EVALUATION = " ".join(
+    f"eval/validation/{decoding}/{what}"
+    for decoding in ("sampled", "greedy")
+    for what in ("accuracy", "low", "high")
+)
+METRICS = frozenset(f"{_TRAINER} {_TRL} {_OWN} {_EVALUATION}".split())
 
 
 def is_known(metric: str, rewards: Collection[str] = ()) -> bool:
@@ -55,7 +60,8 @@ def unknown_metrics(
     """Yield the setting, its value and the most similar metric, for each metric of a rule that no trainer logs."""
     known = sorted(METRICS | {f"rewards/{name}/{what}" for name in rewards for what in _REWARD_METRICS})
     for name, rule in settings.rules.items():
-        for setting, metric in (("metric", rule.metric), ("beside", rule.beside)):
+        for setting in ("metric", "beside", "rising", "falling"):
+            metric = getattr(rule, setting)
             if metric is not None and not is_known(metric, rewards):
                 close = nearest(metric, known)
                 yield f"health.rules.{name}.{setting}", metric, close[0] if close else None

@@ -219,6 +219,8 @@ def save_artifact(
     load_base: Callable[[], PreTrainedModel] | None = None,
     code_of: tuple[str, str | None] | None = None,
     beside: Callable[[Path], None] = lambda folder: None,
+    *,
+    stays_as_it_is: bool = False,
 ) -> None:
     """Save a model that `from_pretrained` loads without further steps; adapters are merged.
 
@@ -235,10 +237,11 @@ def save_artifact(
         load_base: Returns the model that adapters belong to, without quantization.
         code_of: Folder or hub id, and revision, of a trusted model whose code the artifact needs as well; None: no code.
         beside: Saves what belongs to it in addition, into the same folder.
+        stays_as_it_is: The model is trained further: its adapters are merged into the one that `load_base` returns.
     """
     plain: PreTrainedModel
     if isinstance(model, PeftModel):
-        plain, weights = _merged(model, load_base, weights), None
+        plain, weights = _merged(model, load_base, weights, stays_as_it_is), None
     else:
         plain = model
     if weights is not None:  # the state dict gathered by DeepSpeed holds a tied weight under both names
@@ -259,8 +262,10 @@ def _merged(
     model: PeftModel,
     load_base: Callable[[], PreTrainedModel] | None,
     adapters: dict[str, torch.Tensor] | None,
+    stays_as_it_is: bool,
 ) -> PreTrainedModel:
-    if adapters is None and not getattr(model.get_base_model(), "is_quantized", False):
+    in_place = adapters is None and not stays_as_it_is
+    if in_place and not getattr(model.get_base_model(), "is_quantized", False):
         return model.merge_and_unload()
     assert load_base is not None
     whole = get_peft_model(load_base(), model.peft_config["default"])

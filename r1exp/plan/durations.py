@@ -197,6 +197,8 @@ def _work(config: StepConfig, device: str, rows_per_device: int | None) -> str:
         kept["algorithm"] = {name: value for name, value in values["algorithm"].items() if name != "kl"}
     if config.generates and config.online is None:  # an evaluation, or answers that are sampled
         kept["evaluation"] = values["evaluation"]
+    if config.validates:
+        kept["validation"] = [values["evaluation"], config.max_steps]
     kept["debug"] = {name: value for name, value in values["debug"].items() if name != "max_steps"}
     return json.dumps([kept, device, rows_per_device], sort_keys=True)
 

@@ -51,6 +51,7 @@ def facts_of(
             *oddities(steps, hardware, needs),
             *dict.fromkeys(_of_code(steps)),
             *_of_data(steps),
+            *_of_validation(steps),
             *(text for step in steps for text in store.notes(step)),
         ),
     )
@@ -70,6 +71,15 @@ def _of_data(steps: Sequence[PlannedStep]) -> Iterator[str]:
     for step in steps:
         if step.config.stage is not None and step.composed.data_from is None:
             yield from (f"{step.name}: {note}" for note in step.config.stage.data_notes(step.config))
+
+
+def _of_validation(steps: Sequence[PlannedStep]) -> Iterator[str]:
+    """Yield which steps that train a policy are not evaluated meanwhile, although evaluations were asked for."""
+    for step in steps:
+        stage = step.config.stage
+        makes_policy = stage is not None and stage.trains and stage.makes == "model"
+        if makes_policy and step.config.evaluation.every and not step.config.validates:
+            yield f"{step.name}: not evaluated during training, as its data have no answers (evaluation.every)"
 
 
 def _hardware(steps: Sequence[PlannedStep]) -> Hardware:

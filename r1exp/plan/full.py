@@ -109,6 +109,8 @@ def _step(step: PlannedStep, run: StepConfig, origins: Origins, memory: MemoryRe
     else:
         assert step.config.stage is not None
         yield f"  {step.config.stage.describe(step.config, step.num_problems)}"
+        for line in step.config.stage.details(step.config):
+            yield from _wrapped(line)
     for line in memory.lines(step):
         yield from _wrapped(line)
 

@@ -92,9 +92,11 @@ class MemoryReport:
         config = step.config
         assert config.stage is not None
         split = config.stage.split
-        key = f"{split} {config.dataset.model_dump_json()} {config.prompt.model_dump_json()}"
+        data_sets = config.stage.data_sets(config)
+        names = " ".join(dataset.model_dump_json() for dataset in data_sets)
+        key = f"{split} {names} {config.prompt.model_dump_json()}"
         if key not in self._prompt_tokens:
-            problems = config.dataset.first(split, _NUM_PROBLEMS)
+            problems = [problem for dataset in data_sets for problem in dataset.first(split, _NUM_PROBLEMS)]
             texts = (prompt_of(problem, config.prompt) for problem in problems)
             longest = max(sum(len(message["content"]) for message in text) for text in texts)
             self._prompt_tokens[key] = longest // _CHARACTERS_PER_TOKEN

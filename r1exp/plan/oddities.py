@@ -62,6 +62,8 @@ def _of_this_machine(step: PlannedStep) -> Iterator[str]:
     config = step.config
     try:
         config.launcher.refuse_unready()
+        assert config.stage is not None
+        config.stage.refuse_unready(config)
         if config.generates:
             config.rollout.refuse_unready(config.launcher)
     except Refused as refused:

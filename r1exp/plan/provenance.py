@@ -49,6 +49,8 @@ def inputs_of(config: StepConfig, *, from_base: bool, own_data: bool) -> dict[st
     """
     assert config.stage is not None
     data = {"dataset": config.stage.fingerprint(config)} if own_data else _own_test_file(config)
+    own = config.dataset.validation_fingerprint() if config.validates and own_data else None
+    data |= {} if own is None else {"the validation split": own}
     model = {"model.path": _base_key(config.model)} if from_base and config.loads_model else {}
     code = {f"the source of {module}": found for module, found in user_code(config).items()}
     return data | model | hashes_of_models(config) | files_in(config) | code
@@ -172,7 +174,9 @@ def _version(name: str) -> str:
 
 
 def _modules_of(config: StepConfig) -> Iterator[str]:
-    settings: list[Settings | None] = [config.stage, config.algorithm, config.dataset, config.rollout]
+    assert config.stage is not None
+    data_sets = config.stage.data_sets(config)
+    settings: list[Settings | None] = [config.stage, config.algorithm, *data_sets, config.rollout]
     for member in [*settings, *(config.rewards or {}).values()]:
         if member is None:
             continue

@@ -4,6 +4,7 @@ What runs on what, what was typed and where it goes, batches, memory against the
 is odd. The rest is in `r1exp.plan.full`.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from io import StringIO
 
@@ -268,9 +269,38 @@ def _time(duration: Duration | None) -> Text:
     return Text(f"{'~' if duration.is_scaled else ''}{as_clock(duration.seconds)}")
 
 
-def _about(steps: Sequence[PlannedStep], facts: Facts) -> Iterator[tuple[str, RenderableType]]:
+def _about(steps: Sequence[PlannedStep], facts: Facts) -> Iterator[tuple[str, RenderableType | None]]:
     yield "memory", memory_line(steps, facts)
     yield "time", time_line(facts.durations)
+    yield "evaluated", during_training(steps)
+
+
+def during_training(steps: Sequence[PlannedStep]) -> str | None:
+    """Return what the evaluations during training cost; None without any."""
+    lines = []
+    for step in steps:
+        if step.batch is None or not step.config.validates:
+            continue
+        evaluation, stage = step.config.evaluation, step.config.stage
+        assert stage is not None
+        times, problems = (
+            len(evaluation.evaluated_at(step.batch.num_steps)),
+            stage.num_validation(step.config),
+        )
+        each = evaluation.samples + int(evaluation.greedy)
+        total = f"{times * problems * each:,} completions"
+        if isinstance(step.batch, RlBatch):
+            batches = math.ceil(step.batch.num_steps / step.batch.updates_per_batch)
+            total += f" (training: {batches * step.batch.completions_per_generation:,})"
+        keeps = (
+            ""
+            if evaluation.keep_best is None
+            else f"; keeps the model with the best {evaluation.keep_best} accuracy"
+        )
+        lines.append(
+            f"{step.name} during training, {times} x on {problems} validation problems x {each} = {total}{keeps}"
+        )
+    return "\n".join(lines) or None
 
 
 def memory_line(steps: Sequence[PlannedStep], facts: Facts) -> str:
@@ -322,7 +352,7 @@ def _prompt(steps: Sequence[PlannedStep], focus: str) -> Text | None:
     step = next((step for step in known if step.name == focus), known[0])
     config = step.config
     assert config.stage is not None
-    (problem,) = config.dataset.first(config.stage.split, 1)
+    (problem,) = config.stage.data_sets(config)[0].first(config.stage.split, 1)
     shown = first_prompt(config.model, messages(problem.prompt, config.prompt))
     counted = "" if shown.num_tokens is None else f"{shown.num_tokens} tokens: "
     note = f"   [{shown.note}]" if shown.note else ""

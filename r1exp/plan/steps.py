@@ -95,7 +95,7 @@ def _with_evaluations(experiment: Experiment) -> list[_SourcedStep]:
     found: list[_SourcedStep] = []
     model = BASE
     labels = _labels(experiment.steps)
-    judges = _judges(experiment.steps)
+    judges = _judges(experiment)
     for position, step in enumerate(experiment.steps):
         source = step.model_from or model
         if source != BASE:
@@ -130,6 +130,9 @@ def _refuse_own_weights(step: ComposedStep, source: str, run: StepConfig) -> Non
 def _measured_on(step: ComposedStep, run: StepConfig) -> StepConfig | None:
     """Return the settings for evaluating a step's policy: its own data, or the run's if an earlier step makes them."""
     config = step.config
+    suites = config.evaluation.suites.values()
+    if (suites or config.evaluation.harness is not None) and all(suite.dataset for suite in suites):
+        return config  # the data of the step are not asked
     if config.dataset.has_answers and step.data_from is None:
         return config
     if not run.dataset.has_answers:
@@ -174,8 +177,17 @@ def _short(step: ComposedStep) -> str:
     return step.stage.kind if step.stage.makes == "model" else step.name
 
 
-def _judges(steps: Sequence[ComposedStep]) -> dict[str, Reward] | None:
-    """Return the member of the first rewards in a pipeline that judges held-out answers too, the same for all evaluations."""
+def _judges(experiment: Experiment) -> dict[str, Reward] | None:
+    """Return the rewards of all evaluations of a run: the member that judges held-out answers, or for best@k the committee.
+
+    The committee is that of the focus step, or of the last step that has one; the member that judges belongs to the first
+    rewards in a pipeline that have one.
+    """
+    steps = experiment.steps
+    if experiment.run.evaluation.best_of:
+        committees = [step.config.rewards for step in steps if step.config.rewards is not None]
+        focus = next((step.config.rewards for step in steps if step.name == experiment.focus), None)
+        return focus or (committees[-1] if committees else None)
     for step in steps:
         name = evaluating_member(step.config.rewards)
         if name is not None and step.config.rewards is not None:
@@ -192,7 +204,10 @@ def _evaluation(
 ) -> _SourcedStep:
     """Return the evaluation of a model before or after the step `trained`, with its prompt and seed."""
     unread = dict.fromkeys(STAGE_FIELDS)
-    rewards = judges if measured.evaluation.judge == "reward" else None
+    evaluation = measured.evaluation
+    suites = evaluation.resolved(measured.dataset, measured.prompt)
+    is_read = evaluation.best_of or any(suite.judge == "reward" for suite in suites)
+    rewards = judges if is_read else None
     config = measured.model_copy(
         update={**unread, "trainer": {}, "rewards": rewards, "stage": Evaluate(kind="evaluate")}
     )
@@ -228,7 +243,7 @@ def _planned(
     device = config.launcher.resolved_device()
     if config.generates:
         config.rollout.check(config.launcher, device, config.trainer if config.online is not None else None)
-    num_problems = None if data_from else stage.check_data(config, config.dataset.count(stage.split))
+    num_problems = None if data_from else stage.check_data(config, stage.count(config))
     batch = batch_of(config, num_problems) if stage.trains else None
     inputs = inputs_of(config, from_base=source == BASE, own_data=data_from is None)
     data = inputs["dataset"] if data_from is None else keys[data_from]
@@ -269,7 +284,8 @@ def _pinned(config: StepConfig, source: str, data_from: str | None) -> StepConfi
         )
     if config.algorithm is not None:
         config = config.model_copy(update={"algorithm": config.algorithm.located()})
-    return config if data_from else config.model_copy(update={"dataset": config.dataset.pinned()})
+    assert config.stage is not None
+    return config if data_from else config.stage.pinned(config)
 
 
 def _reads(config: StepConfig, source: str, data_from: str | None) -> tuple[str, ...]:

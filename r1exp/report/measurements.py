@@ -25,9 +25,14 @@ class Measurement:
     content: dict[str, Any]  # of scores.json
 
     @property
+    def suites(self) -> dict[str, dict[str, Any]]:
+        """Suite -> its metrics, problem_ids and outcomes, in order."""
+        return dict(self.content.get("suites", {}))
+
+    @property
     def summary(self) -> dict[str, dict[str, Any]]:
-        """Decoding -> accuracy with its interval."""
-        return dict(self.content["summary"])
+        """Decoding -> accuracy in the first suite, with its interval."""
+        return dict(self.content.get("summary", {}))
 
 
 @dataclass(frozen=True)
@@ -63,9 +68,17 @@ def _measured_ancestor(
     while model != BASE:
         model = plan.step_named(model).model_from
         for before in reversed(earlier):
-            if before.model == model and before.content["problem_ids"] == after.content["problem_ids"]:
+            if before.model == model and _share_problems(before, after):
                 return before
     return None
+
+
+def _share_problems(before: Measurement, after: Measurement) -> bool:
+    """Whether two measurements have a suite with the same problems in common."""
+    return any(
+        name in before.suites and before.suites[name]["problem_ids"] == suite["problem_ids"]
+        for name, suite in after.suites.items()
+    )
 
 
 def objective_of(plan: RunPlan, state: str, measured: Sequence[Measurement]) -> Objective:

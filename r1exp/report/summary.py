@@ -8,18 +8,17 @@ import math
 from pathlib import Path
 from typing import Any
 
-from r1exp.evaluation.outcomes import compare
 from r1exp.files import read_json, write_json, write_text
 from r1exp.paths import RunPaths, StepPaths
 from r1exp.plan.batch import RlBatch
 from r1exp.plan.run_plan import PlanStep, RunPlan
+from r1exp.report.evaluations import as_lines, as_markdown, comparisons_of, evaluations_of, tables
 from r1exp.report.facts import training_facts
 from r1exp.report.measurements import Measurement, measurement_of, objective_of, pairs
 from r1exp.statistics.several import holm
 from r1exp.step.status import is_changed, read_status
 from r1exp.tracking.metrics import MetricsFile
 
-_MODES = ("sampled", "greedy")
 _LUCK = (
     "The intervals of a run hold the luck of problems and of sampling, but not of training: another seed may train another "
     "model. p (Holm) is corrected for the number of comparisons in the table."
@@ -70,17 +69,21 @@ def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict
             entry["groups"] = signal
         rewards = step.config.rewards or {}
         entry |= training_facts(paths, {name: reward.weight for name, reward in rewards.items()})
+        if state == "done" and paths.kept.exists():
+            entry["kept"] = read_json(paths.kept)
         summary["steps"][step.name] = entry
         if state != "done" and summary["state"] == "done":
             summary["state"] = state
         measurement = measurement_of(step, folder) if state == "done" else None
         if measurement is not None:
-            summary[f"{step.label}_accuracy"] = measurement.summary
+            if measurement.summary:
+                summary[f"{step.label}_accuracy"] = measurement.summary
             summary["scores"][step.label] = str(paths.results.scores.relative_to(folder))
             measured.append(measurement)
     for before, after in pairs(plan, measured):
-        summary["comparisons"][f"{after.label} - {before.label}"] = _compared(before.content, after.content)
+        summary["comparisons"] |= comparisons_of(before, after)
     add_corrected(summary["comparisons"])
+    summary["evaluations"] = evaluations_of(measured)
     objective = objective_of(plan, summary["state"], measured)
     summary["objective"] = objective.value
     if objective.value is None:
@@ -115,12 +118,6 @@ def _signal(step: PlanStep, paths: StepPaths) -> dict[str, int] | None:
     return {"total": generations * prompts, "with_signal": round(with_signal)}
 
 
-def _compared(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Return the paired differences of two evaluations on the same problems."""
-    shared = [mode for mode in _MODES if mode in before["outcomes"] and mode in after["outcomes"]]
-    return {mode: compare(before["outcomes"][mode], after["outcomes"][mode]) for mode in shared}
-
-
 def add_corrected(comparisons: dict[str, Any]) -> None:
     """Add `p_holm`, the p-value corrected for the number of comparisons of the run."""
     tests = [test for modes in comparisons.values() for test in modes.values() if test["p_value"] is not None]
@@ -150,7 +147,11 @@ def report_text(summary: dict[str, Any]) -> str:
     for name, entry in summary["steps"].items():
         if "groups" in entry:
             lines += ["", _signal_line(name, entry["groups"])]
+        if "kept" in entry:
+            lines += ["", _kept_line(name, entry["kept"])]
     lines += ["", *_accuracy_table(summary), "", *_comparison_table(summary)]
+    for suite, table in tables(summary):
+        lines += ["", f"Suite {suite}:", "", *as_markdown(table)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -158,6 +159,19 @@ def _signal_line(name: str, groups: dict[str, int]) -> str:
     return (
         f"{name}: {groups['with_signal']} of {groups['total']} groups carried signal (not all rewards equal)"
     )
+
+
+def _kept_line(name: str, kept: dict[str, Any]) -> str:
+    """Return which optimizer step the model is of, and by which rule."""
+    value = ""
+    if kept["metric"] is not None:
+        value = f" ({100 * kept['value']:.1f} % [{100 * kept['low']:.1f}, {100 * kept['high']:.1f}])"
+    ended = (
+        f"; training ended after {kept['of']} of {kept['planned']}: {kept['ended_by']}"
+        if kept["ended_by"]
+        else ""
+    )
+    return f"{name}: the model of optimizer step {kept['optimizer_step']} of {kept['of']} is kept, {kept['rule']}{value}{ended}"
 
 
 def accuracies(summary: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
@@ -183,7 +197,8 @@ def _comparison_table(summary: dict[str, Any]) -> list[str]:
         for mode, test in modes.items():
             rows.append(
                 f"| {name} | {mode} | {100 * test['difference']:+.1f} | {100 * test['low']:+.1f} to "
-                f"{100 * test['high']:+.1f} | {test['only_after']} | {test['only_before']} | {_p(test, 'p_value')} | {_p(test, 'p_holm')} |"
+                f"{100 * test['high']:+.1f} | {_count(test['only_after'])} | {_count(test['only_before'])} | "
+                f"{_p(test, 'p_value')} | {_p(test, 'p_holm')} |"
             )
     return [*rows, "", _LUCK] if len(rows) > 2 else []
 
@@ -194,8 +209,12 @@ def _p(test: dict[str, Any], name: str) -> str:
     return "" if value is None else f"{value:.2g}"
 
 
+def _count(number: int | None) -> str:
+    return "-" if number is None else str(number)
+
+
 def headline(summary: dict[str, Any], folder: Path) -> str:
-    """Return the last lines that a run prints: its accuracies and its directory."""
+    """Return the last lines that a run prints: its accuracies, the table of each suite, and its directory."""
     lines = []
     for key, value in accuracies(summary).items():
         parts = [
@@ -206,13 +225,16 @@ def headline(summary: dict[str, Any], folder: Path) -> str:
     for name, modes in summary["comparisons"].items():
         parts = [
             f"{mode} {100 * test['difference']:+.1f} points [{100 * test['low']:+.1f}, {100 * test['high']:+.1f}] "
-            f"p={test['p_value']:.2g}"
+            f"p={_p(test, 'p_value') or '-'}"
             for mode, test in modes.items()
         ]
         lines.append(f"{name}: {'; '.join(parts)}")
     lines += [
         _signal_line(name, entry["groups"]) for name, entry in summary["steps"].items() if "groups" in entry
     ]
+    lines += [_kept_line(name, entry["kept"]) for name, entry in summary["steps"].items() if "kept" in entry]
+    for suite, table in tables(summary):
+        lines += [f"suite {suite}:", *(f"  {line}" for line in as_lines(table))]
     if summary["state"] == "done" and summary["objective"] is None and accuracies(summary):
         lines.append(f"no objective: {summary['objective_missing']}")
     return "\n".join([*lines, f"{summary['state']} in {summary['elapsed_seconds']:.0f} s: {folder}"])

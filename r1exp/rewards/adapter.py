@@ -60,7 +60,16 @@ class _ScoredBatches:
         self._ranks = ranks
         self._watch = watch
         self._on_scored = on_scored
-        self._metrics = Metrics()
+        self._metrics = Metrics(
+            judges={
+                name: reward.span
+                for name, reward in committee.rewards.items()
+                if reward.weight == 0.0 and reward.judges_correctness and reward.span[0] < reward.span[1]
+            },
+            best=sum(
+                reward.weight * reward.span[1] for reward in committee.rewards.values() if reward.weight
+            ),
+        )
         self._batch: Any = None  # the list TRL passes to every function of one batch
         self._columns: dict[str, list[float | None]] = {}
 

@@ -8,6 +8,10 @@ completion from the mean of its group:
 summed over all completions of the batch. The shares add up to 1. A member that is constant inside
 every group has share 0: it adds nothing to GRPO's advantage. A member with a negative share counteracts
 the total.
+
+`weight_0_score` is the mean score of the members with weight 0 that judge correctness, each as a share of its span: what the
+policy does not learn to please. Where it falls while `reward` rises, the policy exploits the rewards that it is given
+(the rule `reward_hacking` of r1exp.health).
 """
 
 import math
@@ -17,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import PositiveInt
 
 from r1exp.errors import StoppedByHealth
-from r1exp.rewards.base import NOT_APPLICABLE, Abstain, Score
+from r1exp.rewards.base import NOT_APPLICABLE, Abstain, Score, Span
 from r1exp.rewards.ranks import Scored
 from r1exp.rewards.total import Column, weighted_totals
 from r1exp.settings import Probability, Settings
@@ -59,6 +63,25 @@ def signal_share(
     return sum(spread > _SAME for spread in spreads) / max(len(groups), 1)
 
 
+def equal_below_best_share(
+    columns: Mapping[str, Column],
+    weights: Mapping[str, float],
+    groups: Sequence[tuple[int, ...]],
+    best: float,
+) -> float:
+    """Return the share of groups whose weighted totals are all the same, and lower than `best`, the highest possible one.
+
+    Groups whose totals are all the highest possible one have no signal either, because they are solved.
+    """
+    totals = _known(weighted_totals(columns, weights))
+    highest = [max(totals[row] for row in rows) for rows in groups]
+    alike = [
+        high - min(totals[row] for row in rows) <= _SAME for high, rows in zip(highest, groups, strict=True)
+    ]
+    found = [same and high < best - _SAME for same, high in zip(alike, highest, strict=True)]
+    return sum(found) / max(len(groups), 1)
+
+
 def abstentions(scores: Sequence[Score]) -> tuple[Counter[str], int]:
     """Return the number of abstentions for each reason, and the number of rows the member applied to."""
     reasons = Counter(score.reason for score in scores if isinstance(score, Abstain))
@@ -71,9 +94,15 @@ class Metrics:
 
     A reason for abstaining that occurred once is reported in all later batches, with 0 where it does
     not occur.
+
+    Args:
+        judges: Members with weight 0 that judge correctness: name -> lowest and highest score.
+        best: The highest possible total; None, or infinite: not known.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, judges: Mapping[str, Span] | None = None, best: float | None = None) -> None:
+        self._judges = judges or {}
+        self._best = None if best is None or math.isinf(best) else best
         self._seen: set[tuple[str, str]] = set()
 
     def compute(
@@ -88,6 +117,10 @@ class Metrics:
         """
         groups = scored.batch.groups
         metrics: dict[str, float] = {"groups_with_signal": signal_share(columns, weights, groups)}
+        if self._best is not None:
+            metrics["groups_equal_below_best"] = equal_below_best_share(columns, weights, groups, self._best)
+        if (judged := self._judged(columns)) is not None:
+            metrics["weight_0_score"] = judged
         shares = variance_shares(columns, weights, groups)
         for name, scores in scored.table.items():
             reasons, num_applied = abstentions(scores)
@@ -100,6 +133,16 @@ class Metrics:
                 key = f"rewards/{name}/abstained/{reason.replace(' ', '_')}"
                 metrics[key] = reasons[reason] / max(num_applied, 1)
         return metrics
+
+    def _judged(self, columns: Mapping[str, Column]) -> float | None:
+        """Return the mean score of the members with weight 0 that judge correctness, in [0, 1]; None without any score."""
+        shares = [
+            (score - low) / (high - low)
+            for name, (low, high) in self._judges.items()
+            for score in columns[name]
+            if score is not None
+        ]
+        return math.fsum(shares) / len(shares) if shares else None
 
 
 class AbstentionBound(Settings):

@@ -57,6 +57,8 @@ class Rollout(Settings):
     kind: str
 
     generator: ClassVar[str]  # import path of a function (settings, GeneratorInputs) -> Generator
+    # Import path of a function (settings, GeneratorInputs, trainer) -> context of a Generator with the weights that the trainer has.
+    in_training: ClassVar[str] = "r1exp.rollout.in_training:hf_generator"
     trains: ClassVar[bool] = True  # can generate for RL: it receives the policy's newest weights
     returns_logprobs: ClassVar[bool] = False  # rewards receive the sampler's log-probability of each token
     uses_vllm: ClassVar[bool] = False

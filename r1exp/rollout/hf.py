@@ -8,7 +8,7 @@ Shapes: B completions of a batch, S tokens of the longest prompt, T tokens of th
 
 import base64
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -38,6 +38,7 @@ class HfGenerator:
         self.settings = settings
         self._advance = advance
         self._kept = kept or KeptRows()
+        self.without_gradients: Callable[[], AbstractContextManager[Any]] = torch.inference_mode
         self.end_ids = _end_ids(model, tokenizer)
         self.pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
@@ -79,7 +80,7 @@ class HfGenerator:
         devices = [self.model.device] if self.model.device.type == "cuda" else []
         self.model.eval()
         try:
-            with torch.inference_mode(), torch.random.fork_rng(devices):
+            with self.without_gradients(), torch.random.fork_rng(devices):
                 torch.manual_seed(seed)
                 if state is not None:
                     self._set_random_state(state)

@@ -125,6 +125,7 @@ class VllmColocate(VllmEngine):
     sleep: bool  # the engine frees its memory during optimizer steps; CUDA only
 
     generator = "r1exp.rollout.vllm:generator"
+    in_training = "r1exp.rollout.vllm:in_training"
     returns_logprobs = True
     outside_key = VllmEngine.outside_key | {"sleep"}
 

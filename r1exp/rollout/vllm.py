@@ -134,13 +134,15 @@ class VllmGenerator:
         device: Device,
         advance: Callable[[float], None] = lambda amount: None,
         kept: KeptRows | None = None,
+        engine: LLM | None = None,
+        sharing: torch.distributed.ProcessGroup | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self._advance = advance
         self._kept = kept or KeptRows()
         self._end_ids = _end_ids(path, model.revision, tokenizer)
-        self._sharing = _sharing_ranks(settings.tensor_parallel_size)
-        self._engine = _engine(
+        self._sharing = _sharing_ranks(settings.tensor_parallel_size) if engine is None else sharing
+        self._engine = engine or _engine(
             settings,
             model,
             device,
@@ -286,3 +288,36 @@ def generator(settings: VllmColocate, inputs: GeneratorInputs) -> VllmGenerator:
     return VllmGenerator(
         inputs.model_path, inputs.model, tokenizer, settings, inputs.device, inputs.advance, inputs.kept
     )
+
+
+@contextmanager
+def in_training(settings: VllmColocate, inputs: GeneratorInputs, trainer: Any) -> Iterator[VllmGenerator]:
+    """Return a context with a generator of the trainer's engine, which has the trainer's weights.
+
+    Every request has its own seed, so that the engine's random numbers stay those of the training.
+
+    Args:
+        settings: The rollout of the step.
+        inputs: What a generator needs from the step.
+        trainer: GRPO's or RLOO's trainer of TRL 1.16 with a colocated engine.
+    """
+    theirs = trainer.vllm_generation
+    theirs.sync_weights()
+    trainer._last_loaded_step = (
+        trainer.state.global_step
+    )  # not a second time where the training generates next
+    if settings.sleep:
+        theirs.llm.wake_up(tags=["kv_cache"])
+    sharing = theirs.tp_group if settings.tensor_parallel_size > 1 else None
+    tokenizer = trainer.processing_class
+    try:
+        yield VllmGenerator(
+            inputs.model_path, inputs.model, tokenizer, settings, inputs.device, inputs.advance,
+            engine=theirs.llm, sharing=sharing,
+        )  # fmt: skip
+    finally:
+        theirs.llm.reset_prefix_cache()  # a prefix that the training finds there would shift the digits of its completions
+        if settings.sleep:
+            theirs.llm.sleep(level=2)
+            theirs._llm_weights_sleeping = True
+            trainer._last_loaded_step = -1  # a sleeping engine has no weights

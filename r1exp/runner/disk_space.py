@@ -3,7 +3,7 @@
     kept checkpoints * checkpoint + the larger of one more checkpoint and the model + logs
 
 A checkpoint holds the trained weights and AdamW's moments, and PPO's critic with its own; a new one is written before
-the oldest is deleted. Not counted: completions, a tracker's files, and what other processes write meanwhile.
+the oldest is deleted. With evaluation.keep_best there are as many models more. Not counted: completions, a tracker's files, and what other processes write meanwhile.
 """
 
 import shutil
@@ -28,17 +28,20 @@ class DiskSpace:
     checkpoint: int = 0
     num_kept: int = 0  # checkpoints that stay
     model: int = 0
+    num_best: int = 0  # models that are the best so far: of the step, and of older checkpoints
 
     @property
     def total(self) -> int:
         """Return the most that the step has on the disk at once."""
-        return self.num_kept * self.checkpoint + max(self.checkpoint, self.model) + _LOGS
+        best = self.num_best * self.model
+        return self.num_kept * self.checkpoint + max(self.checkpoint, self.model) + best + _LOGS
 
     def text(self) -> str:
         """Return what the space is for."""
         if not self.model:
             return "its logs"
-        return f"{self.num_kept} checkpoint(s) of {readable(self.checkpoint)}, one more while it is written, and a model of {readable(self.model)}"
+        best = f", {self.num_best} models that are the best so far" if self.num_best else ""
+        return f"{self.num_kept} checkpoint(s) of {readable(self.checkpoint)}, one more while it is written, and a model of {readable(self.model)}{best}"
 
 
 def disk_space(step: PlanStep) -> DiskSpace:
@@ -62,9 +65,11 @@ def disk_space(step: PlanStep) -> DiskSpace:
     parts = memory_per_device(shape, config.model, load)
     saved = count_parameters(shape) + (0 if load.critic is None else count_parameters(load.critic))
     adapters = count_lora(shape, config.model.lora) * BYTES_PER_NUMBER["float32"]
+    num_kept = _num_kept(step.trainer_args)
     return DiskSpace(
         checkpoint=(adapters or parts.weights) + parts.optimizer + parts.critic,
-        num_kept=_num_kept(step.trainer_args),
+        num_kept=num_kept,
+        num_best=num_kept + 1 if config.validates and config.evaluation.keep_best is not None else 0,
         model=saved * BYTES_PER_NUMBER[config.model.dtype],
     )
 

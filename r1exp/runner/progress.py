@@ -115,6 +115,8 @@ class StepProgress:
         self._run_begun, self._begun = begun, clock()
         self._last_line = self._begun
         self._rows = _Rows(StepPaths(folder).metrics)
+        self._health = _Rows(StepPaths(folder).health_log)
+        self._broken: dict[str, None] = {}  # health rules that were broken, in order
         self._pace = Pace()
         self._found: Progress | None = None
         self._spinner = Spinner("dots")
@@ -135,6 +137,8 @@ class StepProgress:
         """Read what is new and show it."""
         now = self._clock()
         self._rows.read()
+        for row in self._health.read():
+            self._report(row)
         self._found = read_progress(self._folder) or self._found
         if self._found is not None:
             self._pace.add(now, self._found.done)
@@ -145,6 +149,15 @@ class StepProgress:
             self._last_line = now
             self._write(self.line(now))
 
+    def _report(self, row: dict[str, Any]) -> None:
+        """Write that a health rule was broken, once, and name it beside the progress from then on."""
+        if row["rule"] not in self._broken:
+            self._broken[row["rule"]] = None
+            self.note(f"{self._title}: health: {row['sentence']}")
+
+    def _warnings(self) -> str:
+        return f"health: {', '.join(self._broken)}" if self._broken else ""
+
     def note(self, text: str) -> None:
         """Write a line for the user above the bars."""
         if self._live is None:
@@ -153,14 +166,16 @@ class StepProgress:
             self._live.console.print(Text(text), soft_wrap=True)
 
     def close(self) -> None:
-        """Remove the bars."""
+        """Show the last health rules that were broken, and remove the bars."""
+        for row in self._health.read():
+            self._report(row)
         if self._live is not None:
             self._live.stop()
         StepPaths(self._folder).progress.unlink(missing_ok=True)
 
     def line(self, now: float) -> str:
         """Return the progress as one line."""
-        parts = [part for part in (*self._counts(now), self._rows.text()) if part]
+        parts = [part for part in (*self._counts(now), self._rows.text(), self._warnings()) if part]
         return f"{self._title}: {', '.join(parts)}"
 
     def _counts(self, now: float) -> tuple[str, str, str, str]:
@@ -197,7 +212,8 @@ class StepProgress:
                 Text(f"step {self._index} of {self._num_steps}, {duration(now - self._run_begun)}", "dim"),
             )
         numbers = Text("  ".join(part for part in (doing, self._rows.text()) if part), style="dim")
-        return Group(table, numbers) if numbers else Group(table)
+        warnings = Text(self._warnings(), style="yellow")
+        return Group(table, *(text for text in (numbers, warnings) if text))
 
     def _write(self, text: str) -> None:
         self._stream.write(f"{text}\n")
@@ -205,17 +221,17 @@ class StepProgress:
 
 
 class _Rows:
-    """The newest values in a metrics.jsonl that is being written."""
+    """The newest values in a file of JSON lines that is being written."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file, self._offset = 0, 0  # inode of the file, and bytes of it that have been read
         self.row: dict[str, Any] = {}
 
-    def read(self) -> None:
-        """Read the new rows."""
+    def read(self) -> list[dict[str, Any]]:
+        """Read the new rows, and return them."""
         if not self._path.exists():
-            return
+            return []
         with self._path.open("rb") as file:
             inode = os.fstat(file.fileno()).st_ino
             if inode != self._file:  # the file was replaced, because a resumed step dropped rows
@@ -224,8 +240,10 @@ class _Rows:
             text = file.read()
         whole = text[: text.rfind(b"\n") + 1]
         self._offset += len(whole)
-        for line in whole.splitlines():
-            self.row |= json.loads(line)
+        rows = [json.loads(line) for line in whole.splitlines()]
+        for row in rows:
+            self.row |= row
+        return rows
 
     def text(self) -> str:
         """Return the values that are shown."""

@@ -402,6 +402,6 @@ def _headline(folder: Path) -> str:
         return ""
     parts = [
         f"{name} {100 * score['value']:.1f} % [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"
-        for name, score in read_json(scores)["summary"].items()
+        for name, score in read_json(scores).get("summary", {}).items()
     ]
     return ": " + ", ".join(parts)

@@ -120,8 +120,11 @@ def _refuse_unreachable(experiment: Experiment, steps: tuple[PlannedStep, ...]) 
             step.config.rollout.refuse_unready(step.config.launcher)
         refuse_missing_models(step.config)
         refuse_missing_library(step.config.model)
+        assert step.config.stage is not None
+        step.config.stage.refuse_unready(step.config)
         if step.composed.data_from is None:
-            step.config.dataset.check_source()
+            for dataset in step.config.stage.data_sets(step.config):
+                dataset.check_source()
         place = locate(step.config.model) if step.model_from == BASE else None
         revision = step.config.model.revision
         if isinstance(place, Path) and is_adapter_folder(place):

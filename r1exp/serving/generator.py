@@ -5,7 +5,8 @@ ids: `rollout=hf` and the server see the same tokens and decode the same text. E
 parameters, so that no default of the server applies.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,24 @@ def generator(settings: VllmServer, inputs: GeneratorInputs) -> ServerGenerator:
         advance=inputs.advance,
         kept=inputs.kept,
     )
+
+
+@contextmanager
+def in_training(settings: VllmServer, inputs: GeneratorInputs, trainer: Any) -> Iterator[ServerGenerator]:
+    """Return a context with a generator of the step's server, after the trainer has sent it the newest weights.
+
+    Every request has its own seed, so that the server's random numbers stay those of the training.
+
+    Args:
+        settings: The rollout of the step.
+        inputs: What a generator needs from the step.
+        trainer: GRPO's or RLOO's trainer of TRL 1.16 with a server.
+    """
+    trainer.vllm_generation.sync_weights()
+    trainer._last_loaded_step = (
+        trainer.state.global_step
+    )  # not a second time where the training generates next
+    yield generator(settings, inputs)
 
 
 def _why_lost(folder: Path) -> Callable[[], str | None]:

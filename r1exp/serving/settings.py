@@ -24,6 +24,7 @@ class VllmServer(VllmEngine):
     restarts: NonNegativeInt  # restarts after it exited; always 0 for a server that a policy trains with
 
     generator = "r1exp.serving.generator:generator"
+    in_training = "r1exp.serving.generator:in_training"
     outside_key = VllmEngine.outside_key | {"num_devices", "host", "port", "start_timeout", "restarts"}
 
     @model_validator(mode="after")

@@ -3,14 +3,17 @@
 A stage consists of frozen settings and the import path of the function that does its work. Torch-free.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from r1exp.algorithm.base import Algorithm, Rows
-from r1exp.dataset.base import Split
+from r1exp.dataset.base import Dataset, Split
+from r1exp.dataset.validation import training_problems
 from r1exp.errors import Refused
 from r1exp.model.memory import Load
 from r1exp.paths import ArtifactPaths
+from r1exp.records import Problem
 from r1exp.settings import Settings
 from r1exp.stage.step_settings import StepSettings
 
@@ -88,6 +91,32 @@ class Stage(Settings):
         del config
         return self.model_dump(mode="json")
 
+    def num_validation(self, config: StepSettings) -> int:
+        """Return how many problems are kept out of training, for evaluations during training; 0: none."""
+        del config
+        return 0
+
+    def problems(self, config: StepSettings) -> Iterator[Problem]:
+        """Yield the problems of the split that this stage reads, without those kept for evaluations during training."""
+        if self.split != "train":
+            return config.dataset.stream(self.split)
+        return training_problems(config.dataset, self.num_validation(config))
+
+    def data_sets(self, config: StepSettings) -> list[Dataset]:
+        """Return the data sets that this stage reads."""
+        return [config.dataset]
+
+    def pinned(self, config: Config) -> Config:
+        """Return the settings with the commit of the data set instead of a branch, which could move."""
+        return config.model_copy(update={"dataset": config.dataset.pinned()})
+
+    def count(self, config: StepSettings) -> int | None:
+        """Return how many problems this stage finds; None: not known before a download."""
+        number = config.dataset.count(self.split)
+        if number is None or not self.num_validation(config):
+            return number
+        return sum(1 for _ in self.problems(config))
+
     def fingerprint(self, config: StepSettings) -> str:
         """Return a content hash of the data that this stage reads."""
         return config.dataset.fingerprint_of(self.split)
@@ -105,9 +134,13 @@ class Stage(Settings):
         del config
         return num_problems
 
+    def refuse_unready(self, config: StepSettings) -> None:
+        """Raise Refused if this machine lacks what the stage needs; called before a run starts."""
+        del config
+
     def data_notes(self, config: StepSettings) -> list[str]:
         """Return what `plan` says about the data."""
-        return config.dataset.notes()
+        return list(dict.fromkeys(note for dataset in self.data_sets(config) for note in dataset.notes()))
 
     def memory_load(self, load: Load, config: StepSettings) -> Load:
         """Return `load` with what this stage keeps in memory."""
@@ -123,6 +156,18 @@ class Stage(Settings):
         """
         del config
         return "problems: counted when they are there" if num_problems is None else f"{num_problems} problems"
+
+    def details(self, config: StepSettings) -> Iterator[str]:
+        """Yield what `plan --full` says about the work in addition to `describe`."""
+        del config
+        yield from ()
+
+
+def num_validation(config: StepSettings) -> int:
+    """Return `Stage.num_validation` of a stage that learns to answer the problems of its data set."""
+    if not config.dataset.has_answers:
+        return 0
+    return smallest(config.evaluation.num_held_out, config.debug.num_problems) or 0
 
 
 def smallest(*limits: int | None) -> int | None:

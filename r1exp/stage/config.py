@@ -83,6 +83,17 @@ class StepConfig(StepSettings):
         return self
 
     @model_validator(mode="after")
+    def _the_kl_can_be_adapted(self) -> Self:
+        adapting = [name for name, rule in self.health.rules.items() if rule.action == "adapt"]
+        is_online = self.algorithm is not None and self.algorithm.online is not None
+        if adapting and is_online and self.beta == 0.0:
+            raise ValueError(
+                f"health.rules.{adapting[0]}.action=adapt multiplies beta, and beta=0 would stay 0; start from beta=0.01, "
+                "for example, or choose another action"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _the_rollout_can_train(self) -> Self:
         # Also checked without a stage, at the top of a pipeline, because its focus step runs the algorithm.
         runs = self.stage is None or self.stage.runs_algorithm
@@ -169,6 +180,16 @@ class StepConfig(StepSettings):
         return None if algorithm is None else algorithm.online
 
     @property
+    def validates(self) -> bool:
+        """Whether the model is evaluated while it is trained."""
+        return (
+            self.stage is not None
+            and self.stage.trains
+            and self.evaluation.every is not None
+            and self.stage.num_validation(self) > 0
+        )
+
+    @property
     def generates(self) -> bool:
         """Whether the step needs completions of its rollout."""
         return self.online is not None or (self.stage is not None and self.stage.generates)
@@ -222,8 +243,19 @@ class StepConfig(StepSettings):
         chosen["stage"] = self.stage.own_settings(self)
         for name in ("launcher", "tracking", "health", "completions", "debug", "max_steps"):
             chosen.pop(name, None)
+        if self.stage.num_validation(self):
+            chosen["validation"] = {"held_out": self.stage.num_validation(self)}
         if self.stage.trains:
-            rules = self.health.stopping()
+            rules = self.health.deciding()
+            reads_accuracy = any(metric.startswith("eval/") for metric in self.health.deciding_metrics())
+            if self.validates and (self.evaluation.keep_best is not None or reads_accuracy):
+                chosen["validation"] |= self.evaluation.validation(
+                    self.dataset, self.prompt
+                ).deciding_settings()
+                chosen["validation"] |= {
+                    "every": self.evaluation.every,
+                    "keep_best": self.evaluation.keep_best,
+                }
             rows = {name: self.trainer[name] for name in LOGGED_ROWS if rules and name in self.trainer}
             chosen |= {"optimizer_steps": self.max_steps, "stop_rules": rules, "logged_rows": rows}
         return chosen

@@ -1,7 +1,7 @@
 """Refuses prompts that are longer than the model's context, together with their completion."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
 from transformers import AutoConfig, PreTrainedTokenizerBase
@@ -10,11 +10,17 @@ from r1exp.errors import Refused
 from r1exp.model.load import load_tokenizer
 from r1exp.model.memory import positions_of
 from r1exp.prompt.chat import prompt_of
+from r1exp.prompt.settings import PromptSettings
 from r1exp.records import Message, Problem
 from r1exp.stage.step import Step
 
 
-def refuse_beyond_context(problems: Sequence[Problem], step: Step) -> None:
+def refuse_beyond_context(
+    problems: Sequence[Problem],
+    step: Step,
+    prompt: PromptSettings | None = None,
+    longest: tuple[str, int] | None = None,
+) -> None:
     """Raise Refused if a prompt leaves no room for a completion: beyond its last position a model generates noise.
 
     Nothing is checked if the model's config states no number of positions, or if an endpoint serves it.
@@ -22,12 +28,28 @@ def refuse_beyond_context(problems: Sequence[Problem], step: Step) -> None:
     Args:
         problems: The problems for which completions will be generated.
         step: The step that generates.
+        prompt: How problems are presented; None: as the step says.
+        longest: The setting that limits completions and its value in tokens; None: as the step says.
     """
-    deque(within_context(problems, step), maxlen=0)
+    deque(within_context(problems, step, prompt, longest), maxlen=0)
 
 
-def within_context(problems: Iterable[Problem], step: Step) -> Iterator[Problem]:
+def prompt_counter(step: Step) -> Callable[[list[Message]], int] | None:
+    """Return a function that returns the tokens of a prompt; None if an endpoint has the tokenizer."""
+    if step.config.rollout.is_remote:
+        return None
+    tokenizer = load_tokenizer(step.model_path, step.config.model)
+    return lambda prompt: _num_tokens(prompt, tokenizer)
+
+
+def within_context(
+    problems: Iterable[Problem],
+    step: Step,
+    prompt_settings: PromptSettings | None = None,
+    longest: tuple[str, int] | None = None,
+) -> Iterator[Problem]:
     """Yield the problems; raise as `refuse_beyond_context` at the first whose prompt leaves no room."""
+    prompt_settings = prompt_settings or step.config.prompt
     if step.config.rollout.is_remote:
         yield from problems
         return
@@ -46,21 +68,25 @@ def within_context(problems: Iterable[Problem], step: Step) -> Iterator[Problem]
     if limit is None:
         yield from chain([first], iterator)
         return
-    turns = prompt_of(first, step.config.prompt)
+    turns = prompt_of(first, prompt_settings)
     # A token has at least one byte, so that a prompt with few enough bytes fits without being tokenized.
     overhead = len(_text(turns, tokenizer).encode()) - _size(turns)
-    setting, num_tokens = step.config.longest_completion
+    setting, num_tokens = longest or step.config.longest_completion
     room = limit - num_tokens
     for problem in chain([first], iterator):
-        prompt = prompt_of(problem, step.config.prompt)
+        prompt = prompt_of(problem, prompt_settings)
         if len(prompt) != len(turns) or overhead + _size(prompt) > room:
-            length = len(tokenizer(_text(prompt, tokenizer), add_special_tokens=False)["input_ids"])
+            length = _num_tokens(prompt, tokenizer)
             if length > room:
                 raise Refused(
                     f"problem {problem.id}: its prompt has {length} tokens; with {setting}={num_tokens} that is more than "
                     f"{what}; lower {setting}, or leave such problems out"
                 )
         yield problem
+
+
+def _num_tokens(prompt: list[Message], tokenizer: PreTrainedTokenizerBase) -> int:
+    return len(tokenizer(_text(prompt, tokenizer), add_special_tokens=False)["input_ids"])
 
 
 def _size(prompt: list[Message]) -> int:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from r1exp.algorithm.base import Algorithm, Rows
 from r1exp.model.memory import Load
-from r1exp.stage.base import TRAINING_FIELDS, TRAINING_READS, Stage
+from r1exp.stage.base import TRAINING_FIELDS, TRAINING_READS, Stage, num_validation
 from r1exp.stage.step_settings import StepSettings
 
 
@@ -19,6 +19,10 @@ class Rl(Stage):
     reads = TRAINING_READS | {"prompt.system", "algorithm"}  # rewards have a style of their own
     trains = True
     runs_algorithm = True
+
+    def num_validation(self, config: StepSettings) -> int:
+        """Return how many problems are kept out of training; none by an algorithm that learns from pairs."""
+        return 0 if _algorithm(config).online is None else num_validation(config)
 
     def rows(self, config: StepSettings) -> Rows:
         """Return the algorithm's rows."""

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import PositiveInt
 
 from r1exp.settings import Probability
-from r1exp.stage.base import GENERATION_READS, Stage, smallest
+from r1exp.stage.base import GENERATION_READS, Stage, num_validation, smallest
 from r1exp.stage.step_settings import StepSettings
 
 
@@ -24,6 +24,10 @@ class Sample(Stage):
     fields = frozenset({"rewards", "temperature"})
     reads = GENERATION_READS | {"rewards", "temperature", "max_completion_length"}
     generates = True
+
+    def num_validation(self, config: StepSettings) -> int:
+        """Return how many problems no answers are sampled to: a later step that learns from them is evaluated on these."""
+        return num_validation(config)
 
     def own_settings(self, config: StepSettings) -> dict[str, Any]:
         """Return the settings; in a debug run every problem is kept."""

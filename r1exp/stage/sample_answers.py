@@ -49,7 +49,7 @@ def sample_answers(step: Step, folder: Path) -> str | None:
     stage = config.stage
     assert isinstance(stage, Sample) and config.temperature is not None and config.rewards is not None
     state = PartialState(cpu=step.device == "cpu")
-    problems = list(islice(config.dataset.stream("train"), stage.num_problems))
+    problems = list(islice(stage.problems(config), stage.num_problems))
     refuse_beyond_context(problems, step)
     rank, num_ranks = state.process_index, state.num_processes
     sampling = Sampling(

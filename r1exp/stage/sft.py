@@ -10,7 +10,7 @@ from r1exp.algorithm.base import Rows
 from r1exp.errors import Refused
 from r1exp.model.memory import Load
 from r1exp.model.preview import token_counter
-from r1exp.stage.base import TRAINING_FIELDS, TRAINING_READS, Stage
+from r1exp.stage.base import TRAINING_FIELDS, TRAINING_READS, Stage, num_validation
 from r1exp.stage.sft_rows import FittingRows, TooLong, max_length_of
 from r1exp.stage.step_settings import StepSettings
 
@@ -29,6 +29,10 @@ class Sft(Stage):
     reads = TRAINING_READS | {"prompt"}
     trains = True
     trainer_config = "SFTConfig"
+
+    def num_validation(self, config: StepSettings) -> int:
+        """Return how many problems are kept out of training."""
+        return num_validation(config)
 
     def own_settings(self, config: StepSettings) -> dict[str, Any]:
         """Return the settings without `too_long`, unless rows are dropped: a step that refuses them has no result."""
@@ -62,6 +66,7 @@ class Sft(Stage):
         key = (
             config.dataset.fingerprint(),
             max_length_of(config),
+            self.num_validation(config),
             *(group.model_dump_json() for group in groups),
         )
         if key not in _COUNTED:
@@ -72,7 +77,7 @@ class Sft(Stage):
                     "worked solutions"
                 )
             count = token_counter(config.model) or (lambda turns: 0)
-            rows = FittingRows(config.dataset.stream("train"), config, count)
+            rows = FittingRows(self.problems(config), config, count)
             deque(rows, maxlen=0)
             _COUNTED.clear()  # the steps of one run after the other: only the last one is needed again
             _COUNTED[key] = rows

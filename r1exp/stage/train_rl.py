@@ -123,9 +123,9 @@ def _prompts(
 ) -> dict[str, Any]:
     """Return the data and rewards of a trainer that samples from the policy."""
     config = step.config
-    assert config.rewards is not None and config.beta is not None
+    assert config.stage is not None and config.rewards is not None and config.beta is not None
     committee = Committee(config.rewards, openers={"reward_model": open_reward_model})
-    checked = within_context(config.dataset.stream("train"), step)
+    checked = within_context(config.stage.problems(config), step)
     data = dataset_of((p.to_row(prompt_of(p, config.prompt)) for p in checked), folder)
     _refuse_too_few(len(data), step)
     return {

@@ -28,7 +28,7 @@ def train_sft(step: Step, folder: Path) -> str | None:
     stage = config.stage
     assert isinstance(stage, Sft)
     tokenizer = load_tokenizer(step.model_path, config.model)
-    rows = FittingRows(config.dataset.stream("train"), config, lambda turns: num_tokens(turns, tokenizer))
+    rows = FittingRows(stage.problems(config), config, lambda turns: num_tokens(turns, tokenizer))
     data = dataset_of(rows, folder)
     rows.refuse(stage.too_long, stage.rows_per_step)
     if rows.num_too_long and is_main_process():

@@ -26,6 +26,7 @@ from r1exp.stage.step import Step
 from r1exp.stage.stopping import StopCallback
 from r1exp.stage.tracking import open_trackers
 from r1exp.stage.training_progress import ProgressCallback
+from r1exp.stage.validation import Validation, write_kept
 from r1exp.step.checkpoints import good_checkpoint, last_checkpoint, mark_complete, mark_of, recorded, rotate
 from r1exp.tracking.callback import TrackingCallback
 from r1exp.tracking.completions import CompletionFiles
@@ -62,17 +63,31 @@ def train(
         health = HealthCallback(step.config.health, folder, trackers.alert)
         stop = StopCallback(folder)
         tracking = TrackingCallback(MetricsFile(StepPaths(folder).metrics), trackers)
+        progress = ProgressCallback(folder)
         trainer = make_trainer(
             StepPaths(folder).checkpoints,
-            [tracking, health, stop, ProgressCallback(folder)],
+            [tracking, health, stop, progress],
         )
         _check(trainer, step)
+        validation = None
+        if step.config.validates:
+            export = partial(_export, trainer, tokenizer, step=step, is_over=False)
+            validation = Validation(
+                step, folder, trainer, export, lambda: stop.request is not None, progress.show
+            )
+            trainer.add_callback(validation)  # before a checkpoint is marked: it is in the checkpoint
         trainer.add_callback(_MarkCheckpoint(step, folder, trackers, trainer))
         files = CompletionFiles(step.config.completions, folder)
         if recorder is not None:
             trainer.add_callback(KeepCompletions(recorder, trainer, files, trackers))
-        if resume is not None:
+        health.adapt_kl = trainer.adapt_kl
+        if resume is None:
+            health.forget()
+        else:
             health.resume(resume)
+        if validation is not None:
+            validation.resume(resume)
+        trainer.has_finished = health.finished is not None
         if trainer.is_world_process_zero():
             _forget_after(-1 if resume is None else CheckpointPaths(resume).global_step, folder, files)
         if health.stopped is None:
@@ -82,7 +97,7 @@ def train(
             trackers.finish(error.exit_code)
             trainer.accelerator.wait_for_everyone()  # a rank that exits first would end the others
             raise error
-        _export(trainer, tokenizer, StepPaths(folder).artifact, step)
+        _save_result(trainer, tokenizer, step, folder, validation, health)
     return trackers.identity
 
 
@@ -103,11 +118,35 @@ def _forget_after(global_step: int, folder: Path, files: CompletionFiles) -> Non
     files.forget_after(global_step)
 
 
-def _export(trainer: Guards, tokenizer: PreTrainedTokenizerBase, folder: Path, step: Step) -> None:
+def _save_result(
+    trainer: Guards,
+    tokenizer: PreTrainedTokenizerBase,
+    step: Step,
+    folder: Path,
+    validation: Validation | None,
+    health: HealthCallback,
+) -> None:
+    """Save the best or the last model as the artifact, and which one it is."""
+    artifact = StepPaths(folder).artifact
+    if trainer.is_world_process_zero():
+        ended_by = None if health.finished is None else health.text(health.finished)
+        write_kept(step, folder, trainer.state.global_step, validation, ended_by)
+    if validation is None or validation.best is None:
+        _export(trainer, tokenizer, artifact, step)
+        return
+    if trainer.is_world_process_zero():
+        validation.take_best(artifact)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _export(
+    trainer: Guards, tokenizer: PreTrainedTokenizerBase, folder: Path, step: Step, *, is_over: bool = True
+) -> None:
     """Save the policy in `model.dtype` with every launcher, and a critic in a folder of its own.
 
     DeepSpeed computes with weights of the compute dtype; saved are its masters. Adapters are merged into the weights that the
-    step started from, read again by rank 0: those in DeepSpeed's hands are rounded, and may be partitioned.
+    step started from, read again by rank 0: those in DeepSpeed's hands are rounded, and may be partitioned. Where training
+    goes on (`is_over=False`), the model stays as it is.
     """
     model = trainer.accelerator.unwrap_model(trainer.model)
     settings = step.config.model
@@ -124,12 +163,14 @@ def _export(trainer: Guards, tokenizer: PreTrainedTokenizerBase, folder: Path, s
         weights = None if whole is None else without_critic(whole)
         load_base = None
         if isinstance(model, PeftModel):
-            detach(model)
-            load_base = partial(
-                load_policy, step.model_path, settings.model_copy(update={"quantization": None})
-            )
+            if is_over:
+                detach(model)
+            plain = settings.model_copy(update={"quantization": None})
+            load_base = partial(load_policy, step.model_path, plain)
         with not_partitioned():
-            save_artifact(model, tokenizer, folder, weights, load_base, code, beside)
+            save_artifact(
+                model, tokenizer, folder, weights, load_base, code, beside, stays_as_it_is=not is_over
+            )
     trainer.accelerator.wait_for_everyone()
 
 

@@ -31,6 +31,7 @@ class ProgressCallback(TrainerCallback):
         self._longest: int | None = None  # tokens of a completion; None of a trainer that samples none
         self._num_tokens = 0  # of the completions that are being generated
         self._num_parts = 0  # forward and backward passes since the last optimizer step
+        self._is_between = False  # the forward passes are not those of the training
         self._done = 0.0  # optimizer steps
         self._begun_at = 0  # optimizer steps that the checkpoint had
 
@@ -68,9 +69,14 @@ class ProgressCallback(TrainerCallback):
         is_whole = state.global_step >= state.max_steps
         self._show(state.global_step, "saving the model" if is_whole else "ending", now=True)
 
+    def show(self, done: int, doing: str) -> None:
+        """Show what the step does between two optimizer steps, until this is called with an empty text."""
+        self._is_between = bool(doing)
+        self._show(done, doing)
+
     def _on_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         ids = kwargs.get("input_ids", args[0] if args else None)
-        if self._longest is None or ids is None:
+        if self._longest is None or ids is None or self._is_between:
             return
         if torch.is_grad_enabled():
             self._show(self._done, "computing the loss")

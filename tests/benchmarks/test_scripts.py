@@ -34,6 +34,12 @@ def run(script: str, *arguments: str, **environment: str) -> subprocess.Complete
         pytest.param("coverage.py", ["--runs=20", "--only=exact"], "| 2000 | 94.4 |", id="coverage"),
         pytest.param("judgement.py", ["0.01"], "10^{12}", id="judgement"),
         pytest.param("rewards.py", ["0.01"], "time grows with the power", id="rewards"),
+        pytest.param(
+            "health.py",
+            ["--only=weak_signal"],
+            "| `weak_signal` | random weights, `rewards=strict` | 10 |",
+            id="health",
+        ),
         pytest.param("sandbox.py", ["2"], "95% interval", id="sandbox"),
         pytest.param("sandbox_memory.py", ["timers"], "exited 0 128", id="sandbox_memory"),
         pytest.param(

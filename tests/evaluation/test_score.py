@@ -5,10 +5,11 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
+from r1exp.dataset.arithmetic import Arithmetic
 from r1exp.errors import Refused
 from r1exp.evaluation.outcomes import compare
 from r1exp.evaluation.score import score
-from r1exp.evaluation.settings import EvaluationSettings
+from r1exp.evaluation.settings import EvaluationSettings, Suite
 from r1exp.prompt.settings import PromptSettings
 from r1exp.records import Completion, Message, Problem
 from r1exp.rollout.base import Sampling
@@ -21,6 +22,15 @@ def settings(**changes: Any) -> EvaluationSettings:
     values = {"before": True, "after": True, "num_problems": None, "samples": 1, "temperature": 0.7}
     values |= {"top_p": 0.9, "greedy": True, "max_tokens": 16}
     return EvaluationSettings.model_validate(values | changes)
+
+
+def suite(**changes: Any) -> Suite:
+    """Return the suite of the run's own data set."""
+    dataset = Arithmetic(
+        kind="arithmetic", seed=0, num_train=9, num_test=9, num_operands=2, max_operand=9, test_share=0.5
+    )
+    (found,) = settings(**changes).resolved(dataset, PROMPT)
+    return found
 
 
 def problems(num_problems: int) -> list[Problem]:
@@ -44,7 +54,7 @@ class Adder:
 
 def test_every_problem_gets_sampled_and_greedy_answers() -> None:
     adder = Adder()
-    scores = score(adder, problems(3), PROMPT, settings(samples=2), seed=5)
+    scores = score(adder, problems(3), suite(samples=2), seed=5)
     (prompts, n, sampled), (same_prompts, one, greedy) = adder.calls
     assert prompts == same_prompts
     assert [turn["role"] for turn in prompts[0]] == ["system", "user"]
@@ -56,7 +66,7 @@ def test_every_problem_gets_sampled_and_greedy_answers() -> None:
 
 
 def test_the_summary_counts_problems_not_samples() -> None:
-    summary = score(Adder(), problems(10), PROMPT, settings(samples=2), seed=0).summary()
+    summary = score(Adder(), problems(10), suite(samples=2), seed=0).summary()
     assert list(summary) == ["sampled", "greedy"]
     assert set(summary["sampled"]) == {"value", "n", "low", "high"}
     assert (summary["sampled"]["value"], summary["sampled"]["n"]) == (0.5, 10)
@@ -71,12 +81,12 @@ def test_the_summary_counts_problems_not_samples() -> None:
 )
 def test_one_mode_can_be_evaluated_alone(changes: dict[str, Any], modes: list[str]) -> None:
     adder = Adder()
-    assert list(score(adder, problems(2), PROMPT, settings(**changes), seed=0).outcomes) == modes
+    assert list(score(adder, problems(2), suite(**changes), seed=0).outcomes) == modes
     assert len(adder.calls) == 1
 
 
 def test_num_problems_limits_the_problems() -> None:
-    scores = score(Adder(), problems(9), PROMPT, settings(num_problems=4), seed=0)
+    scores = score(Adder(), problems(9), suite(num_problems=4), seed=0)
     assert scores.problem_ids == ("p0", "p1", "p2", "p3")
 
 
@@ -103,10 +113,12 @@ def test_answers_are_read_and_judged(text: str, gold: str, read: str | None, how
             return Completion(text, num_tokens=16, finished=False)
 
     problem = Problem("p", "0 + 1?", gold)
-    [row] = score(FixedAnswer(), [problem], PROMPT, settings(samples=0), seed=0).rows()
+    [row] = score(FixedAnswer(), [problem], suite(samples=0), seed=0).rows()
     assert row == {
-        "problem_id": "p", "mode": "greedy", "text": text, "answer": read, "gold": gold,
-        "correct": how in ("equal numbers", "same text"), "how": how, "num_tokens": 16, "finished": False,
+        "suite": "test", "problem_id": "p", "mode": "greedy", "sample": 0, "text": text, "answer": read, "gold": gold,
+        "correct": (right := how in ("equal numbers", "same text")), "how": how, "num_tokens": 16, "finished": False,
+        "exact": right and "<answer>" in text, "plausible": right or text.endswith(" 7"), "format": False,
+        "input_tokens": None, "reward": None,
     }  # fmt: skip
 
 
@@ -116,7 +128,7 @@ def test_answers_are_read_and_judged(text: str, gold: str, read: str | None, how
 )
 def test_missing_problems_and_gold_answers_are_refused(given: list[Problem], message: str) -> None:
     with pytest.raises(Refused, match=message):
-        score(Adder(), given, PROMPT, settings(), seed=0)
+        score(Adder(), given, suite(), seed=0)
 
 
 def test_single_answers_are_compared_by_mcnemar() -> None:
@@ -148,7 +160,7 @@ def test_different_numbers_of_problems_are_refused() -> None:
 
 
 def test_scores_read_back_give_the_same_comparison() -> None:
-    content = score(Adder(), problems(3), PROMPT, settings(), seed=0).to_json()
+    content = score(Adder(), problems(3), suite(), seed=0).to_json()
     assert content["problem_ids"] == ["p0", "p1", "p2"]
     assert compare(content["outcomes"]["greedy"], content["outcomes"]["greedy"])["p_value"] == 1.0
 

@@ -58,6 +58,7 @@ def test_a_broken_rule_takes_its_action(
     assert json.loads((tmp_path / "health.jsonl").read_text()) == {
         "step": 2,
         "rule": "kl_high",
+        "metric": "kl",
         "value": 1.5,
         "bound": 1.0,
         "action": action,

@@ -52,6 +52,64 @@ def test_a_rule_is_broken_when_the_mean_of_its_window_exceeds_the_bound(
     assert watch(rule, values) == expected
 
 
+def watch_rows(rule: dict[str, Any], rows: list[dict[str, float]], **arguments: float) -> list[int]:
+    """Return the steps at which a rule on `m` is reported."""
+    monitor = Monitor(HealthSettings(rules={"r": Rule(metric="m", action="warn", advice="do it", **rule)}))
+    monitor.use_arguments(arguments)
+    return [v.step for step, row in enumerate(rows, 1) for v in monitor.observe(step, row)]
+
+
+def columns(m: list[float], other: list[float]) -> list[dict[str, float]]:
+    return [{"m": a, "other": b} for a, b in zip(m, other, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("other", "reported"),
+    [([1.0, 2.0, 3.0], [2]), ([3.0, 2.0, 1.0], []), ([1.0, 1.0, 1.0], [])],
+    ids=["rises", "falls", "stays"],
+)
+def test_a_rule_with_rising_is_broken_only_while_the_other_metric_is_above_its_start(
+    other: list[float], reported: list[int]
+) -> None:
+    rule = {"below": 0.8, "relative": True, "window": 1}
+    rows = columns([1.0, 0.5, 0.5], other)
+    assert watch_rows({**rule, "rising": "other"}, rows) == reported
+    falls = [row | {"other": -row["other"]} for row in rows]
+    assert watch_rows({**rule, "falling": "other"}, falls) == reported
+
+
+def test_a_bound_can_be_a_multiple_of_an_argument_of_the_trainer() -> None:
+    rule = {"above": 5.0, "argument": "max_grad_norm", "window": 1}
+    rows = columns([4.0, 6.0, 11.0], [0.0] * 3)
+    assert watch_rows(rule, rows, max_grad_norm=2.0) == [3]
+    assert watch_rows(rule, rows, max_grad_norm=0.0) == watch_rows(rule, rows) == []
+
+
+def test_a_rule_of_the_first_rows_is_checked_once() -> None:
+    rule = {"below": 0.5, "window": 2, "first_rows": True}
+    assert watch_rows(rule, columns([0.4, 0.4, 1.0, 1.0], [0.0] * 4)) == [2]
+    assert watch_rows(rule, columns([1.0, 1.0, 0.0, 0.0], [0.0] * 4)) == []
+
+
+def test_patience_counts_values_without_a_new_highest_one() -> None:
+    rule = {"patience": 2, "window": 1}
+    assert watch_rows(rule, columns([0.5, 0.6, 0.6, 0.55, 0.5, 0.7, 0.7, 0.7], [0.0] * 8)) == [4, 8]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"patience": 3}, id="two bounds"),
+        pytest.param({"relative": True, "argument": "max_grad_norm"}, id="a multiple of two things"),
+        pytest.param({"action": "adapt"}, id="adapt on another metric than kl"),
+    ],
+)
+def test_a_rule_that_contradicts_itself_is_refused(changes: dict[str, Any]) -> None:
+    given = {"metric": "m", "above": 1.0, "window": 1, "action": "warn", "advice": "do it"}
+    with pytest.raises(ValidationError):
+        Rule.model_validate(given | changes)
+
+
 def test_a_resumed_monitor_reports_what_an_uninterrupted_one_does() -> None:
     settings = HealthSettings(
         rules={"r": Rule(metric="m", above=2.0, relative=True, window=2, action="stop", advice="do it")}

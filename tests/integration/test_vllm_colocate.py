@@ -43,9 +43,12 @@ def rows(step: Path) -> list[dict[str, Any]]:
 
 
 def test_a_run_trains_and_evaluates_with_the_current_weights(tmp_path: Path) -> None:
-    done = r1exp(tmp_path, *OVERRIDES, "max_steps=6", "learning_rate=3e-3", "trainer.warmup_steps=0")
+    during = ("evaluation.every=3", "evaluation.num_validation=16")
+    done = r1exp(tmp_path, *OVERRIDES, "max_steps=6", "learning_rate=3e-3", "trainer.warmup_steps=0", *during)
     assert done.returncode == 0, done.stderr[-3000:]
     training, evaluation = sorted((tmp_path / "run" / "steps").iterdir())
+    accuracy = "eval/validation/greedy/accuracy"
+    assert [row["step"] for row in rows(training) if accuracy in row] == [0, 3, 6]
     gaps = [row[GAP] for row in rows(training) if GAP in row]
     assert len(gaps) == 6
     assert max(gaps) < 0.005

@@ -52,7 +52,10 @@ def measured(plan: RunPlan, *values: float, problems: str = "abc") -> list[Measu
         Measurement(
             step.label,
             step.model_from,
-            {"problem_ids": list(problems), "summary": {"sampled": {"value": value}}},
+            {
+                "summary": {"sampled": {"value": value}},
+                "suites": {"test": {"problem_ids": list(problems)}},
+            },
         )
         for step, value in zip(steps, values, strict=True)
     ]
@@ -77,7 +80,7 @@ def test_two_branches_are_each_compared_with_their_common_start(plan_of: Any) ->
 def test_an_ancestor_measured_on_other_problems_is_passed_over(plan_of: Any) -> None:
     plan = plan_of("pipeline=sft_grpo")
     before, middle, after = measured(plan, 0.1, 0.2, 0.3)
-    middle.content["problem_ids"] = ["other"]
+    middle.content["suites"]["test"]["problem_ids"] = ["other"]
     assert labels(plan, [before, middle, after]) == ["post_grpo - pre_sft"]
 
 

@@ -5,7 +5,9 @@ from r1exp.rewards.base import NOT_APPLICABLE, TIMEOUT, Abstain, Score
 from r1exp.rewards.metrics import (
     AbstentionBound,
     AbstentionWatch,
+    Metrics,
     abstentions,
+    equal_below_best_share,
     signal_share,
     variance_shares,
 )
@@ -71,3 +73,15 @@ def test_groups_whose_totals_differ_by_rounding_alone_carry_no_signal() -> None:
     columns = {"a": [2.0, 2.0, 0.0, 2.0], "b": [0.1 + 0.2, 0.3, 0.8, 0.8]}
     assert signal_share(columns, {"a": 1.0, "b": 1.0}, PAIRS) == 0.5
     assert signal_share({"a": [None, None]}, {"a": 1.0}, [(0, 1)]) == 0.0
+
+
+def test_groups_with_the_best_total_are_not_counted_among_the_equally_bad() -> None:
+    columns = {"a": [2.0, 2.0, 0.0, 0.0, 0.0, 2.0]}
+    groups = [(0, 1), (2, 3), (4, 5)]
+    assert equal_below_best_share(columns, {"a": 1.0}, groups, best=2.0) == pytest.approx(1 / 3)
+
+
+def test_the_score_without_influence_is_a_share_of_the_span() -> None:
+    metrics = Metrics(judges={"strict": (0.0, 2.0)})
+    assert metrics._judged({"strict": [2.0, 0.0, None, 2.0]}) == pytest.approx(2 / 3)
+    assert metrics._judged({"strict": [None]}) is None

@@ -1,6 +1,7 @@
 """The progress of a step: its rate and time left, its lines in a log, and its bars on a terminal."""
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,14 @@ def test_progress_continues_when_a_resumed_step_drops_rows(tmp_path: Path) -> No
     metrics.append({"step": 2, "loss": 0.123456789})
     progress.follow()
     assert (progress._rows.row["step"], progress._rows.row["loss"]) == (2, 0.123456789)
+
+
+def test_a_broken_health_rule_is_a_line_of_its_own_and_stays_beside_the_progress(tmp_path: Path) -> None:
+    clock = Clock()
+    progress, output = step_progress(tmp_path, clock)
+    row = {"step": 3, "rule": "kl_high", "sentence": "kl_high: kl 0.5 is above 0.4 at step 3; raise beta"}
+    (tmp_path / "health.jsonl").write_text(f"{json.dumps(row)}\n")
+    progress.follow()
+    progress.follow()
+    assert output.getvalue().count("health: kl_high: kl 0.5 is above 0.4 at step 3; raise beta\n") == 1
+    assert progress.line(20.0).endswith("health: kl_high")
