@@ -61,9 +61,13 @@ def tasks_file(harness: HarnessName, folder: Path) -> Path:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize(("harness", "metric"), [("lm_eval", "exact_match,last-number"), ("lighteval", "em")])
+@pytest.mark.parametrize(
+    ("harness", "suite", "metric"),
+    [("lm_eval", "lm_eval:sums", "exact_match,last-number"), ("lighteval", "lighteval:sums|0", "em")],
+)
 def test_a_harness_evaluates_the_tiny_model(
     harness: HarnessName,
+    suite: str,
     metric: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
