@@ -404,4 +404,4 @@ def _headline(folder: Path) -> str:
         f"{name} {100 * score['value']:.1f} % [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"
         for name, score in read_json(scores).get("summary", {}).items()
     ]
-    return ": " + ", ".join(parts)
+    return ": " + ", ".join(parts) if parts else ""

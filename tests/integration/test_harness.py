@@ -61,9 +61,13 @@ def tasks_file(harness: HarnessName, folder: Path) -> Path:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize(("harness", "metric"), [("lm_eval", "exact_match,last-number"), ("lighteval", "em")])
+@pytest.mark.parametrize(
+    ("harness", "suite", "metric"),
+    [("lm_eval", "lm_eval:sums", "exact_match,last-number"), ("lighteval", "lighteval:sums|0", "em")],
+)
 def test_a_harness_evaluates_the_tiny_model(
     harness: HarnessName,
+    suite: str,
     metric: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -78,7 +82,7 @@ def test_a_harness_evaluates_the_tiny_model(
     arguments += [f"evaluation.tasks_path={path}", "launcher.threads_per_process=1", "paths.run=run"]
     assert main(arguments) == 0
     summary: Any = json.loads((tmp_path / "run" / "summary.json").read_text())
-    values = summary["evaluations"]["evaluate"][f"{harness}:sums"]["harness"][metric]
+    values = summary["evaluations"]["evaluate"][suite]["harness"][metric]
     assert values["n"] == 6 and 0.0 <= values["low"] <= values["value"] <= values["high"] <= 1.0
     assert values["stderr"] is not None
-    assert f"{harness}:sums" in capsys.readouterr().out
+    assert suite in capsys.readouterr().out
