@@ -95,6 +95,8 @@ class Slurm(Launcher):
     requeue: bool  # true: a preempted job is queued again and continues
     signal_seconds: PositiveInt  # seconds before the time limit at which SLURM signals the job
 
+    ranks_setting = "launcher.processes_per_node"
+
     @property
     def ranks_per_node(self) -> int:
         """Ranks on one node."""

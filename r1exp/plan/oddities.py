@@ -97,7 +97,11 @@ def _remedy(step: PlannedStep, parts: Memory) -> str:
 def _of_devices(steps: Sequence[PlannedStep], hardware: Hardware) -> Iterator[str]:
     ranks = max(step.config.launcher.num_processes for step in steps)
     launcher = next(step.config.launcher for step in steps if step.config.launcher.num_processes == ranks)
-    beside = max((served.settings.num_devices for step in steps if (served := step.served())), default=0)
+    # Devices of a server that a policy is trained with; ranks that only evaluate share the server's.
+    beside = max(
+        (served.settings.num_devices for step in steps if (served := step.served()) and served.trains),
+        default=0,
+    )
     beside = 0 if launcher.has_server_node else beside
     if hardware.device == "cpu":
         shapes = [shape_of(step.config.model) for step in steps if uses_device(step)]
@@ -109,10 +113,6 @@ def _of_devices(steps: Sequence[PlannedStep], hardware: Hardware) -> Iterator[st
         return
     number = hardware.number
     if number is None or launcher.job is not None:
-        return
-    if ranks + beside > number:
-        server = f" and {beside} for the vLLM server" if beside else ""
-        yield f"{ranks} processes{server} on {number} devices: several share one; lower launcher.num_processes"
         return
     more = _most_ranks(steps, number - beside)
     if more > ranks:

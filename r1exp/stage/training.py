@@ -95,6 +95,11 @@ def _check(trainer: Trainer, step: Step) -> None:
             f"{step.world_size} ranks were planned, but the trainer sees {trainer.accelerator.num_processes}: "
             "each rank would have trained alone"
         )
+    if trainer.args.n_gpu > 1:
+        raise StepFailed(
+            f"one process sees {trainer.args.n_gpu} GPUs and would train on all of them with DataParallel, in which TRL's "
+            "trainers fail; type launcher=ddp for one process on each, or CUDA_VISIBLE_DEVICES=0"
+        )
 
 
 def _forget_after(global_step: int, folder: Path, files: CompletionFiles) -> None:
