@@ -24,13 +24,15 @@ from r1exp.launcher.torchrun import before_report, root_cause
 from r1exp.paths import StepPaths
 from r1exp.settings import Settings
 
-_LOST  # gloo: "Timed out waiting 5000ms for recv operation"; NCCL: "ran for 600029 milliseconds before timing out"
+_LOST_PEER = re.compile(
+    r"closed by peer|reset by peer|Broken pipe|gloo|NCCL|TCPStore|heartbeat", re.IGNORECASE
+)
+# gloo: "Timed out waiting 5000ms for recv operation"; NCCL: "ran for 600029 milliseconds before timing out"
 _TIMED_OUT = re.compile(r"Timed out waiting \d+ ?ms|milliseconds before timing out|Socket Timeout")
 _LONGER = (
     "; a rank waited so long for another one: if that one only had more to do, as with long completions, type a larger "
     "trainer.ddp_timeout=SECONDS"
 )
-_PEER = re.compile(r"closed by peer|reset by peer|Broken pipe|gloo|NCCL|TCPStore|heartbeat", re.IGNORECASE)
 _PEER = re.compile(r"peer \[([0-9a-fA-F:.]+)\]:\d+")  # gloo: "Connection closed by peer [10.0.0.2]:4711"
 _LAST_LINES = 20  # of the log of a rank that left no traceback
 
