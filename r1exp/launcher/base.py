@@ -55,6 +55,8 @@ class Launcher(Settings):
     threads_per_process: PositiveInt | None  # OMP_NUM_THREADS; null: cores divided by ranks on a CPU
 
     is_distributed: ClassVar[bool] = False  # the ranks meet at a port, even if there is only one rank
+    # A scheduler started this process and ends it with SIGTERM, after which it starts it again.
+    is_scheduled: ClassVar[bool] = False
     ranks_setting: ClassVar[str] = (
         "launcher.num_processes"  # the setting of the number of ranks, for messages
     )
@@ -64,6 +66,10 @@ class Launcher(Settings):
         @property
         def num_processes(self) -> int:
             """Ranks over all nodes."""
+
+        @property
+        def patience(self) -> float:
+            """Seconds that nodes wait for each other; read where there are followers."""
 
     @property
     def zero_stage(self) -> int:
@@ -79,6 +85,21 @@ class Launcher(Settings):
     def num_nodes(self) -> int:
         """Machines on which ranks run."""
         return 1
+
+    @property
+    def ranks_per_node(self) -> int:
+        """Ranks on one machine."""
+        return self.num_processes // self.num_nodes
+
+    @property
+    def num_followers(self) -> int:
+        """Nodes on which a process of r1exp follows the first one; a job of SLURM has none."""
+        return 0
+
+    @property
+    def index_of_this_node(self) -> int:
+        """The index of this machine among those of the ranks; the first one owns the run, and the others follow it."""
+        return 0
 
     @property
     def has_server_node(self) -> bool:
@@ -187,9 +208,9 @@ class Launcher(Settings):
         TRL's trainers fail in.
         """
         visible = self.devices()
-        if device == "cpu" or self.job is not None or len(visible) <= self.num_processes:
+        if device == "cpu" or self.job is not None or len(visible) <= self.ranks_per_node:
             return {}
-        return {"CUDA_VISIBLE_DEVICES": ",".join(visible[: self.num_processes])}
+        return {"CUDA_VISIBLE_DEVICES": ",".join(visible[: self.ranks_per_node])}
 
     @property
     def _is_on_one_machine(self) -> bool:

@@ -262,7 +262,7 @@ def _with_ranks(config: StepConfig) -> StepConfig:
     """Return the settings with a number of ranks, which depends on the GPUs of the machine."""
     server = config.rollout.server if config.online is not None else None
     launcher = config.launcher
-    is_beside = server is not None and not launcher.has_server_node and launcher.num_nodes == 1
+    is_beside = server is not None and not launcher.has_server_node
     counted = launcher.for_step(server.num_devices if is_beside else 0)
     return config.model_copy(update={"launcher": counted})
 

@@ -37,6 +37,7 @@ from r1exp.rewards.check_report import Report
 from r1exp.runner.attempt import Attempt
 from r1exp.runner.base_model import base_model
 from r1exp.runner.disk_space import refuse_full_disk
+from r1exp.runner.nodes import first_node_of
 from r1exp.runner.process import run_process
 from r1exp.runner.progress import StepProgress
 from r1exp.runner.reward_check import report_of
@@ -72,17 +73,25 @@ class Run:
         self.id = folder.resolve().name
         self.store = StepStore(Path(plan.config.paths.store))
         self._listener = Listener()
+        self._nodes = first_node_of(plan, folder)
         self._begun = time.monotonic()
 
     def execute(self) -> tuple[ExitCode, dict[str, Any]]:
         """Run every step in order; return the exit code and the summary. No step is left `running`."""
+        with self._nodes.owning():
+            code, summary = self._execute_steps()
+            self._nodes.end(code)
+        return code, summary
+
+    def _execute_steps(self) -> tuple[ExitCode, dict[str, Any]]:
         code = ExitCode.DONE
         reason = ""
         started = self._begun = time.monotonic()
         for place in (self.folder, RunPaths(self.folder).steps):
             remove_abandoned(place)
         scratch.remove(self.folder)
-        with listening() as self._listener:
+        is_scheduled = self.plan.config.launcher.is_scheduled
+        with listening(is_scheduled) as self._listener:
             for step in self.plan.steps:
                 try:
                     if self._listener.request is not None:  # received when the step before was already done
@@ -324,7 +333,13 @@ class Run:
                     frozen.model_copy(update={"server": server.url}).write(folder)
                     launch = served.beside(launch)
                 follow = self._follower(progress, server)
-                return run_process(launch, folder, follow, self._listener.grace, attempt.has_started)
+                self._nodes.gather(step.config.launcher, follow)
+
+                def has_started(pid: int) -> None:
+                    attempt.has_started(pid)
+                    self._nodes.start(folder, step.config.launcher)
+
+                return run_process(launch, folder, follow, self._listener.grace, has_started)
         finally:
             self._listener.note = say
             progress.close()

@@ -14,7 +14,7 @@ raises: a second one would interrupt the end of the processes, and a step whose 
 limit itself, so that further signals are ignored.
 
     Ctrl-C, SIGTERM      interrupted: the same command continues from the checkpoint
-    SIGUSR1, and SIGTERM in a job      preempted: exit code 75; the job is requeued
+    SIGUSR1, and SIGTERM in a job or with launcher=torchrun      preempted: exit code 75; the job is requeued
 """
 
 import os
@@ -45,12 +45,16 @@ def in_job() -> bool:
 class Listener:
     """Receives signals while a run is executed.
 
+    Args:
+        is_scheduled: Whether a scheduler ends this process with SIGTERM and starts it again.
+
     Attributes:
         request: The first request to end the run.
         note: Writes a line for the user.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_scheduled: bool = False) -> None:
+        self._is_scheduled = is_scheduled or in_job()
         self.request: StopRequest | None = None
         self.note: Callable[[str], None] = say
         self._requested_at = 0.0  # seconds of the monotonic clock
@@ -65,7 +69,7 @@ class Listener:
         self._num_signals += 1
         if self.request is not None:
             return
-        self.request = _request(signal.Signals(number))
+        self.request = _request(signal.Signals(number), self._is_scheduled)
         self._requested_at = time.monotonic()
         if self._is_interruptible:
             self._end_the_run()
@@ -92,7 +96,8 @@ class Listener:
             return
         assert self._step is not None
         if self._is_saving:
-            if not in_job() and (self._num_signals > 1 or self._has_waited(_PATIENCE)):
+            is_limited = not in_job() and self.request.state != "preempted"  # a scheduler has its own limit
+            if is_limited and (self._num_signals > 1 or self._has_waited(_PATIENCE)):
                 self.note("ending now, without a checkpoint")
                 raise self.request.error()
             return
@@ -149,8 +154,8 @@ class Listener:
         return "Ctrl-C" if "SIGINT" in self.request.reason else self.request.state
 
 
-def _request(number: signal.Signals) -> StopRequest:
-    if number == signal.SIGUSR1 or (number == signal.SIGTERM and in_job()):
+def _request(number: signal.Signals, is_scheduled: bool) -> StopRequest:
+    if number == signal.SIGUSR1 or (number == signal.SIGTERM and is_scheduled):
         return StopRequest(
             state="preempted",
             reason=f"the scheduler needs the machine ({number.name}); the run continues from the last checkpoint",
@@ -162,9 +167,13 @@ def _request(number: signal.Signals) -> StopRequest:
 
 
 @contextmanager
-def listening() -> Iterator[Listener]:
-    """Handle Ctrl-C, SIGTERM and SIGUSR1 within the block; only possible in the main thread."""
-    listener = Listener()
+def listening(is_scheduled: bool = False) -> Iterator[Listener]:
+    """Handle Ctrl-C, SIGTERM and SIGUSR1 within the block; only possible in the main thread.
+
+    Args:
+        is_scheduled: Whether a scheduler ends this process with SIGTERM and starts it again.
+    """
+    listener = Listener(is_scheduled)
     if threading.current_thread() is not threading.main_thread():
         yield listener
         return

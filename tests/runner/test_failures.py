@@ -58,6 +58,8 @@ def test_the_first_failed_rank_and_its_traceback_are_shown(
     assert reason in status.reason
     assert reason in terminal
     assert shown in terminal
+    assert "torch/distributed/elastic" not in terminal
+    assert StepPaths(tmp_path / "run" / "steps" / "01-sft").log(1).exists()
 
 
 @pytest.mark.slow
@@ -90,8 +92,6 @@ def test_a_watchdog_that_ended_a_rank_is_explained(tmp_path: Path) -> None:
     assert found is not None
     assert "killed by SIGABRT" in found.reason
     assert "trainer.ddp_timeout=SECONDS" in found.reason
-    assert "torch/distributed/elastic" not in terminal
-    assert StepPaths(tmp_path / "run" / "steps" / "01-sft").log(1).exists()
 
 
 def lost_peer(rank: int) -> Failure:
