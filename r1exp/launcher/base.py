@@ -7,6 +7,7 @@ import os
 import shlex
 import socket
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -136,6 +137,20 @@ class Launcher(Settings):
     def server_command(self, python: str) -> list[str]:
         """Return the arguments before `-m` that start Python where the step's vLLM server runs."""
         return [python]
+
+    @property
+    def seconds_to_save(self) -> float | None:
+        """Seconds between the signal of a scheduler and its end of the processes; None: no scheduler ends them."""
+        return None
+
+    @property
+    def advice_to_save(self) -> str:
+        """What to type for more of these seconds."""
+        return ""
+
+    def oddities(self) -> Iterator[str]:
+        """Yield what deserves a second look in a plan."""
+        yield from ()
 
     def refuse_unready(self) -> None:
         """Raise Refused if this launcher cannot start on this machine."""

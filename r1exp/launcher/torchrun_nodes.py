@@ -18,6 +18,7 @@ from r1exp.launcher.extensions import refuse_without_deepspeed
 from r1exp.launcher.zero import deepspeed_files
 from r1exp.settings import Name
 
+_GRACE_OF_KUBERNETES = 30.0  # seconds
 _HERE = Place(1, 0, "127.0.0.1", 29_500, "nothing")
 
 
@@ -74,6 +75,19 @@ class Torchrun(Launcher):
     def is_offloaded(self) -> bool:
         """Whether ZeRO keeps states in the host's memory."""
         return self.offload
+
+    @property
+    def seconds_to_save(self) -> float:
+        """Seconds between SIGTERM and SIGKILL: those of Kubernetes, unless its manifest says another number."""
+        return _GRACE_OF_KUBERNETES
+
+    @property
+    def advice_to_save(self) -> str:
+        """What to write for more of these seconds."""
+        return (
+            "give the processes more than that after SIGTERM, where your scheduler lets you "
+            "(Kubernetes: terminationGracePeriodSeconds)"
+        )
 
     def for_step(self, num_kept: int) -> Self:
         """Return this launcher with its nodes and ranks stated; every node has as many GPUs as this one.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from r1exp.errors import Refused
-from r1exp.model.memory import Memory, count_parameters, readable, shape_of
+from r1exp.model.memory import Memory, count_lora, count_parameters, readable, shape_of
 from r1exp.plan.batch import Batch, RlBatch
 from r1exp.plan.devices import Hardware
 from r1exp.plan.memory_report import Need
@@ -11,6 +11,8 @@ from r1exp.plan.steps import PlannedStep
 from r1exp.rewards.advice import constant_in_group_warnings
 
 _LARGE_FOR_A_CPU = 50_000_000  # parameters
+_BYTES_SAVED = 12  # of a trained weight: itself and two moments of Adam, in float32
+_DISK = 1e9  # bytes a second
 _DROPPED_SHARE = 0.05  # of the problems of an epoch
 
 
@@ -23,6 +25,7 @@ def oddities(steps: Sequence[PlannedStep], hardware: Hardware, needs: Sequence[N
         needs: The memory that each step needs.
     """
     found = [*_of_memory(steps, hardware, needs), *_of_devices(steps, hardware)]
+    found += [text for step in steps for text in (*step.config.launcher.oddities(), *_of_checkpoints(step))]
     if not hardware.is_given:
         found += [
             f"r1exp would not start here: {reason}" for step in steps for reason in _of_this_machine(step)
@@ -128,6 +131,20 @@ def _most_ranks(steps: Sequence[PlannedStep], most: int) -> int:
     """Return the largest number of ranks that can share the batch of every training step."""
     rows = [step.batch.rows_per_step for step in steps if step.batch is not None]
     return next((number for number in range(most, 0, -1) if all(row % number == 0 for row in rows)), 1)
+
+
+def _of_checkpoints(step: PlannedStep) -> Iterator[str]:
+    """Yield that a checkpoint is larger than what a scheduler leaves time for."""
+    shape, limit = shape_of(step.config.model), step.config.launcher.seconds_to_save
+    if step.batch is None or shape is None or limit is None:
+        return
+    lora = step.config.model.lora
+    size = _BYTES_SAVED * (count_lora(shape, lora) if lora.r else count_parameters(shape))
+    if size / _DISK > limit:
+        yield (
+            f"{step.name}: a checkpoint has {readable(size)}, which a disk of 1 GB/s writes in {size / _DISK:.0f} s, and the "
+            f"scheduler leaves {limit:.0f} s: {step.config.launcher.advice_to_save}"
+        )
 
 
 def _of_batch(batch: Batch) -> Iterator[str]:

@@ -27,6 +27,7 @@ from r1exp.files import (
     write_text,
 )
 from r1exp.launcher import scratch
+from r1exp.launcher.base import Launcher
 from r1exp.paths import RunPaths, StepPaths
 from r1exp.plan.provenance import refuse_changed_inputs
 from r1exp.plan.references import resolved
@@ -36,6 +37,7 @@ from r1exp.report.summary import accuracies, summarize, write_report
 from r1exp.rewards.check_report import Report
 from r1exp.runner.attempt import Attempt
 from r1exp.runner.base_model import base_model
+from r1exp.runner.checkpoint_time import CheckpointTime
 from r1exp.runner.disk_space import refuse_full_disk
 from r1exp.runner.nodes import first_node_of
 from r1exp.runner.process import run_process
@@ -46,6 +48,7 @@ from r1exp.runner.store import StepStore
 from r1exp.serving import sockets
 from r1exp.serving.session import Server, serving
 from r1exp.stage.config import StepConfig
+from r1exp.stage.sequence_length import with_longest
 from r1exp.stage.step import Step, run_of
 from r1exp.step.checkpoints import last_checkpoint, pass_over_damaged, remove_incomplete
 from r1exp.step.full_disk import is_full, release, reserve
@@ -332,7 +335,7 @@ class Run:
                 if server is not None and served is not None:
                     frozen.model_copy(update={"server": server.url}).write(folder)
                     launch = served.beside(launch)
-                follow = self._follower(progress, server)
+                follow = self._follower(folder, step.config.launcher, progress, server)
                 self._nodes.gather(step.config.launcher, follow)
 
                 def has_started(pid: int) -> None:
@@ -344,9 +347,14 @@ class Run:
             self._listener.note = say
             progress.close()
 
-    def _follower(self, progress: StepProgress, server: Server | None) -> Callable[[], None]:
+    def _follower(
+        self, folder: Path, launcher: Launcher, progress: StepProgress, server: Server | None
+    ) -> Callable[[], None]:
+        pace = CheckpointTime(folder, launcher, progress.note)
+
         def follow() -> None:
             self._listener.check()
+            pace.follow()
             if server is not None:
                 server.watch()
             progress.follow()
@@ -365,6 +373,10 @@ class Run:
         return Status(state="failed", reason=reason)
 
     def _frozen(self, step: PlanStep) -> Step:
+        frozen = self._as_planned(step)
+        return with_longest(frozen) if frozen.config.generates else frozen
+
+    def _as_planned(self, step: PlanStep) -> Step:
         return Step(
             name=step.name,
             index=step.index,

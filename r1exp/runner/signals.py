@@ -28,12 +28,13 @@ from types import FrameType
 
 from r1exp.launcher.slurm import JOB_VARIABLE
 from r1exp.paths import CheckpointPaths
-from r1exp.step.checkpoints import last_checkpoint
+from r1exp.step.checkpoints import last_checkpoint, seconds_of_checkpoint
 from r1exp.step.progress import read_progress
 from r1exp.step.stop_request import StopRequest, request_stop, withdraw_stop
 from r1exp.terminal import say
 
-_PATIENCE = 60.0  # seconds for the current optimizer step and the checkpoint
+_PATIENCE = 60.0  # seconds for the current optimizer step and the checkpoint, or twice as long as the last checkpoint took
+_WORTH_SAYING = 10.0  # seconds of a checkpoint
 _GRACE = 20.0  # seconds that processes get to end after SIGTERM
 
 
@@ -97,7 +98,7 @@ class Listener:
         assert self._step is not None
         if self._is_saving:
             is_limited = not in_job() and self.request.state != "preempted"  # a scheduler has its own limit
-            if is_limited and (self._num_signals > 1 or self._has_waited(_PATIENCE)):
+            if is_limited and (self._num_signals > 1 or self._has_waited(self._patience())):
                 self.note("ending now, without a checkpoint")
                 raise self.request.error()
             return
@@ -132,6 +133,11 @@ class Listener:
     def _has_waited(self, seconds: float) -> bool:
         return time.monotonic() - self._requested_at > seconds
 
+    def _patience(self) -> float:
+        """Return the seconds that a checkpoint may take before the processes are ended without it."""
+        assert self._step is not None
+        return max(_PATIENCE, 2 * (seconds_of_checkpoint(self._step) or 0.0))
+
     def _has_new_steps(self) -> bool:
         """Whether the step would lose optimizer steps if it ended now."""
         assert self._step is not None
@@ -147,7 +153,9 @@ class Listener:
         progress = read_progress(self._step)
         where = "" if progress is None else f" {int(progress.done) + 1} of {progress.total:.0f}"
         again = "" if in_job() else "; Ctrl-C again ends now, without it"
-        return f"{self._cause()}: {self._step.name} saves a checkpoint after optimizer step{where} and ends{again}"
+        seconds = seconds_of_checkpoint(self._step) or 0.0
+        took = f" (the last one took {seconds:.0f} s)" if seconds > _WORTH_SAYING else ""
+        return f"{self._cause()}: {self._step.name} saves a checkpoint after optimizer step{where}{took} and ends{again}"
 
     def _cause(self) -> str:
         assert self.request is not None

@@ -1,5 +1,6 @@
 """Runs a trainer from the last complete checkpoint to the end, and saves the artifact. Shared by all training stages."""
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -174,6 +175,9 @@ class _MarkCheckpoint(TrainerCallback):
                     sync_file(log)  # the resumed step continues them from this checkpoint
             files = {name: record for part in of_ranks for name, record in part.items()}
             identity = self._trackers.identity
-            mark_complete(checkpoint, self._step, state.global_step, identity, files, sound=sound)
+            seconds = round(time.monotonic() - self._trainer.save_began, 3)
+            mark_complete(
+                checkpoint, self._step, state.global_step, identity, files, sound=sound, seconds=seconds
+            )
             most = self._trainer.steadiness.last_good
             rotate(self._folder, self._limit, kept=good_checkpoint(self._folder, most))
