@@ -262,8 +262,8 @@ def _on_the_machine(config: StepConfig) -> StepConfig:
     """Return the settings with a number of ranks, which depends on the GPUs, and the share of them that an engine gets."""
     server = config.rollout.server if config.online is not None else None
     launcher = config.launcher
-    is_beside = server is not None and not launcher.has_server_node
-    counted = launcher.for_step(server.num_devices if is_beside else 0)
+    kept = 0 if server is None or launcher.has_server_node else server.num_devices
+    counted = launcher.for_step(kept)
     is_alone = config.stage is not None and not config.stage.trains
     rollout = config.rollout.when_alone() if is_alone else config.rollout
     return config.model_copy(update={"launcher": counted, "rollout": rollout})
