@@ -19,7 +19,7 @@ from r1exp.launcher.torchrun_nodes import Torchrun
 from r1exp.paths import RunPaths
 from r1exp.runner.nodes import FirstNode, OtherNode
 from r1exp.runner.sweep import run_members
-from r1exp.step.checkpoints import last_checkpoint
+from r1exp.step.checkpoints import last_checkpoint, seconds_of_checkpoint
 from r1exp.step.status import read_status
 
 LINE = [
@@ -82,6 +82,8 @@ def test_two_nodes_train_to_the_weights_of_two_ranks_on_one(of_ddp: str, tmp_pat
     with nodes(tmp_path / "run", "launcher=torchrun") as both:
         assert ended(both) == [0, 0]
     assert result(tmp_path / "run") == of_ddp
+    seconds = seconds_of_checkpoint(tmp_path / "run" / "steps" / "01-grpo")
+    assert seconds is not None and 0 < seconds < 100
     assert "joins 01-grpo" in (tmp_path / "run-node-1.txt").read_text()
 
 
