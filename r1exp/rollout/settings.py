@@ -97,8 +97,8 @@ class VllmColocate(VllmEngine):
     """vLLM in the training process: it shares the device, and its weights are updated in place."""
 
     kind: Literal["vllm_colocate"]
-    share_alone: Share  # share of a GPU's memory in steps that train nothing
     sleep: bool  # the engine frees its memory during optimizer steps; CUDA only
+    share_alone: Share = 0.9  # share of a GPU's memory in steps that train nothing
 
     generator = "r1exp.rollout.vllm:generator"
     returns_logprobs = True

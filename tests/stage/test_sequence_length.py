@@ -1,6 +1,8 @@
 """How long vLLM's sequences may become where nothing states it, and its share of a GPU on which nothing is trained."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 from r1exp.config.experiment import Experiment
 from r1exp.plan.steps import PlannedStep, planned_steps
@@ -11,22 +13,34 @@ Compose = Callable[..., Experiment]
 RL = ("stage=rl", "rollout=vllm_colocate", "max_completion_length=20", "evaluation.before=false", "evaluation.after=false")  # fmt: skip
 
 
-def test_an_engine_has_room_for_the_longest_prompt_and_completion(frozen: Callable[..., Step]) -> None:
-    step = frozen(*RL, "model.shape.max_position_embeddings=4096")
+def model(folder: Path, positions: int) -> str:
+    """Return a folder with the sizes of a model and no tokenizer."""
+    sizes = {
+        "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4,
+        "intermediate_size": 128, "vocab_size": 64, "max_position_embeddings": positions, "tie_word_embeddings": True,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(sizes))
+    return str(folder)
+
+
+def test_an_engine_has_room_for_the_longest_prompt_and_completion(
+    frozen: Callable[..., Step], tmp_path: Path
+) -> None:
+    step = frozen(*RL, model=model(tmp_path, 4096))
     found = with_longest(step)
     longest = max(len(problem.prompt.encode()) for problem in step.config.dataset.load("train"))
     limit = found.config.rollout.length_limit(4096)[0]
     assert limit is not None
-    assert longest + 20 <= limit < longest + 20 + 600  # what the template adds
+    assert longest + 20 <= limit < longest + 20 + 1000  # what the system prompt and the template add
     assert found.trainer_args["vllm_max_model_length"] == limit
     assert step.trainer_args["vllm_max_model_length"] is None
 
 
 def test_it_is_never_beyond_the_positions_of_the_model_nor_beyond_what_was_typed(
-    frozen: Callable[..., Step],
+    frozen: Callable[..., Step], tmp_path: Path
 ) -> None:
-    assert longest_sequence(frozen(*RL, "model.shape.max_position_embeddings=64")) == 64
-    typed = with_longest(frozen(*RL, "rollout.max_model_length=100"))
+    assert longest_sequence(frozen(*RL, model=model(tmp_path, 64))) == 64
+    typed = with_longest(frozen(*RL, "rollout.max_model_length=100", model=str(tmp_path)))
     assert typed.trainer_args["vllm_max_model_length"] == 100
 
 
