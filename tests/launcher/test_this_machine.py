@@ -1,5 +1,6 @@
 """How many ranks a machine with so many GPUs gets; CUDA_VISIBLE_DEVICES says how many there are."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from r1exp.errors import Refused
 from r1exp.launcher.ddp import Ddp
 from r1exp.launcher.local import Local
 from r1exp.plan.steps import PlannedStep, planned_steps
+from r1exp.worker import _see_one_device
 
 Compose = Callable[..., Experiment]
 
@@ -70,6 +72,24 @@ def test_a_single_process_sees_one_gpu_and_ranks_see_one_each(monkeypatch: pytes
     assert local.launch(Path("step")).environment["CUDA_VISIBLE_DEVICES"] == "4"
     assert ddp(2).launch(Path("step")).environment["CUDA_VISIBLE_DEVICES"] == "4,5"
     assert "CUDA_VISIBLE_DEVICES" not in ddp(3).launch(Path("step")).environment
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        pytest.param({}, "4", id="alone"),
+        pytest.param({"LOCAL_WORLD_SIZE": "1", "WORLD_SIZE": "2"}, "4", id="alone on its machine"),
+        pytest.param({"LOCAL_WORLD_SIZE": "2"}, "4,5", id="one of two"),
+    ],
+)
+def test_a_rank_that_is_alone_hides_the_other_gpus_however_it_was_started(
+    variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(monkeypatch, "45")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    _see_one_device()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
 
 
 def test_only_the_step_that_trains_with_a_server_leaves_gpus_to_it(
