@@ -28,7 +28,7 @@ from r1exp.paths import RunPaths, StepPaths
 from r1exp.plan.run_plan import PlanStep, RunPlan, read_plan
 from r1exp.runner.process import PARENT_VARIABLE, inherited_environment, parent_mark
 from r1exp.stage.step import read_step
-from r1exp.step.stop_request import StopRequest, request_stop
+from r1exp.step.stop_request import StopRequest, request_stop, requested_stop
 from r1exp.terminal import say
 
 _BEAT = 1.0  # seconds between two signs of life
@@ -117,6 +117,13 @@ class FirstNode:
         """
         if launcher.num_followers:
             self._write(members=self._tokens(), launch=uuid.uuid4().hex, step=step.name)
+
+    def check(self, folder: Path, step: PlanStep) -> None:
+        """Raise the error that ends the run if another node is to end, in a step that has no checkpoint to save first."""
+        if step.config.launcher.num_followers and step.batch is None:
+            request = requested_stop(folder)
+            if request is not None:
+                raise request.error()
 
     def _missing(self) -> list[int]:
         return [index for index, token in self._tokens().items() if token is None]

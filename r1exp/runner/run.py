@@ -27,7 +27,6 @@ from r1exp.files import (
     write_text,
 )
 from r1exp.launcher import scratch
-from r1exp.launcher.base import Launcher
 from r1exp.paths import RunPaths, StepPaths
 from r1exp.plan.provenance import refuse_changed_inputs
 from r1exp.plan.references import resolved
@@ -335,7 +334,7 @@ class Run:
                 if server is not None and served is not None:
                     frozen.model_copy(update={"server": server.url}).write(folder)
                     launch = served.beside(launch)
-                follow = self._follower(folder, step.config.launcher, progress, server)
+                follow = self._follower(folder, step, progress, server)
                 self._nodes.gather(step.config.launcher, follow)
 
                 def has_started(pid: int) -> None:
@@ -348,12 +347,13 @@ class Run:
             progress.close()
 
     def _follower(
-        self, folder: Path, launcher: Launcher, progress: StepProgress, server: Server | None
+        self, folder: Path, step: PlanStep, progress: StepProgress, server: Server | None
     ) -> Callable[[], None]:
-        pace = CheckpointTime(folder, launcher, progress.note)
+        pace = CheckpointTime(folder, step.config.launcher, progress.note)
 
         def follow() -> None:
             self._listener.check()
+            self._nodes.check(folder, step)
             pace.follow()
             if server is not None:
                 server.watch()

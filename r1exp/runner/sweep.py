@@ -174,7 +174,8 @@ def _devices(command: Command, members: Sequence[Member]) -> tuple[str, ...]:
     if len(devices) < parallel * needed:
         raise Refused(
             f"sweep.parallel={parallel} members of {needed} process(es) need {parallel * needed} GPUs, and this machine "
-            f"shows {len(devices)}; type sweep.parallel={max(1, len(devices) // needed)}"
+            f"shows {len(devices)}; type sweep.parallel={max(1, len(devices) // needed)}, or "
+            f"launcher.num_processes={max(1, len(devices) // parallel)}"
         )
     return devices
 
