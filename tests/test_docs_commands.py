@@ -24,9 +24,16 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 _COMMAND = re.compile(r"(?:\$ )?(?:\.venv/bin/)?r1exp(?P<rest>$| +[^─ ].*$)")
 _GPUS = re.compile(r"(\d+) GPUs")
 _PLANNED = {"run", "plan", "check"}
-_OF_A_READER = re.compile(r"=(?:\.\.\.|RUN|runs/\S*|SAMPLED/\S*)$")  # overrides that name an earlier run
+_OF_A_READER = re.compile(r"=(?:\.\.\.|RUN|runs/\S*)$")  # overrides that name an earlier run
 # The page shows the files that these commands need, and tests/test_docs_extending.py makes them.
-_OF_THEIR_PAGE = ("--config-dir", "dataset=cubes", "words:few_words", "my_rewards:", "my_package.")
+_OF_THEIR_PAGE = (
+    "--config-dir",
+    "-sc install",
+    "dataset=cubes",
+    "words:few_words",
+    "my_rewards:",
+    "my_package.",
+)
 
 
 def commands(page: Path) -> Iterator[str]:
@@ -67,17 +74,29 @@ CASES = [pytest.param(*case, id=f"{name}: {case[0]}") for name, *case in FOUND]
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the files that a reader of the documentation has."""
     folder = tmp_path_factory.mktemp("reader")
-    sums = [{"question": f"What is {k} + 1?", "problem": f"What is {k} + 1?", "prompt": f"What is {k} + 1?", "answer": str(k + 1)} for k in range(2000)]  # fmt: skip
+    sums = [
+        {
+            "question": f"What is {k} + 1?", "problem": f"What is {k} + 1?", "prompt": f"What is {k} + 1?",
+            "answer": str(k + 1), "solution": f"{k} and 1 are {k + 1}.",
+        }
+        for k in range(2000)
+    ]  # fmt: skip
     code = [{**row, "tests": [{"input": "1", "output": "2"}], "language": "python"} for row in sums]
     choices = [{**row, "answer": "A", "options": ["1", "2"], "choices": ["1", "2"]} for row in sums]
     chats = [{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]} for _ in sums]  # fmt: skip
-    pairs = [{"prompt": "Hi", "chosen": "Hello", "rejected": "No"} for _ in sums]
+    pairs = [{"prompt": f"Hi, {k}", "chosen": "Hello", "rejected": "No"} for k, _ in enumerate(sums)]
     rows = {"problems": code, "questions": choices, "gpqa": choices, "chats": chats, "prompts": sums, "pairs": pairs}  # fmt: skip
-    for name, content in rows.items():
-        (folder / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in content))
+    sampled = folder / "SAMPLED" / "steps" / "01-sample" / "artifact"
+    sampled.mkdir(parents=True)
+    for path in [*(folder / f"{name}.jsonl" for name in rows), sampled / "data.jsonl"]:
+        content = rows.get(path.stem, sums)
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in content), encoding="utf-8")
     (folder / "my" / "gsm8k").mkdir(parents=True)
-    for path in ("math", "problems", "my/gsm8k/train", "my/gsm8k/test"):
-        pandas.DataFrame(sums).to_parquet(folder / f"{path}.parquet")
+    for name in ("math", "problems"):
+        pandas.DataFrame(sums).to_parquet(folder / f"{name}.parquet")
+    worked = [{**row, "answer": f"{row['solution']}\n#### {row['answer']}"} for row in sums]
+    for name, part in (("train", worked[100:]), ("test", worked[:100])):
+        pandas.DataFrame(part).to_parquet(folder / "my" / "gsm8k" / f"{name}.parquet")
     return folder
 
 
