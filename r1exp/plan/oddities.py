@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from r1exp.errors import Refused
-from r1exp.model.memory import Memory, count_parameters, readable, shape_of
+from r1exp.model.memory import Memory, count_lora, count_parameters, readable, shape_of
 from r1exp.plan.batch import Batch, RlBatch
 from r1exp.plan.devices import Hardware
 from r1exp.plan.memory_report import Need
@@ -11,6 +11,8 @@ from r1exp.plan.steps import PlannedStep
 from r1exp.rewards.advice import constant_in_group_warnings
 
 _LARGE_FOR_A_CPU = 50_000_000  # parameters
+_BYTES_SAVED = 12  # of a trained weight: itself and two moments of Adam, in float32
+_DISK = 1e9  # bytes a second
 _DROPPED_SHARE = 0.05  # of the problems of an epoch
 
 
@@ -23,6 +25,7 @@ def oddities(steps: Sequence[PlannedStep], hardware: Hardware, needs: Sequence[N
         needs: The memory that each step needs.
     """
     found = [*_of_memory(steps, hardware, needs), *_of_devices(steps, hardware)]
+    found += [text for step in steps for text in (*step.config.launcher.oddities(), *_of_checkpoints(step))]
     if not hardware.is_given:
         found += [
             f"r1exp would not start here: {reason}" for step in steps for reason in _of_this_machine(step)
@@ -99,7 +102,11 @@ def _remedy(step: PlannedStep, parts: Memory) -> str:
 def _of_devices(steps: Sequence[PlannedStep], hardware: Hardware) -> Iterator[str]:
     ranks = max(step.config.launcher.num_processes for step in steps)
     launcher = next(step.config.launcher for step in steps if step.config.launcher.num_processes == ranks)
-    beside = max((served.settings.num_devices for step in steps if (served := step.served())), default=0)
+    # Devices of a server that a policy is trained with; ranks that only evaluate share the server's.
+    beside = max(
+        (served.settings.num_devices for step in steps if (served := step.served()) and served.trains),
+        default=0,
+    )
     beside = 0 if launcher.has_server_node else beside
     if hardware.device == "cpu":
         shapes = [shape_of(step.config.model) for step in steps if uses_device(step)]
@@ -111,10 +118,6 @@ def _of_devices(steps: Sequence[PlannedStep], hardware: Hardware) -> Iterator[st
         return
     number = hardware.number
     if number is None or launcher.job is not None:
-        return
-    if ranks + beside > number:
-        server = f" and {beside} for the vLLM server" if beside else ""
-        yield f"{ranks} processes{server} on {number} devices: several share one; lower launcher.num_processes"
         return
     more = _most_ranks(steps, number - beside)
     if more > ranks:
@@ -130,6 +133,20 @@ def _most_ranks(steps: Sequence[PlannedStep], most: int) -> int:
     """Return the largest number of ranks that can share the batch of every training step."""
     rows = [step.batch.rows_per_step for step in steps if step.batch is not None]
     return next((number for number in range(most, 0, -1) if all(row % number == 0 for row in rows)), 1)
+
+
+def _of_checkpoints(step: PlannedStep) -> Iterator[str]:
+    """Yield that a checkpoint is larger than what a scheduler leaves time for."""
+    shape, limit = shape_of(step.config.model), step.config.launcher.seconds_to_save
+    if step.batch is None or shape is None or limit is None:
+        return
+    lora = step.config.model.lora
+    size = _BYTES_SAVED * (count_lora(shape, lora) if lora.r else count_parameters(shape))
+    if size / _DISK > limit:
+        yield (
+            f"{step.name}: a checkpoint has {readable(size)}, which a disk of 1 GB/s writes in {size / _DISK:.0f} s, and the "
+            f"scheduler leaves {limit:.0f} s: {step.config.launcher.advice_to_save}"
+        )
 
 
 def _of_batch(batch: Batch) -> Iterator[str]:

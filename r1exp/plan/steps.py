@@ -233,7 +233,7 @@ def _planned(
 ) -> PlannedStep:
     composed, source = sourced.composed, sourced.source
     stage, data_from = composed.stage, composed.data_from
-    config = _pinned(composed.config, source, data_from)
+    config = _pinned(_on_the_machine(composed.config), source, data_from)
     config = config if data_from is None else stage.reading_from(config, data_from)
     _refuse_what_needs_logprobs(config)
     _refuse_beyond_context(config)
@@ -271,6 +271,17 @@ def _planned(
         trainer_args={} if batch is None else trainer_args(config, batch, device),
         composed=composed,
     )
+
+
+def _on_the_machine(config: StepConfig) -> StepConfig:
+    """Return the settings with a number of ranks, which depends on the GPUs, and the share of them that an engine gets."""
+    server = config.rollout.server if config.online is not None else None
+    launcher = config.launcher
+    kept = 0 if server is None or launcher.has_server_node else server.num_devices
+    counted = launcher.for_step(kept)
+    is_alone = config.stage is not None and not config.stage.trains
+    rollout = config.rollout.when_alone() if is_alone else config.rollout
+    return config.model_copy(update={"launcher": counted, "rollout": rollout})
 
 
 def _pinned(config: StepConfig, source: str, data_from: str | None) -> StepConfig:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Container, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
@@ -88,6 +88,19 @@ class Rollout(Settings):
     def batches_ahead(self) -> int:
         """Generation batches that are sampled before their turn, while the trainer trains on earlier ones."""
         return 0
+
+    def when_alone(self) -> Self:
+        """Return this rollout as it is in a step that trains nothing, so that an engine may have the whole device."""
+        return self
+
+    def with_longest(self, num_tokens: Callable[[], int | None]) -> Self:
+        """Return this rollout with room for sequences of so many tokens, where it needs to know and nothing states it.
+
+        Args:
+            num_tokens: Returns the largest number of tokens of a prompt and its completion; None: not known.
+        """
+        del num_tokens
+        return self
 
     def length_limit(self, num_positions: int | None) -> tuple[int | None, str]:
         """Return the largest number of tokens of prompt and completion together, and what sets that limit.

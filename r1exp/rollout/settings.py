@@ -2,10 +2,10 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -85,7 +85,9 @@ class VllmEngine(Rollout, ABC):
     """What every vLLM engine that r1exp starts is told."""
 
     gpu_memory_utilization: Share  # share of a GPU's memory for weights and cache
-    max_model_length: PositiveInt | None  # tokens of prompt and completion; null: the limit of the model
+    max_model_length: (
+        PositiveInt | None
+    )  # tokens of prompt and completion; null: the longest that the data need
     tensor_parallel_size: PositiveInt  # devices that share one copy of the model
     enforce_eager: bool  # no CUDA graphs and no compilation: slower, but starts sooner
     cpu_kvcache_gib: PositiveInt  # GiB of the KV cache, without a GPU
@@ -93,6 +95,12 @@ class VllmEngine(Rollout, ABC):
 
     uses_vllm = True
     outside_key = frozenset({"gpu_memory_utilization", "enforce_eager", "cpu_kvcache_gib"})
+
+    def with_longest(self, num_tokens: Callable[[], int | None]) -> Self:
+        """Return this engine with a limit: vLLM reserves memory for one sequence of the whole limit of a model."""
+        if self.max_model_length is not None:
+            return self
+        return self.model_copy(update={"max_model_length": num_tokens()})
 
     def length_limit(self, num_positions: int | None) -> tuple[int | None, str]:
         """Return the smaller of the model's limit and the engine's."""
@@ -123,11 +131,16 @@ class VllmColocate(VllmEngine):
 
     kind: Literal["vllm_colocate"]
     sleep: bool  # the engine frees its memory during optimizer steps; CUDA only
+    share_alone: Share = 0.9  # share of a GPU's memory in steps that train nothing
 
     generator = "r1exp.rollout.vllm:generator"
     in_training = "r1exp.rollout.vllm:in_training"
     returns_logprobs = True
-    outside_key = VllmEngine.outside_key | {"sleep"}
+    outside_key = VllmEngine.outside_key | {"sleep", "share_alone"}
+
+    def when_alone(self) -> Self:
+        """Return this engine with the share of a device on which nothing is trained."""
+        return self.model_copy(update={"gpu_memory_utilization": self.share_alone})
 
     def check(self, launcher: Launcher, device: Device, trainer: Mapping[str, Any] | None) -> None:
         """Raise Refused for what vLLM cannot do on a CPU, and if the ranks do not divide into copies of the model."""
@@ -167,8 +180,10 @@ class VllmColocate(VllmEngine):
         """Return a line for `plan` about the memory of the engine."""
         if device == "cpu":
             return f"plus vLLM: its own copy of the weights and a KV cache of {self.cpu_kvcache_gib} GiB"
+        is_alone = self.gpu_memory_utilization == self.share_alone
+        name = "share_alone" if is_alone else "gpu_memory_utilization"
         share = f"{100 * self.gpu_memory_utilization:.0f} % of the device"
-        return f"plus vLLM: {share} (rollout.gpu_memory_utilization){', while it generates' if self.sleep else ''}"
+        return f"plus vLLM: {share} (rollout.{name}){', while it generates' if self.sleep else ''}"
 
     def engine_bytes(self, device: Device, weights: int, capacity: int | None) -> int | None:
         """Return the memory of the engine, which shares the devices of the ranks."""

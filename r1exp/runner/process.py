@@ -17,7 +17,8 @@ from r1exp.launcher.scratch import scratch
 from r1exp.paths import StepPaths
 
 PARENT_VARIABLE = "R1EXP_PARENT"  # "pid:start" of the parent; workers end when that process has ended
-# An outer torchrun or a notebook may have set these variables; the launcher sets them again.
+# A scheduler, an outer torchrun or a notebook may have set these variables; the launcher sets them again. torchrun takes
+# every option from PET_* that its command does not state.
 _RENDEZVOUS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _POLL = 0.2  # seconds between two checks of the process
 
@@ -48,9 +49,8 @@ def run_process(
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), launch.arguments[0])
     for name, text in launch.files.items():
         write_text(folder / name, text)
-    inherited = {name: value for name, value in os.environ.items() if name not in _RENDEZVOUS}
     with scratch(folder) as own, StepPaths(folder).log().open("ab") as log:
-        environment = {**inherited, **own, **launch.environment, PARENT_VARIABLE: parent_mark()}
+        environment = {**inherited_environment(), **own, **launch.environment, PARENT_VARIABLE: parent_mark()}
         tree = ProcessTree(launch.arguments, environment, log)
         has_started(tree.pid)
         try:
@@ -62,6 +62,15 @@ def run_process(
             raise
     assert tree.returncode is not None
     return tree.returncode
+
+
+def inherited_environment() -> dict[str, str]:
+    """Return the environment of this process, without what would tell ranks to meet elsewhere."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _RENDEZVOUS and not name.startswith("PET_")
+    }
 
 
 def parent_mark() -> str:

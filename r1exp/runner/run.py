@@ -37,7 +37,9 @@ from r1exp.report.write import write_pages_if_possible
 from r1exp.rewards.check_report import Report
 from r1exp.runner.attempt import Attempt
 from r1exp.runner.base_model import base_model
+from r1exp.runner.checkpoint_time import CheckpointTime
 from r1exp.runner.disk_space import refuse_full_disk
+from r1exp.runner.nodes import first_node_of
 from r1exp.runner.process import run_process
 from r1exp.runner.progress import StepProgress
 from r1exp.runner.reward_check import report_of
@@ -46,6 +48,7 @@ from r1exp.runner.store import StepStore
 from r1exp.serving import sockets
 from r1exp.serving.session import Server, serving
 from r1exp.stage.config import StepConfig
+from r1exp.stage.sequence_length import with_longest
 from r1exp.stage.step import Step, run_of
 from r1exp.step.checkpoints import last_checkpoint, pass_over_damaged, remove_incomplete
 from r1exp.step.full_disk import is_full, release, reserve
@@ -73,17 +76,25 @@ class Run:
         self.id = folder.resolve().name
         self.store = StepStore(Path(plan.config.paths.store))
         self._listener = Listener()
+        self._nodes = first_node_of(plan, folder)
         self._begun = time.monotonic()
 
     def execute(self) -> tuple[ExitCode, dict[str, Any]]:
         """Run every step in order; return the exit code and the summary. No step is left `running`."""
+        with self._nodes.owning():
+            code, summary = self._execute_steps()
+            self._nodes.end(code)
+        return code, summary
+
+    def _execute_steps(self) -> tuple[ExitCode, dict[str, Any]]:
         code = ExitCode.DONE
         reason = ""
         started = self._begun = time.monotonic()
         for place in (self.folder, RunPaths(self.folder).steps):
             remove_abandoned(place)
         scratch.remove(self.folder)
-        with listening() as self._listener:
+        is_scheduled = self.plan.config.launcher.is_scheduled
+        with listening(is_scheduled) as self._listener:
             for step in self.plan.steps:
                 try:
                     if self._listener.request is not None:  # received when the step before was already done
@@ -326,15 +337,27 @@ class Run:
                 if server is not None and served is not None:
                     frozen.model_copy(update={"server": server.url}).write(folder)
                     launch = served.beside(launch)
-                follow = self._follower(progress, server)
-                return run_process(launch, folder, follow, self._listener.grace, attempt.has_started)
+                follow = self._follower(folder, step, progress, server)
+                self._nodes.gather(step.config.launcher, follow)
+
+                def has_started(pid: int) -> None:
+                    attempt.has_started(pid)
+                    self._nodes.start(folder, step.config.launcher)
+
+                return run_process(launch, folder, follow, self._listener.grace, has_started)
         finally:
             self._listener.note = say
             progress.close()
 
-    def _follower(self, progress: StepProgress, server: Server | None) -> Callable[[], None]:
+    def _follower(
+        self, folder: Path, step: PlanStep, progress: StepProgress, server: Server | None
+    ) -> Callable[[], None]:
+        pace = CheckpointTime(folder, step.config.launcher, progress.note)
+
         def follow() -> None:
             self._listener.check()
+            self._nodes.check(folder, step)
+            pace.follow()
             if server is not None:
                 server.watch()
             progress.follow()
@@ -353,6 +376,10 @@ class Run:
         return Status(state="failed", reason=reason)
 
     def _frozen(self, step: PlanStep) -> Step:
+        frozen = self._as_planned(step)
+        return with_longest(frozen) if frozen.config.generates else frozen
+
+    def _as_planned(self, step: PlanStep) -> Step:
         return Step(
             name=step.name,
             index=step.index,

@@ -41,6 +41,11 @@ def start_run(
     Raises:
         Refused: the folder cannot be written or contains another experiment, or rewards fail their check.
     """
+    if experiment.run.launcher.index_of_this_node > 0:
+        raise Refused(
+            f"node {experiment.run.launcher.index_of_this_node} follows the first one, and cannot own a run; type the command "
+            "`r1exp ... launcher=torchrun paths.run=DIR` on every node"
+        )
     _refuse_unreachable(experiment, steps)
     typed = folder or (None if experiment.run.paths.run is None else Path(experiment.run.paths.run))
     reports = _checked_rewards(experiment, steps, typed)

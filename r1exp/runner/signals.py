@@ -14,7 +14,7 @@ raises: a second one would interrupt the end of the processes, and a step whose 
 limit itself, so that further signals are ignored.
 
     Ctrl-C, SIGTERM      interrupted: the same command continues from the checkpoint
-    SIGUSR1, and SIGTERM in a job      preempted: exit code 75; the job is requeued
+    SIGUSR1, and SIGTERM in a job or with launcher=torchrun      preempted: exit code 75; the job is requeued
 """
 
 import os
@@ -28,12 +28,13 @@ from types import FrameType
 
 from r1exp.launcher.slurm import JOB_VARIABLE
 from r1exp.paths import CheckpointPaths
-from r1exp.step.checkpoints import last_checkpoint
+from r1exp.step.checkpoints import last_checkpoint, seconds_of_checkpoint
 from r1exp.step.progress import read_progress
 from r1exp.step.stop_request import StopRequest, request_stop, withdraw_stop
 from r1exp.terminal import say
 
-_PATIENCE = 60.0  # seconds for the current optimizer step and the checkpoint
+_PATIENCE = 60.0  # seconds for the current optimizer step and the checkpoint, or twice as long as the last checkpoint took
+_WORTH_SAYING = 10.0  # seconds of a checkpoint
 _GRACE = 20.0  # seconds that processes get to end after SIGTERM
 
 
@@ -45,12 +46,16 @@ def in_job() -> bool:
 class Listener:
     """Receives signals while a run is executed.
 
+    Args:
+        is_scheduled: Whether a scheduler ends this process with SIGTERM and starts it again.
+
     Attributes:
         request: The first request to end the run.
         note: Writes a line for the user.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_scheduled: bool = False) -> None:
+        self._is_scheduled = is_scheduled or in_job()
         self.request: StopRequest | None = None
         self.note: Callable[[str], None] = say
         self._requested_at = 0.0  # seconds of the monotonic clock
@@ -65,7 +70,7 @@ class Listener:
         self._num_signals += 1
         if self.request is not None:
             return
-        self.request = _request(signal.Signals(number))
+        self.request = _request(signal.Signals(number), self._is_scheduled)
         self._requested_at = time.monotonic()
         if self._is_interruptible:
             self._end_the_run()
@@ -92,7 +97,8 @@ class Listener:
             return
         assert self._step is not None
         if self._is_saving:
-            if not in_job() and (self._num_signals > 1 or self._has_waited(_PATIENCE)):
+            is_limited = not in_job() and self.request.state != "preempted"  # a scheduler has its own limit
+            if is_limited and (self._num_signals > 1 or self._has_waited(self._patience())):
                 self.note("ending now, without a checkpoint")
                 raise self.request.error()
             return
@@ -127,6 +133,11 @@ class Listener:
     def _has_waited(self, seconds: float) -> bool:
         return time.monotonic() - self._requested_at > seconds
 
+    def _patience(self) -> float:
+        """Return the seconds that a checkpoint may take before the processes are ended without it."""
+        assert self._step is not None
+        return max(_PATIENCE, 2 * (seconds_of_checkpoint(self._step) or 0.0))
+
     def _has_new_steps(self) -> bool:
         """Whether the step would lose optimizer steps if it ended now."""
         assert self._step is not None
@@ -142,15 +153,17 @@ class Listener:
         progress = read_progress(self._step)
         where = "" if progress is None else f" {int(progress.done) + 1} of {progress.total:.0f}"
         again = "" if in_job() else "; Ctrl-C again ends now, without it"
-        return f"{self._cause()}: {self._step.name} saves a checkpoint after optimizer step{where} and ends{again}"
+        seconds = seconds_of_checkpoint(self._step) or 0.0
+        took = f" (the last one took {seconds:.0f} s)" if seconds > _WORTH_SAYING else ""
+        return f"{self._cause()}: {self._step.name} saves a checkpoint after optimizer step{where}{took} and ends{again}"
 
     def _cause(self) -> str:
         assert self.request is not None
         return "Ctrl-C" if "SIGINT" in self.request.reason else self.request.state
 
 
-def _request(number: signal.Signals) -> StopRequest:
-    if number == signal.SIGUSR1 or (number == signal.SIGTERM and in_job()):
+def _request(number: signal.Signals, is_scheduled: bool) -> StopRequest:
+    if number == signal.SIGUSR1 or (number == signal.SIGTERM and is_scheduled):
         return StopRequest(
             state="preempted",
             reason=f"the scheduler needs the machine ({number.name}); the run continues from the last checkpoint",
@@ -162,9 +175,13 @@ def _request(number: signal.Signals) -> StopRequest:
 
 
 @contextmanager
-def listening() -> Iterator[Listener]:
-    """Handle Ctrl-C, SIGTERM and SIGUSR1 within the block; only possible in the main thread."""
-    listener = Listener()
+def listening(is_scheduled: bool = False) -> Iterator[Listener]:
+    """Handle Ctrl-C, SIGTERM and SIGUSR1 within the block; only possible in the main thread.
+
+    Args:
+        is_scheduled: Whether a scheduler ends this process with SIGTERM and starts it again.
+    """
+    listener = Listener(is_scheduled)
     if threading.current_thread() is not threading.main_thread():
         yield listener
         return

@@ -21,6 +21,7 @@ from r1exp.report.summary import headline
 from r1exp.report.sweep import sweep_report
 from r1exp.report.write import write_pages_if_possible
 from r1exp.runner.members import MemberRuns, Task
+from r1exp.runner.nodes import OtherNode
 from r1exp.runner.run_directory import perform, start_run
 from r1exp.runner.slurm_submit import refuse_job
 from r1exp.runner.sweeper import run_sweeper
@@ -37,8 +38,11 @@ def run_members(arguments: Sequence[str], is_multirun: bool, config_dirs: Sequen
         members = members_of(command)
         _refuse_jobs(members, command.sweeper)
         _refuse_unmeasured(command, members)
+        _refuse_sweep_over_nodes(command, members)
         if not command.is_sweep:
             (member,) = members
+            if member.experiment.run.launcher.index_of_this_node > 0:
+                return _follow(member)
             run = start_run(member.experiment, member.steps)
             code, summary, job = perform(run)
             show(_result(run.folder, summary, job))
@@ -58,6 +62,36 @@ def run_members(arguments: Sequence[str], is_multirun: bool, config_dirs: Sequen
             say(f"r1exp: {error}")
             code = error.exit_code
         return max(code, _finish(sweep))
+
+
+def _follow(member: Member) -> ExitCode:
+    """Follow the first node, which runs this command too; return its exit code."""
+    for step in member.steps:
+        step.config.launcher.refuse_unready()
+    run = member.experiment.run
+    assert run.paths.run is not None  # _refuse_sweep_over_nodes
+    try:
+        return OtherNode(Path(run.paths.run), run.launcher, member.steps).follow()
+    except R1ExpError as error:
+        say(f"r1exp: {error}")
+        return error.exit_code
+
+
+def _refuse_sweep_over_nodes(command: Command, members: Sequence[Member]) -> None:
+    """Refuse several nodes where they could not agree on the folder of a run."""
+    run = members[0].experiment.run
+    if run.launcher.num_followers == 0:
+        return
+    if command.is_sweep:
+        raise Refused(
+            f"launcher={run.launcher.kind} on {run.launcher.num_nodes} nodes runs one run for each command; type a command for "
+            "each member, with a paths.run of its own, or use launcher=slurm"
+        )
+    if run.paths.run is None:
+        raise Refused(
+            f"launcher={run.launcher.kind}: all {run.launcher.num_nodes} nodes write to one run directory; type paths.run=DIR, a "
+            "folder on a disk that they share"
+        )
 
 
 def _own_folder(folder: Path, is_typed: bool) -> Path:
@@ -142,7 +176,8 @@ def _devices(command: Command, members: Sequence[Member]) -> tuple[str, ...]:
     if len(devices) < parallel * needed:
         raise Refused(
             f"sweep.parallel={parallel} members of {needed} process(es) need {parallel * needed} GPUs, and this machine "
-            f"shows {len(devices)}; type sweep.parallel={max(1, len(devices) // needed)}"
+            f"shows {len(devices)}; type sweep.parallel={max(1, len(devices) // needed)}, or "
+            f"launcher.num_processes={max(1, len(devices) // parallel)}"
         )
     return devices
 

@@ -69,12 +69,12 @@ class VllmServer(VllmEngine):
                     f"rollout.num_devices={self.num_devices} are GPUs, and this step runs on a CPU; leave it at 1"
                 )
         elif not launcher.has_server_node:
-            if trainer is not None and launcher.num_nodes > 1:
+            if trainer is not None and launcher.job is not None and launcher.num_nodes > 1:
                 raise Refused(
                     f"launcher.nodes={launcher.num_nodes} all train, and the server would take devices from one of "
                     "them; give it a node of its own: launcher.server_nodes=1"
                 )
-            split_devices(launcher.devices(), launcher.num_processes, self.num_devices, trainer is not None)
+            split_devices(launcher.devices(), launcher.ranks_per_node, self.num_devices, trainer is not None)
 
     def refuse_unready(self, launcher: Launcher) -> None:
         """Raise Refused where the server would start on this machine, and vLLM is not installed."""

@@ -53,7 +53,8 @@ class ServedStep:
     def beside(self, launch: Launch) -> Launch:
         """Return `launch` restricted to the devices that a server on the same machine does not use."""
         launcher = self.launcher
-        if self.device == "cpu" or launcher.has_server_node or launcher.num_nodes > 1:
+        is_job = launcher.job is not None and launcher.num_nodes > 1
+        if self.device == "cpu" or launcher.has_server_node or is_job:
             return launch
         ranks, _ = self._devices()
         return dataclasses.replace(
@@ -64,5 +65,5 @@ class ServedStep:
         """Return the devices of the ranks and those of the server."""
         launcher = self.launcher
         return split_devices(
-            launcher.devices(), launcher.num_processes, self.settings.num_devices, self.trains
+            launcher.devices(), launcher.ranks_per_node, self.settings.num_devices, self.trains
         )

@@ -1,5 +1,6 @@
 """Runs a trainer from the last complete checkpoint to the end, and saves the artifact. Shared by all training stages."""
 
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -110,6 +111,11 @@ def _check(trainer: Trainer, step: Step) -> None:
             f"{step.world_size} ranks were planned, but the trainer sees {trainer.accelerator.num_processes}: "
             "each rank would have trained alone"
         )
+    if trainer.args.n_gpu > 1:
+        raise StepFailed(
+            f"one process sees {trainer.args.n_gpu} GPUs and would train on all of them with DataParallel, in which TRL's "
+            "trainers fail; type launcher=ddp for one process on each, or CUDA_VISIBLE_DEVICES=0"
+        )
 
 
 def _forget_after(global_step: int, folder: Path, files: CompletionFiles) -> None:
@@ -212,6 +218,9 @@ class _MarkCheckpoint(TrainerCallback):
                     sync_file(log)  # the resumed step continues them from this checkpoint
             files = {name: record for part in of_ranks for name, record in part.items()}
             identity = self._trackers.identity
-            mark_complete(checkpoint, self._step, state.global_step, identity, files, sound=sound)
+            seconds = round(time.monotonic() - self._trainer.save_began, 3)
+            mark_complete(
+                checkpoint, self._step, state.global_step, identity, files, sound=sound, seconds=seconds
+            )
             most = self._trainer.steadiness.last_good
             rotate(self._folder, self._limit, kept=good_checkpoint(self._folder, most))

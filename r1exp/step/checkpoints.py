@@ -20,10 +20,11 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import NonNegativeInt, PositiveInt, ValidationError
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
 
 from r1exp import __version__
 from r1exp.errors import Refused
@@ -67,6 +68,9 @@ class Mark(Settings):
         bool  # whether the weights are finite and have about the size that they had at the start of the step
     )
     files: dict[str, FileRecord]  # path in the checkpoint -> content; without the mark itself
+    seconds: NonNegativeFloat | None = (
+        None  # that the ranks took to write the files and flush them; None: not measured
+    )
 
 
 def recorded(checkpoint: Path, rank: int, world_size: int) -> dict[str, FileRecord]:
@@ -89,6 +93,7 @@ def mark_complete(
     files: Mapping[str, FileRecord] | None = None,
     *,
     sound: bool = True,
+    seconds: float | None = None,
 ) -> None:
     """Mark `checkpoint` as complete, after everything in it is on the disk.
 
@@ -99,11 +104,12 @@ def mark_complete(
         tracking_id: Identity of the step in trackers, or None.
         files: What `recorded` returned on every rank; None: this process is the only one.
         sound: Whether the weights are finite and not far larger than at the start of the step.
+        seconds: That the ranks took to write the files; None: not measured.
     """
     found = recorded(checkpoint, 0, 1) if files is None else dict(files)
     mark = Mark(
         version=__version__, key=step.key, global_step=num_steps, data=step.data, tracking_id=tracking_id,
-        settings=step.deciding_settings(), sound=sound, files=found,
+        settings=step.deciding_settings(), sound=sound, files=found, seconds=seconds,
     )  # fmt: skip
     sync_folders(
         checkpoint, up=7
@@ -121,6 +127,16 @@ def last_checkpoint(step_folder: Path) -> Path | None:
     """Return the newest complete checkpoint, or None."""
     found = checkpoints(step_folder)
     return found[-1] if found else None
+
+
+def seconds_of_checkpoint(step_folder: Path) -> float | None:
+    """Return how long the newest checkpoint took to be written; None without one, or where it was not measured."""
+    newest = last_checkpoint(step_folder)
+    if newest is None:
+        return None
+    with suppress(OSError, ValidationError):  # replaced by a newer one, or of another version
+        return _read(CheckpointPaths(newest).mark).seconds
+    return None
 
 
 def good_checkpoint(step_folder: Path, most: int | None) -> Path | None:

@@ -27,6 +27,12 @@ from r1exp.settings import Settings
 _LOST_PEER = re.compile(
     r"closed by peer|reset by peer|Broken pipe|gloo|NCCL|TCPStore|heartbeat", re.IGNORECASE
 )
+# gloo: "Timed out waiting 5000ms for recv operation"; NCCL: "ran for 600029 milliseconds before timing out"
+_TIMED_OUT = re.compile(r"Timed out waiting \d+ ?ms|milliseconds before timing out|Socket Timeout")
+_LONGER = (
+    "; a rank waited so long for another one: if that one only had more to do, as with long completions, type a larger "
+    "trainer.ddp_timeout=SECONDS"
+)
 _PEER = re.compile(r"peer \[([0-9a-fA-F:.]+)\]:\d+")  # gloo: "Connection closed by peer [10.0.0.2]:4711"
 _LAST_LINES = 20  # of the log of a rank that left no traceback
 
@@ -48,6 +54,9 @@ def failure_of(error: Exception, rank: int) -> Failure:
     if isinstance(error, R1ExpError):
         return Failure(rank=rank, reason=str(error), at=time.time())
     reason = f"{type(error).__name__}: {error}"
+    if _TIMED_OUT.search(reason):  # not a consequence: the rank that it waited for goes on
+        text = "".join(traceback.format_exception(error))
+        return Failure(rank=rank, reason=f"{reason}{_LONGER}", traceback=text, at=time.time())
     return Failure(
         rank=rank,
         reason=reason,
@@ -92,7 +101,17 @@ def first_failure(folder: Path, log: str, kills: Kills, is_here: bool = True) ->
     if seen is None:
         return next(iter(reported), None)
     own = [failure for failure in reported if failure.rank == seen.rank]
-    return own[0] if own else Failure(rank=seen.rank, reason=seen.text(kills, is_here), was_reported=False)
+    if own:
+        return own[0]
+    aborted = next((text for text in (log, _log_of(folder, seen.rank)) if _TIMED_OUT.search(text)), None)
+    reason = f"{seen.text(kills, is_here)}{'' if aborted is None else _LONGER}"
+    return Failure(rank=seen.rank, reason=reason, was_reported=False)
+
+
+def _log_of(folder: Path, rank: int) -> str:
+    """Return what a rank has printed; empty if it has no log."""
+    own = StepPaths(folder).log(rank)
+    return own.read_text(encoding="utf-8", errors="replace") if own.exists() else ""
 
 
 def silent_ranks(folder: Path, num_ranks: int) -> list[int]:
@@ -118,7 +137,6 @@ def last_output(folder: Path, failure: Failure, log: str) -> str | None:
     """
     if failure.was_reported:
         return failure.traceback
-    own = StepPaths(folder).log(failure.rank)
-    text = log if failure.rank == 0 or not own.exists() else own.read_text(encoding="utf-8", errors="replace")
+    text = (_log_of(folder, failure.rank) if failure.rank else "") or log
     lines = before_report(text).replace("\r", "\n").splitlines()
     return "\n".join(lines[-_LAST_LINES:]) + "\n"

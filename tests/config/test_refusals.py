@@ -243,7 +243,6 @@ def test_an_ill_typed_value_is_refused(
             id="weights converted by continuous batching",
         ),
         pytest.param(["trainer.save_strategy=best"], "set trainer.save_steps", id="saving the best"),
-        pytest.param(["trainer.ddp_timeout=9"], "the ranks are connected before", id="too late to act"),
         pytest.param(["--multi"], "no such option", id="an unknown flag"),
         pytest.param(["model=hf"], "model.path", id="a model without a path"),
         pytest.param(

@@ -124,7 +124,7 @@ def test_one_task_per_node_starts_the_ranks_of_that_node(monkeypatch: pytest.Mon
     settings = slurm(nodes=2, gpus_per_node=4, srun=("--label",), threads_per_process=3)
     launch = settings.launch(Path("run/steps/01 it's"))
     assert launch.arguments == (
-        "srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--mpi=none", "--wait=0", "--gpus-per-node=4",
+        "srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--mpi=none", "--cpu-bind=none", "--wait=0", "--gpus-per-node=4",
         "--kill-on-bad-exit=1", "--label",
         "PYTHON", "-m", "r1exp.runner.slurm_node", "run/steps/01 it's",
         "PYTHON", "-m", "r1exp.launcher.agent", "--config_file", "run/steps/01 it's/accelerate.yaml",
@@ -160,7 +160,7 @@ def test_ranks_may_run_in_a_container_and_the_server_on_the_node_after_theirs() 
         "apptainer", "exec", "--nv", "my image.sif", "python3", "-m", "r1exp.runner.slurm_node", "s",
     )  # fmt: skip
     assert on_server_node(settings) == [
-        "srun", "--nodes=1", "--ntasks=1", "--ntasks-per-node=1", "--mpi=none", "--wait=0", "--gpus-per-node=8",
+        "srun", "--nodes=1", "--ntasks=1", "--ntasks-per-node=1", "--mpi=none", "--cpu-bind=none", "--wait=0", "--gpus-per-node=8",
         "--relative=2",
     ]  # fmt: skip
 

@@ -50,7 +50,16 @@ def test_several_optimizer_steps_on_one_generation_batch_are_off_policy(compose_
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        pytest.param(("launcher=ddp", "launcher.num_processes=3"), "share equally", id="ranks"),
+        pytest.param(
+            ("launcher=ddp", "launcher.num_processes=3"),
+            r"share equally; type algorithm\.prompts_per_step=30 or 33, or launcher\.num_processes=2$",
+            id="ranks",
+        ),
+        pytest.param(
+            ("launcher=ddp", "launcher.num_processes=24", "algorithm.prompts_per_step=4"),
+            r"type algorithm\.prompts_per_step=3 or 6, or launcher\.num_processes=16$",
+            id="ranks that share groups",
+        ),
         pytest.param(("dataset.num_train=16",), "fewer than the 32 prompts", id="too few prompts"),
     ],
 )

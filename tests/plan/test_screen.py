@@ -106,8 +106,8 @@ def test_the_screen_says_what_applied_before(arguments: list[str], key: str, was
     ("arguments", "said"),
     [
         pytest.param(["device=h100", "devices=8"], "8 devices and 1 process, so that some stay unused: type launcher=zero2 launcher.num_processes=8", id="unused"),
-        pytest.param(["device=h100", "devices=2", "launcher=ddp", "launcher.num_processes=4"], "4 processes on 2 devices", id="too few"),
-        pytest.param(["device=h100", "devices=4", "launcher=ddp", "rollout=vllm_server"], "nothing", id="3 ranks do not divide the batch"),
+        pytest.param(["device=h100", "devices=8", "launcher=ddp"], "nothing", id="all of them"),
+        pytest.param(["device=h100", "devices=4", "launcher=ddp", "launcher.num_processes=2", "rollout=vllm_server"], "nothing", id="3 ranks do not divide the batch"),
         pytest.param(["model=qwen2.5-1.5b"], "type device=h100 devices=8", id="a large model on a CPU"),
         pytest.param(["device=l4", "model=qwen2.5-1.5b", "rollout.batch_size=4"], "launcher=zero3 with more processes", id="states too large"),
         pytest.param(["device=4GB", "model.rows_per_device.rl=256", "max_completion_length=1500"], "model.rows_per_device.rl=128", id="passes too large"),

@@ -25,13 +25,13 @@ def test_a_job_with_a_server_node_requests_it_and_starts_the_server_there(
     commands = " ".join(text.replace("\\\n", " ").split())  # a command is written on several lines
     assert "#SBATCH --nodes=3\n" in text.replace("  #", "#")
     assert (
-        "srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --mpi=none --wait=0 --gpus-per-node=4 --relative=0"
+        "srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --mpi=none --cpu-bind=none --wait=0 --gpus-per-node=4 --relative=0"
         in commands
     )
     assert '--weight-transfer-config \'{"backend": "nccl"}\'' in commands
     command = steps[0].config.launcher.server_command("PYTHON")
     assert command[:-1] == [
-        "srun", "--nodes=1", "--ntasks=1", "--ntasks-per-node=1", "--mpi=none", "--wait=0", "--gpus-per-node=4",
+        "srun", "--nodes=1", "--ntasks=1", "--ntasks-per-node=1", "--mpi=none", "--cpu-bind=none", "--wait=0", "--gpus-per-node=4",
         "--relative=2",
     ]  # fmt: skip
 

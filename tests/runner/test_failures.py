@@ -62,6 +62,38 @@ def test_the_first_failed_rank_and_its_traceback_are_shown(
     assert StepPaths(tmp_path / "run" / "steps" / "01-sft").log(1).exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("seconds", "code"), [pytest.param(8, 3, id="shorter"), pytest.param(300, 0, id="longer")]
+)
+def test_a_rank_waits_for_another_one_for_the_seconds_of_ddp_timeout(
+    seconds: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).with_name("failing")), prepend=":")
+    monkeypatch.setenv("FAIL_AS", "sleep13")
+    assert main([*OVERRIDES, f"trainer.ddp_timeout={seconds}"]) == code
+    status = read_status(tmp_path / "run" / "steps" / "01-sft")
+    assert status is not None
+    assert (status.reason is None) == (code == 0)
+    if status.reason is not None:
+        assert status.rank == 0  # the one that waited
+        assert "type a larger trainer.ddp_timeout=SECONDS" in status.reason
+
+
+def test_a_watchdog_that_ended_a_rank_is_explained(tmp_path: Path) -> None:
+    log = (
+        "[rank0]:[E ProcessGroupNCCL.cpp:616] [Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7, "
+        "OpType=ALLREDUCE, Timeout(ms)=600000) ran for 600029 milliseconds before timing out.\n"
+    )
+    found = first_failure(
+        tmp_path, log + REPORT.format(code=-6).replace("rank      : 1", "rank      : 0"), Kills()
+    )
+    assert found is not None
+    assert "killed by SIGABRT" in found.reason
+    assert "trainer.ddp_timeout=SECONDS" in found.reason
+
+
 def lost_peer(rank: int) -> Failure:
     return failure_of(RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"), rank)
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 
 if os.environ.get("RANK") == "1" and "r1exp.worker" in sys.orig_argv:
     how = os.environ["FAIL_AS"]
@@ -12,6 +13,9 @@ if os.environ.get("RANK") == "1" and "r1exp.worker" in sys.orig_argv:
         from r1exp.health.callback import HealthCallback
 
         def on_step_end(self, args, state, control, **kwargs):  # rank 0 waits in a collective operation
+            if how.startswith("sleep"):
+                time.sleep(float(how.removeprefix("sleep")) if state.global_step == 2 else 0.0)
+                return
             if how == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             raise ValueError("broken on purpose")
