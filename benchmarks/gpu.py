@@ -103,8 +103,9 @@ def build_model(shape: dict[str, Any], dtype: str, folder: Path) -> None:
 
 def estimate(algorithm: str, shape: dict[str, Any], sizes: Sizes) -> Any:
     """Return the memory estimate of `plan` for one device."""
-    from r1exp.model.memory import Load, memory_per_device
+    from r1exp.model.memory import memory_per_device
     from r1exp.model.settings import LearningRates, ModelSettings, ModelShape, RowsPerDevice
+    from r1exp.model.workload import Load
 
     shape_settings = ModelShape(**shape, qkv_bias=True)
     model = ModelSettings(
@@ -126,8 +127,8 @@ def estimate(algorithm: str, shape: dict[str, Any], sizes: Sizes) -> Any:
 
 def operations(algorithm: str, shape: dict[str, Any], sizes: Sizes) -> float:
     """Return the floating-point operations that the training of one turn needs."""
-    from r1exp.model.memory import count_parameters
     from r1exp.model.settings import ModelShape
+    from r1exp.model.shapes import count_parameters
 
     head = shape["vocab_size"] * shape["hidden_size"]
     trunk = count_parameters(ModelShape(**shape, qkv_bias=True)) - head

@@ -6,13 +6,13 @@ Arguments of TRL are given under `trainer:` with TRL's names; the settings class
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import PositiveInt
 
 from r1exp.algorithm.kl_controller import KlSettings
-from r1exp.model.memory import Load
 from r1exp.model.settings import ModelSettings, RowsPerDevice
+from r1exp.model.workload import Load
 from r1exp.settings import Settings
 
 # The smallest positive float64. TRL 1.16 keeps no reference if `beta == 0.0` in Python. This number is not equal to 0.0
@@ -28,7 +28,7 @@ class Rows:
     number: int  # rows per optimizer step
     setting: str  # the setting that determines the number, for messages
     unit: str  # "rows", "pairs" or "completions"
-    most_per_device: int  # largest number of rows in one forward pass of one rank
+    most_per_device: int | Literal["auto"]  # largest number of rows in one forward pass of one rank
 
 
 class Algorithm(Settings, ABC):

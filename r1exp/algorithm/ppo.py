@@ -9,8 +9,9 @@ from typing import Any, Literal, Self
 from pydantic import NonNegativeFloat, PositiveFloat, model_validator
 
 from r1exp.algorithm.base import TRACKED_ZERO, OnlineAlgorithm
-from r1exp.model.memory import Load, shape_of
 from r1exp.model.settings import ModelSettings
+from r1exp.model.shapes import shape_of
+from r1exp.model.workload import Load
 from r1exp.settings import Name, Probability, Settings
 
 

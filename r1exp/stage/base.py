@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from r1exp.algorithm.base import Algorithm, Rows
 from r1exp.dataset.base import Split
 from r1exp.errors import Refused
-from r1exp.model.memory import Load
+from r1exp.model.workload import Load
 from r1exp.paths import ArtifactPaths
 from r1exp.settings import Settings
 from r1exp.stage.step_settings import StepSettings

@@ -8,8 +8,8 @@ from pydantic import PositiveInt
 
 from r1exp.algorithm.base import Rows
 from r1exp.errors import Refused
-from r1exp.model.memory import Load
 from r1exp.model.preview import token_counter
+from r1exp.model.workload import Load
 from r1exp.stage.base import TRAINING_FIELDS, TRAINING_READS, Stage
 from r1exp.stage.sft_rows import FittingRows, TooLong, max_length_of
 from r1exp.stage.step_settings import StepSettings

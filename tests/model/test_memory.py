@@ -8,17 +8,10 @@ from typing import Any
 
 import pytest
 
-from r1exp.model.memory import (
-    Load,
-    count_lora,
-    count_parameters,
-    memory_per_device,
-    positions_of,
-    readable,
-    shape_from_config,
-    shape_of,
-)
+from r1exp.model.memory import memory_per_device, readable
 from r1exp.model.settings import LoraSettings, ModelSettings, ModelShape
+from r1exp.model.shapes import count_lora, count_parameters, positions_of, shape_from_config, shape_of
+from r1exp.model.workload import Load
 
 ReadModel = Callable[..., ModelSettings]
 PUBLISHED = {
