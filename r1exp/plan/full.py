@@ -23,6 +23,7 @@ from r1exp.plan.facts import facts_of
 from r1exp.plan.fit import fit_lines
 from r1exp.plan.memory_report import MemoryReport
 from r1exp.plan.slurm_job import job_of
+from r1exp.plan.speed import speed_lines
 from r1exp.plan.steps import BASE, PlannedStep, targets_of
 from r1exp.stage.config import StepConfig
 
@@ -55,7 +56,8 @@ def full_text(
     memory = MemoryReport(hardware.memory)
     for step in steps:
         own = _step(step, experiment.run, origins, memory)
-        fits = [line for text in fit_lines(step, hardware) for line in _wrapped(text)]
+        texts = [*fit_lines(step, hardware), *speed_lines(step, hardware)]
+        fits = [line for text in texts for line in _wrapped(text)]
         lines += ["", *own, *fits, *_commands(step, run_folder)]
     return "\n".join([*lines, *_job(experiment, steps, run_folder)]) + "\n"
 

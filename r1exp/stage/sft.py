@@ -41,8 +41,13 @@ class Sft(Stage):
         """Return the number of rows that are learned from; counts their tokens if the tokenizer is on this machine.
 
         Raises:
-            Refused: a row has no worked solution, or its answer would be cut.
+            Refused: a row has no worked solution, or its answer would be cut; or rows are joined without a border.
         """
+        if config.trainer.get("packing") and config.trainer.get("packing_strategy") == "wrapped":
+            raise Refused(
+                "trainer.packing_strategy=wrapped joins rows so that each attends to those before it, and cuts them anywhere; "
+                "use trainer.packing_strategy=bfd, which keeps them apart"
+            )
         if num_problems is None:
             return None
         counted = self._counted(config)

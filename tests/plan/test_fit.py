@@ -8,6 +8,7 @@ from r1exp.config.experiment import Experiment
 from r1exp.errors import Refused
 from r1exp.plan.devices import given_hardware, planning_for
 from r1exp.plan.fit import fit_lines
+from r1exp.plan.speed import speed_lines
 from r1exp.plan.steps import PlannedStep, planned_steps
 
 Compose = Callable[..., Experiment]
@@ -74,3 +75,21 @@ def test_attention_is_chosen_by_the_model(compose_line: Compose, model: str, att
     step = planned(compose_line, "h100", f"model={model}", "model.attn_implementation=auto")
     assert step.config.model.attn_implementation == attention
     assert step.numerics["model.attn_implementation"] == attention
+
+
+def test_a_plan_says_which_options_for_speed_are_on_and_why_not_the_others(compose_line: Compose) -> None:
+    step = planned(compose_line, "h100", "beta=0", "launcher=zero2", "launcher.num_processes=2")
+    hardware = given_hardware("h100", "2")
+    assert hardware is not None
+    text = "\n".join(speed_lines(step, hardware))
+    for said in (
+        "flash attention needs the package",
+        "gradient checkpointing on",
+        "algorithm.track_kl=false",
+        "overlap_comm",
+    ):
+        assert said in text
+    share = float(text.partition("gpu_memory_utilization=")[2].split()[0])
+    assert 0.3 < share < 0.9
+    awake = planned(compose_line, "h100", "rollout.sleep=false")
+    assert any("rollout.sleep=true frees it" in line for line in speed_lines(awake, hardware))
