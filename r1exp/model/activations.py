@@ -6,7 +6,7 @@ of the matrix and its inputs. tests/model/test_activations.py counts the saved t
 """
 
 from r1exp.model.settings import BYTES_PER_NUMBER, ModelSettings, ModelShape
-from r1exp.model.shapes import critic_parameters, num_embeddings, num_unquantized
+from r1exp.model.shapes import num_embeddings, num_unquantized, trained_critic_parameters
 from r1exp.model.workload import Load
 
 _FLOAT32 = 4  # bytes
@@ -37,7 +37,7 @@ def activation_bytes(shape: ModelShape, model: ModelSettings, load: Load) -> int
     if load.critic is None:
         return kept + max(head, layer)
     critic, critic_layer = trunk_bytes(load.critic, model, load)
-    critic_gradients = critic_parameters(load.critic) * BYTES_PER_NUMBER[model.dtype]
+    critic_gradients = trained_critic_parameters(load.critic, model.lora) * BYTES_PER_NUMBER[model.dtype]
     after_critic = 0 if load.accumulates else critic_gradients
     return kept + max(critic + critic_layer, head + after_critic, layer + after_critic)
 

@@ -40,6 +40,7 @@ from r1exp.model.shapes import (
     critic_parameters,
     linear_layers,
     num_embeddings,
+    trained_critic_parameters,
     weight_bytes,
 )
 from r1exp.model.workload import Load
@@ -108,6 +109,7 @@ def memory_per_device(shape: ModelShape, model: ModelSettings, load: Load) -> Me
     num_adapted = count_lora(shape, model.lora)
     num_trained = (num_adapted or count_parameters(shape)) if load.trains else 0
     num_valued = critic_parameters(load.critic)
+    valued_trained = trained_critic_parameters(load.critic, model.lora)
     adapter_width = width if load.zero_stage else _FLOAT32  # peft keeps adapters in float32
     trained_width = adapter_width if num_adapted else width
     moments = 0 if load.offload else 12 if load.zero_stage else 2 * trained_width
@@ -116,11 +118,13 @@ def memory_per_device(shape: ModelShape, model: ModelSettings, load: Load) -> Me
     weights = weight_bytes(shape, model) + num_adapted * adapter_width
     gathered = weights - _shared(weights, 3, load) if load.gathers else 0
     has_reference = load.keeps_reference and load.trains and not num_adapted
-    gradients = num_trained * trained_width + num_valued * width
+    gradients = (num_trained + valued_trained) * trained_width
     # In the host's memory: gradients with the optimizer, and with z = 3 the weights, the reference's and the critic's too.
     has_gradients = not (load.offload and load.zero_stage >= 2)
     has_weights = not (load.offload and load.zero_stage == 3)
-    in_step = min(_shared(num_trained + num_valued, 1, load), _SUB_GROUP if load.zero_stage == 3 else 1 << 62)
+    in_step = min(
+        _shared(num_trained + valued_trained, 1, load), _SUB_GROUP if load.zero_stage == 3 else 1 << 62
+    )
     has_copies = load.zero_stage > 0 and not load.offload
     return Memory(
         weights=_shared(weights, 3, load) if has_weights else 0,
@@ -129,7 +133,7 @@ def memory_per_device(shape: ModelShape, model: ModelSettings, load: Load) -> Me
         update=in_step * (_FLOAT32 + (width if width < _FLOAT32 else 0)) if has_copies else 0,
         reference=_shared(count_parameters(shape) * width, 3, load) if has_reference and has_weights else 0,
         critic=(_shared(num_valued * width, 3, load) if has_weights else 0)
-        + _shared(num_valued * moments, 1, load),
+        + _shared(valued_trained * moments, 1, load),
         others=load.others,
         bucket=_BUCKET * width if load.trains and load.zero_stage and load.device == "cuda" else 0,
         buffers=_gathered_bytes(shape, model, load) if load.trains else 0,

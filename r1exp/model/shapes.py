@@ -129,6 +129,13 @@ def num_unquantized(shape: ModelShape, model: ModelSettings) -> int:
     return count_parameters(shape) - shape.num_hidden_layers * matrices
 
 
+def trained_critic_parameters(shape: ModelShape | None, lora: LoraSettings) -> int:
+    """Return how many parameters of a value model are trained: all, or its adapters and the head; None: 0."""
+    if shape is None:
+        return 0
+    return count_lora(shape, lora) + shape.hidden_size + 1 if lora.r else critic_parameters(shape)
+
+
 def critic_parameters(shape: ModelShape | None) -> int:
     """Return the number of parameters of a value model: a trunk without output matrix, and a scalar head; None: 0."""
     if shape is None:

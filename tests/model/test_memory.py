@@ -137,6 +137,13 @@ def test_a_critic_adds_weights_moments_gradients_and_activations(read_model: Rea
     assert memory.activations - plain.activations == valued * 4
 
 
+def test_with_adapters_a_critic_trains_its_own_and_its_head(read_model: ReadModel) -> None:
+    memory = memory_per_device(TOY, read_model("tiny", lora={"r": 1}), replace(LOAD, critic=TOY))
+    adapted = count_lora(TOY, LoraSettings(r=1))
+    assert memory.critic == (TOY_PARAMETERS + 3) * 4 + (adapted + 3) * 8
+    assert memory.gradients == (adapted + adapted + 3) * 4
+
+
 def test_on_a_cpu_tiles_have_float32_copies_and_every_position_has_logits(read_model: ReadModel) -> None:
     cuda = memory_per_device(TOY, read_model("tiny"), LOAD).activations
     cpu = memory_per_device(TOY, read_model("tiny"), replace(LOAD, device="cpu")).activations
