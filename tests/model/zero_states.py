@@ -1,6 +1,6 @@
 """Trains a small model with DeepSpeed in bfloat16 and prints the bytes of all live tensors of rank 0, as JSON.
 
-    python -m torch.distributed.run --nproc_per_node 2 zero_states.py STAGE
+    python -m torch.distributed.run --nproc_per_node 2 -m tests.model.zero_states STAGE
 
 Tensors of half a gigabyte and more are DeepSpeed's bucket, which is counted by itself.
 """
@@ -12,7 +12,8 @@ import sys
 import deepspeed
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
-from zero_shape import SHAPE
+
+from tests.model.zero_shape import SHAPE
 
 LARGE = 500_000_000  # bytes
 

@@ -16,7 +16,6 @@ from r1exp.model.load import load_tokenizer
 from r1exp.plan.steps import planned_steps
 from r1exp.registry import load
 from r1exp.stage.step import Step
-from r1exp.terminal import say
 from tests.model.chat_templates import GEMMA3, LLAMA3, QWEN3, SMOLLM2
 from tests.model.tokenizers_on_disk import tokenizer_folder
 
@@ -84,7 +83,7 @@ def main() -> None:
             load_tokenizer(str(model), settings).chat_template
             == load_tokenizer(str(root / preset / "model"), settings).chat_template
         )
-        say(json.dumps({"preset": preset, "keeps template": same, **found}))
+        sys.stdout.write(json.dumps({"preset": preset, "keeps template": same, **found}) + "\n")
 
 
 def planned_model(preset: str, model: Path) -> Any:
