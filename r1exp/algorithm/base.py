@@ -108,6 +108,11 @@ class OnlineAlgorithm(Algorithm):
         """This algorithm, because it samples from the policy that it trains."""
         return self
 
+    @property
+    def trims_passes(self) -> bool | None:
+        """Whether the rows of each pass are trimmed to the longest of them; None: its trainer cannot."""
+        return None
+
     def rows(self, num_generations: int | None, fit: RowsPerDevice) -> Rows:
         """Return the completions of one optimizer step."""
         assert num_generations is not None

@@ -24,6 +24,7 @@ from r1exp.algorithm.guards import Guards
 from r1exp.algorithm.kl_trainer import KlControl
 from r1exp.algorithm.resume import ExactResume, RepeatedPrompts
 from r1exp.algorithm.sampler import SamplerLogprobs
+from r1exp.algorithm.short_passes import ShortPasses
 from r1exp.algorithm.whole_steps import WholeSteps
 
 
@@ -70,7 +71,7 @@ class Rloo(KlControl, SamplerLogprobs, Guards, RepeatedPrompts, RLOOTrainer):
         return {}
 
 
-class Grpo(OwnAdvantages, KlControl, SamplerLogprobs, Guards, RepeatedPrompts, GRPOTrainer):
+class Grpo(ShortPasses, OwnAdvantages, KlControl, SamplerLogprobs, Guards, RepeatedPrompts, GRPOTrainer):
     """Group relative policy optimization (arXiv:2402.03300), and its variants with another loss."""
 
     judges_loss = False  # it lies around 0
@@ -80,4 +81,4 @@ class Grpo(OwnAdvantages, KlControl, SamplerLogprobs, Guards, RepeatedPrompts, G
     def own_arguments(cls, algorithm: Any, policy: Policy) -> dict[str, Any]:
         """Return the trainer's arguments that follow from the settings of the algorithm."""
         del policy
-        return {"advantages": algorithm.advantages}
+        return {"advantages": algorithm.advantages, "short_passes": algorithm.short_passes}

@@ -22,6 +22,7 @@ def speed_lines(step: PlanStep, hardware: Hardware) -> list[str]:
         *_checkpointing(step),
         *_packing(step),
         *_kl(step),
+        *_passes(step),
         *_sleep(step, need, memory),
         *_overlap(step),
     ]
@@ -61,6 +62,14 @@ def _kl(step: PlanStep) -> Iterator[str]:
         return
     if step.config.online.track_kl and step.config.beta == 0.0:
         yield "one forward pass of the reference, only to log kl; algorithm.track_kl=false ends it"
+
+
+def _passes(step: PlanStep) -> Iterator[str]:
+    trims = None if step.config.online is None else step.config.online.trims_passes
+    if trims:
+        yield "passes trimmed to their longest row (algorithm.short_passes), with other last digits"
+    elif trims is not None:
+        yield "passes padded to the longest row of the batch; algorithm.short_passes=true trims them, with other last digits"
 
 
 def _sleep(step: PlanStep, need: Need | None, memory: int | None) -> Iterator[str]:

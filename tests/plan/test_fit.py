@@ -87,6 +87,7 @@ def test_a_plan_says_which_options_for_speed_are_on_and_why_not_the_others(compo
         "gradient checkpointing on",
         "algorithm.track_kl=false",
         "overlap_comm",
+        "algorithm.short_passes=true",
     ):
         assert said in text
     share = float(text.partition("gpu_memory_utilization=")[2].split()[0])
