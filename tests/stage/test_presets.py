@@ -24,4 +24,5 @@ def test_every_architecture_of_a_preset_trains_and_keeps_its_template(tmp_path: 
     ]  # fmt: skip
     for row in found:
         assert row["keeps template"], row
-        assert row["rl"] == {"rows": 2, "attention": "sdpa"}, row
+        assert row["rl"]["attention"] == "sdpa", row
+        assert min(row["sft"]["rows"], row["rl"]["rows"]) >= 1, row
