@@ -24,7 +24,7 @@ class ShortPasses(Trainer):
         self._trims = short_passes
         super().__init__(*args, **kwargs)
 
-    def _prepare_inputs(self, generation_batch: dict[str, Any]) -> dict[str, Any]:
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         inputs: dict[str, Any] = super()._prepare_inputs(generation_batch)
         return trimmed(inputs) if self._trims else inputs
 
