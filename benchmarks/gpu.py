@@ -2,8 +2,9 @@
 
     python benchmarks/gpu.py [--out FOLDER] [--seconds 420]
 
-Needs one CUDA GPU, PyTorch, transformers and pure-Python wheels (trl, accelerate, datasets, peft and their
-requirements); no network. The model has the shape of Qwen2.5-0.5B and random weights, so that completions have the
+Needs one CUDA GPU and the packages of PACKAGES below; no network. What is missing is named with what to type: the wheels can be
+downloaded elsewhere and carried (`pip download -d wheels -c constraints.txt NAME`). pydantic is replaced where it is missing.
+benchmarks/gpu_configurations.py measures memory and options in further configurations. The model has the shape of Qwen2.5-0.5B and random weights, so that completions have the
 maximum length. For SFT, GRPO and PPO (critic of the same size), r1exp and bare TRL run in alternating turns. TRL has no
 PPO, so that r1exp's PPO is compared with TRL's GRPO. Writes gpu.json and gpu.md, with commit and hardware. Without a
 GPU it names what was not measured and exits with 0.
@@ -30,6 +31,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +39,17 @@ from gpu_training import replace_missing_pydantic, train
 from turns import ROOT, Cost, Runner, ratio, turns
 
 NOT_MEASURED = "tokens/s of rollout and of training for SFT, GRPO and PPO and for bare TRL, peak memory and its estimate, MFU"
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "trl",
+    "accelerate",
+    "datasets",
+    "peft",
+    "psutil",
+    "safetensors",
+)
 TOLERANCE = 0.15  # of the estimate
 PEAK_TFLOPS = {  # dense bfloat16 with float32 sums, from the vendor's datasheets; the first matching name is used
     "H200": 989, "H100 PCIe": 756, "H100": 989, "H20": 148, "B200": 2250, "A100": 312, "A800": 312, "L40S": 362, "L40": 181,
@@ -73,6 +86,9 @@ class Sizes:
     num_generations: int  # completions per prompt
     prompt_tokens: int
     completion_tokens: int
+    attention: str = "sdpa"
+    lora: int = 0  # rank of adapters; 0: all weights are trained
+    zero_stage: int = 0  # of DeepSpeed, as one rank; 0: without it
 
 
 SIZES = {
@@ -80,6 +96,17 @@ SIZES = {
     "small": Sizes("cpu", "float32", "float32", False, 8, 16, 4, 32, 32),
     "tiny": Sizes("cpu", "float32", "float32", False, 4, 8, 2, 8, 8),
 }
+
+
+def refuse_missing() -> None:
+    """Exit with what is missing, and what to type."""
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        names = " ".join(missing)
+        raise SystemExit(
+            f"missing: {names}. Where there is a network: pip download -d wheels -c constraints.txt --no-deps {names}; "
+            f"then here: pip install --no-index --no-deps --find-links wheels {names}"
+        )
 
 
 def build_model(shape: dict[str, Any], dtype: str, folder: Path) -> None:
@@ -103,14 +130,16 @@ def build_model(shape: dict[str, Any], dtype: str, folder: Path) -> None:
 
 def estimate(algorithm: str, shape: dict[str, Any], sizes: Sizes) -> Any:
     """Return the memory estimate of `plan` for one device."""
-    from r1exp.model.memory import Load, memory_per_device
-    from r1exp.model.settings import LearningRates, ModelSettings, ModelShape, RowsPerDevice
+    from r1exp.model.memory import memory_per_device
+    from r1exp.model.settings import LearningRates, LoraSettings, ModelSettings, ModelShape, RowsPerDevice
+    from r1exp.model.workload import Load
 
     shape_settings = ModelShape(**shape, qkv_bias=True)
     model = ModelSettings(
         kind="pretrained", path="random", dtype=sizes.dtype, compute_dtype=sizes.compute_dtype,
         learning_rate=LearningRates(sft=1e-5, rl=1e-5), rows_per_device=RowsPerDevice(sft=sizes.rows, rl=sizes.rows),
-        gradient_checkpointing=sizes.gradient_checkpointing, attn_implementation="sdpa", shape=shape_settings,
+        gradient_checkpointing=sizes.gradient_checkpointing, attn_implementation=sizes.attention, shape=shape_settings,
+        lora=LoraSettings(r=sizes.lora),
     )  # fmt: skip
     length = sizes.prompt_tokens + sizes.completion_tokens
     samples = algorithm != "sft"
@@ -119,15 +148,15 @@ def estimate(algorithm: str, shape: dict[str, Any], sizes: Sizes) -> Any:
         trains=True, keeps_reference=samples, rows=sizes.rows, tokens=length, logit_tokens=sizes.completion_tokens,
         sampled_rows=sizes.completions if samples else 0, device=sizes.device,  # type: ignore[arg-type]  # cpu or cuda
         accumulates=algorithm == "grpo" and micro_batches > 1,
-        critic=shape_settings if algorithm == "ppo" else None,
+        critic=shape_settings if algorithm == "ppo" else None, zero_stage=sizes.zero_stage,
     )  # fmt: skip
     return memory_per_device(shape_settings, model, load)
 
 
 def operations(algorithm: str, shape: dict[str, Any], sizes: Sizes) -> float:
     """Return the floating-point operations that the training of one turn needs."""
-    from r1exp.model.memory import count_parameters
     from r1exp.model.settings import ModelShape
+    from r1exp.model.shapes import count_parameters
 
     head = shape["vocab_size"] * shape["hidden_size"]
     trunk = count_parameters(ModelShape(**shape, qkv_bias=True)) - head
@@ -276,6 +305,7 @@ def main() -> int:
         if not torch.cuda.is_available():
             print(f"no CUDA GPU on this machine; not measured: {NOT_MEASURED}")
             return 0
+    refuse_missing()
     replace_missing_pydantic()
     sys.path.insert(0, str(ROOT))
     shape, sizes = SHAPES[given.shape], replace(SIZES[given.shape], device=given.device)
@@ -291,13 +321,14 @@ def main() -> int:
     rows: dict[str, dict[str, Any]] = {}
     for algorithm, pair in found.items():
         expected = estimate(algorithm, shape, sizes)
+        total = expected.total - expected.context  # torch's allocator does not see CUDA's context
         value, low, high = ratio([b.wall / o.wall for o, b in zip(pair["r1exp"], pair["bare"], strict=True)])
         rows[algorithm] = {
-            "ratio": value, "interval": [low, high], "estimate": {**asdict(expected), "total": expected.total},
+            "ratio": value, "interval": [low, high], "estimate": {**asdict(expected), "total": total},
             **{name: figures_of(costs, algorithm, shape, sizes, peak) for name, costs in pair.items()},
         }  # fmt: skip
         for name in pair:
-            rows[algorithm][name]["off"] = expected.total / rows[algorithm][name]["peak_bytes"] - 1.0
+            rows[algorithm][name]["off"] = total / rows[algorithm][name]["peak_bytes"] - 1.0
     result = {
         "hardware": where, "shape": given.shape, "sizes": asdict(sizes), "peak_tflops": peak, "rows": rows,
     }  # fmt: skip

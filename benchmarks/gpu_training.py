@@ -169,10 +169,18 @@ def trainer_of(job: dict[str, Any], output: Path) -> Any:
         "gradient_checkpointing": sizes["gradient_checkpointing"], "report_to": "none", "logging_steps": 1, "disable_tqdm": True,
         "save_strategy": "no", "seed": 1, "dataloader_pin_memory": on_cuda,
     }  # fmt: skip
+    if sizes["zero_stage"]:
+        common["deepspeed"] = _deepspeed(sizes["zero_stage"])
     model = AutoModelForCausalLM.from_pretrained(
-        job["model"], dtype=getattr(torch, sizes["dtype"]), attn_implementation="sdpa"
+        job["model"], dtype=getattr(torch, sizes["dtype"]), attn_implementation=sizes["attention"]
     )
     given: dict[str, Any] = {"model": model, "processing_class": tokenizer}
+    if sizes["lora"]:
+        from peft import LoraConfig
+
+        given["peft_config"] = LoraConfig(
+            r=sizes["lora"], lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"
+        )
     if job["algorithm"] == "sft":
         text = " ".join(f"t{n % 100 + 5}" for n in range(sizes["completion_tokens"] - 1))
         rows = [{"prompt": prompt, "completion": f" {text}"} for prompt in prompts(sizes)]
@@ -199,6 +207,22 @@ def trainer_of(job: dict[str, Any], output: Path) -> Any:
     if job["algorithm"] == "sft":
         return trainers.Sft(**given, good_checkpoint=lambda most: None)
     return trainers.Grpo(**given, kl=_fixed_beta(), good_checkpoint=lambda most: None)
+
+
+def _deepspeed(stage: int) -> dict[str, Any]:
+    """Return the configuration that r1exp's launcher writes, and set what one rank alone needs."""
+    import json
+    import os
+
+    from r1exp.launcher.base import free_port, loopback
+
+    os.environ |= {
+        "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": loopback(), "MASTER_PORT": str(free_port(loopback())),
+        "ACCELERATE_USE_DEEPSPEED": "true",
+    }  # fmt: skip
+    text = (ROOT / "launchers" / "deepspeed.json").read_text(encoding="utf-8")
+    config: dict[str, Any] = json.loads(text.replace("$zero", json.dumps({"stage": stage})))
+    return config
 
 
 def _fixed_beta() -> Any:

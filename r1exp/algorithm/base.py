@@ -6,13 +6,13 @@ Arguments of TRL are given under `trainer:` with TRL's names; the settings class
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import PositiveInt
 
 from r1exp.algorithm.kl_controller import KlSettings
-from r1exp.model.memory import Load
 from r1exp.model.settings import ModelSettings, RowsPerDevice
+from r1exp.model.workload import Load
 from r1exp.settings import Settings
 
 # The smallest positive float64. TRL 1.16 keeps no reference if `beta == 0.0` in Python. With this number TRL keeps the
@@ -27,7 +27,7 @@ class Rows:
     number: int  # rows per optimizer step
     setting: str  # the setting that determines the number, for messages
     unit: str  # "rows", "pairs" or "completions"
-    most_per_device: int  # largest number of rows in one forward pass of one rank
+    most_per_device: int | Literal["auto"]  # largest number of rows in one forward pass of one rank
 
 
 class Algorithm(Settings, ABC):
@@ -115,6 +115,11 @@ class OnlineAlgorithm(Algorithm):
     def online(self) -> "OnlineAlgorithm":
         """This algorithm, because it samples from the policy that it trains."""
         return self
+
+    @property
+    def trims_passes(self) -> bool | None:
+        """Whether the rows of each pass are trimmed to the longest of them; None: its trainer cannot."""
+        return None
 
     def rows(self, num_generations: int | None, fit: RowsPerDevice) -> Rows:
         """Return the completions of one optimizer step."""

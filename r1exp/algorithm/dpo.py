@@ -10,8 +10,8 @@ from typing import Any, Literal
 from pydantic import PositiveInt
 
 from r1exp.algorithm.base import Algorithm, Rows
-from r1exp.model.memory import Load
 from r1exp.model.settings import ModelSettings, RowsPerDevice
+from r1exp.model.workload import Load
 
 _SMOOTHED = {"robust", "exo_pair", "aot", "aot_unpaired"}  # losses that read label_smoothing in TRL 1.16
 
@@ -33,7 +33,8 @@ class Dpo(Algorithm):
 
     def rows(self, num_generations: int | None, fit: RowsPerDevice) -> Rows:
         """Return the pairs of one optimizer step; a pair is two rows."""
-        return Rows(self.pairs_per_step, "algorithm.pairs_per_step", "pairs", max(fit.sft // 2, 1))
+        most = fit.sft if fit.sft == "auto" else max(fit.sft // 2, 1)
+        return Rows(self.pairs_per_step, "algorithm.pairs_per_step", "pairs", most)
 
     def check(self, beta: float | None, trainer: Mapping[str, Any]) -> None:
         """Raise ValueError for arguments that TRL 1.16 would ignore or misinterpret."""

@@ -3,7 +3,7 @@
 Source: Group Relative Policy Optimization (arXiv:2402.03300), on TRL's GRPOTrainer.
 """
 
-from pydantic import NonNegativeInt
+from pydantic import Field, NonNegativeInt
 
 from r1exp.algorithm.base import OnlineAlgorithm
 
@@ -13,6 +13,8 @@ class Grpo(OnlineAlgorithm):
 
     # Rounds in which prompts whose completions all received the same reward are replaced by others; 0: none.
     resampling_rounds: NonNegativeInt
+    # Trim the rows of each pass to the longest of them: faster, and other last digits. In no key where it is false.
+    short_passes: bool = Field(default=False, exclude_if=lambda value: not value)
 
     applies_advantages = True
 
@@ -20,6 +22,11 @@ class Grpo(OnlineAlgorithm):
     def corrects_staleness(self) -> bool:
         """Whether it can train on completions of older weights."""
         return self.resampling_rounds == 0  # further rounds are sampled when they are needed
+
+    @property
+    def trims_passes(self) -> bool:
+        """Whether the rows of each pass are trimmed to the longest of them."""
+        return self.short_passes
 
     @property
     def trainer(self) -> str:

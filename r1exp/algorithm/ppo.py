@@ -11,8 +11,9 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, mod
 
 from r1exp.algorithm.base import TRACKED_ZERO, OnlineAlgorithm
 from r1exp.model.locate import locate_critic
-from r1exp.model.memory import Load, shape_of
 from r1exp.model.settings import ModelSettings
+from r1exp.model.shapes import shape_of
+from r1exp.model.workload import Load
 from r1exp.settings import Name, Probability, Settings
 
 

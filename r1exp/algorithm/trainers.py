@@ -26,6 +26,7 @@ from r1exp.algorithm.kl_trainer import KlControl
 from r1exp.algorithm.resume import ExactResume, RepeatedPrompts
 from r1exp.algorithm.sample_ahead import SampleAhead
 from r1exp.algorithm.sampler import SamplerLogprobs
+from r1exp.algorithm.short_passes import ShortPasses
 from r1exp.algorithm.weight_sync import UntouchedBase
 from r1exp.algorithm.whole_steps import WholeSteps
 
@@ -75,6 +76,7 @@ class Rloo(ExactlyFlat, KlControl, SamplerLogprobs, UntouchedBase, Guards, Repea
 
 
 class Grpo(
+    ShortPasses,
     OwnAdvantages,
     SampleAhead,
     KlControl,
@@ -93,4 +95,4 @@ class Grpo(
     def own_arguments(cls, algorithm: Any, policy: Policy) -> dict[str, Any]:
         """Return the trainer's arguments that follow from the settings of the algorithm."""
         del policy
-        return {"advantages": algorithm.advantages}
+        return {"advantages": algorithm.advantages, "short_passes": algorithm.short_passes}

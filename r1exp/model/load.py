@@ -93,7 +93,7 @@ def load_policy(path: str, settings: ModelSettings) -> PreTrainedModel:
     check_source(path, settings.revision, trusts_code=settings.trust_remote_code)
     refuse_missing_library(settings)
     options: dict[str, Any] = {}
-    if settings.attn_implementation is not None:
+    if settings.attn_implementation not in (None, "auto"):  # auto: in plans only, which choose
         options["attn_implementation"] = settings.attn_implementation
     if settings.quantization is not None:
         options |= {

@@ -24,7 +24,9 @@ class ModelShape(Settings):
     max_position_embeddings: PositiveInt  # tokens in the longest sequence
     tie_word_embeddings: bool  # true: input and output share one embedding matrix
     qkv_bias: bool = False  # true: query, key and value projections have a bias (Qwen2)
-    num_norms_per_layer: PositiveInt = 2  # RMSNorms over hidden_size per layer (Gemma 2: 4)
+    num_norms_per_layer: PositiveInt = 2  # RMSNorms over hidden_size per layer (Gemma 2 and 3: 4)
+    # true: an RMSNorm over each query and key head (Qwen3, Gemma 3). In no key where it is false.
+    qk_norm: bool = Field(default=False, exclude_if=lambda value: not value)
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
@@ -86,10 +88,16 @@ class LearningRates(Settings):
 
 
 class RowsPerDevice(Settings):
-    """Rows of one forward and backward pass on a device."""
+    """Rows of one forward and backward pass on a device; auto: as many as the memory estimate allows."""
 
-    sft: PositiveInt  # rows
-    rl: PositiveInt  # completions
+    sft: PositiveInt | Literal["auto"]  # rows
+    rl: PositiveInt | Literal["auto"]  # completions
+
+    def at_most(self, number: int) -> "RowsPerDevice":
+        """Return the settings with `number` in place of auto."""
+        return RowsPerDevice(
+            sft=number if self.sft == "auto" else self.sft, rl=number if self.rl == "auto" else self.rl
+        )
 
 
 class ModelSettings(Settings):
@@ -103,8 +111,10 @@ class ModelSettings(Settings):
     compute_dtype: Dtype = "float32"
     learning_rate: LearningRates  # defaults of the top-level learning_rate, for SFT and for RL
     rows_per_device: RowsPerDevice  # rows of one forward and backward pass on one device
-    gradient_checkpointing: bool = False  # recompute activations in the backward pass: less memory, slower
-    attn_implementation: Name | None = None  # eager, sdpa, flash_attention_2; null: transformers chooses
+    # Recompute activations in the backward pass: less memory, slower. auto: where the memory estimate asks for it.
+    gradient_checkpointing: bool | Literal["auto"] = False
+    # eager, sdpa, flash_attention_2; auto: by model and card; null: transformers chooses
+    attn_implementation: Name | None = None
     shape: ModelShape | None = None  # tiny: sizes to build; else: published sizes, for estimates
     lora: LoraSettings = Field(default_factory=LoraSettings)  # low-rank adapters; r=0 trains all weights
     init_seed: NonNegativeInt | None = None  # seed of a tiny model's random weights
@@ -158,9 +168,9 @@ class ModelSettings(Settings):
                 "a tiny model is built from model.shape and model.init_seed, and one of them is null: "
                 "use model=tiny as it is"
             )
-        if self.shape.qkv_bias or self.shape.num_norms_per_layer != 2:
+        if self.shape.qkv_bias or self.shape.qk_norm or self.shape.num_norms_per_layer != 2:
             raise ValueError(
                 "a tiny model is a Llama: no biases, two norms per layer; "
-                "drop model.shape.qkv_bias and model.shape.num_norms_per_layer"
+                "drop model.shape.qkv_bias, model.shape.qk_norm and model.shape.num_norms_per_layer"
             )
         return self

@@ -85,7 +85,9 @@ def batch_of(config: StepConfig, num_rows: int | None) -> Batch:
     if total % world:
         raise Refused(_indivisible(config, rows, world))
     share = total // world
-    per_device = next(size for size in range(min(rows.most_per_device, share), 0, -1) if share % size == 0)
+    most = rows.most_per_device
+    assert most != "auto", "r1exp.plan.fit chooses the number first"
+    per_device = next(size for size in range(min(most, share), 0, -1) if share % size == 0)
     accumulation = share // per_device
     assert config.max_steps is not None
     if config.online is None:

@@ -10,7 +10,9 @@ powers of 1000 and GiB powers of 1024, as everywhere in `plan`: a card sold as 8
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -86,6 +88,35 @@ def _positive(number: str) -> int:
     if not number.isascii() or not number.isdigit() or int(number) == 0:
         raise Refused(f"devices={number}: give the number of devices, for example devices=8")
     return int(number)
+
+
+_given: ContextVar[Hardware | None] = ContextVar("given hardware", default=None)
+
+
+@contextmanager
+def planning_for(hardware: Hardware | None) -> Iterator[None]:
+    """Return a context in which `auto` chooses for the given devices; None: for those of this machine."""
+    token = _given.set(hardware)
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
+def hardware_for(device: Device) -> Hardware:
+    """Return the devices that a plan is made for."""
+    return _given.get() or hardware_here(device)
+
+
+@cache
+def compute_capability() -> float | None:
+    """Return the least compute capability of the GPUs that nvidia-smi lists; None: there are none."""
+    command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10.0, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return min((float(line) for line in answer.stdout.split()), default=None)
 
 
 @cache

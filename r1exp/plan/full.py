@@ -20,8 +20,10 @@ from r1exp.paths import RunPaths
 from r1exp.plan.batch import Batch, RlBatch
 from r1exp.plan.devices import Hardware
 from r1exp.plan.facts import facts_of
+from r1exp.plan.fit import fit_lines
 from r1exp.plan.memory_report import MemoryReport
 from r1exp.plan.slurm_job import job_of
+from r1exp.plan.speed import speed_lines
 from r1exp.plan.steps import BASE, PlannedStep, targets_of
 from r1exp.stage.config import StepConfig
 
@@ -48,11 +50,15 @@ def full_text(
     lines = [f"Run {experiment.name!r}, focus {experiment.focus}, {len(steps)} steps", ""]
     lines += _configuration(experiment, origins)
     lines += ["", "Overrides and the steps they apply to", *_targets(experiment, steps)]
-    odd = facts_of(experiment, steps, given).odd
-    lines += ["", "Odd", *(line for text in odd or ("nothing",) for line in _wrapped(text))]
-    memory = MemoryReport()
+    facts = facts_of(experiment, steps, given)
+    lines += ["", "Odd", *(line for text in facts.odd or ("nothing",) for line in _wrapped(text))]
+    hardware = given or facts.hardware
+    memory = MemoryReport(hardware.memory)
     for step in steps:
-        lines += ["", *_step(step, experiment.run, origins, memory), *_commands(step, run_folder)]
+        own = _step(step, experiment.run, origins, memory)
+        texts = [*fit_lines(step, hardware), *speed_lines(step, hardware)]
+        fits = [line for text in texts for line in _wrapped(text)]
+        lines += ["", *own, *fits, *_commands(step, run_folder)]
     return "\n".join([*lines, *_job(experiment, steps, run_folder)]) + "\n"
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 from r1exp.errors import Refused
-from r1exp.model.memory import Memory, count_lora, count_parameters, readable, shape_of
+from r1exp.model.memory import Memory, readable
+from r1exp.model.shapes import count_lora, count_parameters, shape_of
 from r1exp.plan.batch import Batch, RlBatch
 from r1exp.plan.devices import Hardware
+from r1exp.plan.fit import cheapest_launcher, largest_rows, memory_of_a_rank
 from r1exp.plan.memory_report import Need
 from r1exp.plan.steps import PlannedStep
 from r1exp.rewards.advice import constant_in_group_warnings
@@ -49,7 +51,7 @@ def _of_memory(
             continue
         total = need.total * (step.config.launcher.num_processes if step.device == "cpu" else 1)
         if total > hardware.memory:
-            too_large.setdefault(_remedy(step, need.parts), []).append((step.name, total))
+            too_large.setdefault(_remedy(step, need.parts, hardware), []).append((step.name, total))
     for remedy, found in too_large.items():
         largest = readable(max(total for _, total in found))
         what = (
@@ -81,8 +83,8 @@ def uses_device(step: PlannedStep) -> bool:
     return config.generates and not config.rollout.is_remote and step.served() is None
 
 
-def _remedy(step: PlannedStep, parts: Memory) -> str:
-    """Return what to type to need less of the largest part."""
+def _remedy(step: PlannedStep, parts: Memory, hardware: Hardware) -> str:
+    """Return what to type so that it fits, as the estimate says; else to need less of the largest part."""
     if step.device == "cpu" and step.config.launcher.num_processes > 1:
         return "fewer processes, or a smaller model"
     held = parts.weights + parts.optimizer + parts.reference + parts.critic + parts.gradients
@@ -90,10 +92,16 @@ def _remedy(step: PlannedStep, parts: Memory) -> str:
         return "a smaller rollout.batch_size or model"
     if held < max(parts.activations, parts.sampling):
         group = "rl" if step.config.online is not None else "sft"
-        lower = max(1, step.batch.rows_per_device // 2)
+        memory = memory_of_a_rank(hardware, step.config)
+        inputs = (step.config, step.batch, step.device, step.num_problems)
+        lower = (largest_rows(*inputs, memory) if memory else None) or max(1, step.batch.rows_per_device // 2)
         return f"model.rows_per_device.{group}={lower}, or model.gradient_checkpointing=true"
     if step.device == "cpu":
         return "a smaller model"
+    inputs = (step.config, step.batch, step.device, step.num_problems)
+    launcher = cheapest_launcher(*inputs, hardware.memory) if hardware.memory else None
+    if launcher is not None and step.config.launcher.num_processes > 1:
+        return f"launcher={launcher} fits"
     if step.config.launcher.zero_stage < 3:
         return "launcher=zero3 with more processes, or model.lora.r=16"
     return "more processes, model.lora.r=16, or launcher.offload=true"

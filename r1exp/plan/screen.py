@@ -14,8 +14,9 @@ from rich.text import Text
 
 from r1exp.config.experiment import Experiment
 from r1exp.launcher.base import available_cores
-from r1exp.model.memory import count_lora, count_parameters, readable, shape_of
+from r1exp.model.memory import readable
 from r1exp.model.preview import first_prompt
+from r1exp.model.shapes import count_lora, count_parameters, shape_of
 from r1exp.plan.batch import RlBatch
 from r1exp.plan.devices import Hardware
 from r1exp.plan.durations import Duration, as_clock, total_seconds

@@ -7,7 +7,7 @@ from typing import Literal
 
 from r1exp.config.compose import search_path_of, session
 from r1exp.errors import Refused
-from r1exp.plan.devices import Hardware
+from r1exp.plan.devices import Hardware, planning_for
 from r1exp.plan.full import full_text, launch_text
 from r1exp.plan.members import Member, command_of, members_of
 from r1exp.plan.saved import refuse_other_steps, saved_text
@@ -43,7 +43,7 @@ def plan_text(
     search_path, overrides = search_path_of(arguments)
     if given is not None:
         overrides = _for_hardware(overrides, given)
-    with session(config_dirs, search_path):
+    with session(config_dirs, search_path), planning_for(given):
         command = command_of(overrides, is_multirun)
         members = members_of(command)
         first = members[0]

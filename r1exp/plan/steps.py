@@ -17,11 +17,12 @@ from r1exp.files import hash_of
 from r1exp.hub import commit_of
 from r1exp.launcher.base import Device
 from r1exp.model.locate import locate
-from r1exp.model.memory import shape_of
 from r1exp.model.preview import check_template
 from r1exp.model.remote_code import check_code
 from r1exp.model.settings import ModelSettings
+from r1exp.model.shapes import shape_of
 from r1exp.plan.batch import Batch, batch_of
+from r1exp.plan.fit import chosen
 from r1exp.plan.health_metrics import refuse_unknown_metrics
 from r1exp.plan.other_models import refuse_code_of_artifacts
 from r1exp.plan.provenance import inputs_of, versions, without
@@ -244,6 +245,7 @@ def _planned(
     if config.generates:
         config.rollout.check(config.launcher, device, config.trainer if config.online is not None else None)
     num_problems = None if data_from else stage.check_data(config, stage.count(config))
+    config = chosen(config, device, num_problems)
     batch = batch_of(config, num_problems) if stage.trains else None
     inputs = inputs_of(config, from_base=source == BASE, own_data=data_from is None)
     data = inputs["dataset"] if data_from is None else keys[data_from]

@@ -90,6 +90,10 @@ class Reward(Settings, ABC):
         """Return the models that it reads: the name of the field, and the hub id or folder in it."""
         return {}
 
+    def models_on_device(self) -> dict[str, int]:
+        """Return the models that it keeps on each rank's device: hub id or folder -> bytes of one weight."""
+        return {}
+
     def constant_because(self) -> str | None:
         """Return why these settings give every completion of a group the same score, or None.
 

@@ -42,6 +42,10 @@ class RewardModel(BatchReward):
         """Return the model that scores."""
         return {"model": self.model}
 
+    def models_on_device(self) -> dict[str, int]:
+        """Return the model that scores, which every rank has on its device."""
+        return {self.model: 4 if self.dtype == "float32" else 2}
+
     def open(self) -> BatchScorer:
         raise R1ExpError(
             f"the reward model {self.model!r} is loaded by the training process only; "

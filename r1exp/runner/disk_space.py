@@ -13,8 +13,10 @@ from typing import Any
 
 from r1exp.errors import Refused
 from r1exp.files import existing
-from r1exp.model.memory import Load, count_lora, count_parameters, memory_per_device, readable, shape_of
+from r1exp.model.memory import memory_per_device, readable
 from r1exp.model.settings import BYTES_PER_NUMBER
+from r1exp.model.shapes import count_lora, count_parameters, shape_of
+from r1exp.model.workload import Load
 from r1exp.paths import StepPaths
 from r1exp.plan.run_plan import PlanStep
 

@@ -11,7 +11,7 @@ from r1exp.algorithm.base import Algorithm, Rows
 from r1exp.dataset.base import Dataset, Split
 from r1exp.dataset.validation import training_problems
 from r1exp.errors import Refused
-from r1exp.model.memory import Load
+from r1exp.model.workload import Load
 from r1exp.paths import ArtifactPaths
 from r1exp.records import Problem
 from r1exp.settings import Settings

@@ -137,7 +137,12 @@ class StepConfig(StepSettings):
         receiver = None if self.stage is None else self.stage.trainer_config
         if receiver is None and self.algorithm is not None:
             receiver = self.algorithm.trainer_config
-        wrong = [] if receiver is None else complaints(receiver, self.trainer)
+        given = {
+            key: value
+            for key, value in self.trainer.items()
+            if (key, value) != ("gradient_checkpointing", "auto")  # the plan chooses it (r1exp.plan.fit)
+        }
+        wrong = [] if receiver is None else complaints(receiver, given)
         if wrong:
             raise ValueError("; ".join(f"trainer.{key} {complaint}" for key, complaint in wrong))
         return self

@@ -8,7 +8,7 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from r1exp.errors import Refused
 from r1exp.model.load import load_tokenizer
-from r1exp.model.memory import positions_of
+from r1exp.model.shapes import positions_of
 from r1exp.prompt.chat import prompt_of
 from r1exp.prompt.settings import PromptSettings
 from r1exp.records import Message, Problem

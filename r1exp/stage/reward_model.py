@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import PositiveInt
 
 from r1exp.algorithm.base import Rows
-from r1exp.model.memory import Load
+from r1exp.model.workload import Load
 from r1exp.stage.base import TRAINING_FIELDS, TRAINING_READS, Stage
 from r1exp.stage.step_settings import StepSettings
 
@@ -27,7 +27,8 @@ class RewardModel(Stage):
 
     def rows(self, config: StepSettings) -> Rows:
         """Return the pairs of one optimizer step; a pair is two rows."""
-        most = max(config.model.rows_per_device.sft // 2, 1)
+        given = config.model.rows_per_device.sft
+        most = given if given == "auto" else max(given // 2, 1)
         return Rows(self.pairs_per_step, "stage.pairs_per_step", "pairs", most)
 
     def fingerprint(self, config: StepSettings) -> str:

@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from r1exp.algorithm.base import Algorithm, Rows
-from r1exp.model.memory import Load
+from r1exp.model.workload import Load
 from r1exp.stage.base import TRAINING_FIELDS, TRAINING_READS, Stage, num_validation
 from r1exp.stage.step_settings import StepSettings
 

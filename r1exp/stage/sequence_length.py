@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from itertools import chain
 
 from r1exp.errors import Refused
-from r1exp.model.memory import shape_of
 from r1exp.model.preview import first_prompt
+from r1exp.model.shapes import shape_of
 from r1exp.prompt.chat import prompt_of
 from r1exp.records import Message, Problem
 from r1exp.stage.step import Step

@@ -8,8 +8,8 @@ from pydantic import PositiveInt
 
 from r1exp.algorithm.base import Rows
 from r1exp.errors import Refused
-from r1exp.model.memory import Load
 from r1exp.model.preview import token_counter
+from r1exp.model.workload import Load
 from r1exp.stage.base import TRAINING_FIELDS, TRAINING_READS, Stage, num_validation
 from r1exp.stage.sft_rows import FittingRows, TooLong, max_length_of
 from r1exp.stage.step_settings import StepSettings
@@ -45,8 +45,13 @@ class Sft(Stage):
         """Return the number of rows that are learned from; counts their tokens if the tokenizer is on this machine.
 
         Raises:
-            Refused: a row has no worked solution, or its answer would be cut.
+            Refused: a row has no worked solution, or its answer would be cut; or rows are joined without a border.
         """
+        if config.trainer.get("packing") and config.trainer.get("packing_strategy") == "wrapped":
+            raise Refused(
+                "trainer.packing_strategy=wrapped joins rows so that each attends to those before it, and cuts them anywhere; "
+                "use trainer.packing_strategy=bfd, which keeps them apart"
+            )
         if num_problems is None:
             return None
         counted = self._counted(config)

@@ -71,6 +71,20 @@ def test_without_a_gpu_the_benchmark_names_what_was_not_measured() -> None:
 
 
 @pytest.mark.slow
+def test_configurations_are_planned_without_a_gpu_and_measured_on_any_device(tmp_path: Path) -> None:
+    planned = run("gpu_configurations.py", "--plan")
+    assert planned.returncode == 0, planned.stderr
+    assert planned.stdout.count("not measured") == 12
+    none = run("gpu_configurations.py", CUDA_VISIBLE_DEVICES="")
+    assert none.stdout.startswith("no CUDA GPU on this machine; not measured: peak memory")
+    small = ["--device=cpu", "--shape=tiny", "--turns=1", f"--out={tmp_path}", "--only", "base", "lora"]
+    done = run("gpu_configurations.py", *small)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "gpu_configurations.json").read_text())["rows"]
+    assert all(row["figures"]["peak_bytes"] > 0 for row in rows.values())
+
+
+@pytest.mark.slow
 def test_the_gpu_benchmark_needs_only_pure_python_wheels(tmp_path: Path) -> None:
     # Optional parts need some of them, and TRL imports those that it finds.
     optional = ("trackio", "mlflow", "bitsandbytes")

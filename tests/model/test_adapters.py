@@ -11,9 +11,9 @@ import pytest
 
 from r1exp.errors import Refused
 from r1exp.model.locate import locate
-from r1exp.model.memory import shape_of
 from r1exp.model.preview import first_prompt
 from r1exp.model.settings import ModelSettings
+from r1exp.model.shapes import shape_of
 
 ReadModel = Callable[..., ModelSettings]
 

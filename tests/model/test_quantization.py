@@ -9,9 +9,11 @@ from pydantic import ValidationError
 
 from r1exp.errors import Refused
 from r1exp.model import quantization
-from r1exp.model.memory import Load, memory_per_device, shape_of
+from r1exp.model.memory import memory_per_device
 from r1exp.model.quantization import refuse_missing_library, refuse_unable
 from r1exp.model.settings import ModelSettings
+from r1exp.model.shapes import shape_of
+from r1exp.model.workload import Load
 
 ReadModel = Callable[..., ModelSettings]
 LORA = {"r": 4, "alpha": 32, "dropout": 0.0, "target_modules": "all-linear"}

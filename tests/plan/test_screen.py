@@ -110,7 +110,7 @@ def test_the_screen_says_what_applied_before(arguments: list[str], key: str, was
         pytest.param(["device=h100", "devices=4", "launcher=ddp", "launcher.num_processes=2", "rollout=vllm_server"], "nothing", id="3 ranks do not divide the batch"),
         pytest.param(["model=qwen2.5-1.5b"], "type device=h100 devices=8", id="a large model on a CPU"),
         pytest.param(["device=l4", "model=qwen2.5-1.5b", "rollout.batch_size=4"], "launcher=zero3 with more processes", id="states too large"),
-        pytest.param(["device=4GB", "model.rows_per_device.rl=256", "max_completion_length=1500"], "model.rows_per_device.rl=128", id="passes too large"),
+        pytest.param(["device=4GB", "model.rows_per_device.rl=256", "max_completion_length=1500"], "model.rows_per_device.rl=32", id="passes too large"),
         pytest.param(["trainer.num_iterations=2"], "off-policy: 2 optimizer steps", id="off-policy"),
         pytest.param(["launcher=ddp", "launcher.num_processes=4", "algorithm.prompts_per_step=2"], "split across ranks", id="groups"),
         pytest.param(["dataset.num_train=70"], "each epoch drops 6 of 70", id="dropped"),

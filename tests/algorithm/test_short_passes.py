@@ -1,0 +1,50 @@
+"""Passes that are trimmed to their longest row learn what padded ones do, to the last digits."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from r1exp.algorithm.short_passes import trimmed
+from r1exp.algorithm.trainers import Grpo
+
+
+def test_only_columns_that_are_padding_in_every_row_are_cut() -> None:
+    prompt = torch.tensor([[0, 0, 1, 1], [0, 1, 1, 1]])
+    completion = torch.tensor([[1, 1, 0, 0, 0], [1, 0, 0, 0, 0]])
+    inputs: dict[str, Any] = {
+        "prompt_ids": prompt * 7, "prompt_mask": prompt, "completion_ids": completion * 5, "completion_mask": completion,
+        "old_per_token_logps": completion * 0.5, "advantages": torch.tensor([1.0, -1.0]), "num_items_in_batch": 3,
+    }  # fmt: skip
+    short = trimmed(inputs)
+    assert short["prompt_ids"].tolist() == [[0, 7, 7], [7, 7, 7]]
+    assert short["completion_ids"].tolist() == [[5, 5], [5, 0]]
+    assert short["old_per_token_logps"].shape == (2, 2)
+    assert (short["advantages"], short["num_items_in_batch"]) == (inputs["advantages"], 3)
+    assert short["completion_mask"].dtype == completion.dtype
+    nothing = trimmed({**inputs, "completion_mask": torch.zeros_like(completion)})
+    assert nothing["completion_ids"].shape == (2, 1)
+
+
+@pytest.mark.slow
+def test_a_trimmed_training_ends_with_the_same_weights(grpo: Callable[..., Grpo]) -> None:
+    lengths: dict[bool, list[int]] = {True: [], False: []}
+    weights = {}
+    for short in (True, False):
+
+        class Watched(Grpo):
+            def _compute_loss(
+                self, model: torch.nn.Module, inputs: dict, short: bool = short
+            ) -> torch.Tensor:
+                lengths[short].append(inputs["completion_ids"].size(1) + inputs["prompt_ids"].size(1))
+                return super()._compute_loss(model, inputs)
+
+        trainer = grpo(
+            trainer=Watched, extra={"short_passes": short}, per_device_train_batch_size=2, gradient_accumulation_steps=4,
+            max_completion_length=24, beta=0.01, optim="sgd",
+        )  # fmt: skip
+        trainer.train()
+        weights[short] = torch.cat([parameter.detach().flatten() for parameter in trainer.model.parameters()])
+    assert sum(lengths[True]) < sum(lengths[False])
+    assert torch.allclose(weights[True], weights[False], atol=1e-5)
