@@ -22,6 +22,15 @@ VERBS = {  # verb: (its arguments, what it does)
         "status|retry|report DIR",
         "show the state of each run of a multirun, restart failed runs, rank the runs",
     ),
+    "runs": (
+        "[DIR] [state=...] [name=...] [sort=objective]",
+        "list runs and sweeps with state, objective, age, and what differs",
+    ),
+    "reproduce": (
+        "RUN [--checkout] | RUN OTHER",
+        "start a run again from its manifest, and say what differs and whether the result is the same",
+    ),
+    "clean": ("[DIR] [--free]", "show, or free, what no run needs of the step store"),
     "new": ("KIND NAME", "write a reward, dataset, prompt, algorithm or experiment of your own"),
     "help": (
         "KEY|GROUP|GROUP=OPTION",
