@@ -42,6 +42,10 @@ class RewardModel(BatchReward):
         """Return the model that scores."""
         return {"model": self.model}
 
+    def needs_beyond_one_text(self) -> str | None:
+        """Return that it needs a model."""
+        return "a model that the training process loads"
+
     def open(self) -> BatchScorer:
         raise R1ExpError(
             f"the reward model {self.model!r} is loaded by the training process only; "

@@ -30,6 +30,10 @@ VERBS = {  # verb: (its arguments, what it does)
         "RUN [--checkout] | RUN OTHER",
         "start a run again from its manifest, and say what differs and whether the result is the same",
     ),
+    "export": (
+        "verl [output=DIR] [devices=N] [nodes=N] overrides...",
+        "write a run for another framework: data, rewards, settings and the command",
+    ),
     "clean": ("[DIR] [--free]", "show, or free, what no run needs of the step store"),
     "new": ("KIND NAME", "write a reward, dataset, prompt, algorithm or experiment of your own"),
     "help": (
