@@ -22,13 +22,8 @@ from r1exp.rewards.committee import Committee
 
 VERL = Path(__file__).parents[2] / ".venv" / "verl" / "bin" / "python"
 ROOT = Path(__file__).parents[2]
-LINE = [
-    "stage=rl",
-    "model=hf",
-    "tracking=none",
-    "trainer.lr_scheduler_type=constant",
-    "dataset.num_train=400",
-]
+DATA = ["stage=rl", "tracking=none", "dataset.num_train=400"]
+LINE = [*DATA, "model=hf", "trainer.lr_scheduler_type=constant"]
 
 Exported = Callable[..., Path]
 
@@ -161,7 +156,7 @@ def test_the_reward_function_gives_the_committee_s_numbers(
 ) -> None:
     folder = exported()
     rows = pq.read_table(folder / "train.parquet").to_pylist()
-    experiment = compose_line(*LINE)
+    experiment = compose_line(*DATA)
     answers = answers_to(list(experiment.run.dataset.load("train"))[:50])
     found = [
         compute_score(
@@ -183,7 +178,7 @@ def test_verl_composes_the_settings_and_its_reward_manager_gives_the_same_number
     exported: Exported, compose_line: Callable[..., Experiment], tmp_path: Path
 ) -> None:
     folder = exported()
-    experiment = compose_line(*LINE)
+    experiment = compose_line(*DATA)
     answers = answers_to(list(experiment.run.dataset.load("train"))[:200])
     files = [tmp_path / name for name in ("overrides.json", "answers.json", "scores.json")]
     words = (folder / "run.sh").read_text().replace("\\\n", " ").splitlines()[-1].split()[3:]
