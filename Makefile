@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.venv/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help install parts trackers vllm harness quickstart test test-slow test-all matrix lint rooms keys health bench soak lock clean
+.PHONY: help install parts trackers vllm verl harness quickstart test test-slow test-all matrix lint rooms keys health bench soak lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,14 @@ trackers: .venv/trackers  ## install trackio, TensorBoard and the client of MLfl
 
 harness: $(STAMP)  ## install lm_eval and lighteval, each in an environment of its own
 	$(BIN)/python -m r1exp.evaluation.harness lm_eval lighteval
+
+# The same version as VERSION in r1exp/export/verl.py. It needs an older transformers, so r1exp is installed without its libraries.
+verl: .venv/verl/installed  ## install verl in an environment of its own, for the tests of r1exp export verl
+
+.venv/verl/installed: $(STAMP) pyproject.toml
+	$(BIN)/python -m venv .venv/verl
+	.venv/verl/bin/python -m pip install --quiet --disable-pip-version-check verl==0.9.1 torch==2.13.0 pydantic filelock regex jsonschema math-verify
+	touch $@
 
 vllm: .venv/vllm  ## install vLLM only
 

@@ -1,6 +1,6 @@
 """Names every file of a run directory, a sweep, a step and the step store.
 
-<run>/manifest.json, plan.json, summary.json, report.html, report.md, tables/, figures/, job.sbatch, job.json, slurm.log
+<run>/manifest.json, plan.json, summary.json, report.html, report.md, tables/, figures/, reproduction.json, job.sbatch, job.json, slurm.log
 <run>/steps/<nn>-<name>/step.json, status.json, stop.json, progress.json, log.txt, log-rank-<n>.txt, metrics.jsonl, health.jsonl, kept.json,
     failed-rank-<n>.json, ranks.lock, reserve.bin, check.txt, server.json, server.log, accelerate.yaml, deepspeed.json, checkpoints/, best/, completions/, artifact/
 <checkpoint>/complete.json, health.json, validation.json, best/, critic.safetensors, memory-<rank>-of-<n>.pt, and what transformers writes
@@ -309,6 +309,11 @@ class RunPaths:
     def report(self) -> Path:
         """Results for readers."""
         return self.folder / "report.md"
+
+    @property
+    def reproduction(self) -> Path:
+        """Of a run that was started again from a manifest: whether its result is the same."""
+        return self.folder / "reproduction.json"
 
     @property
     def log(self) -> Path:

@@ -27,7 +27,7 @@ ORDER = [
     "launcher", "rollout", "serving",
     "algorithm", "evaluation",
     "step", "stage",
-    "config", "plan", "report", "runner",
+    "config", "plan", "export", "report", "runner",
     "doctor", "verbs", "api",
     "worker", "__main__",
 ]  # fmt: skip

@@ -82,19 +82,29 @@ def token_counter(model: ModelSettings) -> Callable[[list[Message]], int] | None
     return count
 
 
+def template_change(model: ModelSettings) -> str | None:
+    """Return how the chat template that a step uses differs from that of the tokenizer's files, or None."""
+    place = locate(model)
+    files = _tiny_files(model) if place is None else _files_of(place, model)
+    if files is None:
+        return None
+    used = files.chat_template(model, model.path or "tiny")
+    return None if used.text == files.own_template else "; ".join(used.notes)
+
+
 class _Files:
     """What the files of a tokenizer say about prompts."""
 
     def __init__(self, template: str | None, special_tokens: Mapping[str, str], tokenizer: Any) -> None:
-        self._template = template
+        self.own_template = template
         self.special_tokens = special_tokens
         self._tokenizer = tokenizer  # Tokenizer, path of a tokenizer.json, or None
 
     def chat_template(self, model: ModelSettings, path: str) -> ChatTemplate:
         """Return the chat template with which the step writes prompts; r1exp's own if the tokenizer has none."""
-        text = CHAT_TEMPLATE if self._template is None else self._template
+        text = CHAT_TEMPLATE if self.own_template is None else self.own_template
         found = adapted(text, self.special_tokens, model.chat_template_kwargs, path)
-        if self._template is not None:
+        if self.own_template is not None:
             return found
         return ChatTemplate(
             found.text, ("the tokenizer has no chat template: r1exp's own is used", *found.notes)

@@ -106,6 +106,13 @@ class Reward(Settings, ABC):
         del problems
         return None
 
+    def needs_beyond_one_text(self) -> str | None:
+        """Return what this reward reads besides the text of one completion and its problem, or None.
+
+        Other frameworks call a reward function with one text at a time (`r1exp export`).
+        """
+        return "log-probabilities" if self.needs_logprobs() else None
+
     def gold_answer(self, problem: Problem) -> str | None:
         """Return the answer of a correct completion, for `r1exp check`; None: unknown."""
         return problem.answer
@@ -127,6 +134,10 @@ class Reward(Settings, ABC):
 
 class GroupReward(Reward):
     """A reward that compares the completions of one prompt with each other."""
+
+    def needs_beyond_one_text(self) -> str | None:
+        """Return that it needs the other completions of the prompt."""
+        return "the other completions of the prompt"
 
     @abstractmethod
     def score_group(

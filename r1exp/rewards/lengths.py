@@ -121,6 +121,10 @@ class SoftOverlong(Reward):
     def span(self) -> Span:
         return (-1.0, 0.0)
 
+    def needs_beyond_one_text(self) -> str | None:
+        """Return that it counts tokens."""
+        return "the number of tokens"
+
     def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
         del problem, context
         return _overlong(completion.num_tokens, self.limit, self.margin)
@@ -145,6 +149,10 @@ class SoftOverlongPunishment(Reward):
     @property
     def span(self) -> Span:
         return (-1.0, 0.0)
+
+    def needs_beyond_one_text(self) -> str | None:
+        """Return that it counts tokens."""
+        return "the number of tokens"
 
     def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
         del problem, context

@@ -46,6 +46,10 @@ class RewardModel(BatchReward):
         """Return the model that scores, which every rank has on its device."""
         return {self.model: 4 if self.dtype == "float32" else 2}
 
+    def needs_beyond_one_text(self) -> str | None:
+        """Return that it needs a model."""
+        return "a model that the training process loads"
+
     def open(self) -> BatchScorer:
         raise R1ExpError(
             f"the reward model {self.model!r} is loaded by the training process only; "

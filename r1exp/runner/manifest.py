@@ -12,6 +12,7 @@ from r1exp import __version__
 from r1exp.assets import ROOT
 from r1exp.config.experiment import Experiment
 from r1exp.files import hash_of
+from r1exp.launcher.base import Device
 from r1exp.plan.steps import PlannedStep
 
 PACKAGES = (
@@ -36,13 +37,18 @@ def manifest(experiment: Experiment, steps: tuple[PlannedStep, ...], run_id: str
         "data": {step.name: step.data for step in steps},
         "seed": experiment.run.seed,
         "versions": versions(),
-        "git": _git(),
-        "hardware": {
-            "machine": platform.machine(),
-            "system": platform.platform(),
-            "cores": os.cpu_count(),
-            "device": steps[0].device,
-        },
+        "git": revision(),
+        "hardware": hardware(steps[0].device),
+    }
+
+
+def hardware(device: Device) -> dict[str, Any]:
+    """Return what the results of this machine may depend on."""
+    return {
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "device": device,
     }
 
 
@@ -59,7 +65,7 @@ def why_not_continued(folder: Path, theirs: dict[str, Any], experiment: Experime
             f"{folder} contains another experiment than the one typed; "
             "give another paths.run, or type the overrides in its manifest.json"
         )
-    found, ours = (_of_versions(each) for each in (theirs, {"versions": versions(), "git": _git()}))
+    found, ours = (_of_versions(each) for each in (theirs, {"versions": versions(), "git": revision()}))
     differing = [
         f"{name} {found.get(name)} there and {here} here"
         for name, here in ours.items()
@@ -105,8 +111,8 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def _git() -> dict[str, str] | None:
-    """Return commit and uncommitted changes of the checkout of r1exp; None outside a checkout."""
+def revision() -> dict[str, str] | None:
+    """Return the commit and uncommitted changes of the checkout of r1exp; None outside a checkout."""
     if not (ROOT / ".git").exists():
         return None
 
@@ -116,4 +122,4 @@ def _git() -> dict[str, str] | None:
         )
         return answer.stdout.strip() if answer.returncode == 0 else ""
 
-    return {"commit": git("rev-parse", "HEAD"), "diff": git("diff", "HEAD")}
+    return {"commit": git("rev-parse", "HEAD"), "diff": git("diff", "--binary", "HEAD")}

@@ -26,7 +26,7 @@ from r1exp.runner.run import Run
 from r1exp.runner.slurm_submit import is_canceled, job_ids, note_canceled, submit_run
 from r1exp.runner.store import is_leased
 from r1exp.step.status import EXIT_CODES, Status, read_status
-from r1exp.terminal import say, show
+from r1exp.terminal import aligned, say, show
 from r1exp.tracking.metrics import MetricsFile
 
 RETRIED = ("failed", "interrupted", "preempted", "vanished", "damaged")
@@ -60,10 +60,7 @@ def sweep_status(folder: Path) -> str:
         own = [text for text in state.overrides if text not in common]
         job = "-" if state.job is None else str(state.job)
         rows.append((state.folder.name, job, state.state, state.step, state.progress, " ".join(own)))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    lines = aligned(rows)
     for number, state in enumerate(states, start=1):
         if state.reason:
             lines[number] += f"\n    {state.reason}"

@@ -27,6 +27,19 @@ VERBS = {  # verb: (its arguments, what it does)
         "write report.html, report.md and tables of a run, of several or of a sweep; --output DIR",
     ),
     "watch": ("RUN", "serve the report of a run or sweep on this machine while it trains"),
+    "runs": (
+        "[DIR] [state=...] [name=...] [sort=objective]",
+        "list runs and sweeps with state, objective, age, and what differs",
+    ),
+    "reproduce": (
+        "RUN [--checkout] | RUN OTHER",
+        "start a run again from its manifest, and say what differs and whether the result is the same",
+    ),
+    "export": (
+        "verl [output=DIR] [devices=N] [nodes=N] overrides...",
+        "write a run for another framework: data, rewards, settings and the command",
+    ),
+    "clean": ("[DIR] [--free]", "show, or free, what no run needs of the step store"),
     "new": ("KIND NAME", "write a reward, dataset, prompt, algorithm or experiment of your own"),
     "help": (
         "KEY|GROUP|GROUP=OPTION",
