@@ -34,7 +34,7 @@ def measure(path: Path, limit: int | None) -> str:
 
 def write(folder: Path, num_rows: int) -> list[Path]:
     """Write the same rows in both formats."""
-    import pyarrow.json  # type: ignore[import-untyped]  # it has no type hints
+    import pyarrow.json  # it has no type hints
     from pyarrow import parquet
 
     lines = folder / "rows.jsonl"

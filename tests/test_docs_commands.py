@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
@@ -85,7 +86,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     choices = [{**row, "answer": "A", "options": ["1", "2"], "choices": ["1", "2"]} for row in sums]
     chats = [{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]} for _ in sums]  # fmt: skip
     pairs = [{"prompt": f"Hi, {k}", "chosen": "Hello", "rejected": "No"} for k, _ in enumerate(sums)]
-    rows = {"problems": code, "questions": choices, "gpqa": choices, "chats": chats, "prompts": sums, "pairs": pairs}  # fmt: skip
+    rows: dict[str, list[dict[str, Any]]] = {"problems": code, "questions": choices, "gpqa": choices, "chats": chats, "prompts": sums, "pairs": pairs}  # fmt: skip
     sampled = folder / "SAMPLED" / "steps" / "01-sample" / "artifact"
     sampled.mkdir(parents=True)
     for path in [*(folder / f"{name}.jsonl" for name in rows), sampled / "data.jsonl"]:

@@ -104,7 +104,7 @@ def _opened(path: Path) -> Iterator[TextIO]:
         elif compression == "gzip":
             stream = gzip.open(path)  # noqa: SIM115 # closed with the text around it
         else:
-            import pyarrow  # type: ignore[import-untyped]  # it has no type hints
+            import pyarrow  # it has no type hints
 
             stream = pyarrow.input_stream(str(path), compression=compression)
         with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:

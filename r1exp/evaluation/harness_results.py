@@ -88,7 +88,7 @@ def tasks_of_lighteval(folder: Path) -> list[Task]:
     Raises:
         StepFailed: it has no results.
     """
-    import pyarrow.parquet as parquet  # type: ignore[import-untyped]  # it has no stubs
+    import pyarrow.parquet as parquet  # it has no stubs
 
     content = read_json_object(_newest(folder, "results_*.json"))
     tasks = []

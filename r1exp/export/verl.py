@@ -224,7 +224,7 @@ def _settings(
         "trainer.nnodes": cluster.nodes,
         "trainer.n_gpus_per_node": cluster.devices,
         "trainer.total_training_steps": num_updates,
-        "trainer.total_epochs": math.ceil(batch.num_steps / batch.steps_per_epoch),
+        "trainer.total_epochs": math.ceil(batch.num_steps / (batch.steps_per_epoch or batch.num_steps)),
         "trainer.save_freq": max(1, round(arguments["save_steps"] / per_update)),
         "trainer.test_freq": -1,
         "trainer.val_before_train": config.evaluation.before,

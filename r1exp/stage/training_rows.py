@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow  # type: ignore[import-untyped]  # it has no type hints
+import pyarrow  # it has no type hints
 from datasets import Dataset, concatenate_datasets
 
 _ROWS_IN_MEMORY = 100_000  # rows; also those of one file

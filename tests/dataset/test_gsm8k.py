@@ -53,7 +53,7 @@ def test_a_folder_of_json_lines_is_read(folder: Path) -> None:
 
 def test_a_folder_in_the_layout_of_the_hub_is_read(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet  # type: ignore[import-untyped]  # it ships no types
+    from pyarrow import parquet  # it ships no types
 
     (tmp_path / "main").mkdir()
     for split in ("train", "test"):

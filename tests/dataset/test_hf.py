@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import pyarrow  # type: ignore[import-untyped]  # it ships no types
+import pyarrow  # it ships no types
 import pytest
 import yaml
 from pyarrow import parquet

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pyarrow  # type: ignore[import-untyped]  # it ships no types
+import pyarrow  # it ships no types
 import pytest
 from pyarrow import parquet
 
