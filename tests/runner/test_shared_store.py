@@ -172,4 +172,4 @@ def test_what_is_read_only_or_shared_by_hard_links_keeps_its_permissions(tmp_pat
     follow_folder(tmp_path / "one")
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "one").iterdir()}
     assert modes == {"read_only": 0o400, "linked": 0o600}
-    assert StepPaths(tmp_path).not_shared == ("checkpoints", "ranks.lock", "reserve.bin")
+    assert StepPaths(tmp_path).not_shared == ("checkpoints", "best", "ranks.lock", "reserve.bin")

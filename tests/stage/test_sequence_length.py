@@ -10,7 +10,7 @@ from r1exp.stage.sequence_length import longest_sequence, with_longest
 from r1exp.stage.step import Step
 
 Compose = Callable[..., Experiment]
-RL = ("stage=rl", "rollout=vllm_colocate", "max_completion_length=20", "evaluation.before=false", "evaluation.after=false")  # fmt: skip
+RL = ("stage=rl", "model=hf", "rollout=vllm_colocate", "max_completion_length=20", "evaluation.before=false", "evaluation.after=false")  # fmt: skip
 
 
 def model(folder: Path, positions: int) -> str:
@@ -20,13 +20,20 @@ def model(folder: Path, positions: int) -> str:
         "intermediate_size": 128, "vocab_size": 64, "max_position_embeddings": positions, "tie_word_embeddings": True,
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(sizes))
+    (folder / "model.safetensors").touch()
     return str(folder)
+
+
+def of_model(frozen: Callable[..., Step], folder: Path, positions: int, *overrides: str) -> Step:
+    """Return an RL step with a model of so many positions."""
+    place = model(folder, positions)
+    return frozen(*RL, f"model.path={place}", *overrides, model=place)
 
 
 def test_an_engine_has_room_for_the_longest_prompt_and_completion(
     frozen: Callable[..., Step], tmp_path: Path
 ) -> None:
-    step = frozen(*RL, model=model(tmp_path, 4096))
+    step = of_model(frozen, tmp_path, 4096)
     found = with_longest(step)
     longest = max(len(problem.prompt.encode()) for problem in step.config.dataset.load("train"))
     limit = found.config.rollout.length_limit(4096)[0]
@@ -39,8 +46,8 @@ def test_an_engine_has_room_for_the_longest_prompt_and_completion(
 def test_it_is_never_beyond_the_positions_of_the_model_nor_beyond_what_was_typed(
     frozen: Callable[..., Step], tmp_path: Path
 ) -> None:
-    assert longest_sequence(frozen(*RL, model=model(tmp_path, 64))) == 64
-    typed = with_longest(frozen(*RL, "rollout.max_model_length=100", model=str(tmp_path)))
+    assert longest_sequence(of_model(frozen, tmp_path, 64)) == 64
+    typed = with_longest(of_model(frozen, tmp_path, 64, "rollout.max_model_length=100"))
     assert typed.trainer_args["vllm_max_model_length"] == 100
 
 
