@@ -2,7 +2,7 @@
 
 <run>/manifest.json, plan.json, summary.json, report.html, report.md, tables/, figures/, reproduction.json, job.sbatch, job.json, slurm.log
 <run>/steps/<nn>-<name>/step.json, status.json, stop.json, progress.json, log.txt, log-rank-<n>.txt, metrics.jsonl, health.jsonl, kept.json,
-    failed-rank-<n>.json, ranks.lock, reserve.bin, check.txt, server.json, server.log, accelerate.yaml, deepspeed.json, checkpoints/, best/, completions/, artifact/
+    failed-rank-<n>.json, ranks.lock, reserve.bin, check.txt, memory.json, server.json, server.log, accelerate.yaml, deepspeed.json, checkpoints/, best/, completions/, artifact/
 <checkpoint>/complete.json, health.json, validation.json, best/, critic.safetensors, memory-<rank>-of-<n>.pt, and what transformers writes
 <step>/checkpoints/rows/rank-<n>-of-<m>.jsonl
 <completions>/step-<n>.jsonl, evaluation.jsonl, samples.jsonl
@@ -159,6 +159,11 @@ class StepPaths:
     def reward_check(self) -> Path:
         """The table of the reward check before an RL step."""
         return self.folder / "check.txt"
+
+    @property
+    def memory(self) -> Path:
+        """The most memory that rank 0 had at once."""
+        return self.folder / "memory.json"
 
     @property
     def server_state(self) -> Path:

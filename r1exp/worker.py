@@ -22,6 +22,7 @@ from r1exp.runner.process import PARENT_VARIABLE, parent_is_gone
 from r1exp.stage.step import Step, read_step
 from r1exp.step.failure import failure_of, redirect_output, write_failure
 from r1exp.step.full_disk import is_full, release
+from r1exp.step.memory_peak import note_memory
 from r1exp.step.ranks import hold_folder
 from r1exp.step.status import Status, read_status, state_of
 from r1exp.step.stop_request import RequestedState, StopRequest, request_stop, withdraw_stop
@@ -91,6 +92,8 @@ def _run(step: Step, folder: Path) -> ExitCode:
     from r1exp.stage.run_stage import run_stage
 
     status = run_stage(step, folder)
+    if is_main_process():
+        note_memory(folder)
     _write_status(folder, status)
     return ExitCode.DONE
 

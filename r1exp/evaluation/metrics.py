@@ -36,6 +36,7 @@ class Judged:
     suite: str
     problem_id: str
     mode: Mode
+    prompt: str  # the question; of a chat, all its turns
     sample: int  # its number among the completions of the problem, from 0
     text: str
     answer: str | None  # as the judge read it; None: no answer in the style's format, and no number

@@ -156,6 +156,7 @@ def _judged(
             suite=suite.name,
             problem_id=problem.id,
             mode=mode,
+            prompt=problem.text,
             sample=sample,
             text=completion.text,
             answer=judgement.read,

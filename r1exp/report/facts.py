@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from r1exp.files import read_json_object
 from r1exp.paths import StepPaths
 from r1exp.report.shown import in_order, member_of
 from r1exp.tracking.metrics import MetricsFile
@@ -18,7 +19,7 @@ _PARTS = {"mean": "mean", "variance_share": "variance_share", "abstained": "abst
 
 
 def training_facts(paths: StepPaths, weights: Mapping[str, float]) -> dict[str, Any]:
-    """Return `segments`, `rewards`, `health` and `timing` of a step, each only where there is something to say.
+    """Return `segments`, `rewards`, `health`, `timing` and `memory` of a step, each only where there is something to say.
 
     Args:
         paths: Of the step.
@@ -30,6 +31,7 @@ def training_facts(paths: StepPaths, weights: Mapping[str, float]) -> dict[str, 
         "rewards": anatomy(rows, weights),
         "health": MetricsFile(paths.health_log).rows(),
         "timing": timing(rows),
+        "memory": read_json_object(paths.memory),  # peak of rank 0 in GiB: host_gib, device_gib
     }
     return {name: value for name, value in facts.items() if value}
 
