@@ -85,7 +85,8 @@ class Case:
 
 def launcher_words(case: Case) -> list[str]:
     name, _, is_offloaded = case.launcher.partition("_")
-    return [f"launcher={name}", *(["launcher.offload=true"] if is_offloaded else [])]
+    ranks = [] if name == "local" else ["launcher.num_processes=2"]  # a plan would find out: two on a CPU
+    return [f"launcher={name}", *ranks, *(["launcher.offload=true"] if is_offloaded else [])]
 
 
 def identity(case: Case) -> str:
