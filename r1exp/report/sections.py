@@ -133,7 +133,7 @@ def reward_table(summary: Json) -> Table:
                 Code(name), Code(member), *(number_at(summary, (*path, part), style) or "" for part, style in parts)
             ))  # fmt: skip
     columns = ("step", "reward", "weight", "mean score", "share of the variance, %", "abstained, %")
-    return Table("rewards", "What each reward paid", columns, tuple(rows), REWARDS_NOTE)
+    return Table("rewards", "What each reward gave", columns, tuple(rows), REWARDS_NOTE)
 
 
 def health_table(summary: Json) -> Table:

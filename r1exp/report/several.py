@@ -169,7 +169,7 @@ def reward_table(numbers: Json) -> Table:
         "share of the variance, %",
         "abstained, %",
     )
-    return Table("rewards", "What each reward paid", columns, tuple(rows), REWARDS_NOTE)
+    return Table("rewards", "What each reward gave", columns, tuple(rows), REWARDS_NOTE)
 
 
 def run_table(numbers: Json) -> Table:
