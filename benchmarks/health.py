@@ -166,7 +166,9 @@ def healthy(folder: Path, chosen: list[str], write: bool, num_steps: int) -> boo
         none = none and not any(found)
         rows = rows_of(step / "metrics.jsonl")
         texts = ", ".join(f"`{rule}` {at}" for each in found for rule, at in each.items()) or "none"
-        lines.append(f"| {name.replace('-', ', ')} | {texts} | {' | '.join(_span(rows, key) for key in keys)} |")
+        lines.append(
+            f"| {name.replace('-', ', ')} | {texts} | {' | '.join(_span(rows, key) for key in keys)} |"
+        )
         print(lines[-1], flush=True)
     print("\n".join(lines))
     if write:
