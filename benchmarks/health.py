@@ -201,7 +201,7 @@ def draw(name: str, broken_row: dict[str, Any], rows: list[dict[str, Any]]) -> N
 <line x1="{left}" x2="{width - 12}" y1="{y(low)}" y2="{y(low)}" stroke="#59636e"/>
 <line x1="{left}" x2="{width - 12}" y1="{y(bound)}" y2="{y(bound)}" stroke="#b35900" stroke-dasharray="6 4"/>
 <text x="{left - 6}" y="{y(bound) + 4}" text-anchor="end" fill="#8a4600">{bound:.3g}</text>
-<text x="{left - 6}" y="{y(low) + 4}" text-anchor="end" fill="#59636e">{low:.3g}</text>
+<text x="{left - 6}" y="{y(low) + 4 if abs(y(low) - y(bound)) > 12 else -20}" text-anchor="end" fill="#59636e">{low:.3g}</text>
 <text x="{left - 6}" y="{y(high) + 4 if abs(y(high) - y(bound)) > 12 else -20}" text-anchor="end" fill="#59636e">{high:.3g}</text>
 <line x1="{x(step)}" x2="{x(step)}" y1="{top}" y2="{height - bottom}" stroke="#b35900"/>
 <g fill="#0550ae"><polyline points="{line}" fill="none" stroke="#0550ae" stroke-width="1.5"/>{dots}</g>
