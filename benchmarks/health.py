@@ -3,11 +3,12 @@
     python benchmarks/health.py                                # every rule with a run; about 10 minutes on two cores
     python benchmarks/health.py --only kl_high,weak_signal
     python benchmarks/health.py --healthy                      # 10 runs of 100 optimizer steps, two sizes of model
+    python benchmarks/health.py --healthy --only small-dapo
     python benchmarks/health.py --write                        # also the table of docs/health.md and the curves of docs/curves/
 
 A run starts from one SFT of 150 optimizer steps (or from random weights) and has one setting that makes it go wrong. It must
 break its rule within 20 optimizer steps; rules that break with it are listed. Exits with 1 if a rule is not broken, or if a
-healthy run breaks one.
+healthy run breaks one; a run that fails ends it. With --only, --write keeps the other rows of the table.
 """
 
 import argparse
@@ -35,8 +36,9 @@ _RL = (
     "trainer.logging_steps=1",
     "trainer.save_steps=1000",
 )
-_FAULTY = ("rewards=strict", "rewards.strict.weight=0", "rewards.format.weight=0",
-           "+rewards.short={kind: health_faults:short, weight: 1.0}")  # fmt: skip
+_UNPAID = ("rewards=strict", "rewards.strict.weight=0", "rewards.format.weight=0")
+_FAULTY = (*_UNPAID, "+rewards.short={kind: health_faults:short, weight: 1.0}")
+_UNBOUNDED = (*_UNPAID, "+rewards.shorter={kind: health_faults:shorter, weight: 1.0}")
 _STALE = ("rollout=vllm_colocate", "rollout.kind=health_faults:StaleColocate")
 _VLLM = "vllm"
 
@@ -54,6 +56,7 @@ class Trip:
 TRIPS = {
     "kl_high": Trip(("learning_rate=3e-3", "beta=0")),
     "kl_explosion": Trip(("learning_rate=3e-2", "beta=0")),
+    "gradient_explosion": Trip(("algorithm=dr_grpo", *_UNBOUNDED, "learning_rate=2e-3")),
     "gradient_clipped": Trip(("trainer.max_grad_norm=0.05",)),
     "completions_clipped": Trip(("max_completion_length=16",)),
     "length_collapse": Trip((*_FAULTY, "learning_rate=2e-3")),
@@ -62,6 +65,9 @@ TRIPS = {
     "reward_std_low": Trip(("learning_rate=3e-3", "beta=0")),
     "reward_std_high": Trip(("learning_rate=7e-4", "beta=0", "temperature=0.3", "rewards.graded.weight=3")),
     "reward_hacking": Trip((*_FAULTY, "learning_rate=2e-3")),
+    "entropy_collapse": Trip(
+        (*_FAULTY, "learning_rate=1e-2", "trainer.warmup_steps=2", "beta=0"), from_sft=False
+    ),
     "sampler_gap": Trip((*_STALE, "learning_rate=5e-4"), needs=_VLLM),
     "stale_rollouts": Trip((*_STALE, "learning_rate=1e-2"), needs=_VLLM),
     "no_improvement": Trip(
@@ -82,23 +88,23 @@ _HEALTHY = {
     "dapo": ("algorithm=dapo", "seed=5"),
 }
 HEALTHY = {
-    f"{size}, {name}": (*shape, *overrides, "learning_rate=1e-4")
+    f"{size}-{name}": (*shape, *overrides, "learning_rate=1e-4")
     for size, shape in (("tiny", ()), ("small", SMALL))
     for name, overrides in _HEALTHY.items()
 }
 
 
 def run(name: str, folder: Path, overrides: tuple[str, ...]) -> Path:
-    """Run r1exp and return the folder of the run's last step; rules may stop it."""
-    place = folder / name.replace(", ", "-")
+    """Run r1exp and return the folder of the run's last step; rules may stop it, and nothing else."""
+    place = folder / name
     done = subprocess.run(
         [sys.executable, "-m", "r1exp", *_COMMON, *overrides, f"name={place.name}", f"paths.runs={folder}",
          f"paths.run={place}"],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "benchmarks"), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'benchmarks'}", "OMP_NUM_THREADS": "1"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode not in (0, 4):  # 4: stopped by a health rule
-        print(f"{name}: exit code {done.returncode}\n{done.stderr[-2000:]}", flush=True)
+        raise RuntimeError(f"{name}: exit code {done.returncode}\n{done.stderr[-2000:]}")
     return sorted((place / "steps").iterdir())[-1]
 
 
@@ -144,27 +150,29 @@ def trips(folder: Path, chosen: list[str], write: bool) -> bool:
             draw(name, row, rows_of(step / "metrics.jsonl"))
     print("\n".join(lines))
     if write:
-        replace_table("trips", lines)
+        replace_table("trips", lines, [f"`{name}`" for name in TRIPS])
     return in_time
 
 
-def healthy(folder: Path, write: bool, num_steps: int) -> bool:
-    """Run the healthy runs and print the table; return whether none broke a rule."""
+def healthy(folder: Path, chosen: list[str], write: bool, num_steps: int) -> bool:
+    """Run healthy runs and print the table; return whether none broke a rule."""
     keys = {"kl": "kl", "grad_norm": "grad_norm", "reward": "reward", "reward_std": "reward_std",
             "groups_with_signal": "signal", "completions/mean_terminated_length": "tokens"}  # fmt: skip
     lines = [f"| run | rules broken | {' | '.join(keys.values())} |", f"|---|---|{'---|' * len(keys)}"]
     none = True
-    for name, overrides in HEALTHY.items():
-        step = run(name, folder, (*_RL, *overrides, f"max_steps={num_steps}"))
+    for name in chosen:
+        step = run(name, folder, (*_RL, *HEALTHY[name], f"max_steps={num_steps}"))
         found = [broken(each) for each in sorted(step.parent.iterdir())]
         none = none and not any(found)
         rows = rows_of(step / "metrics.jsonl")
         texts = ", ".join(f"`{rule}` {at}" for each in found for rule, at in each.items()) or "none"
-        lines.append(f"| {name} | {texts} | {' | '.join(_span(rows, key) for key in keys)} |")
+        lines.append(
+            f"| {name.replace('-', ', ')} | {texts} | {' | '.join(_span(rows, key) for key in keys)} |"
+        )
         print(lines[-1], flush=True)
     print("\n".join(lines))
     if write:
-        replace_table("healthy", lines)
+        replace_table("healthy", lines, [name.replace("-", ", ") for name in HEALTHY])
     return none
 
 
@@ -193,7 +201,7 @@ def draw(name: str, broken_row: dict[str, Any], rows: list[dict[str, Any]]) -> N
 <line x1="{left}" x2="{width - 12}" y1="{y(low)}" y2="{y(low)}" stroke="#59636e"/>
 <line x1="{left}" x2="{width - 12}" y1="{y(bound)}" y2="{y(bound)}" stroke="#b35900" stroke-dasharray="6 4"/>
 <text x="{left - 6}" y="{y(bound) + 4}" text-anchor="end" fill="#8a4600">{bound:.3g}</text>
-<text x="{left - 6}" y="{y(low) + 4}" text-anchor="end" fill="#59636e">{low:.3g}</text>
+<text x="{left - 6}" y="{y(low) + 4 if abs(y(low) - y(bound)) > 12 else -20}" text-anchor="end" fill="#59636e">{low:.3g}</text>
 <text x="{left - 6}" y="{y(high) + 4 if abs(y(high) - y(bound)) > 12 else -20}" text-anchor="end" fill="#59636e">{high:.3g}</text>
 <line x1="{x(step)}" x2="{x(step)}" y1="{top}" y2="{height - bottom}" stroke="#b35900"/>
 <g fill="#0550ae"><polyline points="{line}" fill="none" stroke="#0550ae" stroke-width="1.5"/>{dots}</g>
@@ -206,13 +214,14 @@ def draw(name: str, broken_row: dict[str, Any], rows: list[dict[str, Any]]) -> N
     (folder / f"{name}.svg").write_text(text)
 
 
-def replace_table(name: str, lines: list[str]) -> None:
-    """Replace a table of docs/health.md, between two marks."""
+def replace_table(name: str, lines: list[str], order: list[str]) -> None:
+    """Replace rows of a table of docs/health.md, between two marks; rows of `order` that were not run stay."""
     page = DOCS / "health.md"
     before, _, rest = page.read_text().partition(f"<!-- begin: benchmarks/health.py {name} -->\n")
-    _, mark, after = rest.partition(f"<!-- end: {name} -->")
+    old, mark, after = rest.partition(f"<!-- end: {name} -->")
     assert mark, f"docs/health.md has no marks for {name}"
-    table = "\n".join(lines)
+    rows = {line.split(" | ")[0].removeprefix("| "): line for line in (*old.splitlines()[2:], *lines[2:])}
+    table = "\n".join([*lines[:2], *(rows[key] for key in order if key in rows)])
     page.write_text(f"{before}<!-- begin: benchmarks/health.py {name} -->\n{table}\n{mark}{after}")
 
 
@@ -239,7 +248,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", default="", help="rules, separated by commas")
+    parser.add_argument(
+        "--only", default="", help="rules, or with --healthy runs (small-dapo), separated by commas"
+    )
     parser.add_argument("--healthy", action="store_true", help="run the healthy runs instead")
     parser.add_argument("--steps", type=int, default=100, help="optimizer steps of a healthy run")
     parser.add_argument(
@@ -247,14 +258,15 @@ def main() -> int:
     )
     parser.add_argument("--folder", type=Path, help="where the runs are kept; without it they are deleted")
     options = parser.parse_args()
-    chosen = options.only.split(",") if options.only else list(TRIPS)
-    if unknown := [name for name in chosen if name not in TRIPS]:
-        parser.error(f"--only: {unknown[0]!r} is none of {', '.join(TRIPS)}")
+    known = list(HEALTHY if options.healthy else TRIPS)
+    chosen = options.only.split(",") if options.only else known
+    if unknown := [name for name in chosen if name not in known]:
+        parser.error(f"--only: {unknown[0]!r} is none of {', '.join(known)}")
     with tempfile.TemporaryDirectory() as scratch:
         folder = (options.folder or Path(scratch)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         good = (
-            healthy(folder, options.write, options.steps)
+            healthy(folder, chosen, options.write, options.steps)
             if options.healthy
             else trips(folder, chosen, options.write)
         )

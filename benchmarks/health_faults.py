@@ -1,4 +1,4 @@
-"""Two faults that the demonstrations of health rules need: a reward that short texts please, and a sampler with old weights."""
+"""Faults that the demonstrations of health rules need: two rewards that short texts please, and a sampler with old weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +13,12 @@ def short(completion_ids: list[list[int]], **kwargs: Any) -> list[float]:
     """Return 1 for an empty completion, and a twentieth less for every token."""
     del kwargs
     return [max(0.0, 1.0 - len(ids) / 20) for ids in completion_ids]
+
+
+def shorter(completion_ids: list[list[int]], **kwargs: Any) -> list[float]:
+    """Return a reward without a bound: 1 for 20 tokens, 16 for half as many, 160,000 for one."""
+    del kwargs
+    return [(20 / max(1, len(ids))) ** 4 for ids in completion_ids]
 
 
 class StaleColocate(VllmColocate):
