@@ -182,6 +182,9 @@ def separate_critic(
 
 def _for_backbone(lora: LoraConfig) -> LoraConfig:
     own = deepcopy(lora)
+    if not isinstance(own.target_modules, str):
+        # peft replaces `all-linear` by the names in the policy, whose trunk is `model`.
+        own.target_modules = {name.removeprefix("model.") for name in own.target_modules or ()}
     own.task_type = TaskType.FEATURE_EXTRACTION
     return own
 

@@ -74,7 +74,19 @@ def test_the_kept_completions_agree_with_the_logged_metrics(
         pytest.param(
             ["stage=evaluate", "evaluation.num_problems=8", "evaluation.samples=2"],
             "evaluation",
-            {"problem", "prompt", "answer", "mode", "completion", "read", "how", "correct", "tokens", "cut"},
+            {
+                "suite",
+                "problem",
+                "prompt",
+                "answer",
+                "mode",
+                "completion",
+                "read",
+                "how",
+                "correct",
+                "tokens",
+                "cut",
+            },
             id="evaluate",
         ),
         pytest.param(
