@@ -50,7 +50,7 @@ TASKS_TABLE = [
 def tasks_file(harness: HarnessName, folder: Path) -> Path:
     """Write six problems and a task of them; return what `evaluation.tasks_path` names."""
     data = folder / "data" / "test.jsonl"
-    data.parent.mkdir()
+    data.parent.mkdir(parents=True)
     rows = [{"question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(6)]
     data.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     if harness == "lm_eval":
@@ -77,7 +77,7 @@ def test_a_harness_evaluates_the_tiny_model(
         pytest.skip(f"{harness} is not installed; type: make harness")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    path = tasks_file(harness, tmp_path)
+    path = tasks_file(harness, tmp_path / "tasks")  # hashed as an input: the run must lie elsewhere
     arguments = ["stage=evaluate", f"evaluation.harness={harness}", "evaluation.tasks=sums", "tracking=none"]
     arguments += [f"evaluation.tasks_path={path}", "launcher.threads_per_process=1", "paths.run=run"]
     assert main(arguments) == 0
