@@ -15,6 +15,7 @@ from pathlib import Path
 from r1exp.errors import Refused
 from r1exp.files import read_json_object, remove_abandoned
 from r1exp.paths import RunPaths, StorePaths
+from r1exp.runner.manifest import texts_in
 from r1exp.runner.run_list import in_one_unit, runs_below
 from r1exp.runner.store import is_leased
 from r1exp.step.status import read_status
@@ -97,7 +98,7 @@ def _planned_keys(runs: Path) -> Iterator[str]:
     for run in runs_below(runs):
         members = [run.folder] if RunPaths(run.folder).manifest.is_file() else sorted(run.folder.iterdir())
         for member in members:
-            yield from map(str, read_json_object(RunPaths(member).manifest).get("step_keys", ()))
+            yield from texts_in(read_json_object(RunPaths(member).manifest), "step_keys")
 
 
 def _key(folder: Path) -> str:

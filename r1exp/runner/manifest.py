@@ -94,6 +94,12 @@ def _of_versions(manifest: dict[str, Any]) -> dict[str, str | None]:
     return found
 
 
+def texts_in(manifest: dict[str, Any], key: str) -> tuple[str, ...]:
+    """Return the list of texts under a key of a manifest; empty where another program wrote the file."""
+    found = manifest.get(key)
+    return tuple(map(str, found)) if isinstance(found, list) else ()
+
+
 def _choices(experiment: Experiment) -> dict[str, str | None]:
     """Return config group -> chosen option, without Hydra's own groups."""
     choices = experiment.composition.choices

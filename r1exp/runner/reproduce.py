@@ -25,6 +25,7 @@ from r1exp.paths import RunPaths
 from r1exp.plan.steps import planned_steps
 from r1exp.report.reproduction import compared
 from r1exp.runner.differences import checkout_of, code_differences, differences
+from r1exp.runner.manifest import texts_in
 from r1exp.runner.run_directory import perform, start_run
 from r1exp.terminal import say, show
 
@@ -49,7 +50,7 @@ def reproduce(run: Path, config_dirs: Sequence[Path] = (), *, checks_out: bool =
     theirs = _manifest_of(run)
     run = run.resolve()
     folder = _new_folder(run)
-    arguments = [text for text in map(str, theirs.get("overrides", ())) if not text.startswith(_PLACES)]
+    arguments = [text for text in texts_in(theirs, "overrides") if not text.startswith(_PLACES)]
     arguments += [f"paths.run={folder}", f"paths.store={folder / '.store'}"]
     say(
         f"r1exp {shlex.join(arguments)}\nbegun {theirs.get('created')}; everything is computed again in {folder}"
@@ -82,9 +83,9 @@ def compare(there: Path, here: Path) -> ExitCode:
 
 def _manifest_of(run: Path) -> dict[str, Any]:
     manifest = read_json_object(RunPaths(run).manifest)
-    if not manifest:
+    if not texts_in(manifest, "step_keys"):
         raise Refused(
-            f"{run} is not the directory of a run: it has no {RunPaths(run).manifest.name}; r1exp runs lists them"
+            f"{run} is not the directory of a run: it has no {RunPaths(run).manifest.name} of one; `r1exp runs` lists them"
         )
     return manifest
 
@@ -151,7 +152,7 @@ def _signals_handled_by(process: subprocess.Popen[bytes]) -> Iterator[None]:
     """Leave Ctrl-C, which the terminal sends to both, to a child, and pass SIGTERM on to it."""
 
     def nothing(number: int, frame: FrameType | None) -> None:
-        pass
+        """Do nothing. SIG_IGN would be inherited by the child."""
 
     def passed_on(number: int, frame: FrameType | None) -> None:
         process.send_signal(number)

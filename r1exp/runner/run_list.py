@@ -12,6 +12,7 @@ from pathlib import Path
 from r1exp.errors import R1ExpError, Refused
 from r1exp.files import read_json_object
 from r1exp.paths import RunPaths, SweepPaths
+from r1exp.runner.manifest import texts_in
 from r1exp.runner.sweep_status import states_of
 from r1exp.terminal import aligned
 
@@ -99,7 +100,7 @@ def _run(folder: Path) -> ListedRun:
         state=state,
         states=frozenset({state}),
         objective=None if objective is None else float(objective),
-        overrides=tuple(text for text in manifest.get("overrides", ()) if not text.startswith(_PER_RUN)),
+        overrides=tuple(text for text in texts_in(manifest, "overrides") if not text.startswith(_PER_RUN)),
         created=_created(paths.manifest, manifest.get("created")),
         seconds=float(summary["elapsed_seconds"])
         if state == "done" and "elapsed_seconds" in summary

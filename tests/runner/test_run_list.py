@@ -118,5 +118,6 @@ def test_what_cannot_be_listed_is_said(
 def test_a_folder_that_does_not_hold_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"paths\.runs"):
         run_list(tmp_path / "nothing", {})
-    (tmp_path / "manifest.json").write_text(json.dumps({}))  # of something else
+    (tmp_path / "manifest.json").write_text(json.dumps({"overrides": 3, "step_keys": 4}))  # of something else
     assert run_list(tmp_path, {}).count("\n") == 3
+    assert main(["reproduce", str(tmp_path)]) == 2
