@@ -79,7 +79,7 @@ test: install  ## run the fast tests, which need no optional part
 	$(PYTEST) -m 'not slow and not integration and not matrix'
 
 test-slow: install  ## run the slow tests and those that need optional parts; where a part is missing its tests are skipped
-	$(PYTEST) -rs -m '(slow or integration) and not matrix'
+	$(PYTEST) -rsR --reruns 1 -m '(slow or integration) and not matrix'
 
 test-all: test test-slow  ## run all tests but the matrix
 

@@ -1,5 +1,6 @@
 """Runs that are killed while they generate and while they score: a real endpoint counts what is asked twice."""
 
+import contextlib
 import json
 import os
 import signal
@@ -107,8 +108,9 @@ def kill_when(
     processes = psutil.Process(run.pid).children(recursive=True)
     if who == "rank":
         for process in processes:
-            if "r1exp.worker" in " ".join(process.cmdline()):
-                process.send_signal(signal.SIGKILL)
+            with contextlib.suppress(psutil.NoSuchProcess):  # one that ends by itself meanwhile
+                if "r1exp.worker" in " ".join(process.cmdline()):
+                    process.kill()
     else:
         run.send_signal(signal.SIGKILL)
     run.wait()
