@@ -1,6 +1,6 @@
 """Every command in README.md and docs/ is one that r1exp accepts: it is composed and planned, and nothing is run.
 
-A command is an indented or fenced line that begins with `r1exp`. Where its comment says `8 GPUs`, it is planned for a machine
+A command is an indented or fenced line that begins with `r1exp`, or the last cell of a row of a table. Where its comment says `8 GPUs`, it is planned for a machine
 with that many. RUN, runs/... and other words in capitals stand for what a reader has, and are left out or made here.
 """
 
@@ -23,6 +23,7 @@ from r1exp.verbs.options import parse_options
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 _COMMAND = re.compile(r"(?:\$ )?(?:\.venv/bin/)?r1exp(?P<rest>$| +[^─ ].*$)")
+_CELL = re.compile(r"\|.* \| `r1exp(?P<rest> [^`]+)` \|$")
 _GPUS = re.compile(r"(\d+) GPUs")
 _PLANNED = {"run", "plan", "check"}
 _OF_A_READER = re.compile(r"=(?:\.\.\.|RUN|runs/\S*)$")  # overrides that name an earlier run
@@ -47,7 +48,7 @@ def commands(page: Path) -> Iterator[str]:
         if code.endswith("\\"):
             joined += code[:-1]
             continue
-        found = _COMMAND.match(joined + code)
+        found = _CELL.match(line) or _COMMAND.match(joined + code)
         joined = ""
         if found is not None:
             yield found["rest"].strip()
