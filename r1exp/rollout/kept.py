@@ -72,10 +72,17 @@ class KeptRows:
             n: Completions of each prompt.
             sampling: How they are sampled, a `Sampling`.
         """
+        return KeptCompletions(self._part_of(prompts, n, sampling), self._watch)
+
+    def num_completions(self, prompts: Sequence[Sequence[Message]], n: int, sampling: Any) -> int:
+        """Return how many completions of a call are kept; the arguments are those of `completions`."""
+        return len(self._part_of(prompts, n, sampling).rows)
+
+    def _part_of(self, prompts: Sequence[Sequence[Message]], n: int, sampling: Any) -> "KeptPart":
         if self._path is None:
-            return KeptCompletions(self.part(""), self._watch)
+            return self.part("")
         call = [[list(prompt) for prompt in prompts], n, sampling.model_dump(mode="json")]
-        return KeptCompletions(self.part(sha256(json.dumps(call).encode()).hexdigest()[:16]), self._watch)
+        return self.part(sha256(json.dumps(call).encode()).hexdigest()[:16])
 
     def append(self, name: str, rows: Mapping[int, Any], state: str | None) -> None:
         """Write the rows of a part."""

@@ -3,10 +3,12 @@
 What stage=sample and stage=generate share.
 """
 
-from collections.abc import Callable, Collection
+import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 from accelerate import PartialState
 
@@ -21,6 +23,18 @@ from r1exp.stage.step import Step
 from r1exp.step.progress import ProgressWriter
 
 
+class Watch(Protocol):
+    """Counts the completions of a rank."""
+
+    def begin(self, progress: ProgressWriter, num_answers: int, num_ranks: int) -> None:
+        """Receive where progress is shown, how many completions this rank will have, and how many ranks there are."""
+        ...
+
+    def add(self, completions: Collection[Completion]) -> None:
+        """Receive completions; what it raises ends the step."""
+        ...
+
+
 @dataclass(frozen=True)
 class Asked:
     """The answers of this rank."""
@@ -29,6 +43,13 @@ class Asked:
     problems: list[Problem]  # of this rank
     groups: list[list[Completion]]  # the completions of each problem
     kept: KeptRows  # to be removed when the artifact is there
+    num_new: int  # completions that no earlier execution of the step has left
+    seconds: float  # in which they were generated, without loading a model
+
+    def speed(self) -> str:
+        """Return how many completions were generated and how fast, for a person."""
+        rate = self.num_new / self.seconds if self.seconds > 0.0 else 0.0
+        return f"{self.num_new:,} new in {self.seconds:.2f} s ({rate:.2f} per second)"
 
 
 def ask(
@@ -38,7 +59,7 @@ def ask(
     samples: int,
     unit: str,
     top_p: float = 1.0,
-    watch: Callable[[ProgressWriter, int], Callable[[Collection[Completion]], None]] | None = None,
+    watch: Watch | None = None,
 ) -> Asked:
     """Return the completions of this rank's share of the problems.
 
@@ -49,7 +70,7 @@ def ask(
         samples: Completions of each problem.
         unit: What is counted in the progress, in the plural.
         top_p: Share of the probability that is sampled from.
-        watch: Gets the progress and the number of completions of this rank; returns what receives new completions.
+        watch: Counts completions, and may end the step.
 
     Raises:
         Refused: a prompt is too long.
@@ -70,9 +91,16 @@ def ask(
     mine = shard(problems, rank, num_ranks)
     num_answers = len(problems) * samples
     progress = ProgressWriter(folder, unit, num_answers, share=1 / num_ranks)
-    kept = kept_rows(step, folder, *([] if watch is None else [watch(progress, len(mine) * samples)]))
-    groups = generator_for(step, folder, progress.advance, kept).generate(
-        [prompt_of(problem, config.prompt) for problem in mine], samples, sampling
-    )
+    if watch is None:
+        kept = kept_rows(step, folder)
+    else:
+        watch.begin(progress, len(mine) * samples, num_ranks)
+        kept = kept_rows(step, folder, watch.add)
+    prompts = [prompt_of(problem, config.prompt) for problem in mine]
+    generator = generator_for(step, folder, progress.advance, kept)
+    num_kept = kept.num_completions(prompts, samples, sampling)
+    started = time.perf_counter()
+    groups = generator.generate(prompts, samples, sampling)
+    seconds = time.perf_counter() - started
     progress.move_to(num_answers, f"scoring the {unit}", now=True)
-    return Asked(state, mine, groups, kept)
+    return Asked(state, mine, groups, kept, len(mine) * samples - num_kept, seconds)

@@ -62,6 +62,10 @@ class Generate(Stage):
             )
         return self
 
+    def without_bounds(self) -> Self:
+        """Return the stage with every answer kept."""
+        return self.model_copy(update={"only_finished": False, "only_right": False, "min_reward": None})
+
     def cost(self, num_prompt_tokens: float, num_tokens: float) -> float | None:
         """Return the price of tokens of prompts and of completions; None without prices."""
         if self.price_input is None or self.price_output is None:
@@ -73,36 +77,42 @@ class Generate(Stage):
         return num_validation(config)
 
     def own_settings(self, config: StepSettings) -> dict[str, Any]:
-        """Return the settings that decide the answers; a budget only decides when they are asked."""
-        del config
-        return self.model_dump(mode="json", exclude=_OUTSIDE_KEY)
+        """Return the settings that decide the answers; a budget only decides when they are asked.
+
+        In a debug run every answer is kept.
+        """
+        stage = self if config.debug.num_problems is None else self.without_bounds()
+        return stage.model_dump(mode="json", exclude=_OUTSIDE_KEY)
 
     def check_data(self, config: StepSettings, num_problems: int | None) -> int | None:
-        """Return how many questions there are.
+        """Return how many questions there are. Raises as `check_bound`."""
+        self.check_bound(config)
+        return num_problems
 
-        Raises:
-            Refused: a bound on the reward without rewards, or rewards without a bound.
-        """
-        if self.min_reward is not None and config.rewards is None:
+    def refuse_unready(self, config: StepSettings) -> None:
+        """Raise as `check_bound`."""
+        self.check_bound(config)
+
+    def check_bound(self, config: StepSettings) -> None:
+        """Raise Refused for a bound on the rewards that no answer can meet, or where there are none."""
+        if self.min_reward is None:
+            return
+        if config.rewards is None:
             raise Refused(
                 f"stage.min_reward={self.min_reward:g} is a bound on the rewards, and there are none; choose some, for example "
                 "rewards=graded, or leave the bound out"
             )
-        if self.min_reward is not None and config.rewards is not None:
-            most = sum(
-                max(reward.weight * bound for bound in reward.span) for reward in config.rewards.values()
+        most = sum(max(reward.weight * bound for bound in reward.span) for reward in config.rewards.values())
+        if self.min_reward > most:
+            raise Refused(
+                f"stage.min_reward={self.min_reward:g} is more than any answer can get: the weighted rewards add up to "
+                f"{most:g} at most; lower it"
             )
-            if self.min_reward > most:
-                raise Refused(
-                    f"stage.min_reward={self.min_reward:g} is more than any answer can get: the weighted rewards add up to "
-                    f"{most:g} at most; lower it"
-                )
-        return num_problems
 
     def describe(self, config: StepSettings, num_problems: int | None) -> str:
         """Return how many questions are asked, how often, and what that costs at most."""
         number = smallest(self.num_problems, num_problems)
-        text = f"{'all' if number is None else f'{number:,}'} questions, {self.samples} answers each"
+        text = f"{'all' if number is None else f'{number:,}'} questions, {self.samples} {'answer' if self.samples == 1 else 'answers'} each"
         if number is None:
             return text
         num_answers = number * self.samples
