@@ -166,6 +166,11 @@ class StepPaths:
         return self.folder / "memory.json"
 
     @property
+    def spent(self) -> Path:
+        """Tokens and cost of the answers of stage=generate."""
+        return self.folder / "spent.json"
+
+    @property
     def server_state(self) -> Path:
         """State of the step's vLLM server."""
         return self.folder / "server.json"
