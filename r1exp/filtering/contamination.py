@@ -82,7 +82,7 @@ class EvaluatedQuestions:
         self._whole[key] = number
         if len(plain) < self._whole_below:
             if len(plain) >= _CONSECUTIVE:
-                self._short[len(plain)][key] = number
+                self._short[len(plain)][int(folded(plain, len(plain))[0])] = number
             return
         if self._shared_ngram is not None:
             self._plain.append(

@@ -29,6 +29,7 @@ _SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+|[。！？\n]+")
 _SCALES: Final = ("hundred", "thousand", "million", "billion")
 _NUMBER_WORDS: Final = frozenset(
     [
+        "zero",
         "one",
         "two",
         "three",
@@ -137,7 +138,9 @@ def ngrams(hashes: Hashes, length: int) -> Hashes:
 
 def whole(hashes: Hashes) -> int:
     """Return the hash of a whole text of words; 0 for a text without words."""
-    return int(folded(hashes, len(hashes))[0]) if len(hashes) else 0
+    if len(hashes) == 0:
+        return 0
+    return int.from_bytes(hashlib.blake2b(hashes.tobytes(), digest_size=8).digest(), "little")
 
 
 def folded(hashes: Hashes, length: int) -> Hashes:
