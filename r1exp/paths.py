@@ -6,7 +6,7 @@
 <checkpoint>/complete.json, health.json, validation.json, best/, critic.safetensors, memory-<rank>-of-<n>.pt, and what transformers writes
 <step>/checkpoints/rows/rank-<n>-of-<m>.jsonl
 <completions>/step-<n>.jsonl, evaluation.jsonl, samples.jsonl
-<artifact>/scores.json, answers.jsonl, facts.json, samples.jsonl, data.jsonl, or a model
+<artifact>/scores.json, answers.jsonl, facts.json, samples.jsonl, dropped.jsonl, data.jsonl, or a model
 <sweep>/sweep.json, sweep-rows.jsonl, sweep-summary.json, report.html, report.md, tables/, figures/, <n>/ (the run of member n)
 <store>/steps/<key>/, leases/, models/
 <user's cache>/folder-hashes/
@@ -107,6 +107,11 @@ class ArtifactPaths:
     def samples(self) -> Path:
         """One problem per line with its scored answers, written by stage=sample."""
         return self.folder / "samples.jsonl"
+
+    @property
+    def dropped(self) -> Path:
+        """One line for each row that stage=filter left out, with the reason."""
+        return self.folder / "dropped.jsonl"
 
     @property
     def data(self) -> Path:

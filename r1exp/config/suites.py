@@ -3,6 +3,7 @@
     evaluation.suites=[gsm8k,math500]             is  suites=[gsm8k,math500], options of the config group conf/suites/
     evaluation.suites.mine.dataset=gsm8k          is  {preset: gsm8k}, an option of the group dataset
     evaluation.suites.mine.dataset.path=my/file   changes a setting of it, whoever has chosen it
+    stage.contamination.against.mine.dataset=aime  names a data set in the same way (stage=filter)
 
 Hydra composes the options of conf/suites/ into `evaluation.suites`. A data set or prompt that is a name, or has the key
 `preset`, is then replaced by the settings of that option, with the other keys over them. Where an option of dataset sets
@@ -18,8 +19,8 @@ from r1exp.errors import Refused
 from r1exp.settings import nearest
 
 PRESET = "preset"
-_GROUPS = ("dataset", "prompt")
-_SUITES = "evaluation.suites"
+# Where data sets and prompts are named -> which of these groups.
+_NAMED = {"evaluation.suites": ("dataset", "prompt"), "stage.contamination.against": ("dataset",)}
 _LENGTH = "max_completion_length"
 Options = Mapping[str, Sequence[str]]
 
@@ -35,15 +36,16 @@ def fill_presets(config: DictConfig, options: Options, composed: Callable[[str],
     Raises:
         Refused: an option does not exist.
     """
-    suites = OmegaConf.select(config, _SUITES)
-    if not isinstance(suites, DictConfig):
-        return  # refused by the validation
-    with open_dict(config):
-        for name, suite in suites.items():
-            if not isinstance(suite, DictConfig):
-                continue
-            for group in _GROUPS:
-                _fill(f"{_SUITES}.{name!s}.{group}", suite, group, options, composed)
+    for place, groups in _NAMED.items():
+        entries = OmegaConf.select(config, place)
+        if not isinstance(entries, DictConfig):
+            continue  # another stage, or refused by the validation
+        with open_dict(config):
+            for name, entry in entries.items():
+                if not isinstance(entry, DictConfig):
+                    continue
+                for group in groups:
+                    _fill(f"{place}.{name!s}.{group}", entry, group, options, composed)
 
 
 def _fill(
@@ -62,5 +64,6 @@ def _fill(
         raise Refused(f"{place}={given}: no such option.{hint} {group} has: {', '.join(options[group])}")
     preset = composed(f"+{group}={given}")
     suite[group] = OmegaConf.merge(preset[group], own)
-    if suite.get("max_tokens") is None and _LENGTH in preset:
+    is_suite = place.startswith("evaluation.")
+    if is_suite and suite.get("max_tokens") is None and _LENGTH in preset:
         suite["max_tokens"] = preset[_LENGTH]

@@ -60,6 +60,15 @@ class Dataset(Settings, ABC):
         """Return a hash that changes with the data set's own validation split; None: it has none, or `fingerprint` covers it."""
         return None
 
+    def has_test_problems(self, *, with_download: bool = False) -> bool:
+        """Return whether the test split has problems.
+
+        Args:
+            with_download: Ask the hub where the data are there; without, a data set of the hub counts as having some.
+        """
+        del with_download
+        return True
+
     def check_source(self) -> None:
         """Raise Refused if data that are downloaded cannot be; called before a run starts, not by `plan`."""
         return

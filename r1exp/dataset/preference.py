@@ -59,6 +59,11 @@ class Preference(Dataset):
             return [pair for pair in pairs if pair.prompt in held_out]
         return [pair for pair in pairs if pair.prompt not in held_out][: self.limit]
 
+    def has_test_problems(self, *, with_download: bool = False) -> bool:
+        """Return whether there is a test file, or prompts are held out."""
+        del with_download
+        return self.test_path is not None or self.test_share > 0.0
+
     def fingerprint(self) -> str:
         """Return a hash of the settings and of the files' content instead of their paths."""
         settings = self.model_dump()

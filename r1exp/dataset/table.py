@@ -81,6 +81,12 @@ class Table(Dataset):
         """Whether training problems that are test problems too are left out; otherwise they are refused."""
         return False
 
+    def has_test_problems(self, *, with_download: bool = False) -> bool:
+        """Return whether there is a test split, or questions are held out."""
+        if self.num_test > 0 or not (self.is_local or with_download):
+            return True
+        return self.splits().test is not None
+
     def load(self, split: Split) -> list[Problem]:
         """Return the first `limit` problems of a split.
 

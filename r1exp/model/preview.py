@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateError
 
 from r1exp.errors import Refused
-from r1exp.files import read_object
+from r1exp.files import hash_of, hash_of_file, read_object
 from r1exp.model.adapters import base_of, is_adapter_folder
 from r1exp.model.chat_template import ChatTemplate, adapted, render
 from r1exp.model.locate import locate
@@ -67,8 +67,13 @@ def first_prompt(model: ModelSettings, messages: list[Message]) -> PromptPreview
     return PromptPreview(text, files.count(text), "; ".join(template.notes))
 
 
-def token_counter(model: ModelSettings) -> Callable[[list[Message]], int] | None:
-    """Return a function that counts the tokens of a whole conversation; None if the tokenizer is not on this machine."""
+def token_counter(model: ModelSettings, *, is_prompt: bool = False) -> Callable[[list[Message]], int] | None:
+    """Return a function that counts the tokens of a whole conversation; None if the tokenizer is not on this machine.
+
+    Args:
+        model: The policy.
+        is_prompt: Count a prompt instead, with the marker of the answer that follows it.
+    """
     place = locate(model)
     files = _tiny_files(model) if place is None else _files_of(place, model)
     if files is None or files.count("") is None:
@@ -76,10 +81,22 @@ def token_counter(model: ModelSettings) -> Callable[[list[Message]], int] | None
     template = files.chat_template(model, model.path or "tiny").text
 
     def count(messages: list[Message]) -> int:
-        text = render(template, messages, files.special_tokens, add_generation_prompt=False)
+        text = render(template, messages, files.special_tokens, add_generation_prompt=is_prompt)
         return files.count(text) or 0
 
     return count
+
+
+def tokenizer_identity(model: ModelSettings) -> str:
+    """Return what changes with the model's tokenizer and chat template: a hash of local files, or the hub id and its revision."""
+    place, revision = locate(model), model.revision
+    if place is None:
+        return "tiny"
+    if isinstance(place, Path) and is_adapter_folder(place) and not (place / _FILES[0]).is_file():
+        place, revision = base_of(place)
+    if isinstance(place, str):
+        return f"{place}@{revision or 'main'}"
+    return hash_of({name: hash_of_file(place / name) for name in _FILES if (place / name).is_file()})
 
 
 def template_change(model: ModelSettings) -> str | None:

@@ -10,6 +10,7 @@ STAGES: Registry[Stage] = Registry(
     Stage,
     {
         "evaluate": "r1exp.stage.evaluate:Evaluate",
+        "filter": "r1exp.stage.filter:Filter",
         "generate": "r1exp.stage.generate:Generate",
         "preferences": "r1exp.stage.preferences:Preferences",
         "reward_model": "r1exp.stage.reward_model:RewardModel",
