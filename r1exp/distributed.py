@@ -43,6 +43,11 @@ def interleave(shards: Sequence[Sequence[Item]]) -> list[Item]:
     return [item for item in rows if item is not missing]
 
 
+def uses_fsdp() -> bool:
+    """Whether accelerate's launcher configured FSDP for this process."""
+    return os.environ.get("ACCELERATE_USE_FSDP") == "true"
+
+
 def uses_deepspeed() -> bool:
     """Whether accelerate's launcher configured DeepSpeed for this process."""
     return os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"

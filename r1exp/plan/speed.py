@@ -94,5 +94,7 @@ def _overlap(step: PlanStep) -> Iterator[str]:
         return
     if launcher.zero_stage in (1, 2):
         yield f"gradients are reduced after the backward pass: overlap_comm of ZeRO-{launcher.zero_stage} is off, as DeepSpeed ships it"
+    elif launcher.is_fully_sharded:
+        yield "FSDP2 gathers the next layer and reduces the gradients of the last one while a layer computes"
     else:
         yield "communication overlaps with the backward pass"

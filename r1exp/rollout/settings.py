@@ -47,7 +47,7 @@ class HfRollout(Rollout):
                 f"rollout.staleness={self.staleness} has a second process sample with rollout=hf, and on a GPU it would share the "
                 "device that trains; use rollout.staleness=0, or launcher.device=cpu"
             )
-        if launcher.zero_stage:
+        if launcher.zero_stage or launcher.is_fully_sharded:
             raise Refused(
                 f"rollout.staleness={self.staleness} hands the policy's weights to a second process, and "
                 f"launcher={launcher.kind} partitions them; use launcher=local or launcher=ddp, or rollout.staleness=0"

@@ -21,6 +21,7 @@ from r1exp.files import follow_folder, sync_file
 from r1exp.health.callback import HealthCallback
 from r1exp.model.load import load_policy, save_artifact
 from r1exp.model.partitions import masters, not_partitioned
+from r1exp.model.shards import is_sharded, whole_weights
 from r1exp.paths import CheckpointPaths, StepPaths
 from r1exp.stage.completions import KeepCompletions, Recorder
 from r1exp.stage.step import Step
@@ -159,9 +160,11 @@ def _export(
     code = (step.model_path, settings.revision) if settings.trust_remote_code else None
     is_main = trainer.is_world_process_zero()
     whole = None
+    dtype = torch.float32 if isinstance(model, PeftModel) else getattr(torch, settings.dtype)
     if trainer.is_deepspeed_enabled:
-        dtype = torch.float32 if isinstance(model, PeftModel) else getattr(torch, settings.dtype)
         whole = masters(model, dtype, keep=is_main)
+    elif is_sharded(model):
+        whole = whole_weights(model, dtype, keep=is_main, is_frozen_left_out=isinstance(model, PeftModel))
     elif not isinstance(model, PeftModel):
         whole = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if is_main:

@@ -58,7 +58,7 @@ POINTS = {  # after which of 6 optimizer steps a run is cut; an epoch has 3
 }
 ONLINE_ONLY = ("mid_cycle", "adaptive", "replayed")
 OFFLINE = ("sft", "dpo", "reward_model")
-LAUNCHED = ("local", "ddp", "zero1", "zero2", "zero3")
+LAUNCHED = ("local", "ddp", "zero1", "zero2", "zero3", "fsdp2")
 OFFLOADED = "zero3_offload"  # beside the matrix
 # Of the change of all weights: DeepSpeed rounds gradients and the residual stream to bfloat16, autocast only matrix products.
 RELATIVE_TOLERANCE = {
