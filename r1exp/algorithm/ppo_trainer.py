@@ -151,6 +151,9 @@ class Ppo(Grpo):
             for group in optimizer.param_groups:
                 group["params"] = [weight for weight in group["params"] if id(weight) not in names]
             rate = self.options.critic_learning_rate
+            if self.is_fsdp_enabled:
+                # With adapters a group may be empty, and torch 2.13 restores an empty group of shards without its settings.
+                optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
             optimizer.add_param_group({"params": own, "lr": rate, "weight_decay": 0.0, NAME: True})
         return optimizer
 

@@ -137,7 +137,9 @@ def memory_per_device(shape: ModelShape, model: ModelSettings, load: Load) -> Me
         optimizer=_shared(num_trained * moments, 1, load),
         update=in_step * (_FLOAT32 + (width if width < _FLOAT32 else 0)) if has_copies else 0,
         reference=_shared(count_parameters(shape) * width, 3, load) if has_reference and has_weights else 0,
-        critic=(_shared(num_valued * (width if num_adapted else trained_width), 3, load) if has_weights else 0)
+        critic=(
+            _shared(num_valued * (width if num_adapted else trained_width), 3, load) if has_weights else 0
+        )
         + _shared(valued_trained * moments, 1, load),
         others=load.others,
         bucket=_BUCKET * width if load.trains and load.zero_stage and load.device == "cuda" else 0,

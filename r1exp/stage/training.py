@@ -16,6 +16,7 @@ from transformers.training_args import TrainingArguments
 
 from r1exp.algorithm.critic import detach, without_critic
 from r1exp.algorithm.guards import Guards
+from r1exp.distributed import checkpoint_format
 from r1exp.errors import StepFailed, StoppedByHealth
 from r1exp.files import follow_folder, sync_file
 from r1exp.health.callback import HealthCallback
@@ -29,7 +30,15 @@ from r1exp.stage.stopping import StopCallback
 from r1exp.stage.tracking import open_trackers
 from r1exp.stage.training_progress import ProgressCallback
 from r1exp.stage.validation import Validation, write_kept
-from r1exp.step.checkpoints import good_checkpoint, last_checkpoint, mark_complete, mark_of, recorded, rotate
+from r1exp.step.checkpoints import (
+    good_checkpoint,
+    last_checkpoint,
+    mark_complete,
+    mark_of,
+    recorded,
+    refuse_other_format,
+    rotate,
+)
 from r1exp.tracking.callback import TrackingCallback
 from r1exp.tracking.completions import CompletionFiles
 from r1exp.tracking.metrics import MetricsFile
@@ -59,6 +68,8 @@ def train(
     set_seed(step.config.seed)  # LoRA weights are sampled before the trainer sets the seed
     resume = last_checkpoint(folder)
     known = None if resume is None else mark_of(resume, step).tracking_id
+    if resume is not None:
+        refuse_other_format(resume, step.config.launcher.kind, checkpoint_format())
     # A resumed step computes the rows after its checkpoint again, which the trackers have had before.
     tracked_until = -1 if resume is None else MetricsFile(StepPaths(folder).metrics).last_step()
     with open_trackers(step, folder, known, tracked_until) as trackers:

@@ -215,7 +215,9 @@ def test_fsdp2_shares_float32_and_gathers_layers_in_the_compute_dtype(read_model
     assert memory.weights == memory.gradients == memory.reference == TOY_PARAMETERS * 4 // 2
     assert memory.optimizer == TOY_PARAMETERS * 8 // 2
     layer, embeddings = 4 + 2 + 2 + 4 + 3 * 6, 5 * 2
-    assert memory.buffers == 2 * (2 * layer + 2 * embeddings) + (2 + 4) * layer  # the reference's embeddings too
+    assert (
+        memory.buffers == 2 * (2 * layer + 2 * embeddings) + (2 + 4) * layer
+    )  # the reference's embeddings too
 
 
 def test_fsdp2_trains_masters_of_float32_and_samples_with_whole_weights_of_the_compute_dtype(
