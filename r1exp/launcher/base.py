@@ -238,6 +238,8 @@ class Launcher(Settings):
         TRL's trainers fail in.
         """
         visible = self.devices()
+        if device == "cpu" and self.is_fully_sharded:
+            return {"CUDA_VISIBLE_DEVICES": ""}  # torch's fully_shard uses GPUs where it sees any
         if device == "cpu" or self.job is not None or len(visible) <= self.ranks_per_node:
             return {}
         return {"CUDA_VISIBLE_DEVICES": ",".join(visible[: self.ranks_per_node])}
