@@ -64,6 +64,11 @@ class CheckpointPaths:
         return self.folder / "critic.safetensors"
 
     @property
+    def critic_shards(self) -> Path:
+        """Trained weights of PPO's critic beside adapters, a file for each rank, where FSDP2 holds them."""
+        return self.folder / "critic_shards"
+
+    @property
     def damaged(self) -> Path:
         """The folder that the checkpoint is renamed to when it is damaged."""
         return self.folder.with_name(_DAMAGED + self.folder.name)

@@ -121,6 +121,11 @@ class OnlineAlgorithm(Algorithm):
         """Whether the rows of each pass are trimmed to the longest of them; None: its trainer cannot."""
         return None
 
+    @property
+    def sorts_passes(self) -> bool:
+        """Whether the rows of an optimizer step are sorted by length before they are cut into passes."""
+        return False
+
     def rows(self, num_generations: int | None, fit: RowsPerDevice) -> Rows:
         """Return the completions of one optimizer step."""
         assert num_generations is not None

@@ -127,7 +127,7 @@ class StepConfig(StepSettings):
     def _a_quantized_model_can_work(self) -> Self:
         refuse_unable(
             self.model,
-            zero_stage=self.launcher.zero_stage,
+            partitions_weights=self.launcher.partitions_weights,
             uses_vllm=self.generates and self.rollout.uses_vllm,
         )
         return self
