@@ -12,7 +12,7 @@ from r1exp.algorithm.base import OnlineAlgorithm
 
 
 class Grpo(OnlineAlgorithm):
-    """Group Relative Policy Optimization; `dr_grpo`, `dapo` and `gspo` differ only in conf/algorithm/."""
+    """Group Relative Policy Optimization; `dr_grpo`, `dapo`, `gspo`, `cispo` and `sapo` differ only in conf/algorithm/."""
 
     # Rounds in which prompts whose completions all received the same reward are replaced by others; 0: none.
     resampling_rounds: NonNegativeInt

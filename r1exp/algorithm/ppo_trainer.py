@@ -343,5 +343,23 @@ class Ppo(Grpo):
             self._critic.save(critic_alone(weights), _inner(self.model), ArtifactPaths(folder).critic)
 
 
+class ReinforcePp(Ppo):
+    """REINFORCE++ (arXiv:2501.03262): PPO's clipped loss with returns, normalized over the batch, as advantages."""
+
+    @classmethod
+    def own_arguments(cls, algorithm: Any, policy: Policy) -> dict[str, Any]:
+        """Return no critic, and the numbers with which GAE is the return."""
+        del algorithm, policy
+        options = PpoOptions(
+            gamma=1.0,
+            lam=1.0,
+            value_coefficient=0.0,
+            value_clip=None,
+            whiten_advantages=True,
+            critic_learning_rate=0.0,
+        )
+        return {"critic": None, "options": options}
+
+
 def _inner(model: Any) -> PreTrainedModel:
     return model.get_base_model() if is_peft_model(model) else model

@@ -19,7 +19,15 @@ from r1exp.settings import nearest
 from r1exp.terminal import say
 
 _FILE = Path(__file__).with_suffix(".json")
-_CLASSES = ("SFTConfig", "GRPOConfig", "RLOOConfig", "DPOConfig", "RewardConfig")
+_CLASSES = (
+    "SFTConfig",
+    "GRPOConfig",
+    "RLOOConfig",
+    "DPOConfig",
+    "KTOConfig",
+    "RewardConfig",
+    "DistillationConfig",
+)
 _TYPES: dict[str, Any] = {
     "bool": bool, "int": int, "float": float, "str": str, "dict": dict[str, Any], "list": list[Any], "null": None,
 }  # fmt: skip

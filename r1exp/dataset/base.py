@@ -2,8 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
 from typing import ClassVar, Literal, Self
 
+from r1exp.paths import ArtifactPaths
 from r1exp.records import Problem
 from r1exp.settings import Settings
 
@@ -18,6 +20,12 @@ class Dataset(Settings, ABC):
 
     has_answers: ClassVar[bool] = True  # a model can be evaluated on it
     has_pairs: ClassVar[bool] = False  # problems have the columns `chosen` and `rejected`
+    has_labels: ClassVar[bool] = False  # problems have the columns `completion` and `label`
+
+    @classmethod
+    def file_in(cls, artifact: ArtifactPaths) -> Path:
+        """Return the file that it reads of the artifact of an earlier step."""
+        return artifact.data
 
     @abstractmethod
     def load(self, split: Split) -> list[Problem]:

@@ -83,17 +83,17 @@ class Preference(Dataset):
     def _read(self, path: Path) -> list[Problem]:
         problems = []
         for number, (place, row) in enumerate(read_rows(path, default=".jsonl")):
-            columns = {name: _answer(row, name, place) for name in ("chosen", "rejected")}
+            columns = {name: answer_in(row, name, place) for name in ("chosen", "rejected")}
             if columns["chosen"] == columns["rejected"]:
                 raise Refused(
                     f"{place}: chosen and rejected are the same text, so the pair has no preference; remove the row"
                 )
-            prompt = _question(row, place)
+            prompt = question_in(row, place)
             problems.append(Problem(f"{_sha256(prompt)[:16]}-{number}", prompt, None, columns))
         return problems
 
 
-def _question(row: dict[str, Any], place: str) -> str:
+def question_in(row: dict[str, Any], place: str) -> str:
     """Return the user's question, from a text or from a conversation with one question."""
     if not isinstance(row.get("prompt"), list):
         return text_in(row, "prompt", place, "the column prompt")
@@ -108,7 +108,7 @@ def _question(row: dict[str, Any], place: str) -> str:
     return text_in(turns[0], "content", place, "the column prompt")
 
 
-def _answer(row: dict[str, Any], column: str, place: str) -> str:
+def answer_in(row: dict[str, Any], column: str, place: str) -> str:
     if not isinstance(row.get(column), list):
         return text_in(row, column, place, f"the column {column}")
     messages = row[column]

@@ -82,7 +82,7 @@ class Stage(Settings):
                 "`use: {dataset: jsonl}` or `use: {dataset: preference}`"
             )
         dataset = config.dataset.model_copy(
-            update={"path": str(ArtifactPaths(Path(f"{ARTIFACT}{source}")).data)}
+            update={"path": str(config.dataset.file_in(ArtifactPaths(Path(f"{ARTIFACT}{source}"))))}
         )
         return config.model_copy(update={"dataset": dataset})
 

@@ -165,6 +165,19 @@ class StepConfig(StepSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _the_data_set_has_labels(self) -> Self:
+        algorithm = None if self.stage is None else self.stage.algorithm_of(self)
+        if algorithm is None or not algorithm.reads_labels:
+            return self
+        if not (self.dataset.has_labels or self.dataset.has_pairs):
+            raise ValueError(
+                f"algorithm={algorithm.kind} learns from answers that are labelled good or bad, and dataset="
+                f"{self.dataset.kind} has none; use dataset=labelled dataset.path=answers.jsonl, dataset=preference, or "
+                "pipeline=kto_from_rewards, which labels the policy's own answers"
+            )
+        return self
+
     @property
     def longest_completion(self) -> tuple[str, int]:
         """The setting that limits the completions of this step, and its value in tokens."""
