@@ -113,6 +113,8 @@ def _question(problem: Problem) -> Any:
 
 
 def _why_dropped(answer: Row, finished: bool, stage: Generate) -> str | None:
+    if answer["finish_reason"] == "refused":
+        return "refused"
     if not answer["text"].strip():
         return "empty"
     if stage.only_finished and not finished:

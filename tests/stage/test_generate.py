@@ -8,9 +8,10 @@ import pytest
 
 from r1exp.__main__ import main
 from r1exp.errors import StepFailed
-from r1exp.files import read_json, read_json_rows
+from r1exp.files import read_json
 from r1exp.prompt.style import style_named
 from r1exp.records import Completion, Problem
+from r1exp.report.answers import rows_of
 from r1exp.stage.generate import Generate
 from r1exp.stage.generate_answers import _labelled, _save
 from r1exp.stage.spending import BudgetSpent, Spending
@@ -128,8 +129,8 @@ def test_several_answers_have_ids_of_their_own(tmp_path: Path) -> None:
     ]
     rows = _labelled(GOLD, group, [verdict(True), verdict(False)], several, THINK)
     _save([rows], tmp_path / "artifact")
-    assert [row["id"] for row in read_json_rows(tmp_path / "artifact" / "answers.jsonl")] == ["p-0", "p-1"]
-    (kept,) = read_json_rows(tmp_path / "artifact" / "data.jsonl")
+    assert [row["id"] for row in rows_of(tmp_path / "artifact" / "answers.jsonl")] == ["p-0", "p-1"]
+    (kept,) = rows_of(tmp_path / "artifact" / "data.jsonl")
     assert (kept["id"], kept["pass_rate"]) == ("p-0", 0.5)
     assert read_json(tmp_path / "artifact" / "facts.json") == {
         "num_answers": 2, "num_kept": 1, "num_chats": 0, "num_with_reasoning": 1, "dropped": {"wrong": 1}, "pass_rate": 0.5,
