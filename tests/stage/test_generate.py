@@ -86,12 +86,13 @@ def test_without_any_answer_the_row_is_a_chat() -> None:
 
 def test_a_solution_that_would_be_read_back_as_another_answer_is_a_chat() -> None:
     _, row = labelled(GOLD, "<think>is it <answer>4</answer>?</think><answer>3</answer>", True)
-    assert row is not None and "messages" in row and "answer" not in row
+    assert row is not None and "messages" in row and row["answer"] == "3" and "question" not in row
 
 
 def test_a_wrong_answer_that_is_kept_is_no_solution_of_the_gold_answer() -> None:
     _, row = labelled(GOLD, "<think>1 + 2 = 4</think><answer>4</answer>", False, only_right=False)
-    assert row is not None and "messages" in row and "solution" not in row
+    assert row is not None and row["answer"] == "3" and "solution" not in row
+    assert row["messages"][-1]["content"] == "<think>1 + 2 = 4</think><answer>4</answer>"
 
 
 @pytest.mark.parametrize(
