@@ -113,6 +113,8 @@ def _question(problem: Problem) -> Any:
 
 
 def _why_dropped(answer: Row, finished: bool, stage: Generate) -> str | None:
+    if answer["finish_reason"] == "refused":
+        return "refused"
     if not answer["text"].strip():
         return "empty"
     if stage.only_finished and not finished:
@@ -141,10 +143,9 @@ def data_row(problem: Problem, answer: Row, whole: str, style: Style) -> Row:
     if label is not None and answer["right"] is not False and _can_be_written(solution, label, style):
         row = {"id": answer["id"], "question": answer["question"], "answer": label, "solution": solution}
         return columns | row
-    return columns | {
-        "id": answer["id"],
-        "messages": [*problem.messages, {"role": "assistant", "content": whole}],
-    }
+    gold = {} if problem.answer is None else {"answer": problem.answer}  # for later steps that sample
+    messages = [*problem.messages, {"role": "assistant", "content": whole}]
+    return columns | {"id": answer["id"], "messages": messages} | gold
 
 
 def _can_be_written(solution: str, label: str, style: Style) -> bool:

@@ -106,6 +106,24 @@ def test_variables_of_the_chat_template_are_sent_and_extra_fields_come_before_th
     assert "chat_template_kwargs" not in requests_of(server)[-1]
 
 
+def test_prompts_that_the_endpoint_refuses_stay_empty_as_often_as_allowed(
+    server: str, tmp_path: Path
+) -> None:
+    asked = prompts("four", "five", "three")
+    queue(server, 400)
+    with pytest.raises(StepFailed, match=r"trouble 400.*raise rollout.max_refused"):
+        EndpointGenerator(endpoint(server, concurrency=1)).generate(asked, 1, GREEDY)
+    kept = tmp_path / "rows"
+    queue(server, 200, 422)
+    tolerant = endpoint(server, concurrency=1, max_refused=1)
+    answers = EndpointGenerator(tolerant, kept=KeptRows(kept)).generate(asked, 1, GREEDY)
+    assert [group[0].text for group in answers] == ["five", "", "four five"]
+    assert (answers[1][0].finish_reason, answers[1][0].num_tokens) == ("refused", 0)
+    queue(server, 401)  # a wrong key is no refusal of a prompt
+    with pytest.raises(StepFailed, match="trouble 401"):
+        EndpointGenerator(tolerant).generate(asked, 1, GREEDY)
+
+
 def test_every_request_and_every_retry_waits_for_the_rate_limits(
     server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

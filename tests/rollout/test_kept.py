@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,14 @@ def test_completions_come_back_as_they_were(path: Path) -> None:
 
 
 def test_what_watches_sees_each_completion_once_in_every_execution(path: Path) -> None:
+    seen: list[int] = []
+
+    def watch(new: Collection[Completion]) -> None:
+        seen.extend(each.num_tokens for each in new)
+
     for number in range(3):
-        seen: list[int] = []
-        kept = KeptRows(path, OWNER, lambda new, seen=seen: seen.extend(each.num_tokens for each in new))
+        seen.clear()
+        kept = KeptRows(path, OWNER, watch)
         assert kept.num_completions(PROMPTS, 1, SAMPLED) == number
         kept.completions(PROMPTS, 1, SAMPLED).add({number: Completion("a", number)})
         assert seen == list(range(number + 1))

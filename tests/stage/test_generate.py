@@ -8,9 +8,10 @@ import pytest
 
 from r1exp.__main__ import main
 from r1exp.errors import StepFailed
-from r1exp.files import read_json, read_json_rows
+from r1exp.files import read_json
 from r1exp.prompt.style import style_named
 from r1exp.records import Completion, Problem
+from r1exp.report.answers import rows_of
 from r1exp.stage.generate import Generate
 from r1exp.stage.generate_answers import _labelled, _save
 from r1exp.stage.spending import BudgetSpent, Spending
@@ -85,12 +86,13 @@ def test_without_any_answer_the_row_is_a_chat() -> None:
 
 def test_a_solution_that_would_be_read_back_as_another_answer_is_a_chat() -> None:
     _, row = labelled(GOLD, "<think>is it <answer>4</answer>?</think><answer>3</answer>", True)
-    assert row is not None and "messages" in row and "answer" not in row
+    assert row is not None and "messages" in row and row["answer"] == "3" and "question" not in row
 
 
 def test_a_wrong_answer_that_is_kept_is_no_solution_of_the_gold_answer() -> None:
     _, row = labelled(GOLD, "<think>1 + 2 = 4</think><answer>4</answer>", False, only_right=False)
-    assert row is not None and "messages" in row and "solution" not in row
+    assert row is not None and row["answer"] == "3" and "solution" not in row
+    assert row["messages"][-1]["content"] == "<think>1 + 2 = 4</think><answer>4</answer>"
 
 
 @pytest.mark.parametrize(
@@ -128,8 +130,8 @@ def test_several_answers_have_ids_of_their_own(tmp_path: Path) -> None:
     ]
     rows = _labelled(GOLD, group, [verdict(True), verdict(False)], several, THINK)
     _save([rows], tmp_path / "artifact")
-    assert [row["id"] for row in read_json_rows(tmp_path / "artifact" / "answers.jsonl")] == ["p-0", "p-1"]
-    (kept,) = read_json_rows(tmp_path / "artifact" / "data.jsonl")
+    assert [row["id"] for row in rows_of(tmp_path / "artifact" / "answers.jsonl")] == ["p-0", "p-1"]
+    (kept,) = rows_of(tmp_path / "artifact" / "data.jsonl")
     assert (kept["id"], kept["pass_rate"]) == ("p-0", 0.5)
     assert read_json(tmp_path / "artifact" / "facts.json") == {
         "num_answers": 2, "num_kept": 1, "num_chats": 0, "num_with_reasoning": 1, "dropped": {"wrong": 1}, "pass_rate": 0.5,
