@@ -14,7 +14,7 @@ QUESTION = "Ann has 3 pens. She buys 12 more pens and gives her brother two. How
         pytest.param(QUESTION.replace("3", "three hundred and five").replace("12", "twelve"), id="numbers in words"),
         pytest.param(QUESTION.replace("Ann", "Bartholomew"), id="another name"),
         pytest.param(QUESTION.replace("Ann", "Mary Jane Smith"), id="a name of several words"),
-        pytest.param(QUESTION.replace("She", "He").replace("her", "his"), id="another pronoun"),
+        pytest.param(QUESTION.replace("She", "He").replace(" her ", " his "), id="another pronoun"),
         pytest.param("How many pens does Ann have? Ann has 3 pens. She buys 12 more pens and gives her brother two.", id="another order"),
         pytest.param(QUESTION.replace(". ", ".\n"), id="other white space"),
     ],
@@ -44,9 +44,9 @@ def test_words_are_compared_without_case_and_punctuation() -> None:
 
 
 def test_hashes_are_the_same_on_every_machine() -> None:
-    assert plain_hashes("ten pens").tolist() == [6293230886823962447, 15005163286013906938]
-    assert whole(plain_hashes("ten pens")) == 4893706640838042116
-    assert masked_ngrams("Ann has ten pens.", 4).tolist() == [9460022266553016741]
+    assert plain_hashes("ten pens").tolist() == [18431561018806779029, 12960524287143685456]
+    assert whole(plain_hashes("ten pens")) == 5359062853727782975
+    assert masked_ngrams("Ann has ten pens.", 4).tolist() == [15215726667502111435]
 
 
 def test_a_text_shorter_than_an_n_gram_is_one_and_an_empty_one_is_none() -> None:
