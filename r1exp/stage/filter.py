@@ -116,6 +116,11 @@ class Filter(Stage):
 
     def reading_from(self, config: Config, source: str) -> Config:
         """Return `config` with the rows of the earlier step `source`; its data set still says what is evaluated."""
+        if getattr(config.dataset, "path", "") is None:
+            raise Refused(
+                f"data_from={source} gives the rows, and dataset={config.dataset.kind} of a step of stage=filter says which test "
+                "problems they must not copy: leave the step's dataset out, so that it is that of the run, or give it a path"
+            )
         path = str(ArtifactPaths(resolved_path(f"{ARTIFACT}{source}")).data)
         stage = self.model_copy(update={"path": path})
         return stage.pinned(config.model_copy(update={"stage": stage}))
