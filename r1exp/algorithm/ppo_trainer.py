@@ -40,7 +40,7 @@ from r1exp.algorithm.gae import gae, length_adaptive_lambda, moments, whiten
 from r1exp.algorithm.ppo_loss import explained_variance, token_rewards, value_losses
 from r1exp.algorithm.steadiness import Steadiness
 from r1exp.algorithm.trainers import Grpo, Policy
-from r1exp.model.shards import is_sharded, load_shards, plain, save_shards
+from r1exp.model.shards import is_sharded, load_shards, plain, save_shards, start_alike
 from r1exp.paths import ArtifactPaths, CheckpointPaths
 
 
@@ -128,7 +128,10 @@ class Ppo(Grpo):
         self._seen: list[Tensor] = []  # values of the last scoring passes, newest last
         # After TRL has built the reference, wrapped adapters and patched the forward, which must not meet the critic.
         self._critic = None if critic is None else critic(_inner(self.model))
-        if self._critic is not None:
+        if self._critic is not None and self.is_fsdp_enabled:
+            start_alike(self._critic, self.accelerator.device)  # TRL has seeded the ranks apart by now
+            attach(self.model, self._critic)  # moved to the device when it is sharded
+        elif self._critic is not None:
             attach(self.model, self._critic.to(self.accelerator.device))
         if self.use_vllm:
             self._keep_critic_from_vllm()

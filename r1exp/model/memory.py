@@ -185,7 +185,10 @@ def _gathered_bytes(shape: ModelShape, model: ModelSettings, load: Load) -> int:
         embeddings = num_embeddings(shape) * (1 if shape.tie_word_embeddings else 2)
         others = embeddings if load.keeps_reference and not model.lora.r else 0
         others += 0 if load.critic is None else num_embeddings(load.critic)
-        reduced = max(layer, embeddings) * (width + (_FLOAT32 if width < _FLOAT32 else 0))
+        largest = max(
+            layer, num_embeddings(shape)
+        )  # embedding and output matrix are parts of their own, unless they are one
+        reduced = largest * (width + (_FLOAT32 if width < _FLOAT32 else 0))
         return width * (2 * layer + embeddings + others) + (0 if model.lora.r else reduced)
     if load.zero_stage < 3:
         return 0

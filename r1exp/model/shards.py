@@ -14,7 +14,7 @@ import torch
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.distributed import checkpoint
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
@@ -41,6 +41,23 @@ def shard_on_cpus() -> None:
         theirs(self, *args, **kwargs)
 
     AcceleratorState.__init__ = named_like_gpus
+
+
+@torch.no_grad()
+def start_alike(model: nn.Module, device: torch.device) -> None:
+    """Give every rank the trained weights of rank 0, as DistributedDataParallel and DeepSpeed do. A collective operation.
+
+    accelerate cuts what each rank has: where ranks have drawn adapters with seeds of their own, it would mix them.
+
+    Args:
+        model: Not sharded yet; it may be on the host.
+        device: Of this rank, through which the weights are sent.
+    """
+    for weight in model.parameters():
+        if weight.requires_grad:
+            whole = weight.detach().to(device)
+            distributed.broadcast(whole, src=0)
+            weight.copy_(whole)
 
 
 def is_sharded(model: nn.Module) -> bool:
