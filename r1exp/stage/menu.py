@@ -9,6 +9,7 @@ STAGES: Registry[Stage] = Registry(
     "stage",
     Stage,
     {
+        "distil": "r1exp.stage.distil:Distil",
         "evaluate": "r1exp.stage.evaluate:Evaluate",
         "preferences": "r1exp.stage.preferences:Preferences",
         "reward_model": "r1exp.stage.reward_model:RewardModel",
