@@ -38,6 +38,13 @@ class Kto(WholeSteps, Guards, ExactResume, KTOTrainer):
         rows = given.per_device_train_batch_size * given.gradient_accumulation_steps * given.world_size
         return data.map(_rotated, batched=True, batch_size=rows)
 
+    def log(self, *args: Any, **kwargs: Any) -> None:
+        # TRL calls it kl. It is in nats per answer, not per token, and of mismatched answers: no rule for kl applies to it.
+        for metrics in self._metrics.values():
+            if "kl" in metrics:
+                metrics["kto_reference_point"] = metrics.pop("kl")
+        super().log(*args, **kwargs)
+
 
 def _rotated(rows: dict[str, Any]) -> dict[str, Any]:
     answers = rows["completion_ids"]

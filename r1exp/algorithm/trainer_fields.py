@@ -53,6 +53,9 @@ OWNED: dict[str, str] = {
     "output_dir": "paths.run",
     "run_name": "name",
     "chat_template_kwargs": "model.chat_template_kwargs",  # there, evaluation and sampling read it as well
+    "teacher_model_name_or_path": "stage.teacher",
+    "teacher_model_revision": "stage.teacher to a folder of that revision",
+    "teacher_model_init_kwargs": "stage.teacher and model.*",
     "report_to": "tracking",
     "project": "tracking.project",
     "trust_remote_code": "model.trust_remote_code",

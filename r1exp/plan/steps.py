@@ -298,6 +298,8 @@ def _pinned(config: StepConfig, source: str, data_from: str | None) -> StepConfi
     if config.algorithm is not None:
         config = config.model_copy(update={"algorithm": config.algorithm.located()})
     assert config.stage is not None
+    config = config.model_copy(update={"stage": config.stage.located(config)})
+    assert config.stage is not None
     return config if data_from else config.stage.pinned(config)
 
 

@@ -5,7 +5,7 @@ A stage consists of frozen settings and the import path of the function that doe
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from r1exp.algorithm.base import Algorithm, Rows
 from r1exp.dataset.base import Dataset, Split
@@ -55,6 +55,15 @@ class Stage(Settings):
     def algorithm_of(self, config: StepSettings) -> Algorithm | None:
         """Return the algorithm that this stage runs, or None."""
         return config.algorithm if self.runs_algorithm else None
+
+    def located(self, config: StepSettings) -> Self:
+        """Return these settings with folders of models instead of the runs that made them."""
+        del config
+        return self
+
+    def other_models(self) -> dict[str, str]:
+        """Return the models it loads in addition to the step's: key below `stage.` -> folder or hub id."""
+        return {}
 
     def rows(self, config: StepSettings) -> Rows | None:
         """Return the rows of one optimizer step; None of a stage that does not train."""

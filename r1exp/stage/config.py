@@ -237,6 +237,8 @@ class StepConfig(StepSettings):
             for name, member in (self.rewards or {}).items()
             for key, path in member.other_models().items()
         }
+        if self.stage is not None:
+            found |= {f"stage.{key}": path for key, path in self.stage.other_models().items()}
         if self.algorithm is not None:
             found |= {f"algorithm.{key}": path for key, path in self.algorithm.other_models().items()}
         return found

@@ -9,6 +9,7 @@ STAGES: Registry[Stage] = Registry(
     "stage",
     Stage,
     {
+        "distil": "r1exp.stage.distil:Distil",
         "evaluate": "r1exp.stage.evaluate:Evaluate",
         "filter": "r1exp.stage.filter:Filter",
         "generate": "r1exp.stage.generate:Generate",

@@ -24,6 +24,12 @@ class Rl(Stage):
         """Return how many problems are kept out of training; none by an algorithm that learns from pairs."""
         return 0 if _algorithm(config).online is None else num_validation(config)
 
+    def count(self, config: StepSettings) -> int | None:
+        """Return how many rows the algorithm finds; a pair is two of one that learns from labelled answers."""
+        number = super().count(config)
+        is_split = _algorithm(config).reads_labels and config.dataset.has_pairs
+        return 2 * number if number is not None and is_split else number
+
     def rows(self, config: StepSettings) -> Rows:
         """Return the algorithm's rows."""
         return _algorithm(config).rows(config.num_generations, config.model.rows_per_device)

@@ -13,22 +13,33 @@ import pytest
 from accelerate.state import AcceleratorState
 from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from transformers import Trainer
-from trl import GRPOTrainer, RLOOTrainer
+from trl import DistillationTrainer, GRPOTrainer, KTOTrainer, RLOOTrainer
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.models.utils import prepare_fsdp
 from trl.trainer.utils import RepeatSampler, add_fused_lm_head
 
-from r1exp.algorithm import dynamic_sampling, ppo_trainer, resume, trainers
+from r1exp.algorithm import (
+    distil_trainer,
+    dynamic_sampling,
+    kto_trainer,
+    ppo_trainer,
+    resume,
+    simpo_trainer,
+    trainers,
+)
 
 OURS = [
     trainers.Sft, trainers.Dpo, trainers.RewardModelling, trainers.Grpo, trainers.Rloo,
     dynamic_sampling.DynamicSampling, ppo_trainer.Ppo, ppo_trainer.PpoConfig, resume.EpochRepeatSampler,
+    kto_trainer.Kto, simpo_trainer.Simpo, distil_trainer.Distil,
 ]  # fmt: skip
 
 # Not overridden, but an override relies on how they work.
 RELIED_ON = [
     GRPOTrainer._prepare_inputs,  # the buffer that a checkpoint keeps
     RLOOTrainer._prepare_inputs,
+    DistillationTrainer._prepare_inputs,
+    KTOTrainer._compute_loss,  # the answers that are paired with the prompt of another row
     Trainer._inner_training_loop,  # the order of loading, skipping and stepping
     Trainer._prepare_for_training,
     Trainer._init_training_state,
