@@ -12,6 +12,7 @@ DATASETS: Registry[Dataset] = Registry(
         "arithmetic": "r1exp.dataset.arithmetic:Arithmetic",
         "hf": "r1exp.dataset.hf:Hf",
         "jsonl": "r1exp.dataset.jsonl:Jsonl",
+        "mixture": "r1exp.dataset.mixture:Mixture",
         "preference": "r1exp.dataset.preference:Preference",
         "reasoning_gym": "r1exp.dataset.reasoning_gym:ReasoningGym",
     },
