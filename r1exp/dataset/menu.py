@@ -10,6 +10,8 @@ DATASETS: Registry[Dataset] = Registry(
     Dataset,
     {
         "arithmetic": "r1exp.dataset.arithmetic:Arithmetic",
+        "countdown": "r1exp.dataset.countdown:Countdown",
+        "gpqa": "r1exp.dataset.gpqa:Gpqa",
         "hf": "r1exp.dataset.hf:Hf",
         "jsonl": "r1exp.dataset.jsonl:Jsonl",
         "mixture": "r1exp.dataset.mixture:Mixture",
