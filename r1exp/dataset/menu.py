@@ -13,6 +13,7 @@ DATASETS: Registry[Dataset] = Registry(
         "countdown": "r1exp.dataset.countdown:Countdown",
         "gpqa": "r1exp.dataset.gpqa:Gpqa",
         "hf": "r1exp.dataset.hf:Hf",
+        "ioi": "r1exp.dataset.ioi:Ioi",
         "jsonl": "r1exp.dataset.jsonl:Jsonl",
         "mixture": "r1exp.dataset.mixture:Mixture",
         "preference": "r1exp.dataset.preference:Preference",
