@@ -34,7 +34,8 @@ _SIGNS = {
 _CHOOSING = {"evaluation.suites": "suites"}
 # Keys of a mapping for which a name is that of an option, which r1exp.config.suites replaces by its settings.
 _NAMING = re.compile(
-    r"evaluation\.suites\.[^.]+\.(dataset|prompt)|stage\.contamination\.against\.[^.]+\.dataset"
+    r"evaluation\.suites\.[^.]+\.(dataset|prompt)|dataset\.parts\.[^.]+"
+    r"|stage\.contamination\.against\.[^.]+\.dataset"
 )
 
 

@@ -79,8 +79,9 @@ class Labelled(Dataset):
                 raise Refused(
                     f"{place}: the column label is {label!r}; it must be true (good) or false (bad)"
                 )
-            columns = {"completion": answer_in(row, "completion", place), "label": label}
-            yield Problem(str(number), question_in(row, place), None, columns)
+            prompt = question_in(row, place)
+            columns = {"completion": answer_in(row, "completion", prompt, place), "label": label}
+            yield Problem(str(number), prompt, None, columns)
 
 
 def _sampled(row: dict[str, Any], number: int, place: str) -> Iterator[Problem]:

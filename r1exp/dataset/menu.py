@@ -10,9 +10,13 @@ DATASETS: Registry[Dataset] = Registry(
     Dataset,
     {
         "arithmetic": "r1exp.dataset.arithmetic:Arithmetic",
+        "countdown": "r1exp.dataset.countdown:Countdown",
+        "gpqa": "r1exp.dataset.gpqa:Gpqa",
         "hf": "r1exp.dataset.hf:Hf",
+        "ioi": "r1exp.dataset.ioi:Ioi",
         "jsonl": "r1exp.dataset.jsonl:Jsonl",
         "labelled": "r1exp.dataset.labelled:Labelled",
+        "mixture": "r1exp.dataset.mixture:Mixture",
         "preference": "r1exp.dataset.preference:Preference",
         "reasoning_gym": "r1exp.dataset.reasoning_gym:ReasoningGym",
     },
