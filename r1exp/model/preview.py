@@ -21,6 +21,7 @@ from r1exp.model.settings import ModelSettings
 from r1exp.model.tiny import check_tiny
 from r1exp.model.tokenizer import CHAT_TEMPLATE as TINY_TEMPLATE
 from r1exp.model.tokenizer import END, PAD, build_tokenizer
+from r1exp.model.turns import ChatTokenizer
 from r1exp.prompt.chat import CHAT_TEMPLATE
 from r1exp.records import Message
 
@@ -67,19 +68,24 @@ def first_prompt(model: ModelSettings, messages: list[Message]) -> PromptPreview
     return PromptPreview(text, files.count(text), "; ".join(template.notes))
 
 
-def token_counter(model: ModelSettings) -> Callable[[list[Message]], int] | None:
-    """Return a function that counts the tokens of a whole conversation; None if the tokenizer is not on this machine."""
+def chat_tokenizer(model: ModelSettings) -> ChatTokenizer | None:
+    """Return the chat template and the tokenizer that a step will use; None if the tokenizer is not on this machine."""
     place = locate(model)
     files = _tiny_files(model) if place is None else _files_of(place, model)
-    if files is None or files.count("") is None:
+    if files is None or files.encode("") is None:
         return None
     template = files.chat_template(model, model.path or "tiny").text
 
-    def count(messages: list[Message]) -> int:
-        text = render(template, messages, files.special_tokens, add_generation_prompt=False)
-        return files.count(text) or 0
+    def write(messages: list[Message], opens_answer: bool) -> str:
+        return render(template, messages, files.special_tokens, add_generation_prompt=opens_answer)
 
-    return count
+    return ChatTokenizer(write, lambda text: files.encode(text) or [])
+
+
+def token_counter(model: ModelSettings) -> Callable[[list[Message]], int] | None:
+    """Return a function that counts the tokens of a whole conversation; None if the tokenizer is not on this machine."""
+    tokenizer = chat_tokenizer(model)
+    return None if tokenizer is None else tokenizer.count
 
 
 def template_change(model: ModelSettings) -> str | None:
@@ -110,12 +116,18 @@ class _Files:
             found.text, ("the tokenizer has no chat template: r1exp's own is used", *found.notes)
         )
 
-    def count(self, text: str) -> int | None:
-        """Return the number of tokens of a rendered prompt, or None without a tokenizer.json."""
+    def encode(self, text: str) -> list[int] | None:
+        """Return the token ids of a rendered prompt, or None without a tokenizer.json."""
         if self._tokenizer is None:
             return None
         tokenizer = _read(self._tokenizer) if isinstance(self._tokenizer, str) else self._tokenizer
-        return len(tokenizer.encode(text, add_special_tokens=False).ids)
+        ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def count(self, text: str) -> int | None:
+        """Return the number of tokens of a rendered prompt, or None without a tokenizer.json."""
+        ids = self.encode(text)
+        return None if ids is None else len(ids)
 
 
 def _tiny_files(model: ModelSettings) -> _Files:
