@@ -49,6 +49,7 @@ OWNED: dict[str, str] = {
     "generation_batch_size": "algorithm.prompts_per_step and algorithm.minibatches",
     "steps_per_generation": "algorithm.minibatches",
     "completion_only_loss": "stage.completion_only",
+    "assistant_only_loss": "stage.completion_only and stage.chat_turns",
     "reward_weights": "rewards.NAME.weight",
     "output_dir": "paths.run",
     "run_name": "name",

@@ -17,12 +17,12 @@ from trl import (
     RewardTrainer,
     RLOOConfig,
     RLOOTrainer,
-    SFTTrainer,
 )
 
 from r1exp.algorithm.advantages import ExactlyFlat, OwnAdvantages
 from r1exp.algorithm.guards import Guards
 from r1exp.algorithm.kl_trainer import KlControl
+from r1exp.algorithm.learned_turns import LearnedTurns
 from r1exp.algorithm.resume import ExactResume, RepeatedPrompts
 from r1exp.algorithm.sample_ahead import SampleAhead
 from r1exp.algorithm.sampler import SamplerLogprobs
@@ -43,7 +43,7 @@ class Policy:
     lora: LoraConfig | None = None  # adapters that are trained instead of its weights
 
 
-class Sft(WholeSteps, Sharded, Guards, ExactResume, SFTTrainer):
+class Sft(WholeSteps, Sharded, Guards, ExactResume, LearnedTurns):
     """Supervised fine-tuning."""
 
 

@@ -6,7 +6,7 @@ compares it with `apply_chat_template`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from r1exp.model.settings import ModelSettings
 from r1exp.model.tiny import check_tiny
 from r1exp.model.tokenizer import CHAT_TEMPLATE as TINY_TEMPLATE
 from r1exp.model.tokenizer import END, PAD, build_tokenizer
+from r1exp.model.turns import ChatTokenizer
 from r1exp.prompt.chat import CHAT_TEMPLATE
 from r1exp.records import Message
 
@@ -67,6 +68,20 @@ def first_prompt(model: ModelSettings, messages: list[Message]) -> PromptPreview
     return PromptPreview(text, files.count(text), "; ".join(template.notes))
 
 
+def chat_tokenizer(model: ModelSettings) -> ChatTokenizer | None:
+    """Return the chat template and the tokenizer that a step will use; None if the tokenizer is not on this machine."""
+    place = locate(model)
+    files = _tiny_files(model) if place is None else _files_of(place, model)
+    if files is None or files.encode("") is None:
+        return None
+    template = files.chat_template(model, model.path or "tiny").text
+
+    def write(messages: list[Message], opens_answer: bool) -> str:
+        return render(template, messages, files.special_tokens, add_generation_prompt=opens_answer)
+
+    return ChatTokenizer(write, lambda text: files.encode(text) or [])
+
+
 def token_counter(model: ModelSettings, *, is_prompt: bool = False) -> Callable[[list[Message]], int] | None:
     """Return a function that counts the tokens of a whole conversation; None if the tokenizer is not on this machine.
 
@@ -74,17 +89,8 @@ def token_counter(model: ModelSettings, *, is_prompt: bool = False) -> Callable[
         model: The policy.
         is_prompt: Count a prompt instead, with the marker of the answer that follows it.
     """
-    place = locate(model)
-    files = _tiny_files(model) if place is None else _files_of(place, model)
-    if files is None or files.count("") is None:
-        return None
-    template = files.chat_template(model, model.path or "tiny").text
-
-    def count(messages: list[Message]) -> int:
-        text = render(template, messages, files.special_tokens, add_generation_prompt=is_prompt)
-        return files.count(text) or 0
-
-    return count
+    tokenizer = chat_tokenizer(model)
+    return None if tokenizer is None else partial(tokenizer.count, opens_answer=is_prompt)
 
 
 def tokenizer_identity(model: ModelSettings) -> str:
@@ -127,12 +133,18 @@ class _Files:
             found.text, ("the tokenizer has no chat template: r1exp's own is used", *found.notes)
         )
 
-    def count(self, text: str) -> int | None:
-        """Return the number of tokens of a rendered prompt, or None without a tokenizer.json."""
+    def encode(self, text: str) -> list[int] | None:
+        """Return the token ids of a rendered prompt, or None without a tokenizer.json."""
         if self._tokenizer is None:
             return None
         tokenizer = _read(self._tokenizer) if isinstance(self._tokenizer, str) else self._tokenizer
-        return len(tokenizer.encode(text, add_special_tokens=False).ids)
+        ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def count(self, text: str) -> int | None:
+        """Return the number of tokens of a rendered prompt, or None without a tokenizer.json."""
+        ids = self.encode(text)
+        return None if ids is None else len(ids)
 
 
 def _tiny_files(model: ModelSettings) -> _Files:

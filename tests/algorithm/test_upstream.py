@@ -113,6 +113,7 @@ KNOWN: dict[str, str] = {
     "trl.trainer.rloo_trainer.RLOOTrainer.compute_loss": "3fc1ac07b5c4",
     "trl.trainer.rloo_trainer.RLOOTrainer.training_step": "9e18632f7dd8",
     "trl.trainer.sft_trainer.SFTTrainer.__init__": "90b61e42b690",
+    "trl.trainer.sft_trainer.SFTTrainer._prepare_dataset": "04b668d28493",
     "trl.trainer.sft_trainer.SFTTrainer._save_checkpoint": "b6ee0a370c26",
     "trl.trainer.sft_trainer.SFTTrainer.compute_loss": "ca448211ff65",
     "trl.trainer.sft_trainer.SFTTrainer.training_step": "bba41f264647",
