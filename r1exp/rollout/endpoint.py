@@ -7,7 +7,7 @@ the endpoint are not those of the policy.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from r1exp import http_client
@@ -17,6 +17,7 @@ from r1exp.prompt.chat import without_system_role
 from r1exp.records import Completion, Message
 from r1exp.rollout.base import GeneratorInputs, Sampling
 from r1exp.rollout.kept import KeptRows
+from r1exp.rollout.rate_limit import RateLimit
 from r1exp.rollout.settings import Endpoint, api_key
 
 _PATH = "/chat/completions"
@@ -25,6 +26,12 @@ _GOLDEN = 0x9E3779B1  # 2**32 divided by the golden ratio: its multiples are far
 
 class EndpointGenerator:
     """Generates completions with the model of an endpoint.
+
+    Args:
+        settings: The rollout.
+        advance: Receives how many completions are new.
+        kept: What an interrupted execution of the step has generated.
+        template: Variables of the endpoint's chat template, as enable_thinking; sent only if there are any.
 
     Raises:
         Refused: the environment variable of the key is not set.
@@ -35,8 +42,11 @@ class EndpointGenerator:
         settings: Endpoint,
         advance: Callable[[float], None] = lambda amount: None,
         kept: KeptRows | None = None,
+        template: Mapping[str, Any] | None = None,
     ) -> None:
         self._settings = settings
+        self._template = dict(template or {})
+        self._limit = RateLimit(settings.requests_per_minute, settings.tokens_per_minute)
         self._kept = kept or KeptRows()
         self._refuses_system = False  # the endpoint's template
         self._advance = advance
@@ -51,6 +61,7 @@ class EndpointGenerator:
             timeout=settings.timeout,
             concurrency=settings.concurrency,
             pauses=lambda: http_client.growing_pauses(settings.retries),
+            before_retry=lambda: self._limit.again(),
             explain={
                 "key": key_advice,
                 "missing": f"check rollout.model={settings.model}, and that rollout.url={settings.url} is right up to /v1",
@@ -76,7 +87,7 @@ class EndpointGenerator:
 
         def request(number: int) -> Completion:
             seed = stream(sampling.seed, number)
-            completion = self._request(self._body(prompts[number // n], sampling, seed))
+            completion = self._request(self._body(prompts[number // n], sampling, seed), sampling.max_tokens)
             kept.add({number: completion})
             self._advance(1.0)
             return completion
@@ -93,12 +104,16 @@ class EndpointGenerator:
             "top_k": sampling.top_k or None,  # not part of OpenAI's API: sent only if it is set
             "max_tokens": sampling.max_tokens,
             "seed": seed,
+            "chat_template_kwargs": self._template or None,  # vLLM's and SGLang's field
             **self._settings.extra_body,
         }
         return {name: value for name, value in body.items() if value is not None}
 
     def _post(self, body: dict[str, Any]) -> Any:
-        """Return the endpoint's answer, without a system message if its template refuses one."""
+        """Return the endpoint's answer, without a system message if its template refuses one.
+
+        The deadline begins when the rate limits admit the request.
+        """
         until = time.monotonic() + self._settings.deadline
         moved = {**body, "messages": without_system_role(body["messages"])}
         if self._refuses_system or moved["messages"] == body["messages"]:
@@ -112,20 +127,34 @@ class EndpointGenerator:
             self._refuses_system = True
             return answer
 
-    def _request(self, body: dict[str, Any]) -> Completion:
+    def _request(self, body: dict[str, Any], longest: int) -> Completion:
+        text = "".join(message["content"] for message in body["messages"])
+        admitted = self._limit.admit(text, longest)
         answer = self._post(body)
+        completion = self._completion(answer)
+        self._limit.ended(admitted, completion.num_prompt_tokens, completion.num_tokens)
+        return completion
+
+    def _completion(self, answer: Any) -> Completion:
         choice = answer["choices"][0]
-        num_tokens = (answer.get("usage") or {}).get("completion_tokens")
+        usage = answer.get("usage") or {}
+        num_tokens, num_prompt_tokens = usage.get("completion_tokens"), usage.get("prompt_tokens")
         message = choice.get("message") if isinstance(choice, dict) else None
         if not isinstance(num_tokens, int) or not isinstance(message, dict):
             raise StepFailed(
                 f"{self._client.url}{_PATH}: the answer has no message or no usage.completion_tokens, the length "
                 "of the completion; use an endpoint that reports both"
             )
+        # vLLM, SGLang and DeepSeek name it reasoning_content, newer vLLM and OpenRouter reasoning.
+        reasoning = message.get("reasoning_content") or message.get("reasoning")
+        finish_reason = choice.get("finish_reason")
         return Completion(
             text=message.get("content") or "",
             num_tokens=num_tokens,
-            finished=choice.get("finish_reason") == "stop",
+            finished=finish_reason == "stop",
+            reasoning=reasoning if isinstance(reasoning, str) else None,
+            num_prompt_tokens=num_prompt_tokens if isinstance(num_prompt_tokens, int) else None,
+            finish_reason=finish_reason if isinstance(finish_reason, str) else None,
         )
 
 
@@ -144,4 +173,4 @@ def stream(seed: int, number: int) -> int:
 
 def generator(settings: Endpoint, inputs: GeneratorInputs) -> EndpointGenerator:
     """Return a generator that sends requests to the endpoint; the step's own model is not loaded."""
-    return EndpointGenerator(settings, inputs.advance, inputs.kept)
+    return EndpointGenerator(settings, inputs.advance, inputs.kept, inputs.model.chat_template_kwargs)

@@ -221,10 +221,22 @@ class Endpoint(Rollout):
         NonNegativeInt  # of a request that failed for a transient reason, except that the endpoint is busy
     )
     extra_body: dict[str, Any]  # further fields of every request, e.g. {top_k: -1, min_p: 0.0}
+    requests_per_minute: PositiveInt | None = None  # the most requests that begin in 60 s; null: no limit
+    tokens_per_minute: PositiveInt | None = None  # tokens of prompts and completions; null: no limit
 
     generator = "r1exp.rollout.endpoint:generator"
     trains = False
-    outside_key = frozenset({"api_key_env", "timeout", "concurrency", "deadline", "retries"})
+    outside_key = frozenset(
+        {
+            "api_key_env",
+            "timeout",
+            "concurrency",
+            "deadline",
+            "retries",
+            "requests_per_minute",
+            "tokens_per_minute",
+        }
+    )
 
     @property
     def is_remote(self) -> bool:

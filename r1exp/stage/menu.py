@@ -10,6 +10,7 @@ STAGES: Registry[Stage] = Registry(
     Stage,
     {
         "evaluate": "r1exp.stage.evaluate:Evaluate",
+        "generate": "r1exp.stage.generate:Generate",
         "preferences": "r1exp.stage.preferences:Preferences",
         "reward_model": "r1exp.stage.reward_model:RewardModel",
         "rl": "r1exp.stage.rl:Rl",
