@@ -22,7 +22,7 @@ RECIPES: dict[str, list[str]] = {
     "limo_sft": ["experiment=twin_limo_sft"],
     "limo_sft_grpo": ["experiment=twin_limo_sft_grpo"],
     "deepseek_r1_zero": ["experiment=twin_deepseek_r1_zero"],
-    "rlhf_ppo": ["pipeline=rlhf_ppo"],
+    "rlhf_ppo": ["pipeline=rlhf_ppo", "max_steps=200"],
     "dpo_from_rewards": ["pipeline=dpo_from_rewards"],
 }
 COMMON = [

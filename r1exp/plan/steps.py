@@ -212,7 +212,13 @@ def _evaluation(
     is_read = evaluation.best_of or any(suite.judge == "reward" for suite in suites)
     rewards = judges if is_read else None
     config = measured.model_copy(
-        update={**unread, "trainer": {}, "rewards": rewards, "stage": Evaluate(kind="evaluate")}
+        update={
+            **unread,
+            "dataset": measured.dataset.unordered(),
+            "trainer": {},
+            "rewards": rewards,
+            "stage": Evaluate(kind="evaluate"),
+        }
     )
     composed = ComposedStep(
         name=f"evaluate-{label.replace('_', '-')}",
