@@ -8,7 +8,8 @@ A file may mix both forms. In the conversational form, the prompt is one questio
 without a system message (which `prompt.system` replaces), and each answer is one message. A prompt with
 several turns is refused, because rewards and evaluation would see only its last question.
 
-Algorithms that sample completions use only the prompts: each prompt once, without a gold answer.
+Algorithms that sample completions use only the prompts: each prompt once, without a gold answer. stage=sft learns the chosen
+answers.
 """
 
 import hashlib
@@ -84,7 +85,8 @@ class Preference(Dataset):
                     f"{place}: chosen and rejected are the same text, so the pair has no preference; remove the row"
                 )
             prompt = _question(row, place)
-            problems.append(Problem(f"{_sha256(prompt)[:16]}-{number}", prompt, None, columns))
+            name = f"{_sha256(prompt)[:16]}-{number}"
+            problems.append(Problem(name, prompt, None, columns, completion=columns["chosen"]))
         return problems
 
 
