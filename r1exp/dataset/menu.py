@@ -10,8 +10,12 @@ DATASETS: Registry[Dataset] = Registry(
     Dataset,
     {
         "arithmetic": "r1exp.dataset.arithmetic:Arithmetic",
+        "countdown": "r1exp.dataset.countdown:Countdown",
+        "gpqa": "r1exp.dataset.gpqa:Gpqa",
         "hf": "r1exp.dataset.hf:Hf",
+        "ioi": "r1exp.dataset.ioi:Ioi",
         "jsonl": "r1exp.dataset.jsonl:Jsonl",
+        "mixture": "r1exp.dataset.mixture:Mixture",
         "preference": "r1exp.dataset.preference:Preference",
         "reasoning_gym": "r1exp.dataset.reasoning_gym:ReasoningGym",
     },
