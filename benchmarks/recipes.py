@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 RECIPES: dict[str, list[str]] = {
-    "open_r1": ["experiment=twin_open_r1"],
-    "limo_sft": ["experiment=twin_limo_sft"],
-    "limo_sft_grpo": ["experiment=twin_limo_sft_grpo"],
-    "deepseek_r1_zero": ["experiment=twin_deepseek_r1_zero"],
+    "open_r1": ["experiment=open_r1_twin"],
+    "limo_sft": ["experiment=limo_sft_twin"],
+    "limo_sft_grpo": ["experiment=limo_sft_grpo_twin"],
+    "deepseek_r1_zero": ["experiment=deepseek_r1_zero_twin"],
     "rlhf_ppo": ["pipeline=rlhf_ppo", "max_steps=200"],
     "dpo_from_rewards": ["pipeline=dpo_from_rewards"],
 }
