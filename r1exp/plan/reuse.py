@@ -79,7 +79,7 @@ def _refuse(
             wanted |= set(step.reads)
             start = step
     raise Refused(
-        f"step {reader.name} reads {' and '.join(names)}, which --from leaves out, and with these settings "
+        f"step {reader.name} reads {' and '.join(names)}, which {span.text} leaves out, and with these settings "
         f"{'it is' if len(names) == 1 else 'they are'} not finished (neither in the store {store} nor in the run directory); "
         f"type --from {start.belongs_to}{last}, or the settings with which {earlier.name} was finished"
     )

@@ -32,6 +32,14 @@ class StepRange:
         """Whether every step may run."""
         return self.first is None and self.last is None
 
+    @property
+    def text(self) -> str:
+        """The range as it is typed."""
+        if self.first == self.last and self.first is not None:
+            return f"--only {self.first}"
+        words = [("--from", self.first), ("--until", self.last)]
+        return " ".join(f"{word} {name}" for word, name in words if name is not None)
+
     def positions(self, steps: Sequence[NamedStep]) -> range:
         """Return the positions of the steps that may run.
 
