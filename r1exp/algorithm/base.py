@@ -121,6 +121,11 @@ class OnlineAlgorithm(Algorithm):
         return self
 
     @property
+    def resting_steps(self) -> int:
+        """Optimizer steps for which a problem rests that is solved always or never; 0: none rests, or its trainer cannot."""
+        return 0
+
+    @property
     def trims_passes(self) -> bool | None:
         """Whether the rows of each pass are trimmed to the longest of them; None: its trainer cannot."""
         return None

@@ -20,12 +20,22 @@ class Grpo(OnlineAlgorithm):
     # other last digits. In no key where it is false.
     short_passes: bool | Literal["sorted"] = Field(default=False, exclude_if=lambda value: not value)
 
+    # Optimizer steps for which a problem rests whose completions all got the same score; 0: none rests. In no key where it is 0.
+    rest_steps: NonNegativeInt = Field(default=0, exclude_if=lambda value: not value)
+
     applies_advantages = True
 
     @property
     def corrects_staleness(self) -> bool:
         """Whether it can train on completions of older weights."""
-        return self.resampling_rounds == 0  # further rounds are sampled when they are needed
+        return (
+            self.resampling_rounds == 0 and self.rest_steps == 0
+        )  # they choose prompts when those before are scored
+
+    @property
+    def resting_steps(self) -> int:
+        """Optimizer steps for which a problem rests that is solved always or never."""
+        return self.rest_steps
 
     @property
     def trims_passes(self) -> bool:

@@ -23,6 +23,7 @@ from r1exp.algorithm.advantages import ExactlyFlat, OwnAdvantages
 from r1exp.algorithm.guards import Guards
 from r1exp.algorithm.kl_trainer import KlControl
 from r1exp.algorithm.learned_turns import LearnedTurns
+from r1exp.algorithm.resting import Resting
 from r1exp.algorithm.resume import ExactResume, RepeatedPrompts
 from r1exp.algorithm.sample_ahead import SampleAhead
 from r1exp.algorithm.sampler import SamplerLogprobs
@@ -87,6 +88,7 @@ class Rloo(
 
 class Grpo(
     ShortPasses,
+    Resting,
     OwnAdvantages,
     SampleAhead,
     KlControl,

@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
+from pydantic import Field, model_validator
+
+from r1exp.dataset.order import Order
 from r1exp.paths import ArtifactPaths
 from r1exp.records import Problem
-from r1exp.settings import Settings
+from r1exp.settings import Name, Settings
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -17,6 +20,10 @@ class Dataset(Settings, ABC):
     """A source of problems. The worked reasoning, if known, is in `columns["solution"]`."""
 
     kind: str
+    # The order in which stage=sft and online RL learn the training rows (r1exp.dataset.order); null: a new random one each epoch.
+    order: Order | None = Field(default=None, exclude_if=lambda value: value is None)
+    # Column with the difficulty, a number; null: the length of the solution, or pass_rate.
+    order_by: Name | None = Field(default=None, exclude_if=lambda value: value is None)
 
     has_answers: ClassVar[bool] = True  # a model can be evaluated on it
     has_pairs: ClassVar[bool] = False  # problems have the columns `chosen` and `rejected`
@@ -26,6 +33,25 @@ class Dataset(Settings, ABC):
     def file_in(cls, artifact: ArtifactPaths) -> Path:
         """Return the file that it reads of the artifact of an earlier step."""
         return artifact.data
+
+    @model_validator(mode="after")
+    def _there_is_an_order_by_a_column(self) -> Self:
+        if self.order_by is not None and self.order not in ("easy_first", "pass_rate"):
+            raise ValueError(
+                f"order_by={self.order_by} names the column that easy_first and pass_rate sort by; give dataset.order=easy_first, "
+                "or leave dataset.order_by out"
+            )
+        return self
+
+    @property
+    def order_settings(self) -> dict[str, str]:
+        """The settings of an order; none where training shuffles the rows."""
+        given = {"order": self.order, "order_by": self.order_by}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def unordered(self) -> Self:
+        """Return the same data set in the order of its data, which is what it contains."""
+        return self.model_copy(update={"order": None, "order_by": None}) if self.order else self
 
     @abstractmethod
     def load(self, split: Split) -> list[Problem]:

@@ -9,7 +9,8 @@ without a system message (which `prompt.system` replaces), and each answer is on
 answer, as in UltraFeedback. A prompt with several turns is refused, because rewards and evaluation would see only its last
 question. The pairs are those of a file, of a folder, or of the hub.
 
-Algorithms that sample completions use only the prompts: each prompt once, without a gold answer.
+Algorithms that sample completions use only the prompts: each prompt once, without a gold answer. stage=sft learns the chosen
+answers.
 """
 
 import hashlib
@@ -166,7 +167,8 @@ class Preference(Dataset):
                     f"{place}: chosen and rejected are the same text, so the pair has no preference; remove the row, or "
                     "leave such pairs out with dataset.unusable=drop"
                 )
-            problems.append(Problem(f"{_sha256(prompt)[:16]}-{number}", prompt, None, columns))
+            name = f"{_sha256(prompt)[:16]}-{number}"
+            problems.append(Problem(name, prompt, None, columns, completion=columns["chosen"]))
         return problems
 
 

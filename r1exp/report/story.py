@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from r1exp.plan.run_plan import LEFT_OUT
 from r1exp.report.dropped import filters_of, verdict_of_filters
 from r1exp.report.numbers import Cell, Code, Sentence, interval_at, number_at
 from r1exp.report.records import RunRecord
@@ -90,7 +91,7 @@ def _judged(low: float, high: float) -> str:
 
 def _why_not_done(summary: Json) -> list[Cell]:
     for name, entry in summary["steps"].items():
-        if entry["state"] not in ("done", "planned"):
+        if entry["state"] not in ("done", "planned", LEFT_OUT):
             words = {"running": "is running", "stopped": "was stopped by a health rule"}
             state = words.get(entry["state"], f"is {entry['state']}")
             reason: list[Cell] = [": ", Code(str(entry["reason"]))] if entry.get("reason") else []

@@ -11,7 +11,7 @@ from typing import Any
 from r1exp.files import read_json, write_json, write_text
 from r1exp.paths import RunPaths, StepPaths
 from r1exp.plan.batch import RlBatch
-from r1exp.plan.run_plan import PlanStep, RunPlan
+from r1exp.plan.run_plan import LEFT_OUT, PlanStep, RunPlan
 from r1exp.report.dropped import filter_lines
 from r1exp.report.evaluations import as_lines, as_markdown, comparisons_of, evaluations_of, tables
 from r1exp.report.facts import training_facts
@@ -27,7 +27,7 @@ _LUCK = (
 
 
 def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict[str, Any]:
-    """Collect the results of a run's steps; steps that did not run are `planned`.
+    """Collect the results of a run's steps; steps that did not run are `planned`, or `left_out` if they were not to.
 
     Args:
         plan: Plan of the run.
@@ -48,7 +48,7 @@ def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict
     for step in plan.steps:
         paths = step.paths(folder)
         status = read_status(paths.folder) if paths.folder.is_dir() else None
-        state = "planned" if status is None else status.state
+        state = ("planned" if step.runs else LEFT_OUT) if status is None else status.state
         edited = state == "done" and paths.results.scores.exists() and is_changed(paths.folder)
         if edited:
             state = "failed"
@@ -75,7 +75,7 @@ def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict
         if state == "done" and paths.kept.exists():
             entry["kept"] = read_json(paths.kept)
         summary["steps"][step.name] = entry
-        if state != "done" and summary["state"] == "done":
+        if state not in ("done", LEFT_OUT) and summary["state"] == "done":
             summary["state"] = state
         measurement = measurement_of(step, folder) if state == "done" else None
         if measurement is not None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from r1exp.algorithm.base import Algorithm, Rows
 from r1exp.dataset.base import Dataset, Split
+from r1exp.dataset.order import ordered
 from r1exp.dataset.validation import training_problems
 from r1exp.errors import Refused
 from r1exp.model.workload import Load
@@ -109,7 +110,10 @@ class Stage(Settings):
         """Yield the problems of the split that this stage reads, without those kept for evaluations during training."""
         if self.split != "train":
             return config.dataset.stream(self.split)
-        return training_problems(config.dataset, self.num_validation(config))
+        problems = training_problems(config.dataset, self.num_validation(config))
+        if not self.trains:  # else the first ones would be others
+            return problems
+        return ordered(problems, config.dataset.order, config.dataset.order_by, config.seed)
 
     def data_sets(self, config: StepSettings) -> list[Dataset]:
         """Return the data sets that this stage reads."""
@@ -132,7 +136,7 @@ class Stage(Settings):
 
     def fingerprint(self, config: StepSettings) -> str:
         """Return a content hash of the data that this stage reads."""
-        return config.dataset.fingerprint_of(self.split)
+        return config.dataset.unordered().fingerprint_of(self.split)  # an order is a setting of training
 
     def check_data(self, config: StepSettings, num_problems: int | None) -> int | None:
         """Return how many of the problems this stage uses, after judging them; called once they are on this machine.

@@ -158,6 +158,11 @@ class StepConfig(StepSettings):
             reader = f"algorithm={algorithm.kind}"
         else:
             return self
+        if self.dataset.order is not None:
+            raise ValueError(
+                f"dataset.order={self.dataset.order} orders the rows of stage=sft and the prompts of an algorithm that samples from "
+                f"the policy; {reader} learns from pairs, which are shuffled: leave dataset.order out"
+            )
         if not self.dataset.has_pairs:
             raise ValueError(
                 f"{reader} learns from pairs of a chosen and a rejected answer, and dataset={self.dataset.kind} has "

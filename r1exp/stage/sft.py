@@ -47,7 +47,7 @@ class Sft(Stage):
             del values["too_long"]
         if self.chat_turns == "all":
             del values["chat_turns"]
-        return values
+        return values | config.dataset.order_settings
 
     def check_data(self, config: StepSettings, num_problems: int | None) -> int | None:
         """Return the number of rows that are learned from; counts their tokens if the tokenizer is on this machine.
@@ -59,6 +59,11 @@ class Sft(Stage):
             raise Refused(
                 "trainer.packing_strategy=wrapped joins rows so that each attends to those before it, and cuts them anywhere; "
                 "use trainer.packing_strategy=bfd, which keeps them apart"
+            )
+        if config.trainer.get("packing") and config.dataset.order:
+            raise Refused(
+                f"trainer.packing=true joins rows by their lengths, so that dataset.order={config.dataset.order} would be lost; "
+                "leave one of the two out"
             )
         if num_problems is None:
             return None
@@ -111,8 +116,9 @@ class Sft(Stage):
         return Rows(self.rows_per_step, "stage.rows_per_step", "rows", config.model.rows_per_device.sft)
 
     def trainer_arguments(self, config: StepSettings) -> dict[str, Any]:
-        """Return which tokens the loss counts."""
-        return {"completion_only_loss": self.completion_only}
+        """Return which tokens the loss counts, and whether rows come in the order of the data set."""
+        in_order = {"train_sampling_strategy": "sequential"} if config.dataset.order else {}
+        return {"completion_only_loss": self.completion_only} | in_order
 
     def memory_load(self, load: Load, config: StepSettings) -> Load:
         """Return `load` with the logits of every token, and rows cut at `trainer.max_length`."""

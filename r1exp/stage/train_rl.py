@@ -24,6 +24,7 @@ from r1exp.model.scorer import open_reward_model
 from r1exp.prompt.chat import prompt_of
 from r1exp.registry import load
 from r1exp.rewards.adapter import OnScored, reward_funcs
+from r1exp.rewards.advice import evaluating_member
 from r1exp.rewards.committee import Committee
 from r1exp.rewards.ranks import Ranks
 from r1exp.rollout.ahead import Ahead, Decoding
@@ -98,6 +99,9 @@ def trainer_of(
         **inputs,
         **trainer_class.own_arguments(config.algorithm, policy),
     )
+    if config.online is not None and config.online.resting_steps:
+        names, judge = list(config.rewards or {}), evaluating_member(config.rewards)
+        trainer.let_rest(config.online.resting_steps, None if judge is None else names.index(judge))  # type: ignore[attr-defined]
     if config.online is not None and config.rollout.batches_ahead:
         _sample_ahead(trainer, step)
     return trainer
