@@ -45,7 +45,13 @@ def test_code_codeforces_runs_programs_on_its_data(
     rows = [CODEFORCES | {"prompt": f"Add two numbers ({k})."} for k in range(5)]
     for split in ("train", "test"):
         lines(tmp_path / f"{split}.jsonl", rows[:1] if split == "test" else rows[1:])
-    data = ["stage=rl", "dataset=codeforces", "dataset.subset=null", f"dataset.path={tmp_path}"]
+    data = [
+        "stage=rl",
+        "algorithm.prompts_per_step=2",
+        "dataset=codeforces",
+        "dataset.subset=null",
+        f"dataset.path={tmp_path}",
+    ]
     assert main(["check", *data, "rewards=code_codeforces"]) == 0
     assert "no gold answer" in capsys.readouterr().out  # there are no reference programs to compare with
     gold = "dataset.columns.answer=answer"
@@ -72,6 +78,7 @@ def test_code_ioi_runs_programs_with_the_grader_and_the_joined_tests(
     data = [
         "stage=rl",
         "dataset=ioi",
+        "algorithm.prompts_per_step=2",
         f"dataset.path={tmp_path / 'ioi'}",
         f"dataset.tests={tests}",
         "rewards=code_ioi",

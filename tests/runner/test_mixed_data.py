@@ -130,4 +130,4 @@ def test_rl_learns_from_a_mixture_with_rewards_for_each_part(conf: Path) -> None
         for path in Path("run/steps/03-rl/completions").glob("*.jsonl")
         for line in path.open()
     ]
-    assert {row["id"].split("/")[0] for row in answered} >= {"sums", "chat"}
+    assert {row["problem"].split("/")[0] for row in answered} >= {"sums", "chat"}
