@@ -12,6 +12,7 @@ import pytest
 
 from r1exp.config.experiment import Experiment
 from r1exp.errors import Refused, StepFailed
+from r1exp.plan.full import full_text
 from r1exp.plan.steps import planned_steps
 from r1exp.stage.filter_rows import filter_rows
 from r1exp.stage.step import Step
@@ -240,6 +241,22 @@ def test_a_data_set_without_a_file_is_refused_in_a_pipeline(compose_line: Compos
         Refused, match=r"data_from=sft gives the rows, and dataset=jsonl .* leave the step's dataset out"
     ):
         planned_steps(experiment)
+
+
+def test_the_whole_plan_of_a_filter_is_shown_whatever_it_reads(compose_line: Compose, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", ROWS)
+    aime = write(
+        tmp_path / "aime.jsonl",
+        [{"problem": "Find 12 + 7.", "answer": "19", "id": 1, "solution": "12 + 7 = 19"}],
+    )
+    only_evaluated = (
+        "stage.contamination.against.mine.dataset=aime",
+        f"stage.contamination.against.mine.dataset.path={aime}",
+    )
+    for rest in (("stage.contamination=null",), only_evaluated):
+        experiment = compose_line("stage=filter", f"stage.path={path}", *rest)
+        text = full_text(experiment, planned_steps(experiment))
+        assert "7 rows, filtered" in text
 
 
 def keys(compose_line: Compose, *overrides: str) -> str:
