@@ -117,6 +117,10 @@ class Dataset(Settings, ABC):
         del with_download
         return self.has_split("test")
 
+    def with_shared_questions(self) -> Self:
+        """Return the same data set, whose training problems may be test problems too; for a step that looks for these."""
+        return self
+
     def check_source(self) -> None:
         """Raise Refused if data that are downloaded cannot be; called before a run starts, not by `plan`."""
         return

@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt, PrivateAttr
 
 from r1exp.dataset.base import Dataset, Split
 from r1exp.dataset.columns import ColumnTypes, Reader, digest_of
@@ -49,6 +49,7 @@ class Table(Dataset):
     num_test: NonNegativeInt  # questions held out if there is no test split
     limit: PositiveInt | None  # the first training problems; null: all
     test_limit: PositiveInt | None  # the first test problems; null: all
+    _keeps_shared: bool = PrivateAttr(default=False)  # training problems that are test problems too stay
 
     @abstractmethod
     def splits(self) -> Splits:
@@ -81,6 +82,12 @@ class Table(Dataset):
     def drops_shared_questions(self) -> bool:
         """Whether training problems that are test problems too are left out; otherwise they are refused."""
         return False
+
+    def with_shared_questions(self) -> Self:
+        """Return the same data set, whose training problems may be test problems too, if there is a test split."""
+        found = self.model_copy()
+        found._keeps_shared = True
+        return found
 
     def has_test_problems(self, *, with_download: bool = False) -> bool:
         """Return whether there is a test split, or questions are held out."""
@@ -159,7 +166,7 @@ class Table(Dataset):
                 continue
             if split == "train" or held_out:
                 is_test = bool(tests) and digest_of(problem) in tests
-                if is_test != (split == "test"):
+                if is_test != (split == "test") and (held_out or not self._keeps_shared):
                     if held_out and reader.identity is not None and reader.identity in row:
                         ids.unused(problem.id)  # a row of the other split may have the same id
                     continue
@@ -172,7 +179,11 @@ class Table(Dataset):
 
     def _scan(self) -> _Scan:
         places = self.splits()
-        key = (self.model_dump_json(), *(None if source is None else source.state() for source in places))
+        key = (
+            self.model_dump_json(),
+            self._keeps_shared,
+            *(None if source is None else source.state() for source in places),
+        )
         if key not in _SCANS:
             if len(_SCANS) >= _MAX_SCANS:
                 _SCANS.clear()
@@ -200,7 +211,7 @@ class Table(Dataset):
         judge = _Judge(self.reader())
         num_train, shared, example = 0, 0, ""
         for problem, place in judge.problems(train):
-            if digest_of(problem) in tests:
+            if not self._keeps_shared and digest_of(problem) in tests:
                 shared += 1
                 example = example or f"{shortened(problem.prompt)!r} in {place}"
                 continue

@@ -139,8 +139,9 @@ def _step(step: PlannedStep, run: StepConfig, origins: Origins, memory: MemoryRe
         yield f"  {step.config.stage.describe(step.config, step.num_problems)}"
         for line in step.config.stage.details(step.config):
             yield from _wrapped(line)
-    for line in memory.lines(step):
-        yield from _wrapped(line)
+    if step.batch is not None or step.config.generates:  # another step loads no model
+        for line in memory.lines(step):
+            yield from _wrapped(line)
 
 
 def _wrapped(text: str) -> list[str]:

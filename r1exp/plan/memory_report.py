@@ -127,10 +127,10 @@ class MemoryReport:
         return lines
 
     def _longest_prompt(self, config: StepConfig, num_problems: int | None) -> int | None:
-        """Return the estimated tokens of the longest prompt among the first problems."""
-        if num_problems is None:
-            return None
+        """Return the estimated tokens of the longest prompt among the first problems; None of a step without a model."""
         assert config.stage is not None
+        if num_problems is None or not (config.stage.trains or config.generates):
+            return None
         split = config.stage.split
         data_sets = config.stage.data_sets(config)
         names = " ".join(dataset.model_dump_json() for dataset in data_sets)

@@ -14,6 +14,7 @@ from r1exp.errors import Refused
 from r1exp.evaluation.settings import OWN, SuiteName
 from r1exp.model.preview import tokenizer_identity
 from r1exp.paths import ArtifactPaths
+from r1exp.records import Problem
 from r1exp.rewards.language_consistency import Language
 from r1exp.settings import Name, Probability, Settings
 from r1exp.stage.base import ARTIFACT, Config, Stage, resolved_path
@@ -109,7 +110,7 @@ class Filter(Stage):
         if config.dataset not in found.values():
             found = {OWN if OWN not in found else f"{OWN}-of-dataset": config.dataset, **found}
         return {
-            name: each
+            name: each.with_shared_questions()
             for name, each in found.items()
             if each != config.dataset or each.has_test_problems(with_download=with_download)
         }
@@ -144,10 +145,14 @@ class Filter(Stage):
         """Return the data sets that are read: the rows, unless they are in a file, and what is evaluated."""
         return [*([] if self.path else [config.dataset]), *self.evaluated(config).values()]
 
+    def problems(self, config: StepSettings) -> Iterator[Problem]:
+        """Yield the training problems, with those that are test problems too."""
+        return config.dataset.with_shared_questions().stream("train")
+
     def count(self, config: StepSettings) -> int | None:
         """Return the number of rows."""
         if self.path is None:
-            return super().count(config)
+            return config.dataset.with_shared_questions().count("train")
         return sum(1 for _ in read_rows(resolved_path(self.path), default=".jsonl"))
 
     def fingerprint(self, config: StepSettings) -> str:
@@ -199,7 +204,7 @@ class Filter(Stage):
             yield from islice(read_rows(resolved_path(self.path), default=".jsonl"), 1)
         else:
             yield from (
-                (f"problem {problem.id}", problem.columns) for problem in config.dataset.first("train", 1)
+                (f"problem {problem.id}", problem.columns) for problem in islice(self.problems(config), 1)
             )
 
     def pass_rate_of(self, columns: Any, place: str) -> float | None:

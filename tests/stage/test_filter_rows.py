@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from r1exp.config.experiment import Experiment
 from r1exp.errors import Refused, StepFailed
+from r1exp.plan.full import full_text
 from r1exp.plan.steps import planned_steps
 from r1exp.stage.filter_rows import filter_rows
 from r1exp.stage.step import Step
@@ -38,20 +40,18 @@ def rows_in(folder: Path, name: str = "data") -> list[dict[str, Any]]:
 def filtered(frozen: Freeze, tmp_path: Path) -> Callable[..., Path]:
     """Return a function that filters rows against TESTS, and returns the folder of the step."""
 
+    runs = count()
+
     def run(rows: list[dict[str, Any]], *overrides: str) -> Path:
-        write(tmp_path / "rows.jsonl", rows)
-        write(tmp_path / "test.jsonl", TESTS)
-        folder = tmp_path / "step"
-        folder.mkdir(exist_ok=True)
-        data = [
-            "dataset=jsonl",
-            f"dataset.path={tmp_path / 'rows.jsonl'}",
-            f"dataset.test_path={tmp_path / 'test.jsonl'}",
-        ]
-        shared = "dataset.limit=1000"
-        filter_rows(
-            frozen("stage=filter", *data, shared, f"stage.path={tmp_path / 'rows.jsonl'}", *overrides), folder
+        path = write(tmp_path / "rows.jsonl", rows)
+        other = write(
+            tmp_path / "other.jsonl", [{"question": "Which way is it to the sea?", "answer": "north"}]
         )
+        tests = write(tmp_path / "test.jsonl", TESTS)
+        folder = tmp_path / f"step-{next(runs)}"
+        folder.mkdir(exist_ok=True)
+        data = ["dataset=jsonl", f"dataset.path={other}", f"dataset.test_path={tests}", f"stage.path={path}"]
+        filter_rows(frozen("stage=filter", *data, *overrides), folder)
         return folder
 
     return run
@@ -150,7 +150,7 @@ def test_rows_in_other_languages_are_left_out(filtered: Callable[..., Path]) -> 
 
 def test_tokens_are_counted_as_the_model_receives_them(filtered: Callable[..., Path]) -> None:
     rows = [row("short", "1 + 1?"), row("long", "1 + 1? " * 20), row("solved", "2 + 2?", solution="2 " * 60)]
-    folder = filtered(rows, "stage.max_prompt_tokens=60", "stage.max_total_tokens=80")
+    folder = filtered(rows, "stage.max_prompt_tokens=60", "stage.max_total_tokens=60")
     assert [each["id"] for each in rows_in(folder)] == ["short"]
     reasons = {each["id"]: each["reason"] for each in rows_in(folder, "dropped")}
     assert reasons == {"long": "max_prompt_tokens", "solved": "max_total_tokens"}
@@ -243,6 +243,22 @@ def test_a_data_set_without_a_file_is_refused_in_a_pipeline(compose_line: Compos
         planned_steps(experiment)
 
 
+def test_the_whole_plan_of_a_filter_is_shown_whatever_it_reads(compose_line: Compose, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", ROWS)
+    aime = write(
+        tmp_path / "aime.jsonl",
+        [{"problem": "Find 12 + 7.", "answer": "19", "id": 1, "solution": "12 + 7 = 19"}],
+    )
+    only_evaluated = (
+        "stage.contamination.against.mine.dataset=aime",
+        f"stage.contamination.against.mine.dataset.path={aime}",
+    )
+    for rest in (("stage.contamination=null",), only_evaluated):
+        experiment = compose_line("stage=filter", f"stage.path={path}", *rest)
+        text = full_text(experiment, planned_steps(experiment))
+        assert "7 rows, filtered" in text
+
+
 def keys(compose_line: Compose, *overrides: str) -> str:
     (step,) = planned_steps(compose_line("stage=filter", *overrides))
     return step.key
@@ -268,7 +284,7 @@ def test_filtering_needs_no_torch(tmp_path: Path) -> None:
 @pytest.fixture
 def left(tmp_path: Path) -> Iterator[Path]:
     """Yield the scratch folder that a killed execution of the step left."""
-    folder = tmp_path / "step" / ".filter-killed"
+    folder = tmp_path / "step-0" / ".filter-killed"
     folder.mkdir(parents=True)
     (folder / "bands").write_bytes(b"half")
     yield folder
@@ -277,8 +293,19 @@ def left(tmp_path: Path) -> Iterator[Path]:
 def test_a_killed_step_begins_again_with_the_same_result(left: Path, filtered: Callable[..., Path]) -> None:
     folder = filtered(ROWS)
     assert not left.exists()
-    first = (folder / "artifact" / "dropped.jsonl").read_bytes()
-    for path in (folder / "artifact").iterdir():
-        path.unlink()
-    (folder / "artifact").rmdir()
-    assert (filtered(ROWS) / "artifact" / "dropped.jsonl").read_bytes() == first
+    again = filtered(ROWS)
+    for name in ("data.jsonl", "dropped.jsonl", "facts.json"):
+        assert (again / "artifact" / name).read_bytes() == (folder / "artifact" / name).read_bytes()
+
+
+def test_a_training_problem_that_is_a_test_problem_is_left_out_and_counted(
+    frozen: Freeze, tmp_path: Path
+) -> None:
+    rows = write(tmp_path / "rows.jsonl", [row("a", GARDEN), row("b", ROPE)])
+    tests = write(tmp_path / "test.jsonl", TESTS)
+    line = ("stage=filter", "dataset=jsonl", f"dataset.path={rows}", f"dataset.test_path={tests}")
+    filter_rows(frozen(*line), tmp_path)
+    assert [each["id"] for each in rows_in(tmp_path)] == ["b"]
+    assert [(each["id"], each["how"]) for each in rows_in(tmp_path, "dropped")] == [("a", "whole")]
+    with pytest.raises(Refused, match="1 questions are in both"):  # other steps refuse it
+        frozen("stage=sft", *line[1:])
