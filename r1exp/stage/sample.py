@@ -86,12 +86,16 @@ class Sample(Stage):
         Raises:
             Refused: `bounds` names no member of the committee.
         """
+        self.refuse_unready(config)
+        return num_problems
+
+    def refuse_unready(self, config: StepSettings) -> None:
+        """Raise Refused if `bounds` names no member of the committee; where an earlier step makes the data, only this is asked."""
         unknown = sorted(set(self.bounds) - set(config.rewards or {}))
         if unknown:
             raise Refused(
                 f"stage.bounds.{unknown[0]}: the committee has no such member; it has {', '.join(config.rewards or {})}"
             )
-        return num_problems
 
     def describe(self, config: StepSettings, num_problems: int | None) -> str:
         """Return how many problems are asked, and how often."""

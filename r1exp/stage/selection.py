@@ -2,6 +2,7 @@
 
 An answer is left out, for the first of these reasons that holds:
 
+    pass_rate          its problem is outside [min_pass_rate, max_pass_rate]
     wrong              the judge says so; where there is no gold answer, none is wrong
     cut                it ends at the length limit, so that a model would learn not to stop
     low_reward         its reward is below `min_reward`, or is missing
@@ -69,15 +70,16 @@ def select(problems: Sequence[Row], stage: Sample, style: StyleName) -> Selectio
             num_unsolved += 1
             kept += [_problem_of(row)] if stage.keep_unsolved else []
     rates = [row["pass_rate"] for row in problems if row["pass_rate"] is not None]
+    dropped["pass_rate"] = sum(len(row["answers"]) for row in problems if not _is_within(row, stage))
     facts = {
         "num_problems": len(problems),
+        "num_problems_kept": num_solved + (num_unsolved if stage.keep_unsolved else 0),
         "num_outside_pass_rate": len(problems) - len(within),
         "num_unsolved": num_unsolved,
-        "num_kept": num_solved + (num_unsolved if stage.keep_unsolved else 0),
-        "num_rows": len(kept),
-        "num_answers": sum(len(row["answers"]) for row in problems),
-        "num_answers_kept": sum(allowed),
-        "answers_dropped": {reason: number for reason, number in sorted(dropped.items()) if number},
+        "num_written": len(kept),  # rows of data.jsonl
+        "num_rows": sum(len(row["answers"]) for row in problems),  # answers
+        "num_kept": sum(allowed),  # answers
+        "dropped": {reason: number for reason, number in sorted(dropped.items()) if number},  # answers
         "mean_pass_rate": sum(rates) / len(rates) if rates else None,
     }
     return Selection(kept, facts)
@@ -85,10 +87,10 @@ def select(problems: Sequence[Row], stage: Sample, style: StyleName) -> Selectio
 
 def summary(facts: Row) -> str:
     """Return the counts in one line, for the log of the step."""
-    dropped = ", ".join(f"{reason} {number}" for reason, number in facts["answers_dropped"].items())
+    dropped = ", ".join(f"{reason} {number}" for reason, number in facts["dropped"].items())
     return (
-        f"{facts['num_answers_kept']} of {facts['num_answers']} answers kept, {facts['num_rows']} rows of "
-        f"{facts['num_kept']} of {facts['num_problems']} problems; unsolved {facts['num_unsolved']}, outside the pass rates "
+        f"{facts['num_kept']} of {facts['num_rows']} answers kept, {facts['num_written']} rows of {facts['num_problems_kept']} of "
+        f"{facts['num_problems']} problems; unsolved {facts['num_unsolved']}, outside the pass rates "
         f"{facts['num_outside_pass_rate']}; answers left out: {dropped or 'none'}"
     )
 
@@ -132,7 +134,7 @@ def _reasons(row: Row, answer: Row, stage: Sample, style: StyleName) -> Iterator
     if stage.min_reward is not None and (reward is None or reward < stage.min_reward):
         yield "low_reward"
     for name, least in stage.bounds.items():
-        scores = answer["scores"]
+        scores = answer.get("scores", {})
         if name in scores and (scores[name] is None or scores[name] < least):
             yield f"bound_{name}"
     if stage.min_language_share is not None:

@@ -37,8 +37,8 @@ def test_sft_learns_from_the_answers_that_were_kept(tmp_path: Path) -> None:
     artifact = tmp_path / "run" / "steps" / "02-sample" / "artifact"
     facts = json.loads((artifact / "facts.json").read_text())
     rows = [json.loads(line) for line in (artifact / "data.jsonl").read_text().splitlines()]
-    assert len(rows) == facts["num_rows"] >= 1
-    assert facts["num_kept"] + facts["num_unsolved"] == facts["num_problems"]
+    assert len(rows) == facts["num_written"] >= 1
+    assert facts["num_problems_kept"] + facts["num_unsolved"] == facts["num_problems"]
     assert len({row["id"] for row in rows}) == len(rows)
     assert all(row["solution"] for row in rows)
     assert (tmp_path / "run" / "steps" / "03-refine" / "artifact" / "model.safetensors").exists()

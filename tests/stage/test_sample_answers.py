@@ -54,7 +54,8 @@ def test_problems_outside_the_bounds_are_left_out_of_the_data_set(
     assert [problem.columns["pass_rate"] for problem in problems] == [rates[name] for name in kept]
     assert all(problem.columns["topic"] == "sums" for problem in problems)
     facts = read_json(tmp_path / "artifact" / "facts.json")
-    assert (facts["num_problems"], facts["num_kept"], facts["mean_pass_rate"]) == (4, len(kept), 0.5)
+    assert (facts["num_problems"], facts["num_problems_kept"], facts["mean_pass_rate"]) == (4, len(kept), 0.5)
+    assert facts["num_rows"] == facts["num_kept"] + sum(facts["dropped"].values()) == 16
 
 
 def test_without_a_gold_answer_there_is_no_pass_rate() -> None:

@@ -62,7 +62,7 @@ def dropped(
 ) -> dict[str, int]:
     columns = {} if language is None else {"language": language}
     found = select([row("p", answers, gold, **columns)], sample(**settings), "think_answer")
-    left_out: dict[str, int] = found.facts["answers_dropped"]
+    left_out: dict[str, int] = found.facts["dropped"]
     return left_out
 
 
@@ -74,14 +74,19 @@ def test_the_best_correct_answer_is_kept_and_what_stays_unsolved_is_counted() ->
     found = select(rows, sample(), "think_answer")
     assert [(each["id"], each["solution"]) for each in found.rows] == [("solved", text("3", "better"))]
     facts = found.facts
-    assert (facts["num_problems"], facts["num_kept"], facts["num_unsolved"], facts["num_rows"]) == (
+    assert (
+        facts["num_problems"],
+        facts["num_problems_kept"],
+        facts["num_unsolved"],
+        facts["num_written"],
+    ) == (
         2,
         1,
         1,
         1,
     )
-    assert facts["answers_dropped"] == {"beyond_keep": 1, "wrong": 3}
-    assert facts["num_answers"] == facts["num_answers_kept"] + sum(facts["answers_dropped"].values()) == 5
+    assert facts["dropped"] == {"beyond_keep": 1, "wrong": 3}
+    assert facts["num_rows"] == facts["num_kept"] + sum(facts["dropped"].values()) == 5
     assert "1 of 5 answers kept" in summary(facts) and "unsolved 1" in summary(facts)
 
 
@@ -92,7 +97,7 @@ def test_unsolved_problems_stay_where_rl_asks_for_them() -> None:
     ]
     found = select(rows, sample(keep_unsolved=True), "think_answer")
     assert [each["id"] for each in found.rows] == ["solved", "unsolved"]
-    assert found.facts["num_kept"] == 2 and "solution" not in found.rows[1]
+    assert found.facts["num_problems_kept"] == 2 and "solution" not in found.rows[1]
 
 
 def test_several_answers_to_a_problem_are_rows_with_ids_of_their_own() -> None:
@@ -126,7 +131,10 @@ def test_rows_are_balanced_over_problems_and_the_hardest_come_first() -> None:
     assert ids(rows, keep=4, num_rows=2) == ["easy-1", "hard-1"]
     assert len(ids(rows, keep=4, num_rows=99)) == 10
     facts = select(rows, sample(keep=4, num_rows=2), "think_answer").facts
-    assert facts["answers_dropped"] == {"beyond_num_rows": 8, "wrong": 2} and facts["num_kept"] == 2
+    assert (
+        facts["dropped"] == {"beyond_num_rows": 8, "wrong": 2}
+        and facts["num_kept"] == facts["num_problems_kept"] == 2
+    )
 
 
 @pytest.mark.parametrize(
