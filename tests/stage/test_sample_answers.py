@@ -40,8 +40,10 @@ def test_problems_outside_the_bounds_are_left_out_of_the_data_set(
     bounds: tuple[float, float], kept: list[str], tmp_path: Path
 ) -> None:
     low, high = bounds
-    stage = Sample(kind="sample", samples=4, num_problems=None, min_pass_rate=low, max_pass_rate=high)
-    _save(ROWS, stage, tmp_path / "artifact")
+    stage = Sample(
+        kind="sample", samples=4, num_problems=None, min_pass_rate=low, max_pass_rate=high, keep_unsolved=True
+    )
+    _save(ROWS, stage, "plain", tmp_path / "artifact")
     data = Jsonl(
         kind="jsonl", path=str(tmp_path / "artifact" / "data.jsonl"), test_path=None, num_test=0, question="question",
         answer="answer", solution="solution", limit=None, test_limit=None,
@@ -52,14 +54,8 @@ def test_problems_outside_the_bounds_are_left_out_of_the_data_set(
     assert [problem.columns["pass_rate"] for problem in problems] == [rates[name] for name in kept]
     assert all(problem.columns["topic"] == "sums" for problem in problems)
     facts = read_json(tmp_path / "artifact" / "facts.json")
-    assert (facts["num_problems"], facts["num_kept"], facts["mean_pass_rate"]) == (4, len(kept), 0.5)
-
-
-def test_the_solution_is_the_correct_answer_with_the_highest_reward() -> None:
-    from r1exp.stage.sample_answers import _problem_row
-
-    assert _problem_row(ROWS[2])["solution"] == "often3"
-    assert "solution" not in _problem_row(ROWS[0])
+    assert (facts["num_problems"], facts["num_problems_kept"], facts["mean_pass_rate"]) == (4, len(kept), 0.5)
+    assert facts["num_rows"] == facts["num_kept"] + sum(facts["dropped"].values()) == 16
 
 
 def test_without_a_gold_answer_there_is_no_pass_rate() -> None:
@@ -79,3 +75,4 @@ def test_a_sampled_answer_that_cannot_be_scored_has_the_reward_that_training_giv
     group = [Completion("yes", 1), Completion("no", 1)]
     (answers,) = scored(step.config, [Problem("p", "p?", "1")], [group])
     assert [answer["reward"] for answer in answers] == [4.0, 4.0]
+    assert [answer["scores"] for answer in answers] == [{"mine": 4.0}, {"mine": None}]
