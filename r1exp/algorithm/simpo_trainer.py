@@ -9,6 +9,7 @@ reference is loaded. Its own SimPO is an experimental module (trl.experimental.c
 Source: SimPO, eq. 6 (arXiv:2405.14734). Shapes: P pairs of this rank; a batch has their chosen answers first.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +19,15 @@ from trl import DPOConfig
 from r1exp.algorithm.trainers import Dpo, Policy
 
 
+@dataclass
+class SimpoConfig(DPOConfig):
+    """DPO's arguments of a trainer that has the reference's log-probabilities already."""
+
+    def __post_init__(self) -> None:
+        self.precompute_ref_log_probs = True
+        super().__post_init__()
+
+
 class Simpo(Dpo):
     """Simple preference optimization.
 
@@ -25,10 +35,7 @@ class Simpo(Dpo):
         margin: Gamma, which the difference of the rewards should exceed.
     """
 
-    @classmethod
-    def config(cls, **arguments: Any) -> DPOConfig:
-        """Return the arguments of a trainer that has the reference's log-probabilities already."""
-        return DPOConfig(**{**arguments, "precompute_ref_log_probs": True})
+    config = SimpoConfig
 
     @classmethod
     def own_arguments(cls, algorithm: Any, policy: Policy) -> dict[str, Any]:

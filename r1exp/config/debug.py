@@ -29,6 +29,7 @@ _LIMITED = {  # limit -> the keys whose values it bounds
     "num_generations": ("num_generations", "stage.samples", "evaluation.samples"),
     "max_completion_length": ("max_completion_length", "evaluation.max_tokens"),
 }
+_PER_ROW = {"algorithm.answers_per_step": 2}  # two answers count as a pair; each rank compares at least two
 _ALL_IF_NULL = {"dataset.limit", "evaluation.num_problems", "stage.num_problems"}  # null: no limit
 
 
@@ -48,9 +49,10 @@ def cut_short(config: DictConfig, typed: Collection[str], option: str) -> tuple[
         if name == "rows_per_step":
             limit = max(limit, _num_ranks(config))  # the ranks share the rows of an optimizer step
         for key in [*keys, *_of_suites(config, keys)]:
-            if not _is_typed(key, typed) and _exceeds(config, key, limit):
-                OmegaConf.update(config, key, limit)
-                text = f"{key}={limit}"
+            most = limit * _PER_ROW.get(key, 1)
+            if not _is_typed(key, typed) and _exceeds(config, key, most):
+                OmegaConf.update(config, key, most)
+                text = f"{key}={most}"
                 changes.append(Override(text, key, "", False, False, file=f"debug/{option}.yaml"))
     return tuple(changes)
 

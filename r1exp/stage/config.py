@@ -72,7 +72,7 @@ class StepConfig(StepSettings):
         if self.num_generations < least:
             raise ValueError(
                 f"num_generations={self.num_generations}: algorithm={self.algorithm.kind} compares the completions "
-                f"of one prompt with each other and needs at least {least}; only algorithm=ppo learns from one"
+                f"of one prompt with each other and needs at least {least}; algorithm=ppo and algorithm=reinforce_pp learn from one"
             )
         return self
 

@@ -37,7 +37,7 @@ def moved(policy: torch.nn.Module) -> torch.nn.Module:
     torch.manual_seed(0)
     with torch.no_grad():
         for weight in policy.parameters():
-            weight += 0.05 * torch.randn_like(weight)
+            weight.add_(0.05 * torch.randn_like(weight))
     return policy.double().train()
 
 

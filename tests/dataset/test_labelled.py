@@ -45,9 +45,9 @@ def test_the_answers_of_stage_sample_are_labelled_right_or_wrong(tmp_path: Path)
     ("rows", "says"),
     [
         pytest.param(
-            [GOOD | {"label": 1}, BAD], r"answers\.jsonl:1: the column label is 1", id="no truth value"
+            [GOOD | {"label": 1}, BAD], r"answers\.jsonl, line 1: the column label is 1", id="no truth value"
         ),
-        pytest.param([GOOD, {**BAD, "completion": 3}], "completion", id="no text"),
+        pytest.param([GOOD, {**BAD, "completion": None}], "line 2: .*completion", id="no text"),
         pytest.param([GOOD, GOOD], "all of them with the label true", id="good only"),
     ],
 )
@@ -62,7 +62,7 @@ def test_a_missing_path_names_the_pipeline() -> None:
 
 
 def test_a_pair_is_a_good_and_a_bad_row() -> None:
-    prompt = PromptSettings(style="plain", system=None)
+    prompt = PromptSettings(style="plain", system="")
     pair = Problem("1", "1 + 1?", None, {"chosen": "2", "rejected": "3"})
     rows = list(labelled_rows(pair, prompt))
     assert [(row["completion"][0]["content"], row["label"]) for row in rows] == [("2", True), ("3", False)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -42,3 +43,31 @@ def test_the_content_of_the_teacher_is_part_of_the_key(compose_line: Compose, tm
 
     assert key("a", "weights") == key("b", "weights") != key("c", "others")
     assert key("a", "weights") != key("a", "weights", "stage.beta=0.5")
+
+
+class Vocabulary:
+    """A tokenizer of which only the vocabulary is asked."""
+
+    def __init__(self, *tokens: str) -> None:
+        self._tokens = tokens
+
+    def get_vocab(self) -> dict[str, int]:
+        return {token: number for number, token in enumerate(self._tokens)}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "says"),
+    [
+        pytest.param(("a", "c", "b"), "'b' is token 1 of the student's 3 and 2 of the teacher's 3", id="moved"),
+        pytest.param(("a", "b", "c", "d"), "'d' is token None of the student's 3 and 3 of the teacher's 4", id="more"),
+    ],
+)  # fmt: skip
+def test_a_teacher_with_other_tokens_is_refused_by_name(theirs: tuple[str, ...], says: str) -> None:
+    from r1exp.stage.train_distil import refuse_other_vocabulary
+
+    ours: Any = Vocabulary("a", "b", "c")
+    refuse_other_vocabulary(ours, ours, "student", "teacher")
+    with pytest.raises(
+        Refused, match=f"stage.teacher=teacher has another tokenizer than the student student: {says}"
+    ):
+        refuse_other_vocabulary(ours, cast(Any, Vocabulary(*theirs)), "student", "teacher")
