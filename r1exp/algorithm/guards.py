@@ -18,8 +18,8 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from transformers import Trainer
 
+from r1exp.algorithm.sharded import Sharded
 from r1exp.algorithm.steadiness import Steadiness
 from r1exp.errors import NotFinite, StepFailed
 from r1exp.model.shards import local_part, plain, shard_again
@@ -29,7 +29,7 @@ _SAMPLE = 4096  # elements of each weight that are compared
 FOLDER = "offending_batch"  # next to the folder of checkpoints
 
 
-class Guards(Trainer):
+class Guards(Sharded):
     """Stops on values that are not finite, and on a first optimizer step that changes no weight.
 
     Written against transformers 5.17.

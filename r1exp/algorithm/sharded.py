@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from transformers import Trainer
-from trl.trainer import dpo_trainer, grpo_trainer, rloo_trainer
+from trl.trainer import dpo_trainer, grpo_trainer, kto_trainer, rloo_trainer
 
 from r1exp.model.shards import gathered
 
@@ -65,5 +65,5 @@ def _layer_by_layer(theirs: Any) -> Any:
     return prepare
 
 
-for _module in (dpo_trainer, grpo_trainer, rloo_trainer):
+for _module in (dpo_trainer, grpo_trainer, kto_trainer, rloo_trainer):
     _module.prepare_fsdp = _layer_by_layer(_module.prepare_fsdp)

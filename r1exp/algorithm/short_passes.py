@@ -24,6 +24,8 @@ class ShortPasses(Trainer):
         short_passes: Whether to trim, or to sort as well; false: as TRL pads them.
     """
 
+    _buffered_inputs: list[dict[str, Any]]  # attribute of TRL's trainers: the passes of the generation batch
+
     def __init__(self, *args: Any, short_passes: bool | Literal["sorted"] = False, **kwargs: Any) -> None:
         self._trims = bool(short_passes)
         self._sorts = short_passes == "sorted"

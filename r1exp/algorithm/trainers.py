@@ -27,7 +27,7 @@ from r1exp.algorithm.resting import Resting
 from r1exp.algorithm.resume import ExactResume, RepeatedPrompts
 from r1exp.algorithm.sample_ahead import SampleAhead
 from r1exp.algorithm.sampler import SamplerLogprobs
-from r1exp.algorithm.sharded import Sharded, WholeSampling
+from r1exp.algorithm.sharded import WholeSampling
 from r1exp.algorithm.short_passes import ShortPasses
 from r1exp.algorithm.weight_sync import UntouchedBase
 from r1exp.algorithm.whole_steps import WholeSteps
@@ -44,15 +44,15 @@ class Policy:
     lora: LoraConfig | None = None  # adapters that are trained instead of its weights
 
 
-class Sft(WholeSteps, Sharded, Guards, ExactResume, LearnedTurns):
+class Sft(WholeSteps, Guards, ExactResume, LearnedTurns):
     """Supervised fine-tuning."""
 
 
-class RewardModelling(WholeSteps, Sharded, Guards, ExactResume, RewardTrainer):
+class RewardModelling(WholeSteps, Guards, ExactResume, RewardTrainer):
     """A Bradley-Terry reward model (arXiv:2203.02155, eq. 1)."""
 
 
-class Dpo(WholeSteps, Sharded, Guards, ExactResume, DPOTrainer):
+class Dpo(WholeSteps, Guards, ExactResume, DPOTrainer):
     """Direct preference optimization (arXiv:2305.18290)."""
 
     config: ClassVar[type] = DPOConfig
