@@ -10,6 +10,8 @@ DATASETS: Registry[Dataset] = Registry(
     Dataset,
     {
         "arithmetic": "r1exp.dataset.arithmetic:Arithmetic",
+        "bilingual": "r1exp.dataset.bilingual:Bilingual",
+        "bilingual_chat": "r1exp.dataset.bilingual_chat:BilingualChat",
         "hf": "r1exp.dataset.hf:Hf",
         "jsonl": "r1exp.dataset.jsonl:Jsonl",
         "preference": "r1exp.dataset.preference:Preference",
