@@ -40,11 +40,14 @@ def option(kind: str, folder: Path) -> dict[str, object]:
     values: dict[str, object] = content.get("dataset", content)
     paths = {"jsonl": folder / "train.jsonl", "preference": folder / "pairs.jsonl"}
     generated = {"arithmetic": {"num_train": 500}, "reasoning_gym": {"num_train": 50}}
+    generated |= {"bilingual": {"num_train": 500}, "bilingual_chat": {"num_train": 200}}
     changes = generated.get(kind, {"path": str(paths.get(kind, folder))})
     return values | changes | ({"num_test": 7} if kind == "jsonl" else {})
 
 
-@pytest.mark.parametrize("kind", ["arithmetic", "gsm8k", "hf", "jsonl", "preference"])
+@pytest.mark.parametrize(
+    "kind", ["arithmetic", "bilingual", "bilingual_chat", "gsm8k", "hf", "jsonl", "preference"]
+)
 def test_two_processes_load_the_same_rows(kind: str, folder: Path) -> None:
     def load_with(hash_seed: str) -> str:
         return subprocess.run(
