@@ -119,7 +119,7 @@ def test_answers_are_read_and_judged(text: str, gold: str, read: str | None, how
         "suite": "test", "problem_id": "p", "mode": "greedy", "prompt": "0 + 1?", "sample": 0, "text": text, "answer": read, "gold": gold,
         "correct": (right := how in ("equal numbers", "same text")), "how": how, "num_tokens": 16, "finished": False,
         "exact": right and "<answer>" in text, "plausible": right or text.endswith(" 7"), "format": False,
-        "input_tokens": None, "reward": None,
+        "input_tokens": None, "mixed": None, "reward": None,
     }  # fmt: skip
 
 
