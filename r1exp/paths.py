@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+ARTIFACT = "artifact:"  # prefix of a setting that names the artifact of an earlier step
 _CHECKPOINT = "checkpoint-"  # the prefix that transformers uses
 _DAMAGED = "damaged-"
 _COMPLETIONS = "step-"
@@ -82,6 +83,11 @@ class ArtifactPaths:
     """The files of an artifact in addition to those of a model."""
 
     folder: Path
+
+    @classmethod
+    def of_step(cls, name: str) -> Self:
+        """Return the artifact of an earlier step of the pipeline, as settings name it until that step has run."""
+        return cls(Path(f"{ARTIFACT}{name}"))
 
     @property
     def critic(self) -> Path:

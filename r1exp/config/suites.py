@@ -1,12 +1,14 @@
-"""Composes the suites of an evaluation: their data set and prompt can be named like the run's own.
+"""Composes the suites of an evaluation and the parts of a mixture: their data sets can be named like the run's own.
 
     evaluation.suites=[gsm8k,math500]             is  suites=[gsm8k,math500], options of the config group conf/suites/
     evaluation.suites.mine.dataset=gsm8k          is  {preset: gsm8k}, an option of the group dataset
     evaluation.suites.mine.dataset.path=my/file   changes a setting of it, whoever has chosen it
+    dataset.parts.math=gsm8k                      is  {preset: gsm8k}, as a part of dataset=mixture
 
 Hydra composes the options of conf/suites/ into `evaluation.suites`. A data set or prompt that is a name, or has the key
 `preset`, is then replaced by the settings of that option, with the other keys over them. Where an option of dataset sets
-`max_completion_length`, that is the suite's `max_tokens`, unless the suite sets its own.
+`max_completion_length`, that is the suite's `max_tokens`, unless the suite sets its own. A part may also be chosen in a
+defaults list of Hydra: `/dataset@dataset.parts.math: gsm8k`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +27,7 @@ Options = Mapping[str, Sequence[str]]
 
 
 def fill_presets(config: DictConfig, options: Options, composed: Callable[[str], DictConfig]) -> None:
-    """Replace the names of data sets and prompts in suites by their settings, in place.
+    """Replace the names of data sets and prompts in suites and mixtures by their settings, in place.
 
     Args:
         config: A composed, unresolved configuration that can be changed.
@@ -35,6 +37,7 @@ def fill_presets(config: DictConfig, options: Options, composed: Callable[[str],
     Raises:
         Refused: an option does not exist.
     """
+    _fill_parts("dataset", config.get("dataset"), options, composed)
     suites = OmegaConf.select(config, _SUITES)
     if not isinstance(suites, DictConfig):
         return  # refused by the validation
@@ -44,23 +47,53 @@ def fill_presets(config: DictConfig, options: Options, composed: Callable[[str],
                 continue
             for group in _GROUPS:
                 _fill(f"{_SUITES}.{name!s}.{group}", suite, group, options, composed)
+            _fill_parts(f"{_SUITES}.{name!s}.dataset", suite.get("dataset"), options, composed)
 
 
 def _fill(
     place: str, suite: DictConfig, group: str, options: Options, composed: Callable[[str], DictConfig]
 ) -> None:
-    given = suite.get(group)
+    found = _chosen(place, suite.get(group), group, options, composed)
+    if found is None:
+        return
+    preset, own = found
+    suite[group] = OmegaConf.merge(preset[group], own)
+    if suite.get("max_tokens") is None and _LENGTH in preset:
+        suite["max_tokens"] = preset[_LENGTH]
+
+
+def _fill_parts(place: str, dataset: Any, options: Options, composed: Callable[[str], DictConfig]) -> None:
+    """Replace the names of the parts of a mixture by their settings, in place."""
+    parts = dataset.get("parts") if isinstance(dataset, DictConfig) else None
+    if not isinstance(parts, DictConfig):
+        return
+    with open_dict(parts):
+        for name, part in parts.items():
+            found = _chosen(f"{place}.parts.{name!s}", part, "dataset", options, composed)
+            if found is not None:
+                preset, own = found
+                parts[name] = OmegaConf.merge(preset["dataset"], own)
+            elif isinstance(part, DictConfig) and "dataset" in part and "kind" not in part:
+                # Of a defaults list, from a file that is `# @package _global_` and sets a length too.
+                below = part.pop("dataset")
+                part.pop(_LENGTH, None)
+                parts[name] = OmegaConf.merge(below, part)
+
+
+def _chosen(
+    place: str, given: Any, group: str, options: Options, composed: Callable[[str], DictConfig]
+) -> tuple[DictConfig, Any] | None:
+    """Return the configuration of the option that a value names, and the settings given over it; None: it names none."""
     own: Any = {}
     if isinstance(given, DictConfig) and PRESET in given:
         own = given.copy()
         given = own.pop(PRESET)
     if not isinstance(given, str):
-        return
+        return None
     if given not in options[group]:
         close = nearest(given, options[group])
         hint = f" Did you mean {close[0]}?" if close else ""
         raise Refused(f"{place}={given}: no such option.{hint} {group} has: {', '.join(options[group])}")
     preset = composed(f"+{group}={given}")
-    suite[group] = OmegaConf.merge(preset[group], own)
-    if suite.get("max_tokens") is None and _LENGTH in preset:
-        suite["max_tokens"] = preset[_LENGTH]
+    OmegaConf.set_struct(preset, False)  # an unknown key is refused by the validation
+    return preset, own

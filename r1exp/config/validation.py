@@ -137,6 +137,7 @@ _ENTRIES = {
     "health": (2, "metric"),
     "pipeline": (2, "use"),
     "evaluation": (2, "dataset"),
+    "dataset": (2, "kind"),
 }  # depth of the name
 
 

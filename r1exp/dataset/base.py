@@ -31,6 +31,20 @@ class Dataset(Settings, ABC):
     def fingerprint(self) -> str:
         """Return a hash that changes with everything that changes the result of `load`."""
 
+    def has_split(self, split: Split) -> bool:
+        """Return whether there are problems of one split, as far as the settings say."""
+        del split
+        return True
+
+    def members(self) -> "tuple[Dataset, ...]":
+        """Return this data set; of one that consists of others, those too."""
+        return (self,)
+
+    def artifacts(self, split: Split) -> frozenset[str]:
+        """Return the earlier steps of the pipeline whose artifacts one split reads; of most data sets none."""
+        del split
+        return frozenset()
+
     def pinned(self) -> Self:
         """Return the same data set with the commit instead of a branch or tag, where a hub knows it."""
         return self

@@ -18,6 +18,7 @@ from r1exp.dataset.table import Splits, Table
 from r1exp.errors import Refused
 from r1exp.files import hash_of
 from r1exp.hub import commit_of
+from r1exp.paths import ARTIFACT
 from r1exp.records import Problem
 from r1exp.settings import Name, Settings
 
@@ -84,6 +85,14 @@ class Hf(Table):
     def has_training_split(self) -> bool:
         """Whether a training split is named."""
         return self.train is not None
+
+    @property
+    def has_test_split(self) -> bool:
+        """Whether a test split is named, or is found in a local folder; what is on the hub is not asked."""
+        if self.test is not None or self.test_path is not None:
+            return True
+        is_there = not self._given().startswith(ARTIFACT) and self.is_local
+        return is_there and self.splits().test is not None
 
     def check_source(self) -> None:
         """Raise Refused if the data are on the hub, and there is no such data set or split, or no network."""

@@ -28,6 +28,11 @@ class Jsonl(Table):
     answer: Name  # column: the gold answer, a text or a number
     solution: Name | None  # column: the worked reasoning, optional per row; null: there is none
 
+    @property
+    def has_test_split(self) -> bool:
+        """Whether there is a test file."""
+        return bool(self.test_path)
+
     def splits(self) -> Splits:
         """Return the two files."""
         test = Files((_path(self.test_path),), default=".jsonl") if self.test_path else None

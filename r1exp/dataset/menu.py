@@ -14,6 +14,7 @@ DATASETS: Registry[Dataset] = Registry(
         "bilingual_chat": "r1exp.dataset.bilingual_chat:BilingualChat",
         "hf": "r1exp.dataset.hf:Hf",
         "jsonl": "r1exp.dataset.jsonl:Jsonl",
+        "mixture": "r1exp.dataset.mixture:Mixture",
         "preference": "r1exp.dataset.preference:Preference",
         "reasoning_gym": "r1exp.dataset.reasoning_gym:ReasoningGym",
     },

@@ -81,6 +81,15 @@ class Table(Dataset):
         """Whether training problems that are test problems too are left out; otherwise they are refused."""
         return False
 
+    def has_split(self, split: Split) -> bool:
+        """Return whether there are problems of one split: for testing, a split that is named, or questions held out."""
+        return self.has_training_split if split == "train" else self.num_test > 0 or self.has_test_split
+
+    @property
+    def has_test_split(self) -> bool:
+        """Whether the test problems are rows of their own, and not held out."""
+        return self.splits().test is not None
+
     def load(self, split: Split) -> list[Problem]:
         """Return the first `limit` problems of a split.
 

@@ -25,9 +25,9 @@ from r1exp.model.adapters import base_of, is_adapter_folder
 from r1exp.model.folder_hash import remembered_hash
 from r1exp.model.locate import locate
 from r1exp.model.settings import ModelSettings
+from r1exp.paths import ARTIFACT
 from r1exp.plan.other_models import hashes_of_models
 from r1exp.settings import Settings
-from r1exp.stage.base import ARTIFACT
 from r1exp.stage.config import StepConfig
 
 _PACKAGE = Path(__file__).parents[1]
@@ -175,7 +175,7 @@ def _version(name: str) -> str:
 
 def _modules_of(config: StepConfig) -> Iterator[str]:
     assert config.stage is not None
-    data_sets = config.stage.data_sets(config)
+    data_sets = [member for dataset in config.stage.data_sets(config) for member in dataset.members()]
     settings: list[Settings | None] = [config.stage, config.algorithm, *data_sets, config.rollout]
     for member in [*settings, *(config.rewards or {}).values()]:
         if member is None:

@@ -9,7 +9,7 @@ the folder of that step's artifact. `artifact:NAME/file` names a file in that fo
 from collections.abc import Callable
 from typing import Any
 
-from r1exp.stage.base import ARTIFACT
+from r1exp.paths import ARTIFACT
 
 PREFIX = ARTIFACT
 

@@ -248,7 +248,7 @@ def _planned(
     config = chosen(config, device, num_problems)
     batch = batch_of(config, num_problems) if stage.trains else None
     inputs = inputs_of(config, from_base=source == BASE, own_data=data_from is None)
-    data = inputs["dataset"] if data_from is None else keys[data_from]
+    data = _data_key(config, inputs, keys, composed.name) if data_from is None else keys[data_from]
     model_key = inputs.get("model.path") if source == BASE or not config.loads_model else keys[source]
     # A path counts with the content that it names, so that its spelling does not matter.
     settings = without(config.deciding_settings(), inputs)
@@ -301,8 +301,18 @@ def _pinned(config: StepConfig, source: str, data_from: str | None) -> StepConfi
     return config if data_from else config.stage.pinned(config)
 
 
+def _data_key(config: StepConfig, inputs: dict[str, str], keys: dict[str, str], step: str) -> str:
+    """Return what stands for the data in the step's key: their hash, with the keys of the steps that make some of them."""
+    assert config.stage is not None
+    made = {name: _key_of(name, keys, step) for name in sorted(config.stage.artifacts(config))}
+    return hash_of([inputs["dataset"], made]) if made else inputs["dataset"]
+
+
 def _reads(config: StepConfig, source: str, data_from: str | None) -> tuple[str, ...]:
-    named = names_in(config.deciding_settings()) | {data_from, source if config.loads_model else None}
+    assert config.stage is not None
+    named: frozenset[str | None] = names_in(config.deciding_settings())
+    named |= {data_from, source if config.loads_model else None}
+    named |= config.stage.artifacts(config) if data_from is None else frozenset()
     return tuple(sorted(name for name in named if name is not None and name != BASE))
 
 

@@ -12,14 +12,13 @@ from r1exp.dataset.base import Dataset, Split
 from r1exp.dataset.validation import training_problems
 from r1exp.errors import Refused
 from r1exp.model.workload import Load
-from r1exp.paths import ArtifactPaths
+from r1exp.paths import ARTIFACT, ArtifactPaths
 from r1exp.records import Problem
 from r1exp.settings import Settings
 from r1exp.stage.step_settings import StepSettings
 
 Config = TypeVar("Config", bound=StepSettings)
 ArtifactKind = Literal["model", "reward_model", "dataset", "scores"]
-ARTIFACT = "artifact:"  # prefix of a setting that names the artifact of an earlier step
 TRAINING_FIELDS = frozenset({"learning_rate", "max_steps", "trainer"})
 # What every training stage reads. `max_steps` counts as the number of optimizer steps, `health` as
 # the rules that can stop a step (StepConfig.deciding_settings). A field that is left out where it is not set needs no value.
@@ -79,11 +78,10 @@ class Stage(Settings):
         if "path" not in type(config.dataset).model_fields:
             raise Refused(
                 f"data_from={source} is a file, and dataset={config.dataset.kind} reads no file; give the step "
-                "`use: {dataset: jsonl}` or `use: {dataset: preference}`"
+                "`use: {dataset: jsonl}` or `use: {dataset: preference}`; a part of dataset=mixture names the step itself: "
+                f"dataset.parts.NAME={{preset: jsonl, path: {ARTIFACT}{source}}}"
             )
-        dataset = config.dataset.model_copy(
-            update={"path": str(ArtifactPaths(Path(f"{ARTIFACT}{source}")).data)}
-        )
+        dataset = config.dataset.model_copy(update={"path": str(ArtifactPaths.of_step(source).data)})
         return config.model_copy(update={"dataset": dataset})
 
     def own_settings(self, config: StepSettings) -> dict[str, Any]:
@@ -105,6 +103,10 @@ class Stage(Settings):
     def data_sets(self, config: StepSettings) -> list[Dataset]:
         """Return the data sets that this stage reads."""
         return [config.dataset]
+
+    def artifacts(self, config: StepSettings) -> frozenset[str]:
+        """Return the earlier steps whose artifacts its data sets name."""
+        return frozenset(name for dataset in self.data_sets(config) for name in dataset.artifacts(self.split))
 
     def pinned(self, config: Config) -> Config:
         """Return the settings with the commit of the data set instead of a branch, which could move."""

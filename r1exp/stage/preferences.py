@@ -5,9 +5,9 @@ from typing import Any, Literal
 from pydantic import NonNegativeFloat, PositiveInt
 
 from r1exp.dataset.rows import fingerprint_of_file
-from r1exp.paths import ArtifactPaths
+from r1exp.paths import ARTIFACT, ArtifactPaths
 from r1exp.settings import Name
-from r1exp.stage.base import ARTIFACT, Config, Stage, resolved_path
+from r1exp.stage.base import Config, Stage, resolved_path
 from r1exp.stage.step_settings import StepSettings
 
 
