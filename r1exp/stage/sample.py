@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from r1exp.settings import Probability
 from r1exp.stage.base import GENERATION_READS, Stage, num_validation, smallest
@@ -18,6 +18,8 @@ class Sample(Stage):
     num_problems: PositiveInt | None  # only the first problems; null: all
     min_pass_rate: Probability  # problems with a lower share of correct answers are left out of data.jsonl
     max_pass_rate: Probability  # problems with a higher share of correct answers are left out of data.jsonl
+    # Problems without a correct answer that SFT can learn are left out of data.jsonl. In no key where it is false.
+    only_solved: bool = Field(default=False, exclude_if=lambda value: not value)
 
     work = "r1exp.stage.sample_answers:sample_answers"
     makes = "dataset"
@@ -31,8 +33,10 @@ class Sample(Stage):
 
     def own_settings(self, config: StepSettings) -> dict[str, Any]:
         """Return the settings; in a debug run every problem is kept."""
-        bounds = {} if config.debug.num_problems is None else {"min_pass_rate": 0.0, "max_pass_rate": 1.0}
-        return self.model_dump(mode="json") | bounds
+        if config.debug.num_problems is None:
+            return self.model_dump(mode="json")
+        bounds = {"min_pass_rate": 0.0, "max_pass_rate": 1.0}
+        return self.model_dump(mode="json", exclude={"only_solved"}) | bounds
 
     def describe(self, config: StepSettings, num_problems: int | None) -> str:
         """Return how many problems are asked, and how often."""

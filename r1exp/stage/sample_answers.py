@@ -5,7 +5,7 @@ The answers are used for preference pairs and for rejection sampling, and to mea
     artifact/samples.jsonl  one problem per line, with every answer, its reward and whether it is correct
     artifact/data.jsonl     one problem per line in the form of dataset=jsonl, with the column `pass_rate` (the
                             share of correct answers) and the best correct answer as its solution; problems
-                            outside [min_pass_rate, max_pass_rate] are left out
+                            outside [min_pass_rate, max_pass_rate] are left out, and with only_solved those without a solution
 """
 
 import json
@@ -20,11 +20,13 @@ from accelerate.utils import gather_object
 
 from r1exp.distributed import interleave, shard
 from r1exp.evaluation.judging import Judging, judgement_of
+from r1exp.errors import Refused
 from r1exp.files import hash_of, whole_folder, write_json, write_text
 from r1exp.judgement.judgement import Judgement
 from r1exp.model.scorer import open_reward_model
 from r1exp.paths import ArtifactPaths, StepPaths
 from r1exp.prompt.chat import prompt_of
+from r1exp.prompt.style import Style, style_named
 from r1exp.records import Completion, Problem
 from r1exp.rewards.advice import evaluating_member
 from r1exp.rewards.answer_reward import read_answer
@@ -70,9 +72,9 @@ def sample_answers(step: Step, folder: Path) -> str | None:
     whole = interleave(gather_object([rows]))
     if config.debug.num_problems is not None:
         # A policy after two optimizer steps solves no problem, but a debug run must still execute every step.
-        stage = stage.model_copy(update={"min_pass_rate": 0.0, "max_pass_rate": 1.0})
+        stage = stage.model_copy(update={"min_pass_rate": 0.0, "max_pass_rate": 1.0, "only_solved": False})
     if state.is_main_process:
-        _save(whole, stage, StepPaths(folder).artifact)
+        _save(whole, stage, style_named(config.prompt.style), StepPaths(folder).artifact)
         files = CompletionFiles(config.completions, folder)
         files.write("samples", files.sample([list(_readable(row)) for row in whole]))
     state.wait_for_everyone()
@@ -195,23 +197,28 @@ def pass_rate(answers: Iterable[dict[str, Any]]) -> float | None:
     return None if None in verdicts else sum(verdicts) / len(verdicts)
 
 
-def _save(rows: list[dict[str, Any]], stage: Sample, artifact: Path) -> None:
+def _save(rows: list[dict[str, Any]], stage: Sample, style: Style, artifact: Path) -> None:
     kept = [
         row
         for row in rows
         if row["pass_rate"] is None or stage.min_pass_rate <= row["pass_rate"] <= stage.max_pass_rate
     ]
     rates = [row["pass_rate"] for row in rows if row["pass_rate"] is not None]
+    data = [_problem_row(row, style) for row in kept]
+    solved = [row for row in data if "solution" in row]
+    if stage.only_solved:
+        data = solved
     facts = {
         "num_problems": len(rows),
-        "num_kept": len(kept),
+        "num_kept": len(data),
+        "num_solved": len(solved),
         "num_answers": sum(len(row["answers"]) for row in rows),
         "mean_pass_rate": sum(rates) / len(rates) if rates else None,
     }
     with whole_folder(artifact) as unfinished:
         paths = ArtifactPaths(unfinished)
         _write_rows(paths.samples, rows)
-        _write_rows(paths.data, [_problem_row(row) for row in kept])
+        _write_rows(paths.data, data)
         write_json(paths.facts, facts)
 
 
@@ -232,9 +239,13 @@ def _readable(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _problem_row(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of dataset=jsonl; its solution is the correct answer with the highest reward, if any is correct."""
-    correct = [answer for answer in row["answers"] if answer["right"]]
+def _problem_row(row: dict[str, Any], style: Style) -> dict[str, Any]:
+    """Return a row of dataset=jsonl; its solution is the correct answer with the highest reward, of those SFT can learn."""
+    correct = [
+        answer
+        for answer in row["answers"]
+        if answer["right"] and _can_be_learned(answer["text"], row["answer"], style)
+    ]
     columns = {name: value for name, value in row["columns"].items() if name != "solution"}
     if correct:
         columns["solution"] = max(correct, key=lambda answer: answer["reward"] or 0.0)["text"]
@@ -245,6 +256,15 @@ def _problem_row(row: dict[str, Any]) -> dict[str, Any]:
         "answer": row["answer"],
         "pass_rate": row["pass_rate"],
     }
+
+
+def _can_be_learned(text: str, answer: str, style: Style) -> bool:
+    """Return whether SFT can write an answer as a demonstration: not where a correct one has broken the style's format."""
+    try:
+        style.write(text, answer)
+    except Refused:
+        return False
+    return True
 
 
 def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
