@@ -85,6 +85,17 @@ class Reader:
         identity = self._identity(row, chat, place)
         return Problem(identity, chat.question, answer, columns, chat.earlier, chat.completion)
 
+    def has_answer(self, row: Row) -> bool:
+        """Whether the answer of a row can be read; a row without the column is refused later, by its name."""
+        if self.answer is None or not find(row, self.answer)[0]:
+            return True
+        if find(row, self.answer)[1] is None:
+            return False
+        try:
+            return bool(self._answer(row, self._chat(row, ""), ""))
+        except Refused:
+            return False
+
     def has_solution_column(self, row: Row) -> bool:
         """Whether the row has the column of the worked solution, be it null."""
         return self.solution is not None and find(row, self.solution)[0]

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from r1exp.dataset.columns import Reader, digest_of
 from r1exp.dataset.extract import known_rule
-from r1exp.dataset.sources import Hub, Source, check_hub, located, sources, split_named
+from r1exp.dataset.sources import Chosen, Hub, Source, check_hub, located, sources, split_named
 from r1exp.dataset.table import Splits, Table
 from r1exp.errors import Refused
 from r1exp.files import hash_of
@@ -61,6 +61,12 @@ class Hf(Table):
     ids: Name | None  # ids are numbers after this name, in the order of the rows; null: by columns.id
     drop: tuple[Name, ...]  # columns that are not kept for the rewards
     shared_questions: Literal["refuse", "drop"]  # what is done with training questions that are also tested
+    # Column: values of the rows that are read; the others are left out.
+    keep: dict[Name, tuple[str | int | bool, ...]] = Field(
+        default_factory=dict, exclude_if=lambda keep: not keep
+    )
+    # What is done with rows whose answer is null, blank or not found by `extract`.
+    unanswered: Literal["refuse", "drop"] = Field(default="refuse", exclude_if=lambda rule: rule == "refuse")
 
     @model_validator(mode="after")
     def _some_split_is_read(self) -> Self:
@@ -129,7 +135,17 @@ class Hf(Table):
         return self.ids
 
     def splits(self) -> Splits:
-        """Return the training and the test split."""
+        """Return the training and the test split, without the rows that the settings leave out."""
+        train, test = self._all_rows()
+        return Splits(self._chosen(train), self._chosen(test))
+
+    def _chosen(self, source: Source | None) -> Source | None:
+        if source is None or not (self.keep or self.unanswered == "drop"):
+            return source
+        reader = self.reader() if self.unanswered == "drop" else None
+        return Chosen(source, tuple(self.keep.items()), None if reader is None else reader.has_answer)
+
+    def _all_rows(self) -> Splits:
         found = sources(self._given(), self.subset, self.revision, "dataset.path")
         if isinstance(found, Source):
             found = {self.train or self.test or "train": found}
@@ -155,7 +171,7 @@ class Hf(Table):
         found = sources(self._given(), self.subset, self.revision, "dataset.path")
         if isinstance(found, Source) or VALIDATION in (self.train, self.test):
             return None
-        return found.get(VALIDATION)
+        return self._chosen(found.get(VALIDATION))
 
     def _problems_of(self, source: Source) -> Iterator[Problem]:
         reader, tests = self.reader(), self._scan().tests

@@ -5,8 +5,9 @@
      "chosen": [{"role": "assistant", "content": "2"}], "rejected": [{"role": "assistant", "content": "3"}]}
 
 A file may mix both forms. In the conversational form, the prompt is one question by the user, with or
-without a system message (which `prompt.system` replaces), and each answer is one message. A prompt with
-several turns is refused, because rewards and evaluation would see only its last question.
+without a system message (which `prompt.system` replaces), and each answer is one message, or the question again and the
+answer, as in UltraFeedback. A prompt with several turns is refused, because rewards and evaluation would see only its last
+question. The pairs are those of a file, of a folder, or of the hub.
 
 Algorithms that sample completions use only the prompts: each prompt once, without a gold answer.
 """
@@ -14,27 +15,46 @@ Algorithms that sample completions use only the prompts: each prompt once, witho
 import hashlib
 import math
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt
 
 from r1exp.dataset.base import Dataset, Split
-from r1exp.dataset.readers import read_rows
-from r1exp.dataset.rows import fingerprint_of_file, text_in
+from r1exp.dataset.rows import text_in
+from r1exp.dataset.sources import Files, Source, check_hub, located, sources, split_named
 from r1exp.errors import Refused
 from r1exp.files import hash_of
+from r1exp.hub import commit_of
 from r1exp.records import Problem
 from r1exp.settings import Name
+
+
+def _is_null(value: Any) -> bool:
+    return value is None
 
 
 class Preference(Dataset):
     """Pairs for DPO and reward models; their prompts for PPO and GRPO with a reward model."""
 
     kind: Literal["preference"]
-    path: Name | None  # training file; null in a pipeline step that takes its data from another step
-    test_path: Name | None  # test file; null: prompts of `path` are held out
+    path: Name | None  # file, folder or hub id; null in a pipeline step that takes its data from another step
+    test_path: (
+        Name | None
+    )  # test file; null: the split `test`, or where that is null prompts of `path` are held out
     test_share: Annotated[float, Field(ge=0.0, lt=1.0)]  # share of the prompts held out if test_path is null
     limit: PositiveInt | None  # the first training pairs; null: all
+    subset: Name | None = Field(default=None, exclude_if=_is_null)  # subset on the hub; null: its default
+    revision: Name | None = Field(
+        default=None, exclude_if=_is_null
+    )  # branch, tag or commit on the hub; null: the main branch
+    train: Name | None = Field(
+        default=None, exclude_if=_is_null
+    )  # training split of a folder or hub id; null: `train`
+    test: Name | None = Field(
+        default=None, exclude_if=_is_null
+    )  # test split of it; null: prompts are held out
+    # What is done with pairs whose answers are the same text, or one of them blank.
+    unusable: Literal["refuse", "drop"] = Field(default="refuse", exclude_if=lambda rule: rule == "refuse")
 
     has_answers: ClassVar[bool] = False
     has_pairs: ClassVar[bool] = True
@@ -45,9 +65,10 @@ class Preference(Dataset):
         Raises:
             Refused: the data cannot be read; the message names file and line.
         """
-        pairs = self._read(self._file(self.path))
-        if self.test_path is not None:
-            return pairs[: self.limit] if split == "train" else self._read(self._file(self.test_path))
+        train, test = self._sources()
+        if test is not None:
+            return self._read(test) if split == "test" else self._read(train)[: self.limit]
+        pairs = self._read(train)
         prompts = sorted({pair.prompt for pair in pairs}, key=_sha256)
         held_out = set(prompts[: math.ceil(self.test_share * len(prompts))])
         if len(held_out) == len(prompts):
@@ -62,30 +83,98 @@ class Preference(Dataset):
     def fingerprint(self) -> str:
         """Return a hash of the settings and of the files' content instead of their paths."""
         settings = self.model_dump()
-        for name in ("path", "test_path"):
-            if settings[name] is not None:
-                settings[name] = fingerprint_of_file(self._file(settings[name]))
+        if self.is_local:
+            train, test = self._sources()
+            settings["path"] = train.fingerprint()
+            if test is not None:
+                settings["test_path"] = test.fingerprint()
         return hash_of(settings)
 
-    def _file(self, path: str | None) -> Path:
-        if path is None:
+    @property
+    def is_local(self) -> bool:
+        """Whether the pairs are on this machine; if not, they are downloaded when the run starts."""
+        return not isinstance(self._located(), str)
+
+    def count(self, split: Split) -> int | None:
+        """Return the number of pairs, or None if they are on the hub."""
+        return super().count(split) if self.is_local else None
+
+    def pinned(self) -> Self:
+        """Return the same pairs with the commit of their revision, if they are on the hub and it can be found."""
+        place = None if self.path is None else self._located()
+        commit = commit_of(place, self.revision, "dataset") if isinstance(place, str) else None
+        return self if commit is None else self.model_copy(update={"revision": commit})
+
+    def check_source(self) -> None:
+        """Raise Refused if the pairs are on the hub, and there is no such data set or no network."""
+        place = self._located()
+        if isinstance(place, str):
+            check_hub(place, self.revision)
+
+    def notes(self) -> list[str]:
+        """Return that the pairs are on the hub: a path that is not on this machine may be a slip."""
+        if self.path is None or self.is_local:
+            return []
+        return [
+            f"dataset.path={self.path} is on the hub (no such folder here); it is downloaded when the run starts"
+        ]
+
+    def _located(self) -> Path | str:
+        """Return the file or folder of `path`, or its hub id; a path with an unknown ending is a file of JSON lines."""
+        given = self._given()
+        place = Path(given).expanduser()
+        return place if place.is_file() else located(given, "dataset.path")
+
+    def _sources(self) -> tuple[Source, Source | None]:
+        """Return where the training and the test pairs are; None: prompts are held out."""
+        place = self._located()
+        if isinstance(place, Path) and place.is_file():
+            train: Source = Files((place,), default=".jsonl")
+            found: dict[str, Source] = {}
+        else:
+            splits = sources(self._given(), self.subset, self.revision, "dataset.path")
+            found = {"train": splits} if isinstance(splits, Source) else splits
+            train = split_named(found, self.train or "train", self._given(), "dataset.train")
+        if self.test_path is not None:
+            return train, Files((Path(self.test_path).expanduser(),), default=".jsonl")
+        return train, None if self.test is None else split_named(
+            found, self.test, self._given(), "dataset.test"
+        )
+
+    def _given(self) -> str:
+        if self.path is None:
             raise Refused(
                 "dataset=preference needs a file of pairs: give dataset.path=pairs.jsonl, or use "
                 "pipeline=dpo_from_rewards, which makes pairs from the policy's own answers"
             )
-        return Path(path).expanduser()
+        return self.path
 
-    def _read(self, path: Path) -> list[Problem]:
+    def _read(self, source: Source) -> list[Problem]:
         problems = []
-        for number, (place, row) in enumerate(read_rows(path, default=".jsonl")):
-            columns = {name: _answer(row, name, place) for name in ("chosen", "rejected")}
+        for number, (place, row) in enumerate(source.rows()):
+            if self.unusable == "drop" and not _is_usable(row):
+                continue
+            prompt = _question(row, place)
+            columns = {name: _answer(row, name, prompt, place) for name in ("chosen", "rejected")}
             if columns["chosen"] == columns["rejected"]:
                 raise Refused(
-                    f"{place}: chosen and rejected are the same text, so the pair has no preference; remove the row"
+                    f"{place}: chosen and rejected are the same text, so the pair has no preference; remove the row, or "
+                    "leave such pairs out with dataset.unusable=drop"
                 )
-            prompt = _question(row, place)
             problems.append(Problem(f"{_sha256(prompt)[:16]}-{number}", prompt, None, columns))
         return problems
+
+
+def _is_usable(row: dict[str, Any]) -> bool:
+    """Return whether the two answers are there and differ; what is no answer at all is refused when it is read."""
+    texts = [_last_text(row.get(name)) for name in ("chosen", "rejected")]
+    return all(texts) and texts[0] != texts[1]
+
+
+def _last_text(value: Any) -> str:
+    message = value[-1] if isinstance(value, list) and value else value
+    content = message.get("content") if isinstance(message, dict) else message
+    return content.strip() if isinstance(content, str) else ""
 
 
 def _question(row: dict[str, Any], place: str) -> str:
@@ -103,10 +192,16 @@ def _question(row: dict[str, Any], place: str) -> str:
     return text_in(turns[0], "content", place, "the column prompt")
 
 
-def _answer(row: dict[str, Any], column: str, place: str) -> str:
+def _answer(row: dict[str, Any], column: str, prompt: str, place: str) -> str:
     if not isinstance(row.get(column), list):
         return text_in(row, column, place, f"the column {column}")
-    messages = row[column]
+    messages = [
+        message
+        for message in row[column]
+        if not (
+            isinstance(message, dict) and message.get("role") == "user" and message.get("content") == prompt
+        )
+    ]
     if len(messages) != 1 or not isinstance(messages[0], dict) or messages[0].get("role") != "assistant":
         raise Refused(f"{place}: {column} must be one message of the assistant, or a text; correct the row")
     return text_in(messages[0], "content", place, f"the column {column}")

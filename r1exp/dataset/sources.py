@@ -7,7 +7,7 @@ train/part-1.csv. Local files are read without the library `datasets`, whose imp
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from r1exp.dataset.readers import format_of, plain, read_rows
-from r1exp.dataset.rows import Rows, fingerprint_of_file, stamp_of, unreadable
+from r1exp.dataset.rows import Row, Rows, fingerprint_of_file, stamp_of, unreadable, value_in
 from r1exp.errors import Refused
 from r1exp.files import read_json
 from r1exp.settings import nearest
@@ -70,6 +70,44 @@ class Files(Source):
             return tuple((str(path), *stamp_of(path)) for path in self.paths)
         except OSError as error:
             raise unreadable(Path(error.filename), error) from error
+
+
+@dataclass(frozen=True)
+class Chosen(Source):
+    """The rows of another source that have certain values and an answer."""
+
+    source: Source
+    keep: tuple[tuple[str, tuple[Any, ...]], ...]  # column, its allowed values
+    has_answer: Callable[[Row], bool] | None  # whether a row is kept for its answer; None: every row is
+
+    def rows(self) -> Rows:
+        """Yield the chosen rows, with the places that they have in the source.
+
+        Raises:
+            Refused: a column does not exist, or no row is left.
+        """
+        is_empty, place = True, "the data"
+        for place, row in self.source.rows():
+            if any(value_in(row, name, place, "dataset.keep") not in values for name, values in self.keep):
+                continue
+            if self.has_answer is not None and not self.has_answer(row):
+                continue
+            is_empty = False
+            yield place, row
+        if is_empty:
+            kept = ", ".join(f"{name} is one of {list(values)}" for name, values in self.keep)
+            raise Refused(
+                f"{place}: none of the rows up to this one is left{f' where {kept}' if kept else ''}"
+                f"{' and there is an answer' if self.has_answer else ''}; change dataset.keep, or dataset.unanswered=refuse"
+            )
+
+    def fingerprint(self) -> Any:
+        """Return that of the source; what is chosen is among the settings."""
+        return self.source.fingerprint()
+
+    def state(self) -> Any:
+        """Return that of the source."""
+        return self.source.state()
 
 
 @dataclass(frozen=True)

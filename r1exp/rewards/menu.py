@@ -41,6 +41,7 @@ REWARDS = RewardRegistry(
         "code": "r1exp.rewards.code:Code",
         "code_format": "r1exp.rewards.code:CodeFormat",
         "cosine": "r1exp.rewards.lengths:Cosine",
+        "countdown": "r1exp.rewards.countdown:CountdownReward",
         "format": "r1exp.rewards.tags:Format",
         "function_call": "r1exp.rewards.function_call:FunctionCall",
         "graded": "r1exp.rewards.graded:Graded",

@@ -19,8 +19,8 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from r1exp.distributed import interleave, shard
-from r1exp.evaluation.judging import Judging, judgement_of
 from r1exp.errors import Refused
+from r1exp.evaluation.judging import Judging, judgement_of
 from r1exp.files import hash_of, whole_folder, write_json, write_text
 from r1exp.judgement.judgement import Judgement
 from r1exp.model.scorer import open_reward_model
