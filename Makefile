@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.venv/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help install parts trackers vllm verl harness quickstart test test-slow test-all matrix lint rooms keys health bench soak lock clean
+.PHONY: help install parts trackers vllm verl harness quickstart test test-slow test-all matrix lint rooms keys health recipes bench soak lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,7 +79,7 @@ test: install  ## run the fast tests, which need no optional part
 	$(PYTEST) -m 'not slow and not integration and not matrix'
 
 test-slow: install  ## run the slow tests and those that need optional parts; where a part is missing its tests are skipped
-	$(PYTEST) -rs -m '(slow or integration) and not matrix'
+	$(PYTEST) -rsR --reruns 1 -m '(slow or integration) and not matrix'
 
 test-all: test test-slow  ## run all tests but the matrix
 
@@ -102,6 +102,9 @@ health: install  ## break the health rules in short runs; make health HEALTHY=--
 
 bench: install  ## run every benchmark
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit; done
+
+recipes: install  ## run every recipe of the source documents on its tiny twin: half an hour; ONLY=open_r1 for one, SEEDS=1,2,3
+	$(BIN)/python benchmarks/recipes.py $(if $(ONLY),--only $(ONLY)) $(if $(SEEDS),--seeds $(SEEDS))
 
 soak: install  ## run for MINUTES (3) on CORES (2) while random processes are killed; all must come back, nothing be left
 	$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),3) --cores $(or $(CORES),2) --seed $(or $(SEED),1)

@@ -6,7 +6,7 @@ torchrun and accelerate set RANK, WORLD_SIZE and LOCAL_WORLD_SIZE; without them 
 import os
 from collections.abc import Sequence
 from itertools import chain, zip_longest
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 Item = TypeVar("Item")
 
@@ -41,6 +41,16 @@ def interleave(shards: Sequence[Sequence[Item]]) -> list[Item]:
     missing: Any = object()
     rows = chain.from_iterable(zip_longest(*shards, fillvalue=missing))
     return [item for item in rows if item is not missing]
+
+
+def checkpoint_format() -> Literal["plain", "deepspeed", "fsdp2"]:
+    """Return the format of the checkpoints that the trainer of this process writes and reads."""
+    return "fsdp2" if uses_fsdp() else "deepspeed" if uses_deepspeed() else "plain"
+
+
+def uses_fsdp() -> bool:
+    """Whether accelerate's launcher configured FSDP for this process."""
+    return os.environ.get("ACCELERATE_USE_FSDP") == "true"
 
 
 def uses_deepspeed() -> bool:

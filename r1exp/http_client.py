@@ -17,7 +17,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
@@ -144,6 +144,7 @@ class HttpClient:
         why_lost: Returns why the service will never answer again, which ends the attempts; or None.
         breaker: Records every attempt. While it is open, requests fail at once, except probes.
         sleep: Waits between attempts.
+        before_retry: Called before each further attempt of a request, after its pause.
     """
 
     form: ClassVar[str] = "JSON"  # of an answer, in messages
@@ -165,6 +166,7 @@ class HttpClient:
         why_lost: Callable[[], str | None] = lambda: None,
         breaker: CircuitBreaker | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        before_retry: Callable[[], None] = lambda: None,
     ) -> None:
         urls = [each.rstrip("/") for each in ([url] if isinstance(url, str) else url)]
         self.url = urls[0]
@@ -181,6 +183,7 @@ class HttpClient:
         self._explain = dict(explain or {})
         self._why_lost = why_lost
         self._sleep = sleep
+        self._before_retry = before_retry
         self._breaker = breaker
         self._free_at = 0.0  # by time.monotonic(): until then the service wishes no request
         self._client = _httpx_client(urls, key, concurrency)
@@ -188,14 +191,31 @@ class HttpClient:
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """Return `function` of every item, in order, computed in `concurrency` threads.
 
-        The first exception cancels all calls that have not begun.
+        The first exception cancels all calls that have not begun, and is raised when those under way have ended.
         """
-        with ThreadPoolExecutor(self._concurrency) as threads:
+        failed = threading.Event()
+
+        def call(item: Item) -> Result:
+            if failed.is_set():  # at once: the calls before it may take long
+                raise CancelledError
             try:
-                return list(threads.map(function, items))
+                return function(item)
             except BaseException:
+                failed.set()
+                raise
+
+        with ThreadPoolExecutor(self._concurrency) as threads:
+            calls = [threads.submit(call, item) for item in items]
+            try:
+                wait(calls, return_when=FIRST_EXCEPTION)
+            except BaseException:  # Ctrl-C
                 threads.shutdown(cancel_futures=True)
                 raise
+        errors = (each.exception() for each in calls)
+        for error in errors:
+            if error is not None and not isinstance(error, CancelledError):
+                raise error
+        return [each.result() for each in calls]
 
     def get(self, path: str, *, timeout: float | None = None) -> Any:
         """Return the answer to a GET request. Raises RequestFailed."""
@@ -255,9 +275,13 @@ class HttpClient:
         return with_retries(
             lambda: self._attempt(method, f"{next(self._turns)}{path}", data, seconds, until, is_probe),
             self._pauses(),
-            self._sleep,
+            self._pause,
             until,
         )
+
+    def _pause(self, seconds: float) -> None:
+        self._sleep(seconds)
+        self._before_retry()
 
     def _attempt(
         self, method: str, url: str, data: bytes | None, seconds: float, until: float, is_probe: bool

@@ -1,12 +1,12 @@
 """Names every file of a run directory, a sweep, a step and the step store.
 
 <run>/manifest.json, plan.json, summary.json, report.html, report.md, tables/, figures/, reproduction.json, job.sbatch, job.json, slurm.log
-<run>/steps/<nn>-<name>/step.json, status.json, stop.json, progress.json, log.txt, log-rank-<n>.txt, metrics.jsonl, health.jsonl, kept.json,
+<run>/steps/<nn>-<name>/step.json, status.json, stop.json, progress.json, log.txt, log-rank-<n>.txt, metrics.jsonl, health.jsonl, kept.json, spent.json,
     failed-rank-<n>.json, ranks.lock, reserve.bin, check.txt, memory.json, server.json, server.log, accelerate.yaml, deepspeed.json, checkpoints/, best/, completions/, artifact/
 <checkpoint>/complete.json, health.json, validation.json, best/, critic.safetensors, memory-<rank>-of-<n>.pt, and what transformers writes
 <step>/checkpoints/rows/rank-<n>-of-<m>.jsonl
-<completions>/step-<n>.jsonl, evaluation.jsonl, samples.jsonl
-<artifact>/scores.json, answers.jsonl, facts.json, samples.jsonl, data.jsonl, or a model
+<completions>/step-<n>.jsonl, evaluation.jsonl, samples.jsonl, answers.jsonl
+<artifact>/scores.json, answers.jsonl, facts.json, samples.jsonl, dropped.jsonl, data.jsonl, or a model
 <sweep>/sweep.json, sweep-rows.jsonl, sweep-summary.json, report.html, report.md, tables/, figures/, <n>/ (the run of member n)
 <store>/steps/<key>/, leases/, models/
 <user's cache>/folder-hashes/
@@ -65,6 +65,11 @@ class CheckpointPaths:
         return self.folder / "critic.safetensors"
 
     @property
+    def critic_shards(self) -> Path:
+        """Trained weights of PPO's critic beside adapters, a file for each rank, where FSDP2 holds them."""
+        return self.folder / "critic_shards"
+
+    @property
     def damaged(self) -> Path:
         """The folder that the checkpoint is renamed to when it is damaged."""
         return self.folder.with_name(_DAMAGED + self.folder.name)
@@ -113,6 +118,11 @@ class ArtifactPaths:
     def samples(self) -> Path:
         """One problem per line with its scored answers, written by stage=sample."""
         return self.folder / "samples.jsonl"
+
+    @property
+    def dropped(self) -> Path:
+        """One line for each row that stage=filter left out, with the reason."""
+        return self.folder / "dropped.jsonl"
 
     @property
     def data(self) -> Path:
@@ -170,6 +180,11 @@ class StepPaths:
     def memory(self) -> Path:
         """The most memory that rank 0 had at once."""
         return self.folder / "memory.json"
+
+    @property
+    def spent(self) -> Path:
+        """Tokens and cost of the answers of stage=generate."""
+        return self.folder / "spent.json"
 
     @property
     def server_state(self) -> Path:

@@ -74,3 +74,8 @@ class Completion:
     num_tokens: int
     finished: bool = True  # False: truncated at the length limit
     logprobs: tuple[float, ...] | None = None  # natural log-probability of each token, from the sampler
+    reasoning: str | None = None  # what an endpoint returned apart from the text; `num_tokens` counts both
+    num_prompt_tokens: int | None = field(default=None, compare=False)  # None: not counted
+    finish_reason: str | None = field(
+        default=None, compare=False
+    )  # the endpoint's own word; None: it has none

@@ -1,6 +1,6 @@
 """Every command in README.md and docs/ is one that r1exp accepts: it is composed and planned, and nothing is run.
 
-A command is an indented or fenced line that begins with `r1exp`. Where its comment says `8 GPUs`, it is planned for a machine
+A command is an indented or fenced line that begins with `r1exp`, or the last cell of a row of a table. Where its comment says `8 GPUs`, it is planned for a machine
 with that many. RUN, runs/... and other words in capitals stand for what a reader has, and are left out or made here.
 """
 
@@ -23,6 +23,7 @@ from r1exp.verbs.options import parse_options
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 _COMMAND = re.compile(r"(?:\$ )?(?:\.venv/bin/)?r1exp(?P<rest>$| +[^─ ].*$)")
+_CELL = re.compile(r"\|.* \| `r1exp(?P<rest> [^`]+)` \|$")
 _GPUS = re.compile(r"(\d+) GPUs")
 _PLANNED = {"run", "plan", "check"}
 _OF_A_READER = re.compile(r"=(?:\.\.\.|RUN|runs/\S*)$")  # overrides that name an earlier run
@@ -47,7 +48,7 @@ def commands(page: Path) -> Iterator[str]:
         if code.endswith("\\"):
             joined += code[:-1]
             continue
-        found = _COMMAND.match(joined + code)
+        found = _CELL.match(line) or _COMMAND.match(joined + code)
         joined = ""
         if found is not None:
             yield found["rest"].strip()
@@ -88,8 +89,14 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs = [{"prompt": f"Hi, {k}", "chosen": "Hello", "rejected": "No"} for k, _ in enumerate(sums)]
     rows: dict[str, list[dict[str, Any]]] = {"problems": code, "questions": choices, "gpqa": choices, "chats": chats, "prompts": sums, "pairs": pairs}  # fmt: skip
     sampled = folder / "SAMPLED" / "steps" / "01-sample" / "artifact"
-    sampled.mkdir(parents=True)
-    for path in [*(folder / f"{name}.jsonl" for name in rows), sampled / "data.jsonl"]:
+    labelled = folder / "LABELLED" / "steps" / "01-generate" / "artifact"
+    for made in (sampled, labelled):
+        made.mkdir(parents=True)
+    for path in [
+        *(folder / f"{name}.jsonl" for name in rows),
+        sampled / "data.jsonl",
+        labelled / "data.jsonl",
+    ]:
         content = rows.get(path.stem, sums)
         path.write_text("".join(f"{json.dumps(row)}\n" for row in content), encoding="utf-8")
     (folder / "my" / "gsm8k").mkdir(parents=True)
@@ -127,11 +134,12 @@ def test_a_command_of_the_documentation_is_accepted(
         rest.append("launcher.device=cuda")
     else:
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)
-    options = parse_options(rest)
+    options = parse_options(rest, takes_range=True)
     folders, overrides = search_path_of(options.overrides)
     with session(options.config_dirs, folders):
         members = members_of(command_of(overrides, options.is_multirun))
         assert members
+        options.span.positions(members[0].steps)  # whether its steps are finished depends on the reader
         job_of(members[0].experiment.run, members[0].steps)
 
 

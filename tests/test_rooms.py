@@ -22,7 +22,7 @@ ORDER = [
     "addresses", "circuit_breaker", "http_client", "hub",
     "prompt", "dataset", "statistics",
     "judgement",
-    "sandbox", "rewards",
+    "sandbox", "rewards", "filtering",
     "model", "tracking", "health",
     "launcher", "rollout", "serving",
     "algorithm", "evaluation",

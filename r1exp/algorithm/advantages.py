@@ -12,7 +12,7 @@ from transformers import Trainer
 from trl.trainer.utils import nanstd
 
 from r1exp.algorithm.base import TRACKED_ZERO
-from r1exp.algorithm.gae import ROUNDING
+from r1exp.algorithm.gae import ROUNDING, whiten
 from r1exp.rewards.total import weighted_totals_of_rows
 
 Advantages = Callable[[Tensor, int], Tensor]
@@ -63,6 +63,19 @@ def normalized_then_summed(rewards_nf: Tensor, weights_f: Tensor, group_size: in
     if bool(_are_equal(totals_n.view(1, -1), normalized_nf.abs().nansum(dim=1).view(1, -1)).all()):
         return torch.zeros_like(totals_n)
     return ((totals_n - torch.nanmean(totals_n)) / (nanstd(totals_n) + 1e-4)).nan_to_num(nan=0.0)
+
+
+def centered_then_whitened(rewards_n: Tensor, group_size: int) -> Tensor:
+    """Return the rewards minus their group's mean, divided by the standard deviation of that over the batch, (N,).
+
+    The rewards of a group that differ by rounding only give exactly 0. A completion without a reward (NaN) has the advantage
+    0 and does not count. Source: REINFORCE++-baseline (arXiv:2501.03262).
+    """
+    grouped = rewards_n.view(-1, group_size)
+    centered_n = (grouped - torch.nanmean(grouped, dim=1, keepdim=True)).flatten()
+    centered_n = torch.where(_are_equal(grouped, grouped.abs().nan_to_num()), 0.0, centered_n)
+    is_known = rewards_n.isfinite()
+    return whiten(centered_n.nan_to_num()[None], is_known[None].to(centered_n))[0]
 
 
 class ExactlyFlat(Trainer):

@@ -28,6 +28,7 @@ class Rows:
     setting: str  # the setting that determines the number, for messages
     unit: str  # "rows", "pairs" or "completions"
     most_per_device: int | Literal["auto"]  # largest number of rows in one forward pass of one rank
+    least_per_device: int = 1  # smallest number of rows in one forward pass of one rank
 
 
 class Algorithm(Settings, ABC):
@@ -44,6 +45,9 @@ class Algorithm(Settings, ABC):
     trainer_config: ClassVar[str]  # name of the TRL dataclass that receives `trainer:`
     least_generations: ClassVar[int] = 2  # smallest number of completions per prompt
     reads_pairs: ClassVar[bool] = False  # the data set must have preference pairs
+    reads_labels: ClassVar[bool] = (
+        False  # the data set must have labelled answers, or preference pairs, each of which is two
+    )
 
     @property
     @abstractmethod
@@ -117,9 +121,19 @@ class OnlineAlgorithm(Algorithm):
         return self
 
     @property
+    def resting_steps(self) -> int:
+        """Optimizer steps for which a problem rests that is solved always or never; 0: none rests, or its trainer cannot."""
+        return 0
+
+    @property
     def trims_passes(self) -> bool | None:
         """Whether the rows of each pass are trimmed to the longest of them; None: its trainer cannot."""
         return None
+
+    @property
+    def sorts_passes(self) -> bool:
+        """Whether the rows of an optimizer step are sorted by length before they are cut into passes."""
+        return False
 
     def rows(self, num_generations: int | None, fit: RowsPerDevice) -> Rows:
         """Return the completions of one optimizer step."""

@@ -1,11 +1,11 @@
-"""Settings of Direct Preference Optimization.
+"""Settings of Direct Preference Optimization, and of the algorithms that differ from it only in trainer arguments.
 
 Source: arXiv:2305.18290, on TRL's DPOTrainer.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import PositiveInt
 
@@ -16,25 +16,28 @@ from r1exp.model.workload import Load
 _SMOOTHED = {"robust", "exo_pair", "aot", "aot_unpaired"}  # losses that read label_smoothing in TRL 1.16
 
 
-class Dpo(Algorithm):
-    """Direct Preference Optimization: learns from pairs of a chosen and a rejected answer."""
+class PairsAlgorithm(Algorithm):
+    """An algorithm that learns from pairs of a chosen and a rejected answer, on TRL's DPOTrainer."""
 
-    kind: Literal["dpo"]
     pairs_per_step: PositiveInt  # preference pairs per optimizer step, over all ranks
 
     fields = frozenset({"beta"})
     trainer_config = "DPOConfig"
     reads_pairs = True
 
-    @property
-    def trainer(self) -> str:
-        """Import path of the trainer."""
-        return "r1exp.algorithm.trainers:Dpo"
-
     def rows(self, num_generations: int | None, fit: RowsPerDevice) -> Rows:
         """Return the pairs of one optimizer step; a pair is two rows."""
         most = fit.sft if fit.sft == "auto" else max(fit.sft // 2, 1)
         return Rows(self.pairs_per_step, "algorithm.pairs_per_step", "pairs", most)
+
+
+class Dpo(PairsAlgorithm):
+    """Direct Preference Optimization; `ipo` differs only in conf/algorithm/."""
+
+    @property
+    def trainer(self) -> str:
+        """Import path of the trainer."""
+        return "r1exp.algorithm.trainers:Dpo"
 
     def check(self, beta: float | None, trainer: Mapping[str, Any]) -> None:
         """Raise ValueError for arguments that TRL 1.16 would ignore or misinterpret."""

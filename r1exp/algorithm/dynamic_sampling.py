@@ -12,14 +12,13 @@ A group is G adjacent rows of the batch of all ranks, and may span two ranks. Al
 to replace from the gathered rewards, so that they decide alike. Replacement rows are sent between ranks.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from r1exp.algorithm.further_prompts import FurtherPrompts
 from r1exp.algorithm.trainers import Grpo, Policy
 
 Row = dict[str, Tensor]  # one completion: its row of each tensor of the batch, on the CPU
@@ -38,33 +37,6 @@ def flat_groups(scores_n: Tensor, group_size: int) -> list[int]:
         if len(known) < 2 or bool(torch.isclose(known.max(), known.min(), rtol=0.0, atol=1e-6)):
             flat.append(group)
     return flat
-
-
-class FurtherPrompts:
-    """A stream of further rows of a data set, in an order that depends on a seed and a position only."""
-
-    def __init__(self, dataset: Sequence[dict[str, Any]], seed: int) -> None:
-        self._dataset = dataset
-        self._seed = seed
-        self._pass = -1  # the pass whose order is kept
-        self._order: Any = None  # indices of the rows in this pass
-        self.num_taken = 0
-
-    def take(self, number: int) -> list[dict[str, Any]]:
-        """Return the next `number` rows; each pass over the data set has a new random order."""
-        rows = []
-        for position in range(self.num_taken, self.num_taken + number):
-            number_of_pass, place = divmod(position, len(self._dataset))
-            rows.append(self._dataset[int(self._order_of(number_of_pass)[place])])
-        self.num_taken += number
-        return rows
-
-    def _order_of(self, number_of_pass: int) -> Any:
-        """Return the order of a pass; a permutation of a million rows takes 0.1 s, so that the last one is kept."""
-        if number_of_pass != self._pass:
-            generator = np.random.default_rng([self._seed, number_of_pass])
-            self._pass, self._order = number_of_pass, generator.permutation(len(self._dataset))
-        return self._order
 
 
 class DynamicSampling(Grpo):

@@ -22,6 +22,7 @@ from transformers import Trainer
 
 from r1exp.algorithm.steadiness import Steadiness
 from r1exp.errors import NotFinite, StepFailed
+from r1exp.model.shards import local_part, plain, shard_again
 
 _GROWTH = 10.0  # root mean square of the weights, as a multiple of that at the start, above which they are not sound
 _SAMPLE = 4096  # elements of each weight that are compared
@@ -76,6 +77,7 @@ class Guards(Trainer):
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        norm = plain(norm) if isinstance(norm, Tensor) else norm
         self._grad_norm = 0.0 if norm is None else float(norm)
         # In float16 the scaler skips such a step, and training continues. The norm is the same on every rank.
         if self.accelerator.scaler is None and not math.isfinite(self._grad_norm):
@@ -136,10 +138,10 @@ class Guards(Trainer):
     def _weights(self) -> list[Tensor]:
         """Return a sample of the elements of every trainable weight, or of this rank's partition of it."""
         samples = []
+        shard_again(self.model)
         for weight in self.model.parameters():
             if weight.requires_grad:
-                # Under ZeRO-3, `ds_tensor` is this rank's partition.
-                flat = getattr(weight, "ds_tensor", weight).detach().flatten()
+                flat = local_part(weight).detach().flatten()
                 samples.append(flat[:: max(1, flat.numel() // _SAMPLE)].clone())
         return samples
 

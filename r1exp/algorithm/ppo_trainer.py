@@ -40,6 +40,7 @@ from r1exp.algorithm.gae import gae, length_adaptive_lambda, moments, whiten
 from r1exp.algorithm.ppo_loss import explained_variance, token_rewards, value_losses
 from r1exp.algorithm.steadiness import Steadiness
 from r1exp.algorithm.trainers import Grpo, Policy
+from r1exp.model.shards import is_sharded, load_shards, plain, save_shards, start_alike
 from r1exp.paths import ArtifactPaths, CheckpointPaths
 
 
@@ -127,7 +128,10 @@ class Ppo(Grpo):
         self._seen: list[Tensor] = []  # values of the last scoring passes, newest last
         # After TRL has built the reference, wrapped adapters and patched the forward, which must not meet the critic.
         self._critic = None if critic is None else critic(_inner(self.model))
-        if self._critic is not None:
+        if self._critic is not None and self.is_fsdp_enabled:
+            start_alike(self._critic, self.accelerator.device)  # TRL has seeded the ranks apart by now
+            attach(self.model, self._critic)  # moved to the device when it is sharded
+        elif self._critic is not None:
             attach(self.model, self._critic.to(self.accelerator.device))
         if self.use_vllm:
             self._keep_critic_from_vllm()
@@ -150,6 +154,9 @@ class Ppo(Grpo):
             for group in optimizer.param_groups:
                 group["params"] = [weight for weight in group["params"] if id(weight) not in names]
             rate = self.options.critic_learning_rate
+            if self.is_fsdp_enabled:
+                # With adapters a group may be empty, and torch 2.13 restores an empty group of shards without its settings.
+                optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
             optimizer.add_param_group({"params": own, "lr": rate, "weight_decay": 0.0, NAME: True})
         return optimizer
 
@@ -182,8 +189,8 @@ class Ppo(Grpo):
         norm = self.accelerator.clip_grad_norm_(policy, limit)  # the scaler of float16 unscales once
         has_scaler = self.accelerator.scaler is not None
         clip = torch.nn.utils.clip_grad_norm_ if has_scaler else self.accelerator.clip_grad_norm_
-        self._critic_norm = float(clip(own, limit))
-        return float(norm)
+        self._critic_norm = float(plain(clip(own, limit)))
+        return float(plain(norm))
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         # `grad_norm` is the policy's, and `grad_norm/critic` the critic's.
@@ -311,9 +318,25 @@ class Ppo(Grpo):
             own = {name: weight for name, weight in critic_alone(weights).items() if name in trained}
             save_file(own, CheckpointPaths(folder).critic)
 
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self._has_critic_apart():
+            save_shards(self._critic_shards(), CheckpointPaths(Path(output_dir)).critic_shards)
+
+    def _has_critic_apart(self) -> bool:
+        """Whether FSDP2 saves the adapters of the policy only; without adapters it saves the critic with the policy."""
+        return self._critic is not None and is_sharded(self.model) and is_peft_model(self.model)
+
+    def _critic_shards(self) -> dict[str, Tensor]:
+        assert self._critic is not None
+        trained = self._critic.trained_names()
+        return {name: weight for name, weight in self._critic.named_parameters() if name in trained}
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        if self._critic is not None:
+        if self._has_critic_apart():
+            load_shards(self._critic_shards(), CheckpointPaths(Path(resume_from_checkpoint)).critic_shards)
+        elif self._critic is not None and not is_sharded(self.model):
             saved = load_file(CheckpointPaths(Path(resume_from_checkpoint)).critic)
             self._critic.load_state_dict({**self._critic.state_dict(), **saved})
 
@@ -321,6 +344,24 @@ class Ppo(Grpo):
         """Save the critic in `critic/`."""
         if self._critic is not None:
             self._critic.save(critic_alone(weights), _inner(self.model), ArtifactPaths(folder).critic)
+
+
+class ReinforcePp(Ppo):
+    """REINFORCE++ (arXiv:2501.03262): PPO's clipped loss with returns, normalized over the batch, as advantages."""
+
+    @classmethod
+    def own_arguments(cls, algorithm: Any, policy: Policy) -> dict[str, Any]:
+        """Return no critic, and the numbers with which GAE is the return."""
+        del algorithm, policy
+        options = PpoOptions(
+            gamma=1.0,
+            lam=1.0,
+            value_coefficient=0.0,
+            value_clip=None,
+            whiten_advantages=True,
+            critic_learning_rate=0.0,
+        )
+        return {"critic": None, "options": options}
 
 
 def _inner(model: Any) -> PreTrainedModel:

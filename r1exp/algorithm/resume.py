@@ -120,13 +120,16 @@ class ExactResume(Trainer):
     def _rank_state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"state": self.resume_state()}
         if hasattr(self, "_buffered_inputs"):  # trainers that sample
-            every = self.args.steps_per_generation * self.num_iterations
-            state["buffer"] = self._buffered_inputs if self._step % every else None
+            state["buffer"] = self._buffered_inputs if self._step % self.passes_per_generation() else None
         return state
+
+    def passes_per_generation(self) -> int:
+        """Return how many passes a trainer that samples makes over each generation batch."""
+        return int(self.args.steps_per_generation * self.num_iterations)
 
 
 class RepeatedPrompts(ExactResume):
-    """Exact resume for trainers whose batches repeat each prompt: TRL's GRPO and RLOO."""
+    """Exact resume for trainers whose batches repeat each prompt: TRL's GRPO, RLOO and distillation."""
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochRepeatSampler:
         theirs = super()._get_train_sampler(dataset)

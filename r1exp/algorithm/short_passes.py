@@ -1,12 +1,16 @@
-"""Trims the rows of each forward and backward pass to the longest of them.
+"""Trims the rows of each forward and backward pass to the longest of them, and sorts rows by length so that there is more to trim.
 
 TRL 1.16 pads the prompts and completions of a whole generation batch to its longest ones, and keeps this padding when it splits
 the batch into passes. Masked columns at the left of prompts and at the right of completions add nothing to the loss; without
 them matrix products have other shapes, and so may differ in the last digits.
+
+Rows are sorted within an optimizer step, whose gradient is a sum over its passes. Metrics that TRL logs as a mean over passes (`kl`,
+`entropy`, shares of clipped tokens) then give the tokens of short rows more weight: passes count alike, whatever their length.
 """
 
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 from transformers import Trainer
 
@@ -17,16 +21,58 @@ class ShortPasses(Trainer):
     """A trainer of TRL that samples, with passes of the length that their rows need.
 
     Args:
-        short_passes: Whether to trim; false: as TRL pads them.
+        short_passes: Whether to trim, or to sort as well; false: as TRL pads them.
     """
 
-    def __init__(self, *args: Any, short_passes: bool = False, **kwargs: Any) -> None:
-        self._trims = short_passes
+    def __init__(self, *args: Any, short_passes: bool | Literal["sorted"] = False, **kwargs: Any) -> None:
+        self._trims = bool(short_passes)
+        self._sorts = short_passes == "sorted"
         super().__init__(*args, **kwargs)
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        known = self._buffered_inputs
         inputs: dict[str, Any] = super()._prepare_inputs(generation_batch)
+        if self._sorts and self._buffered_inputs is not known:  # a new generation batch, cut into passes
+            number = min(self.args.gradient_accumulation_steps, self.args.steps_per_generation)
+            self._buffered_inputs = sorted_by_length(self._buffered_inputs, number)
+            inputs = self._buffered_inputs[self._step % self.args.steps_per_generation]
         return trimmed(inputs) if self._trims else inputs
+
+
+def sorted_by_length(passes: list[dict[str, Any]], number: int) -> list[dict[str, Any]]:
+    """Return the passes of a generation batch with the rows of each optimizer step sorted by their tokens.
+
+    Args:
+        passes: Inputs as for `trimmed`, all of the same number of rows.
+        number: Passes of an optimizer step, among which rows are exchanged.
+    """
+    found: list[dict[str, Any]] = []
+    for start in range(0, len(passes), number):
+        found += _sorted(passes[start : start + number])
+    return found
+
+
+def _sorted(passes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    lengths = torch.cat(
+        [each["prompt_mask"].sum(dim=1) + each["completion_mask"].sum(dim=1) for each in passes]
+    )
+    order = torch.argsort(lengths, stable=True)
+    rows = len(lengths) // len(passes)
+    places = order.split(rows)
+    return [
+        {name: _taken([other[name] for other in passes], place, rows) for name in each}
+        for each, place in zip(passes, places, strict=True)
+    ]
+
+
+def _taken(values: list[Any], place: Tensor, rows: int) -> Any:
+    """Return the rows at `place` of what several passes have; what is no rows is that of the first."""
+    first = values[0]
+    if isinstance(first, Tensor) and first.dim() and first.size(0) == rows:
+        return torch.cat(values)[place]
+    if isinstance(first, list) and len(first) == rows:
+        return [values[index // rows][index % rows] for index in place.tolist()]
+    return first
 
 
 def trimmed(inputs: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,15 @@ from r1exp.settings import nearest
 from r1exp.terminal import say
 
 _FILE = Path(__file__).with_suffix(".json")
-_CLASSES = ("SFTConfig", "GRPOConfig", "RLOOConfig", "DPOConfig", "RewardConfig")
+_CLASSES = (
+    "SFTConfig",
+    "GRPOConfig",
+    "RLOOConfig",
+    "DPOConfig",
+    "KTOConfig",
+    "RewardConfig",
+    "DistillationConfig",
+)
 _TYPES: dict[str, Any] = {
     "bool": bool, "int": int, "float": float, "str": str, "dict": dict[str, Any], "list": list[Any], "null": None,
 }  # fmt: skip
@@ -41,10 +49,14 @@ OWNED: dict[str, str] = {
     "generation_batch_size": "algorithm.prompts_per_step and algorithm.minibatches",
     "steps_per_generation": "algorithm.minibatches",
     "completion_only_loss": "stage.completion_only",
+    "assistant_only_loss": "stage.completion_only and stage.chat_turns",
     "reward_weights": "rewards.NAME.weight",
     "output_dir": "paths.run",
     "run_name": "name",
     "chat_template_kwargs": "model.chat_template_kwargs",  # there, evaluation and sampling read it as well
+    "teacher_model_name_or_path": "stage.teacher",
+    "teacher_model_revision": "stage.teacher to a folder of that revision",
+    "teacher_model_init_kwargs": "stage.teacher and model.*",
     "report_to": "tracking",
     "project": "tracking.project",
     "trust_remote_code": "model.trust_remote_code",

@@ -15,7 +15,15 @@ from r1exp.files import write_json
 from r1exp.terminal import say
 
 _FILE = Path(__file__).with_suffix(".json")
-_CLASSES = ("GRPOConfig", "RLOOConfig", "DPOConfig", "SFTConfig", "RewardConfig")
+_CLASSES = (
+    "GRPOConfig",
+    "RLOOConfig",
+    "DPOConfig",
+    "KTOConfig",
+    "SFTConfig",
+    "RewardConfig",
+    "DistillationConfig",
+)
 _ENTRY = re.compile(r"^(\w+) ?\((.*)\):$")  # name (`type`, *optional*, defaults to `value`):
 _LONG = 240  # characters, after which no further sentence is added
 # Arguments that neither docstring explains.

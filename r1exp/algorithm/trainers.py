@@ -17,15 +17,17 @@ from trl import (
     RewardTrainer,
     RLOOConfig,
     RLOOTrainer,
-    SFTTrainer,
 )
 
 from r1exp.algorithm.advantages import ExactlyFlat, OwnAdvantages
 from r1exp.algorithm.guards import Guards
 from r1exp.algorithm.kl_trainer import KlControl
+from r1exp.algorithm.learned_turns import LearnedTurns
+from r1exp.algorithm.resting import Resting
 from r1exp.algorithm.resume import ExactResume, RepeatedPrompts
 from r1exp.algorithm.sample_ahead import SampleAhead
 from r1exp.algorithm.sampler import SamplerLogprobs
+from r1exp.algorithm.sharded import Sharded, WholeSampling
 from r1exp.algorithm.short_passes import ShortPasses
 from r1exp.algorithm.weight_sync import UntouchedBase
 from r1exp.algorithm.whole_steps import WholeSteps
@@ -42,15 +44,15 @@ class Policy:
     lora: LoraConfig | None = None  # adapters that are trained instead of its weights
 
 
-class Sft(WholeSteps, Guards, ExactResume, SFTTrainer):
+class Sft(WholeSteps, Sharded, Guards, ExactResume, LearnedTurns):
     """Supervised fine-tuning."""
 
 
-class RewardModelling(WholeSteps, Guards, ExactResume, RewardTrainer):
+class RewardModelling(WholeSteps, Sharded, Guards, ExactResume, RewardTrainer):
     """A Bradley-Terry reward model (arXiv:2203.02155, eq. 1)."""
 
 
-class Dpo(WholeSteps, Guards, ExactResume, DPOTrainer):
+class Dpo(WholeSteps, Sharded, Guards, ExactResume, DPOTrainer):
     """Direct preference optimization (arXiv:2305.18290)."""
 
     config: ClassVar[type] = DPOConfig
@@ -62,7 +64,16 @@ class Dpo(WholeSteps, Guards, ExactResume, DPOTrainer):
         return {}
 
 
-class Rloo(ExactlyFlat, KlControl, SamplerLogprobs, UntouchedBase, Guards, RepeatedPrompts, RLOOTrainer):
+class Rloo(
+    ExactlyFlat,
+    KlControl,
+    SamplerLogprobs,
+    UntouchedBase,
+    WholeSampling,
+    Guards,
+    RepeatedPrompts,
+    RLOOTrainer,
+):
     """REINFORCE with a leave-one-out baseline (arXiv:2402.14740)."""
 
     judges_loss = False  # it lies around 0
@@ -77,11 +88,13 @@ class Rloo(ExactlyFlat, KlControl, SamplerLogprobs, UntouchedBase, Guards, Repea
 
 class Grpo(
     ShortPasses,
+    Resting,
     OwnAdvantages,
     SampleAhead,
     KlControl,
     SamplerLogprobs,
     UntouchedBase,
+    WholeSampling,
     Guards,
     RepeatedPrompts,
     GRPOTrainer,

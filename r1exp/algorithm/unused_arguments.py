@@ -11,6 +11,7 @@ _HUB = "uploads nothing: leave it out and upload the artifact folder with the hu
 _TRACKIO = "is read by TRL's own reporting, which r1exp replaces; set tracking"
 _MODEL = "is read where TRL loads a model, and r1exp loads it itself; set model.*"
 _ONLINE = ("GRPOConfig", "RLOOConfig")
+_SAMPLING = (*_ONLINE, "DistillationConfig")
 
 # Argument -> why it is refused, of every trainer.
 UNUSED: dict[str, str] = {
@@ -75,16 +76,20 @@ UNUSED: dict[str, str] = {
 # Argument -> the trainers that ignore it, and why.
 _UNUSED_BY: dict[str, tuple[tuple[str, ...], str]] = {
     "label_smoothing_factor": (
-        (*_ONLINE, "DPOConfig", "RewardConfig"),
+        (*_SAMPLING, "DPOConfig", "KTOConfig", "RewardConfig"),
         "has no effect on this loss; leave it out (algorithm=dpo has trainer.label_smoothing)",
     ),
-    "length_column_name": (_ONLINE, "has no effect: prompts are drawn in groups; leave it out"),
-    "train_sampling_strategy": (_ONLINE, "has no effect: prompts are drawn in groups; leave it out"),
+    "length_column_name": (
+        (*_SAMPLING, "KTOConfig"),
+        "has no effect: rows are drawn in an order of r1exp's or TRL's own; leave it out",
+    ),
+    "train_sampling_strategy": (_SAMPLING, "has no effect: prompts are drawn in groups; leave it out"),
     "ddp_backend": (
-        _ONLINE,
+        _SAMPLING,
         "has no effect: the ranks are connected before the trainer exists; leave it out",
     ),
 }
+_WITHOUT_RANGE = ("cispo", "sapo", "vespo")  # losses of TRL 1.16 that do not read `epsilon`
 # Argument -> the argument, and its value, without which it is not read.
 _NEEDS: dict[str, tuple[str, Any]] = {
     **dict.fromkeys(("sapo_temperature_neg", "sapo_temperature_pos"), ("loss_type", "sapo")),
@@ -115,6 +120,10 @@ def why_unused(trainer_class: str, key: str, arguments: Mapping[str, Any]) -> st
     classes, reason = _UNUSED_BY.get(key, ((), ""))
     if trainer_class in classes:
         return reason
+    if key == "epsilon" and arguments.get("loss_type") in _WITHOUT_RANGE and arguments[key] is not None:
+        return f"is not read by trainer.loss_type={arguments['loss_type']}, which does not clip at 1 - epsilon; leave it out"
+    if key == "epsilon_high" and arguments.get("loss_type") == "sapo" and arguments[key] is not None:
+        return "is not read by trainer.loss_type=sapo, which does not clip; leave it out"
     if key == "save_strategy" and arguments[key] == "best":
         return "is best, which saves after an evaluation by TRL, and there is none; set trainer.save_steps"
     if key in _NEEDS:

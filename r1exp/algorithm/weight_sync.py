@@ -21,6 +21,9 @@ from torch import Tensor
 from transformers import Trainer
 from trl.generation.vllm_generation import VLLMGeneration
 
+from r1exp.model.shards import plain as whole
+from r1exp.model.shards import shard_again
+
 _LAYER = ".base_layer.weight"
 
 
@@ -29,17 +32,33 @@ class UntouchedBase(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.use_vllm and is_peft_model(self.model):
-            # Replaces VLLMGeneration._iter_named_params, which sync_weights iterates in both modes.
+        if not self.use_vllm:
+            return
+        # Replaces VLLMGeneration._iter_named_params, which sync_weights iterates in both modes.
+        if is_peft_model(self.model):
             self.vllm_generation._iter_named_params = partial(merged_copies, self.vllm_generation)
+        elif self.is_fsdp_enabled:
+            self.vllm_generation._iter_named_params = partial(
+                from_shards, self.vllm_generation, self.vllm_generation._iter_named_params
+            )
+
+
+def from_shards(generation: VLLMGeneration, theirs: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield what TRL yields under FSDP2; TRL fails where a pass without a backward pass has left gathered weights.
+
+    A collective operation: every rank must iterate to the end.
+    """
+    shard_again(generation.model)
+    yield from theirs()
 
 
 def merged_copies(generation: VLLMGeneration) -> Iterator[tuple[str, Tensor]]:
     """Yield the name in vLLM and the merged weight of every parameter of the base model.
 
-    A collective operation under ZeRO-3: every rank must iterate to the end.
+    A collective operation under ZeRO-3 and FSDP2: every rank must iterate to the end.
     """
     model = generation.model
+    shard_again(model)
     for name, weight in model.named_parameters():
         plain = name.removeprefix("base_model.model.").replace(".base_layer", "")
         if model.prefix in plain or "original_module" in plain:
@@ -48,13 +67,13 @@ def merged_copies(generation: VLLMGeneration) -> Iterator[tuple[str, Tensor]]:
         layer = model.get_submodule(name.removesuffix(_LAYER)) if name.endswith(_LAYER) else None
         adapters = [] if layer is None else [part for part in layer.parameters() if part is not weight]
         with generation._dist.gather_params([weight, *adapters]):
-            yield plain, weight.data if layer is None else _merged(layer, weight)
+            yield plain, whole(weight.data) if layer is None else _merged(layer, weight)
 
 
 @torch.no_grad()
 def _merged(layer: LoraLayer, weight: Tensor) -> Tensor:
     """Return a copy of the base weight with the active adapters of its layer added."""
-    total = weight.float()
+    total = whole(weight.data).float()
     for adapter in layer.active_adapters:
-        total = total + layer.get_delta_weight(adapter).float()
+        total = total + whole(layer.get_delta_weight(adapter)).float()
     return total.to(weight.dtype)

@@ -21,6 +21,8 @@ _LIMITED = {  # limit -> the keys whose values it bounds
     "rows_per_step": (
         "stage.rows_per_step",
         "stage.pairs_per_step",
+        "stage.prompts_per_step",
+        "algorithm.answers_per_step",
         "algorithm.pairs_per_step",
         "algorithm.prompts_per_step",
     ),

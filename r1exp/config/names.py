@@ -120,6 +120,7 @@ _ELSEWHERE: dict[str, tuple[str, str]] = {
     "use_vllm": ("rollout", "rollout=vllm_colocate or rollout=vllm_server"),
     "vllm": ("rollout", "rollout=vllm_colocate or rollout=vllm_server"),
     "deepspeed": ("launcher", "launcher=zero2"),
+    "fsdp": ("launcher", "launcher=fsdp2"),
     "strategy": ("launcher", "launcher=ddp or launcher=zero2"),
     "eval_steps": ("evaluation.after", "evaluations stand before and after training steps"),
     "resume_from_checkpoint": ("paths.run", "the same command with the same paths.run continues by itself"),

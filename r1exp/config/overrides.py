@@ -33,7 +33,10 @@ _SIGNS = {
 # Keys for which a name, or a list of names, chooses options of a config group -> that group.
 _CHOOSING = {"evaluation.suites": "suites"}
 # Keys of a mapping for which a name is that of an option, which r1exp.config.suites replaces by its settings.
-_NAMING = re.compile(r"evaluation\.suites\.[^.]+\.(dataset|prompt)|dataset\.parts\.[^.]+")
+_NAMING = re.compile(
+    r"evaluation\.suites\.[^.]+\.(dataset|prompt)|dataset\.parts\.[^.]+"
+    r"|stage\.contamination\.against\.[^.]+\.dataset"
+)
 
 
 @dataclass(frozen=True)

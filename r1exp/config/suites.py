@@ -4,6 +4,7 @@
     evaluation.suites.mine.dataset=gsm8k          is  {preset: gsm8k}, an option of the group dataset
     evaluation.suites.mine.dataset.path=my/file   changes a setting of it, whoever has chosen it
     dataset.parts.math=gsm8k                      is  {preset: gsm8k}, as a part of dataset=mixture
+    stage.contamination.against.mine.dataset=aime  names a data set in the same way (stage=filter)
 
 Hydra composes the options of conf/suites/ into `evaluation.suites`. A data set or prompt that is a name, or has the key
 `preset`, is then replaced by the settings of that option, with the other keys over them. Where an option of dataset sets
@@ -20,8 +21,9 @@ from r1exp.errors import Refused
 from r1exp.settings import nearest
 
 PRESET = "preset"
-_GROUPS = ("dataset", "prompt")
 _SUITES = "evaluation.suites"
+# Where data sets and prompts are named -> which of these groups.
+_NAMED = {_SUITES: ("dataset", "prompt"), "stage.contamination.against": ("dataset",)}
 _LENGTH = "max_completion_length"
 Options = Mapping[str, Sequence[str]]
 
@@ -38,28 +40,30 @@ def fill_presets(config: DictConfig, options: Options, composed: Callable[[str],
         Refused: an option does not exist.
     """
     _fill_parts("dataset", config.get("dataset"), options, composed)
-    suites = OmegaConf.select(config, _SUITES)
-    if not isinstance(suites, DictConfig):
-        return  # refused by the validation
-    with open_dict(config):
-        for name, suite in suites.items():
-            if not isinstance(suite, DictConfig):
-                continue
-            for group in _GROUPS:
-                _fill(f"{_SUITES}.{name!s}.{group}", suite, group, options, composed)
-            _fill_parts(f"{_SUITES}.{name!s}.dataset", suite.get("dataset"), options, composed)
+    for place, groups in _NAMED.items():
+        entries = OmegaConf.select(config, place)
+        if not isinstance(entries, DictConfig):
+            continue  # another stage, or refused by the validation
+        with open_dict(config):
+            for name, entry in entries.items():
+                if not isinstance(entry, DictConfig):
+                    continue
+                for group in groups:
+                    _fill(f"{place}.{name!s}.{group}", entry, group, options, composed)
+                _fill_parts(f"{place}.{name!s}.dataset", entry.get("dataset"), options, composed)
 
 
 def _fill(
-    place: str, suite: DictConfig, group: str, options: Options, composed: Callable[[str], DictConfig]
+    place: str, entry: DictConfig, group: str, options: Options, composed: Callable[[str], DictConfig]
 ) -> None:
-    found = _chosen(place, suite.get(group), group, options, composed)
+    found = _chosen(place, entry.get(group), group, options, composed)
     if found is None:
         return
     preset, own = found
-    suite[group] = OmegaConf.merge(preset[group], own)
-    if suite.get("max_tokens") is None and _LENGTH in preset:
-        suite["max_tokens"] = preset[_LENGTH]
+    entry[group] = OmegaConf.merge(preset[group], own)
+    is_suite = place.startswith(_SUITES)
+    if is_suite and entry.get("max_tokens") is None and _LENGTH in preset:
+        entry["max_tokens"] = preset[_LENGTH]
 
 
 def _fill_parts(place: str, dataset: Any, options: Options, composed: Callable[[str], DictConfig]) -> None:

@@ -18,6 +18,7 @@ from r1exp.config.overrides import Override
 from r1exp.config.targets import NAMED
 from r1exp.errors import Refused
 from r1exp.registry import NO_KIND, Registry
+from r1exp.rollout.menu import ROLLOUTS
 from r1exp.settings import Settings, nearest
 
 Model = TypeVar("Model", bound=Settings)
@@ -84,6 +85,12 @@ def _unknown_key(
         near = nearest(step, others)
         hint = f" Did you mean {near[0]}?" if near else ""
         return f"pipeline.steps.{step}: the pipeline has no such step.{hint} Steps: {', '.join(others)}"
+    found = values.get("rollout")
+    kind = found.get("kind") if isinstance(found, dict) else None
+    if path.startswith("rollout.") and kind in ROLLOUTS.kinds():
+        reason = ROLLOUTS.find(kind).cannot_have.get(path.removeprefix("rollout."))
+        if reason is not None:
+            return f"{typed}: rollout={kind} has no such key: {reason}"
     close = nearest_key(typed, sorted(known_keys(schema, values, skip=path)))
     elsewhere = hint_for(typed)
     hint = f" {elsewhere}" if elsewhere else f" Did you mean {close}?" if close else ""

@@ -57,9 +57,15 @@ TAKEN_NAMES = frozenset(
 ) | set(OWN_COLUMNS)
 
 
+MESSAGES = "messages"  # column of a whole conversation, in a row without a question
+
+
 @dataclass(frozen=True)
 class Reader:
-    """Reads problems from rows. A column may be a dotted path to a nested value."""
+    """Reads problems from rows. A column may be a dotted path to a nested value.
+
+    A row without a question but with `messages` is a chat, which needs no answer.
+    """
 
     question: str  # column: a text, or the messages of a chat
     answer: str | None  # column: a text or a number; None: there are no gold answers
@@ -96,18 +102,36 @@ class Reader:
         except Refused:
             return False
 
+    def can_test(self, problem: Problem) -> bool:
+        """Whether a model can be evaluated on a problem; in data without gold answers nothing is, and all of them count."""
+        return self.answer is None or problem.answer is not None
+
     def has_solution_column(self, row: Row) -> bool:
         """Whether the row has the column of the worked solution, be it null."""
         return self.solution is not None and find(row, self.solution)[0]
 
     def _chat(self, row: Row, place: str) -> Chat:
+        if self._is_conversation(row):
+            return chat_of(row[MESSAGES], MESSAGES, place)
         value = value_in(row, self.question, place, self.settings["question"])
         if isinstance(value, list):
             return chat_of(value, self.question, place)
         return Chat(text_of(value, self.question, place), (), None)
 
+    def _is_conversation(self, row: Row) -> bool:
+        """Whether a row has no question, but the messages of a whole conversation: chats and problems may be mixed."""
+        return find(row, self.question)[1] is None and isinstance(row.get(MESSAGES), list)
+
+    def _has_no_answer(self, row: Row) -> bool:
+        """Whether the row is a chat that says that it has no gold answer, or leaves it out."""
+        assert self.answer is not None
+        found, value = find(row, self.answer)
+        if self._is_conversation(row):
+            return value is None
+        return found and value is None and isinstance(find(row, self.question)[1], list)
+
     def _answer(self, row: Row, chat: Chat, place: str) -> str | None:
-        if self.answer is None:
+        if self.answer is None or (self.answer != self.question and self._has_no_answer(row)):
             return None
         if self.answer == self.question:
             if chat.completion is None:
@@ -143,6 +167,8 @@ class Reader:
 
     def _others(self, row: Row, place: str) -> Row:
         named = {self.question, self.answer, self.solution, self.identity}
+        if self._is_conversation(row):
+            named.add(MESSAGES)
         found: Row = {}
         for name, value in row.items():
             if name in named or name in self.drop:

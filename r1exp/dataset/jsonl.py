@@ -2,6 +2,8 @@
 
     {"question": "What is 1 + 1?", "answer": "2", "solution": "1 + 1 = 2"}
 
+A row may hold `messages` instead, a whole conversation that SFT learns (`r1exp.dataset.chats`); it needs no answer.
+
 Without a test file, `num_test` questions are held out (`r1exp.dataset.table`). A problem's id is the row's `id` if there
 is one, else a hash of its question.
 """

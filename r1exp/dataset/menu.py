@@ -17,6 +17,7 @@ DATASETS: Registry[Dataset] = Registry(
         "hf": "r1exp.dataset.hf:Hf",
         "ioi": "r1exp.dataset.ioi:Ioi",
         "jsonl": "r1exp.dataset.jsonl:Jsonl",
+        "labelled": "r1exp.dataset.labelled:Labelled",
         "mixture": "r1exp.dataset.mixture:Mixture",
         "preference": "r1exp.dataset.preference:Preference",
         "reasoning_gym": "r1exp.dataset.reasoning_gym:ReasoningGym",

@@ -145,6 +145,11 @@ class Mixture(Dataset):
                 f"dataset.parts.{name}.weight is null, and other parts have weights; give every part a weight, or none (then "
                 "each part has as large a share as it has problems)"
             )
+        in_order = next((name for name, part in self.parts.items() if part.order is not None), None)
+        if in_order is not None:
+            raise ValueError(
+                f"dataset.parts.{in_order}.order: the order of training is that of the whole mixture; type dataset.order=..."
+            )
         if not any(part.has_split("train") for part in self.parts.values()):
             raise ValueError(
                 f"no part has training problems ({', '.join(self.parts)}); to evaluate on several data sets, type "

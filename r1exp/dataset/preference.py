@@ -9,7 +9,8 @@ without a system message (which `prompt.system` replaces), and each answer is on
 answer, as in UltraFeedback. A prompt with several turns is refused, because rewards and evaluation would see only its last
 question. The pairs are those of a file, of a folder, or of the hub.
 
-Algorithms that sample completions use only the prompts: each prompt once, without a gold answer.
+Algorithms that sample completions use only the prompts: each prompt once, without a gold answer. stage=sft learns the chosen
+answers.
 """
 
 import hashlib
@@ -79,6 +80,11 @@ class Preference(Dataset):
         if split == "test":
             return [pair for pair in pairs if pair.prompt in held_out]
         return [pair for pair in pairs if pair.prompt not in held_out][: self.limit]
+
+    def has_test_problems(self, *, with_download: bool = False) -> bool:
+        """Return whether there is a test file, or prompts are held out."""
+        del with_download
+        return self.test_path is not None or self.test is not None or self.test_share > 0.0
 
     def fingerprint(self) -> str:
         """Return a hash of the settings and of the files' content instead of their paths."""
@@ -154,14 +160,15 @@ class Preference(Dataset):
         for number, (place, row) in enumerate(source.rows()):
             if self.unusable == "drop" and not _is_usable(row):
                 continue
-            prompt = _question(row, place)
-            columns = {name: _answer(row, name, prompt, place) for name in ("chosen", "rejected")}
+            prompt = question_in(row, place)
+            columns = {name: answer_in(row, name, prompt, place) for name in ("chosen", "rejected")}
             if columns["chosen"] == columns["rejected"]:
                 raise Refused(
                     f"{place}: chosen and rejected are the same text, so the pair has no preference; remove the row, or "
                     "leave such pairs out with dataset.unusable=drop"
                 )
-            problems.append(Problem(f"{_sha256(prompt)[:16]}-{number}", prompt, None, columns))
+            name = f"{_sha256(prompt)[:16]}-{number}"
+            problems.append(Problem(name, prompt, None, columns, completion=columns["chosen"]))
         return problems
 
 
@@ -177,7 +184,7 @@ def _last_text(value: Any) -> str:
     return content.strip() if isinstance(content, str) else ""
 
 
-def _question(row: dict[str, Any], place: str) -> str:
+def question_in(row: dict[str, Any], place: str) -> str:
     """Return the user's question, from a text or from a conversation with one question."""
     if not isinstance(row.get("prompt"), list):
         return text_in(row, "prompt", place, "the column prompt")
@@ -192,7 +199,7 @@ def _question(row: dict[str, Any], place: str) -> str:
     return text_in(turns[0], "content", place, "the column prompt")
 
 
-def _answer(row: dict[str, Any], column: str, prompt: str, place: str) -> str:
+def answer_in(row: dict[str, Any], column: str, prompt: str, place: str) -> str:
     if not isinstance(row.get(column), list):
         return text_in(row, column, place, f"the column {column}")
     messages = [

@@ -9,6 +9,7 @@ made. Neither keeps the rows in memory: the first pass keeps the digests of the 
 
 import heapq
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -81,6 +82,12 @@ class Table(Dataset):
         """Whether training problems that are test problems too are left out; otherwise they are refused."""
         return False
 
+    def has_test_problems(self, *, with_download: bool = False) -> bool:
+        """Return whether there is a test split, or questions are held out."""
+        if self.num_test > 0 or not (self.is_local or with_download):
+            return True
+        return self.splits().test is not None
+
     def has_split(self, split: Split) -> bool:
         """Return whether there are problems of one split: for testing, a split that is named, or questions held out."""
         return self.has_training_split if split == "train" else self.num_test > 0 or self.has_test_split
@@ -148,11 +155,15 @@ class Table(Dataset):
         reader, ids, number = self.reader(), _Ids(), 0
         for place, row in source.rows():
             problem = reader.problem(row, place)
+            if split == "test" and places.test is not None and not reader.can_test(problem):
+                continue
             if split == "train" or held_out:
                 is_test = bool(tests) and digest_of(problem) in tests
                 if is_test != (split == "test"):
                     if held_out and reader.identity is not None and reader.identity in row:
                         ids.unused(problem.id)  # a row of the other split may have the same id
+                    continue
+                if is_test and not reader.can_test(problem):
                     continue
             prefix = self.prefix_of_ids
             identity = ids.unused(problem.id) if prefix is None else f"{prefix}-{split}-{number:04d}"
@@ -173,7 +184,7 @@ class Table(Dataset):
         if places.train is None:
             assert places.test is not None
             judge = _Judge(self.reader())
-            num_test = sum(1 for _ in islice(judge.problems(places.test), self.test_limit))
+            num_test = sum(1 for _ in islice(judge.tests(places.test), self.test_limit))
             judge.finish()
             return _Scan(0, num_test, frozenset(), None)
         return self._held_out(places.train) if places.test is None else self._two(places.train, places.test)
@@ -182,7 +193,7 @@ class Table(Dataset):
         judge = _Judge(self.reader())
         tests: set[int] = set()
         num_test = 0
-        for problem, _ in islice(judge.problems(test), self.test_limit):
+        for problem, _ in islice(judge.tests(test), self.test_limit):
             tests.add(digest_of(problem))
             num_test += 1
         judge.finish()
@@ -210,7 +221,7 @@ class Table(Dataset):
         judge, chosen = _Judge(self.reader()), _Smallest(self.num_test)
         num_rows = 0
         for problem, place in judge.problems(train):
-            chosen.add(digest_of(problem))
+            chosen.add(digest_of(problem), tests=judge.reader.can_test(problem))
             judge.teaches(problem, place)
             num_rows += 1
         judge.finish()
@@ -220,8 +231,8 @@ class Table(Dataset):
                 f"dataset.num_test={self.num_test} of them leaves none to train on; lower dataset.num_test, or give "
                 "dataset.test_path"
             )
-        num_test = sum(chosen.rows.values())
-        num_train = num_rows - num_test
+        num_test = sum(chosen.tests.values())
+        num_train = num_rows - sum(chosen.rows.values())
         limits = (self.limit or num_train, self.test_limit or num_test)
         return _Scan(
             min(num_train, limits[0]), min(num_test, limits[1]), frozenset(chosen.rows), judge.unteachable
@@ -236,7 +247,7 @@ class _Judge:
     """Reads the rows of a source, and refuses what a trainer could not store."""
 
     def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+        self.reader = reader
         self._types = ColumnTypes()
         self._names: list[str] | None = None  # of the first row
         self._has_solutions = False
@@ -245,28 +256,32 @@ class _Judge:
     def problems(self, source: Source) -> Iterator[tuple[Problem, str]]:
         """Yield (problem, place)."""
         for place, row in source.rows():
-            problem = self._reader.problem(row, place)
+            problem = self.reader.problem(row, place)
             self._types.add(dict(problem.columns), place)
-            self._has_solutions = self._has_solutions or self._reader.has_solution_column(row)
+            self._has_solutions = self._has_solutions or self.reader.has_solution_column(row)
             if self._names is None:
                 self._names = names_in(row)
             yield problem, place
+
+    def tests(self, source: Source) -> Iterator[tuple[Problem, str]]:
+        """Yield (problem, place) of the problems that a model can be evaluated on."""
+        return ((problem, place) for problem, place in self.problems(source) if self.reader.can_test(problem))
 
     def teaches(self, problem: Problem, place: str) -> None:
         """Note the first training problem that SFT could not learn from."""
         if self.unteachable is not None or problem.completion is not None:
             return
         if problem.columns.get("solution") is None:
-            self.unteachable = f"{place}: the row has no solution (dataset column {self._reader.solution!r})"
+            self.unteachable = f"{place}: the row has no solution (dataset column {self.reader.solution!r})"
         elif problem.answer is None:
             self.unteachable = f"{place}: the row has no answer"
 
     def finish(self) -> None:
         """Refuse the name of a solution column that is in no row; only the usual name may be absent."""
-        name = self._reader.solution
+        name = self.reader.solution
         if self._has_solutions or name in (None, "solution") or self._names is None:
             return
-        setting = self._reader.settings["solution"]
+        setting = self.reader.settings["solution"]
         suggestion = nearest(str(name), self._names) or self._names
         raise Refused(
             f"no row has the column {name!r}; the first has {self._names}; name the right one, e.g. "
@@ -281,9 +296,15 @@ class _Smallest:
         self._number = number
         self._heap: list[int] = []  # negated, so that the largest comes first
         self.rows: dict[int, int] = {}  # digest -> rows
+        self.tests: Counter[int] = Counter()  # digest -> rows that a model can be evaluated on
         self.left_some = False  # some question is not among them
 
-    def add(self, digest: int) -> None:
+    def add(self, digest: int, *, tests: bool) -> None:
+        self._choose(digest)
+        if tests and digest in self.rows:
+            self.tests[digest] += 1
+
+    def _choose(self, digest: int) -> None:
         if digest in self.rows:
             self.rows[digest] += 1
         elif len(self.rows) < self._number:
@@ -292,7 +313,8 @@ class _Smallest:
         else:
             self.left_some = True
             if self._heap and digest < -self._heap[0]:
-                del self.rows[-heapq.heapreplace(self._heap, -digest)]
+                largest = -heapq.heapreplace(self._heap, -digest)
+                del self.rows[largest], self.tests[largest]
                 self.rows[digest] = 1
 
 

@@ -78,6 +78,16 @@ class Launcher(Settings):
         return 0
 
     @property
+    def is_fully_sharded(self) -> bool:
+        """Whether FSDP2 partitions weights, gradients and optimizer states."""
+        return False
+
+    @property
+    def partitions_weights(self) -> bool:
+        """Whether a rank holds a part of each weight only: ZeRO-3 and FSDP2."""
+        return self.zero_stage == 3 or self.is_fully_sharded
+
+    @property
     def is_offloaded(self) -> bool:
         """Whether ZeRO keeps optimizer states, and with stage 3 the weights, in the host's memory."""
         return False
@@ -174,14 +184,18 @@ class Launcher(Settings):
         return {StepPaths(folder).accelerate_config.name: self.accelerate_file(device)}
 
     def accelerate_file(
-        self, device: Device, deepspeed: str = "", precision: str = 'mixed_precision: "no"\n'
+        self,
+        device: Device,
+        section: str = "",
+        distributed_type: str | None = None,
+        precision: str = 'mixed_precision: "no"\n',
     ) -> str:
-        """Return accelerate's configuration."""
+        """Return accelerate's configuration, with a section for DeepSpeed or FSDP."""
         return filled(
             "accelerate.yaml",
-            deepspeed=deepspeed,
+            section=section,
             precision=precision,
-            distributed_type="DEEPSPEED" if deepspeed else self._distributed_type(),
+            distributed_type=distributed_type or self._distributed_type(),
             num_machines=str(self.num_nodes),
             num_processes=str(self.num_processes),
             use_cpu="true" if device == "cpu" else "false",
@@ -197,7 +211,8 @@ class Launcher(Settings):
 
     def numerics(self, device: Device) -> dict[str, Any]:
         """Return what shifts the last digits of a result: ranks, ZeRO, device, and threads on a CPU."""
-        return {
+        sharded = {"launcher.is_fully_sharded": True} if self.is_fully_sharded else {}
+        return sharded | {
             "launcher.num_processes": self.num_processes,
             "launcher.zero_stage": self.zero_stage,
             "launcher.offload": self.is_offloaded,
@@ -223,15 +238,21 @@ class Launcher(Settings):
         TRL's trainers fail in.
         """
         visible = self.devices()
+        if device == "cpu" and self.is_fully_sharded:
+            return {"CUDA_VISIBLE_DEVICES": ""}  # torch's fully_shard uses GPUs where it sees any
         if device == "cpu" or self.job is not None or len(visible) <= self.ranks_per_node:
             return {}
         return {"CUDA_VISIBLE_DEVICES": ",".join(visible[: self.ranks_per_node])}
 
     @property
+    def has_rendezvous(self) -> bool:
+        """Whether the ranks meet at an address: several, or one that DeepSpeed or FSDP2 trains."""
+        return self.num_processes > 1 or self.zero_stage > 0 or self.is_fully_sharded
+
+    @property
     def _is_on_one_machine(self) -> bool:
         """Whether several processes meet, and all of them, with the step's server, run on one machine."""
-        meets = self.num_processes > 1 or self.zero_stage > 0
-        return meets and self.num_nodes == 1 and not self.has_server_node
+        return self.has_rendezvous and self.num_nodes == 1 and not self.has_server_node
 
     @staticmethod
     def _interfaces() -> dict[str, str]:

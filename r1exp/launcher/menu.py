@@ -10,6 +10,7 @@ LAUNCHERS: Registry[Launcher] = Registry(
     Launcher,
     {
         "ddp": "r1exp.launcher.ddp:Ddp",
+        "fsdp2": "r1exp.launcher.fsdp2:Fsdp2",
         "local": "r1exp.launcher.local:Local",
         "slurm": "r1exp.launcher.slurm:Slurm",
         "torchrun": "r1exp.launcher.torchrun_nodes:Torchrun",

@@ -15,7 +15,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from r1exp.launcher.base import Device, Launcher, filled
-from r1exp.launcher.zero import deepspeed_files
+from r1exp.launcher.fsdp2 import strategy_files
+from r1exp.launcher.zero import stage_of
 from r1exp.paths import RunPaths
 from r1exp.settings import Name
 
@@ -31,7 +32,7 @@ def _one_line(text: str) -> str:
 
 
 OneLine = Annotated[str, AfterValidator(_one_line)]
-Strategy = Literal["ddp", "zero1", "zero2", "zero3"]
+Strategy = Literal["ddp", "zero1", "zero2", "zero3", "fsdp2"]
 
 # Options of sbatch that a key of launcher=slurm or r1exp itself sets -> what to type instead.
 _RESERVED = {
@@ -116,7 +117,12 @@ class Slurm(Launcher):
     @property
     def zero_stage(self) -> int:
         """The ZeRO stage; 0 without ZeRO."""
-        return 0 if self.strategy == "ddp" else int(self.strategy.removeprefix("zero"))
+        return stage_of(self.strategy)
+
+    @property
+    def is_fully_sharded(self) -> bool:
+        """Whether FSDP2 holds the weights."""
+        return self.strategy == "fsdp2"
 
     @property
     def is_offloaded(self) -> bool:
@@ -180,11 +186,12 @@ class Slurm(Launcher):
 
     def files(self, folder: Path, device: Device) -> dict[str, str]:
         """Return accelerate's configuration and, with ZeRO, DeepSpeed's."""
-        return deepspeed_files(self, folder, device) if self.zero_stage else super().files(folder, device)
+        found = strategy_files(self, folder, device)
+        return super().files(folder, device) if found is None else found
 
     def _rendezvous(self) -> list[str]:
         """Return accelerate's options for the address at which the ranks meet; a single rank needs none."""
-        if self.num_processes == 1 and not self.zero_stage:
+        if not self.has_rendezvous:
             return []
         host, port = rendezvous()
         return ["--main_process_ip", host, "--main_process_port", port]
@@ -213,9 +220,10 @@ class Slurm(Launcher):
 
     @model_validator(mode="after")
     def _offload_needs_zero(self) -> Self:
-        if self.offload and self.strategy == "ddp":
+        if self.offload and not self.zero_stage:
             raise ValueError(
-                "offload=true has no effect with strategy=ddp, which partitions nothing; use launcher.strategy=zero2 or zero3"
+                f"offload=true has no effect with strategy={self.strategy}: r1exp offloads with ZeRO only; use "
+                "launcher.strategy=zero2 or zero3"
             )
         return self
 

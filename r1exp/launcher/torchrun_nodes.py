@@ -15,7 +15,8 @@ from r1exp.errors import Refused
 from r1exp.launcher.base import Device, Launcher, available_cores
 from r1exp.launcher.cluster import Place, place_in
 from r1exp.launcher.extensions import refuse_without_deepspeed
-from r1exp.launcher.zero import deepspeed_files
+from r1exp.launcher.fsdp2 import strategy_files
+from r1exp.launcher.zero import stage_of
 from r1exp.settings import Name
 
 _GRACE_OF_KUBERNETES = 30.0  # seconds
@@ -34,7 +35,7 @@ class Torchrun(Launcher):
     processes_per_node: (
         PositiveInt | None
     )  # ranks; null: one for each GPU that a vLLM server leaves, or 1 on a CPU
-    strategy: Literal["ddp", "zero1", "zero2", "zero3"]  # how the ranks train together
+    strategy: Literal["ddp", "zero1", "zero2", "zero3", "fsdp2"]  # how the ranks train together
     offload: bool  # with ZeRO: partitioned states are kept in the host's memory
     patience: PositiveFloat  # seconds that nodes wait for each other: until all run the command, and for a sign of life
 
@@ -69,7 +70,12 @@ class Torchrun(Launcher):
     @property
     def zero_stage(self) -> int:
         """The ZeRO stage; 0 without ZeRO."""
-        return 0 if self.strategy == "ddp" else int(self.strategy.removeprefix("zero"))
+        return stage_of(self.strategy)
+
+    @property
+    def is_fully_sharded(self) -> bool:
+        """Whether FSDP2 holds the weights."""
+        return self.strategy == "fsdp2"
 
     @property
     def is_offloaded(self) -> bool:
@@ -129,7 +135,8 @@ class Torchrun(Launcher):
 
     def files(self, folder: Path, device: Device) -> dict[str, str]:
         """Return accelerate's configuration and, with ZeRO, DeepSpeed's."""
-        return deepspeed_files(self, folder, device) if self.zero_stage else super().files(folder, device)
+        found = strategy_files(self, folder, device)
+        return super().files(folder, device) if found is None else found
 
     def _place(self, *, is_planned: bool = False) -> Place:
         """Return the place of this node, as typed or as the environment says.
@@ -154,8 +161,9 @@ class Torchrun(Launcher):
 
     @model_validator(mode="after")
     def _offload_needs_zero(self) -> Self:
-        if self.offload and self.strategy == "ddp":
+        if self.offload and not self.zero_stage:
             raise ValueError(
-                "offload=true has no effect with strategy=ddp, which partitions nothing; use launcher.strategy=zero2 or zero3"
+                f"offload=true has no effect with strategy={self.strategy}: r1exp offloads with ZeRO only; use "
+                "launcher.strategy=zero2 or zero3"
             )
         return self

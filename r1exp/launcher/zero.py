@@ -22,7 +22,7 @@ class Zero(OnThisMachine):
     @property
     def zero_stage(self) -> int:
         """The ZeRO stage."""
-        return int(self.kind.removeprefix("zero"))
+        return stage_of(self.kind)
 
     @property
     def is_offloaded(self) -> bool:
@@ -38,6 +38,11 @@ class Zero(OnThisMachine):
         return deepspeed_files(self, folder, device)
 
 
+def stage_of(strategy: str) -> int:
+    """Return the ZeRO stage that a strategy names, zero1 to zero3; 0 of any other."""
+    return int(strategy.removeprefix("zero")) if strategy.startswith("zero") else 0
+
+
 def deepspeed_files(launcher: Launcher, folder: Path, device: Device) -> dict[str, str]:
     """Return the files of a launcher with a ZeRO stage: name below the step's folder -> text."""
     paths = StepPaths(folder)
@@ -50,7 +55,7 @@ def deepspeed_files(launcher: Launcher, folder: Path, device: Device) -> dict[st
     return {
         paths.deepspeed_config.name: filled("deepspeed.json", zero=json.dumps(_zero_optimization(launcher))),
         # The precision is in deepspeed.json; accelerate 1.15 refuses it in both files.
-        paths.accelerate_config.name: launcher.accelerate_file(device, deepspeed=section, precision=""),
+        paths.accelerate_config.name: launcher.accelerate_file(device, section, "DEEPSPEED", precision=""),
     }
 
 

@@ -2,7 +2,8 @@
 
 P parameters, T trained parameters (all, or LoRA's r * (in + out) per matrix), W ranks, ZeRO stage z. Numbers of a weight:
 `model.dtype` without DeepSpeed (float32 masters, computed on in bfloat16 by autocast), `model.compute_dtype` with it:
-DeepSpeed casts the whole model, also the reference, and keeps float32 in the master copy only.
+DeepSpeed casts the whole model, also the reference, and keeps float32 in the master copy only. FSDP2 with mixed precision
+keeps trained weights in float32.
 
     weights      P * bytes of dtype + LoRA's T           / W if z = 3 or FSDP2; of a quantized model, the matrices of its
                  layers have fewer bytes (r1exp.model.quantization)
@@ -16,10 +17,10 @@ DeepSpeed casts the whole model, also the reference, and keeps float32 in the ma
     critic       weights and optimizer of a value model; its gradients and activations count with the others
     others       models of rewards, in their own dtype, on every rank
     bucket       DeepSpeed's buffer of gradients that are reduced together; with z = 3 it is never freed
-    buffers      with z = 3 the gathered weights that are kept for reuse; with FSDP2 two layers and the embeddings, in
-                 bfloat16, and the gradients of one of them
+    buffers      with z = 3 the gathered weights that are kept for reuse; with FSDP2 two layers and the embeddings (a critic's
+                 and the reference's too) in the compute dtype, and the gradients of one of them, also in float32
     sampling     keys and values of all rows, for one layer a second copy and a copy per query head, logits;
-                 with z = 3 the gathered weights; with vLLM the largest weight that is gathered or merged into a copy
+                 with z = 3 and FSDP2 the gathered weights; with vLLM the largest weight that is gathered or merged into a copy
     activations  r1exp.model.activations
     context      CUDA's context with its kernels, and NCCL's buffers where there are several ranks
 
@@ -112,11 +113,15 @@ def memory_per_device(shape: ModelShape, model: ModelSettings, load: Load) -> Me
     valued_trained = trained_critic_parameters(load.critic, model.lora)
     adapter_width = width if load.zero_stage else _FLOAT32  # peft keeps adapters in float32
     trained_width = adapter_width if num_adapted else width
+    if load.fsdp and model.compute_dtype != "float32" and load.trains:
+        trained_width = _FLOAT32
     moments = 0 if load.offload else 12 if load.zero_stage else 2 * trained_width
     buckets = 2 if load.world_size > 1 and not load.zero_stage and not load.fsdp else 1
 
     weights = weight_bytes(shape, model) + num_adapted * adapter_width
-    gathered = weights - _shared(weights, 3, load) if load.gathers else 0
+    if load.fsdp and not num_adapted:
+        weights = count_parameters(shape) * trained_width if load.trains else weights
+    gathered = _gathered_to_sample(shape, model, weights, load) if load.gathers else 0
     has_reference = load.keeps_reference and load.trains and not num_adapted
     gradients = (num_trained + valued_trained) * trained_width
     # In the host's memory: gradients with the optimizer, and with z = 3 the weights, the reference's and the critic's too.
@@ -132,7 +137,9 @@ def memory_per_device(shape: ModelShape, model: ModelSettings, load: Load) -> Me
         optimizer=_shared(num_trained * moments, 1, load),
         update=in_step * (_FLOAT32 + (width if width < _FLOAT32 else 0)) if has_copies else 0,
         reference=_shared(count_parameters(shape) * width, 3, load) if has_reference and has_weights else 0,
-        critic=(_shared(num_valued * width, 3, load) if has_weights else 0)
+        critic=(
+            _shared(num_valued * (width if num_adapted else trained_width), 3, load) if has_weights else 0
+        )
         + _shared(valued_trained * moments, 1, load),
         others=load.others,
         bucket=_BUCKET * width if load.trains and load.zero_stage and load.device == "cuda" else 0,
@@ -149,6 +156,13 @@ def memory_per_device(shape: ModelShape, model: ModelSettings, load: Load) -> Me
 def _shared(size: int, from_stage: int, load: Load) -> int:
     """Return the part of one rank: of everything with FSDP2, and from that ZeRO stage on."""
     return -(-size // load.world_size) if load.fsdp or load.zero_stage >= from_stage else size
+
+
+def _gathered_to_sample(shape: ModelShape, model: ModelSettings, weights: int, load: Load) -> int:
+    """Return what ZeRO-3 adds to a rank's partition to have whole weights, or FSDP2, which casts them, beside its shards."""
+    if load.fsdp:
+        return count_parameters(shape) * BYTES_PER_NUMBER[model.compute_dtype]
+    return weights - _shared(weights, 3, load)
 
 
 def _sync_bytes(shape: ModelShape, model: ModelSettings, load: Load) -> int:
@@ -169,7 +183,13 @@ def _gathered_bytes(shape: ModelShape, model: ModelSettings, load: Load) -> int:
     if load.fsdp:
         layer = sum(rows * columns for rows, columns in linear_layers(shape).values())
         embeddings = num_embeddings(shape) * (1 if shape.tie_word_embeddings else 2)
-        return width * (2 * layer + embeddings + max(layer, embeddings))
+        others = embeddings if load.keeps_reference and not model.lora.r else 0
+        others += 0 if load.critic is None else num_embeddings(load.critic)
+        largest = max(
+            layer, num_embeddings(shape)
+        )  # embedding and output matrix are parts of their own, unless they are one
+        reduced = largest * (width + (_FLOAT32 if width < _FLOAT32 else 0))
+        return width * (2 * layer + embeddings + others) + (0 if model.lora.r else reduced)
     if load.zero_stage < 3:
         return 0
     live = min(count_parameters(shape), _REUSED + num_embeddings(shape))

@@ -6,14 +6,14 @@ compares it with `apply_chat_template`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
 from r1exp.errors import Refused
-from r1exp.files import read_object
+from r1exp.files import hash_of, hash_of_file, read_object
 from r1exp.model.adapters import base_of, is_adapter_folder
 from r1exp.model.chat_template import ChatTemplate, adapted, render
 from r1exp.model.locate import locate
@@ -21,6 +21,7 @@ from r1exp.model.settings import ModelSettings
 from r1exp.model.tiny import check_tiny
 from r1exp.model.tokenizer import CHAT_TEMPLATE as TINY_TEMPLATE
 from r1exp.model.tokenizer import END, PAD
+from r1exp.model.turns import ChatTokenizer
 from r1exp.prompt.chat import CHAT_TEMPLATE
 from r1exp.records import Message
 
@@ -67,19 +68,41 @@ def first_prompt(model: ModelSettings, messages: list[Message]) -> PromptPreview
     return PromptPreview(text, files.count(text), "; ".join(template.notes))
 
 
-def token_counter(model: ModelSettings) -> Callable[[list[Message]], int] | None:
-    """Return a function that counts the tokens of a whole conversation; None if the tokenizer is not on this machine."""
+def chat_tokenizer(model: ModelSettings) -> ChatTokenizer | None:
+    """Return the chat template and the tokenizer that a step will use; None if the tokenizer is not on this machine."""
     place = locate(model)
     files = _tiny_files(model) if place is None else _files_of(place, model)
-    if files is None or files.count("") is None:
+    if files is None or files.encode("") is None:
         return None
     template = files.chat_template(model, model.path or "tiny").text
 
-    def count(messages: list[Message]) -> int:
-        text = render(template, messages, files.special_tokens, add_generation_prompt=False)
-        return files.count(text) or 0
+    def write(messages: list[Message], opens_answer: bool) -> str:
+        return render(template, messages, files.special_tokens, add_generation_prompt=opens_answer)
 
-    return count
+    return ChatTokenizer(write, lambda text: files.encode(text) or [])
+
+
+def token_counter(model: ModelSettings, *, is_prompt: bool = False) -> Callable[[list[Message]], int] | None:
+    """Return a function that counts the tokens of a whole conversation; None if the tokenizer is not on this machine.
+
+    Args:
+        model: The policy.
+        is_prompt: Count a prompt instead, with the marker of the answer that follows it.
+    """
+    tokenizer = chat_tokenizer(model)
+    return None if tokenizer is None else partial(tokenizer.count, opens_answer=is_prompt)
+
+
+def tokenizer_identity(model: ModelSettings) -> str:
+    """Return what changes with the model's tokenizer and chat template: a hash of local files, or the hub id and its revision."""
+    place, revision = locate(model), model.revision
+    if place is None:
+        return "tiny"
+    if isinstance(place, Path) and is_adapter_folder(place) and not (place / _FILES[0]).is_file():
+        place, revision = base_of(place)
+    if isinstance(place, str):
+        return f"{place}@{revision or 'main'}"
+    return hash_of({name: hash_of_file(place / name) for name in _FILES if (place / name).is_file()})
 
 
 def template_change(model: ModelSettings) -> str | None:
@@ -110,12 +133,18 @@ class _Files:
             found.text, ("the tokenizer has no chat template: r1exp's own is used", *found.notes)
         )
 
-    def count(self, text: str) -> int | None:
-        """Return the number of tokens of a rendered prompt, or None without a tokenizer.json."""
+    def encode(self, text: str) -> list[int] | None:
+        """Return the token ids of a rendered prompt, or None without a tokenizer.json."""
         if self._tokenizer is None:
             return None
         tokenizer = _read(self._tokenizer) if isinstance(self._tokenizer, str) else self._tokenizer
-        return len(tokenizer.encode(text, add_special_tokens=False).ids)
+        ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def count(self, text: str) -> int | None:
+        """Return the number of tokens of a rendered prompt, or None without a tokenizer.json."""
+        ids = self.encode(text)
+        return None if ids is None else len(ids)
 
 
 def _tiny_files(model: ModelSettings) -> _Files:

@@ -25,19 +25,19 @@ def refuse_missing_library(settings: ModelSettings) -> None:
         )
 
 
-def refuse_unable(settings: ModelSettings, *, zero_stage: int, uses_vllm: bool) -> None:
+def refuse_unable(settings: ModelSettings, *, partitions_weights: bool, uses_vllm: bool) -> None:
     """Raise ValueError if a step cannot work with a quantized model.
 
     Args:
         settings: The policy.
-        zero_stage: ZeRO stage of the step; 0: none.
+        partitions_weights: Whether each rank holds a part of each weight only: ZeRO-3 and FSDP2.
         uses_vllm: Whether vLLM generates for the step.
     """
     if settings.quantization is None:
         return
-    if zero_stage == 3:
+    if partitions_weights:
         raise ValueError(
-            f"model.quantization={settings.quantization}: ZeRO-3 cannot partition quantized weights; use launcher=ddp or "
+            f"model.quantization={settings.quantization}: ZeRO-3 and FSDP2 cannot partition quantized weights; use launcher=ddp or "
             "launcher=zero2, where every rank holds all of them"
         )
     if uses_vllm:

@@ -88,6 +88,11 @@ def batch_of(config: StepConfig, num_rows: int | None) -> Batch:
     most = rows.most_per_device
     assert most != "auto", "r1exp.plan.fit chooses the number first"
     per_device = next(size for size in range(min(most, share), 0, -1) if share % size == 0)
+    if per_device < rows.least_per_device:
+        raise Refused(
+            f"{rows.setting}={total} leaves {per_device} of the {rows.unit} for each forward pass of {world} processes, and "
+            f"the algorithm compares at least {rows.least_per_device}; use a multiple of {rows.least_per_device * world}"
+        )
     accumulation = share // per_device
     assert config.max_steps is not None
     if config.online is None:

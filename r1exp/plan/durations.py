@@ -43,8 +43,13 @@ class Duration:
 
 
 @dataclass(frozen=True)
-class _Earlier:
+class EarlierStep:
+    """A finished step of the store."""
+
     name: str
+    key: str  # without the part for what shifts the last digits
+    config: StepConfig
+    where: Path  # the file that names the folders in which it was executed
     work: str
     num_steps: int | None  # optimizer steps; None: does not train
     seconds: float
@@ -65,11 +70,11 @@ class Durations:
         self._steps = self._store.steps
         self._is_elsewhere = is_elsewhere
         self._is_compared = is_compared
-        self._earlier: list[_Earlier] | None = None  # newest first; read at the first question
+        self._earlier: list[EarlierStep] | None = None  # newest first; read at the first question
 
     def of(self, step: PlannedStep) -> Duration | None:
         """Return how long a step takes; None if no earlier step can tell."""
-        for folder in self._reusable(step):
+        for folder in self.reusable(step):
             status = _finished(folder)
             if status is not None:
                 return Duration(_seconds(status), _run_of(folder, status), is_reused=True)
@@ -78,7 +83,9 @@ class Durations:
         number = None if step.batch is None else step.batch.num_steps
         work = _work(step.config, step.device, None if step.batch is None else step.batch.rows_per_device)
         found = [
-            earlier for earlier in self._all() if earlier.work == work and _is_near(number, earlier.num_steps)
+            earlier
+            for earlier in self.earlier()
+            if earlier.work == work and _is_near(number, earlier.num_steps)
         ]
         if not found:
             return None
@@ -97,7 +104,7 @@ class Durations:
             if status is None:
                 continue
             differs = difference(status.numerics or {}, step.numerics)
-            if folder in self._reusable(step):
+            if folder in self.reusable(step):
                 return [f"{step.name}: reused although it was made with other numerics ({differs})"]
             return [
                 f"{step.name}: computed again, because it is compared and {_run_of(folder, status)} made it with other "
@@ -115,7 +122,7 @@ class Durations:
     def _others(self, step: PlannedStep) -> list[Path]:
         return sorted(path for path in self._steps.glob(f"{step.key}-*") if "." not in path.name)
 
-    def _reusable(self, step: PlannedStep) -> list[Path]:
+    def reusable(self, step: PlannedStep) -> list[Path]:
         """Return the folders of the store from which a run would take the step, if it is there."""
         exact = self._steps / step.slot
         assert step.config.stage is not None
@@ -123,13 +130,15 @@ class Durations:
             return [exact]
         return [exact, *self._others(step)]
 
-    def _all(self) -> list[_Earlier]:
+    def earlier(self) -> list[EarlierStep]:
+        """Return the finished steps of the store, the newest first, at most 200."""
         if self._earlier is None:
-            self._earlier = _read(self._steps)
+            self._earlier = _read(self._store)
         return self._earlier
 
 
-def _read(folder: Path) -> list[_Earlier]:
+def _read(store: StorePaths) -> list[EarlierStep]:
+    folder = store.steps
     if not folder.is_dir():
         return []
     newest = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
@@ -145,8 +154,11 @@ def _read(folder: Path) -> list[_Earlier]:
             continue  # written by another version of r1exp
         arguments = step["trainer_args"]
         found.append(
-            _Earlier(
+            EarlierStep(
                 name=step["name"],
+                key=str(step["key"]),
+                config=config,
+                where=store.working_directory(path.name),
                 work=_work(config, step["device"], arguments.get("per_device_train_batch_size")),
                 num_steps=arguments.get("max_steps"),
                 seconds=_seconds(status),

@@ -11,6 +11,7 @@ from r1exp.plan.devices import Hardware, hardware_here
 from r1exp.plan.durations import Duration, Durations
 from r1exp.plan.memory_report import MemoryReport, Need
 from r1exp.plan.oddities import oddities
+from r1exp.plan.reuse import Reason, reasons
 from r1exp.plan.steps import BASE, PlannedStep
 
 
@@ -22,6 +23,7 @@ class Facts:
     needs: tuple[Need | None, ...]
     durations: tuple[Duration | None, ...]
     odd: tuple[str, ...]
+    reasons: tuple[Reason, ...] = ()  # why steps run although one of their name is finished
 
 
 def facts_of(
@@ -54,6 +56,7 @@ def facts_of(
             *_of_validation(steps),
             *(text for step in steps for text in store.notes(step)),
         ),
+        tuple(reasons(steps, store)),
     )
 
 

@@ -38,6 +38,7 @@ _STRATEGIES = (
     Strategy("zero1", 1),
     Strategy("zero2", 2),
     Strategy("zero3", 3),
+    Strategy("fsdp2", 0, fsdp=True),
     Strategy("zero3 launcher.offload=true", 3, offload=True),
 )
 

@@ -19,7 +19,7 @@ from r1exp.launcher.slurm import job_text
 from r1exp.paths import RunPaths
 from r1exp.plan.batch import Batch, RlBatch
 from r1exp.plan.devices import Hardware
-from r1exp.plan.facts import facts_of
+from r1exp.plan.facts import Facts, facts_of
 from r1exp.plan.fit import fit_lines
 from r1exp.plan.memory_report import MemoryReport
 from r1exp.plan.slurm_job import job_of
@@ -52,6 +52,7 @@ def full_text(
     lines += ["", "Overrides and the steps they apply to", *_targets(experiment, steps)]
     facts = facts_of(experiment, steps, given)
     lines += ["", "Odd", *(line for text in facts.odd or ("nothing",) for line in _wrapped(text))]
+    lines += _about_reuse(steps, facts)
     hardware = given or facts.hardware
     memory = MemoryReport(hardware.memory)
     for step in steps:
@@ -60,6 +61,27 @@ def full_text(
         fits = [line for text in texts for line in _wrapped(text)]
         lines += ["", *own, *fits, *_commands(step, run_folder)]
     return "\n".join([*lines, *_job(experiment, steps, run_folder)]) + "\n"
+
+
+def _about_reuse(steps: Sequence[PlannedStep], facts: Facts) -> Iterator[str]:
+    """Yield which steps are reused, which run and why, and which are left out; nothing where every step is new."""
+    why = {reason.step: reason.text for reason in facts.reasons}
+    reused = {
+        step.name: found.source
+        for step, found in zip(steps, facts.durations, strict=True)
+        if found is not None and found.is_reused
+    }
+    if not why and not reused and all(step.runs for step in steps):
+        return
+    yield from ("", "Steps")
+    for step in steps:
+        if step.name in reused:
+            text = f"reused from {reused[step.name]}"
+        elif not step.runs:
+            text = "left out"
+        else:
+            text = f"runs: {why[step.name]}" if step.name in why else "runs"
+        yield from _wrapped(f"{step.name}: {text}")
 
 
 def launch_text(experiment: Experiment, steps: Sequence[PlannedStep], run_folder: str = _RUN) -> str:

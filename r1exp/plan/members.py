@@ -7,6 +7,8 @@ from r1exp.config.compose import Composition, compose, expanded, first_value, pa
 from r1exp.config.experiment import Experiment, experiment_from
 from r1exp.config.overrides import Override
 from r1exp.errors import Refused
+from r1exp.plan.reuse import within
+from r1exp.plan.step_range import WHOLE, StepRange
 from r1exp.plan.steps import PlannedStep, planned_steps
 
 BASIC = "basic"  # Hydra's sweeper that runs every combination
@@ -32,6 +34,7 @@ class Command:
     overrides: list[Override]
     composition: Composition
     is_sweep: bool
+    span: StepRange = WHOLE  # the steps that may run
 
     @property
     def sweeper(self) -> str:
@@ -68,7 +71,7 @@ class Command:
         ]
 
 
-def command_of(arguments: Sequence[str], is_multirun: bool) -> Command:
+def command_of(arguments: Sequence[str], is_multirun: bool, span: StepRange = WHOLE) -> Command:
     """Compose a command line.
 
     Raises:
@@ -81,7 +84,7 @@ def command_of(arguments: Sequence[str], is_multirun: bool) -> Command:
     if swept and not is_sweep:
         raise Refused(f"{swept[0]} lists several values, so it is a sweep: put -m before the overrides")
     composition.configure_logging()
-    command = Command(overrides, composition, is_sweep)
+    command = Command(overrides, composition, is_sweep, span)
     if command.sweeper != BASIC and not is_sweep:
         raise Refused(
             f"hydra/sweeper={command.sweeper} chooses the values of a sweep: put -m before the overrides"
@@ -101,18 +104,19 @@ def members_of(command: Command) -> list[Member]:
     """
     typed = [override.text for override in command.overrides]
     if not command.is_sweep:
-        return [member_of(typed, command.composition)]
+        return [member_of(typed, command.composition, span=command.span)]
     if command.is_optimization:
         return [_first_member(command)]
     listed = [f"{key}={value}" for key, value in command.sweep_values().items()] + typed
-    return [member_of(combination) for combination in expanded(listed)]
+    return [member_of(combination, span=command.span, is_compared=True) for combination in expanded(listed)]
 
 
 def _first_member(command: Command) -> Member:
     """Plan the member with the first of all values that a sweeper may choose."""
     swept = command.swept()
     try:
-        return member_of([*command.fixed(), *(first_value(text) for text in swept)])
+        typed = [*command.fixed(), *(first_value(text) for text in swept)]
+        return member_of(typed, span=command.span, is_compared=True)
     except Refused as error:
         if "valid integer" in str(error) and any("interval(" in text for text in swept):
             raise Refused(
@@ -121,7 +125,23 @@ def _first_member(command: Command) -> Member:
         raise
 
 
-def member_of(arguments: Sequence[str], composition: Composition | None = None) -> Member:
-    """Compose and plan one member."""
+def member_of(
+    arguments: Sequence[str],
+    composition: Composition | None = None,
+    *,
+    span: StepRange = WHOLE,
+    is_compared: bool = False,
+) -> Member:
+    """Compose and plan one member.
+
+    Args:
+        arguments: Its overrides.
+        composition: Its composition, if there is one already.
+        span: The steps that may run.
+        is_compared: Whether it is a member of a sweep.
+
+    Raises:
+        Refused: it cannot be planned, or a step that is left out has to run first.
+    """
     experiment = experiment_from(arguments, composition)
-    return Member(experiment, planned_steps(experiment))
+    return Member(experiment, within(planned_steps(experiment), span, experiment, is_compared=is_compared))

@@ -51,6 +51,7 @@ class Strategy:
     name: str  # as typed
     zero_stage: int
     offload: bool = False
+    fsdp: bool = False
 
 
 class MemoryReport:
@@ -95,7 +96,7 @@ class MemoryReport:
         model = config.model.model_copy(update={"gradient_checkpointing": computes})
         load = _load(config, batch, device, prompt)
         if launcher is not None:
-            load = replace(load, zero_stage=launcher.zero_stage, offload=launcher.offload)
+            load = replace(load, zero_stage=launcher.zero_stage, offload=launcher.offload, fsdp=launcher.fsdp)
         parts = memory_per_device(shape, model, load)
         engine: int | None = 0
         if config.generates:
@@ -167,6 +168,7 @@ def _load(config: StepConfig, batch: Batch | None, device: Device, prompt_tokens
         sampled_rows=batch.completions_per_rank if samples_here else 0,
         world_size=batch.world_size,
         zero_stage=config.launcher.zero_stage,
+        fsdp=config.launcher.is_fully_sharded,
         offload=config.launcher.is_offloaded,
         gathers=samples_here,
         syncs=config.online is not None and config.rollout.uses_vllm,

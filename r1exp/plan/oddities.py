@@ -102,9 +102,12 @@ def _remedy(step: PlannedStep, parts: Memory, hardware: Hardware) -> str:
     launcher = cheapest_launcher(*inputs, hardware.memory) if hardware.memory else None
     if launcher is not None and step.config.launcher.num_processes > 1:
         return f"launcher={launcher} fits"
-    if step.config.launcher.zero_stage < 3:
+    if not step.config.launcher.partitions_weights:
         return "launcher=zero3 with more processes, or model.lora.r=16"
-    return "more processes, model.lora.r=16, or launcher.offload=true"
+    offload = (
+        "launcher.offload=true" if step.config.launcher.zero_stage else "launcher=zero3 launcher.offload=true"
+    )
+    return f"more processes, model.lora.r=16, or {offload}"
 
 
 def _of_devices(steps: Sequence[PlannedStep], hardware: Hardware) -> Iterator[str]:

@@ -20,6 +20,8 @@ from r1exp.settings import Name, Settings
 from r1exp.stage.config import StepConfig
 from r1exp.step.status import read_status
 
+LEFT_OUT = "left_out"  # state of a step outside of --from, --until and --only that is not finished
+
 
 class PlanStep(Settings):
     """One step of a plan."""
@@ -41,6 +43,8 @@ class PlanStep(Settings):
     batch: Annotated[RlBatch | Batch | None, Field(union_mode="left_to_right")]
     # Exactly what the trainer's dataclass receives, except for paths and addresses.
     trainer_args: dict[str, Any]
+    # false: outside of --from, --until and --only; taken where it is finished, and never executed
+    runs: bool = True
 
     def paths(self, run: Path) -> StepPaths:
         """Return the paths of the step in a run directory."""
@@ -91,6 +95,10 @@ class RunPlan(Settings):
     def slot(self, step: PlanStep, run: Path) -> str:
         """Return both parts of a step's key, which name it in the store."""
         return f"{step.key}-{self.variant(step, run)}"
+
+    def readers_of(self, name: str) -> list[str]:
+        """Return the steps that may run and read the artifact of step `name`."""
+        return [step.name for step in self.steps if step.runs and name in step.reads]
 
     def write(self, run: Path) -> None:
         """Write the plan into its run directory."""

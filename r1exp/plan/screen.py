@@ -32,6 +32,7 @@ _MOST_LISTED = 14  # steps and overrides together
 _LEAST_TYPED = 5  # overrides that are listed in any case
 _LONGEST_OVERRIDE = 52  # characters
 _LONGEST_PROMPT = 280  # characters
+_MOST_REASONS = 3  # steps of which the screen says why they run
 _LABEL = 9  # characters of the words on the left
 
 
@@ -121,7 +122,7 @@ def labelled(rows: Sequence[tuple[str, RenderableType | None]]) -> Table:
 
 def _title(experiment: Experiment, steps: Sequence[PlannedStep], facts: Facts) -> Text:
     names = [step.name for step in experiment.steps]
-    seconds = total_seconds(facts.durations)
+    seconds = total_seconds(durations_of_running(steps, facts.durations))
     text = Text(experiment.name, style="bold")
     text.append(
         f": {model_text(experiment)} on {_dataset(experiment)}; {', then '.join(names)}; ", style="not bold"
@@ -214,7 +215,7 @@ def _steps(steps: Sequence[PlannedStep], facts: Facts, focus: str) -> Table:
             data,
             batch,
             memory_text(step, need, facts.hardware),
-            _time(duration),
+            _time(duration, step),
         )
     return table
 
@@ -262,7 +263,9 @@ def memory_text(step: PlannedStep, need: Need | None, hardware: Hardware) -> Tex
     return Text(f"{text} ({100 * share:.0f} %)" if share >= 0.01 else text, style=style)
 
 
-def _time(duration: Duration | None) -> Text:
+def _time(duration: Duration | None, step: PlannedStep) -> Text:
+    if not step.runs and (duration is None or not duration.is_reused):
+        return Text("left out", style="dim")
     if duration is None:
         return Text("?", style="dim")
     if duration.is_reused:
@@ -272,8 +275,24 @@ def _time(duration: Duration | None) -> Text:
 
 def _about(steps: Sequence[PlannedStep], facts: Facts) -> Iterator[tuple[str, RenderableType | None]]:
     yield "memory", memory_line(steps, facts)
-    yield "time", time_line(facts.durations)
+    yield "time", time_line(durations_of_running(steps, facts.durations))
+    yield "runs", _reasons(facts)
     yield "evaluated", during_training(steps)
+
+
+def durations_of_running(
+    steps: Sequence[PlannedStep], durations: Sequence[Duration | None]
+) -> list[Duration | None]:
+    """Return the durations without those of steps that are left out."""
+    pairs = zip(steps, durations, strict=True)
+    return [found for step, found in pairs if step.runs or (found is not None and found.is_reused)]
+
+
+def _reasons(facts: Facts) -> str | None:
+    """Return why steps run although one of their name is finished; None if there is no such step."""
+    lines = [f"{reason.step}: {reason.text}" for reason in facts.reasons[:_MOST_REASONS]]
+    left = len(facts.reasons) - len(lines)
+    return "\n".join(lines + ([f"and {left} more: --full"] if left else [])) or None
 
 
 def during_training(steps: Sequence[PlannedStep]) -> str | None:

@@ -11,6 +11,7 @@ from r1exp.plan.devices import Hardware, planning_for
 from r1exp.plan.full import full_text, launch_text
 from r1exp.plan.members import Member, command_of, members_of
 from r1exp.plan.saved import refuse_other_steps, saved_text
+from r1exp.plan.step_range import WHOLE, StepRange
 
 View = Literal["screen", "full", "launch", "yaml"]
 _A_NODE = 8  # devices of a machine whose cards were given without their number
@@ -21,6 +22,7 @@ def plan_text(
     *,
     is_multirun: bool = False,
     config_dirs: Sequence[Path] = (),
+    span: StepRange = WHOLE,
     view: View = "screen",
     given: Hardware | None = None,
     width: int = 120,
@@ -32,6 +34,7 @@ def plan_text(
         arguments: Overrides.
         is_multirun: Whether -m was typed.
         config_dirs: Folders of the user with config groups.
+        span: The steps that may run.
         view: What is shown of it.
         given: The devices that were typed; None: this machine's.
         width: Of the screen, in characters; at most 120 are used.
@@ -44,7 +47,7 @@ def plan_text(
     if given is not None:
         overrides = _for_hardware(overrides, given)
     with session(config_dirs, search_path), planning_for(given):
-        command = command_of(overrides, is_multirun)
+        command = command_of(overrides, is_multirun, span)
         members = members_of(command)
         first = members[0]
         if view == "screen":

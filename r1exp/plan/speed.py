@@ -65,11 +65,14 @@ def _kl(step: PlanStep) -> Iterator[str]:
 
 
 def _passes(step: PlanStep) -> Iterator[str]:
-    trims = None if step.config.online is None else step.config.online.trims_passes
-    if trims:
+    online = step.config.online
+    trims = None if online is None else online.trims_passes
+    if online is not None and online.sorts_passes:
+        yield "rows sorted by length and passes trimmed to their longest row (algorithm.short_passes), with other last digits"
+    elif trims:
         yield "passes trimmed to their longest row (algorithm.short_passes), with other last digits"
     elif trims is not None:
-        yield "passes padded to the longest row of the batch; algorithm.short_passes=true trims them, with other last digits"
+        yield "passes padded to the longest row of the batch; algorithm.short_passes=true trims them, =sorted sorts rows too, with other last digits"
 
 
 def _sleep(step: PlanStep, need: Need | None, memory: int | None) -> Iterator[str]:
@@ -94,5 +97,7 @@ def _overlap(step: PlanStep) -> Iterator[str]:
         return
     if launcher.zero_stage in (1, 2):
         yield f"gradients are reduced after the backward pass: overlap_comm of ZeRO-{launcher.zero_stage} is off, as DeepSpeed ships it"
+    elif launcher.is_fully_sharded:
+        yield "FSDP2 gathers the next layer and reduces the gradients of the last one while a layer computes"
     else:
         yield "communication overlaps with the backward pass"

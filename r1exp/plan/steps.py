@@ -43,6 +43,7 @@ class PlannedStep(PlanStep):
     """A planned step with its composition, which the run itself does not need."""
 
     composed: InstanceOf[ComposedStep]
+    belongs_to: str  # the step of the pipeline that it is, or that it evaluates
 
 
 def run_plan(experiment: Experiment, steps: tuple[PlannedStep, ...], is_compared: bool = False) -> RunPlan:
@@ -89,6 +90,7 @@ class _SourcedStep:
     composed: ComposedStep
     source: str
     label: str
+    belongs_to: str  # the step of the pipeline that it is, or that it evaluates
 
 
 def _with_evaluations(experiment: Experiment) -> list[_SourcedStep]:
@@ -107,7 +109,7 @@ def _with_evaluations(experiment: Experiment) -> list[_SourcedStep]:
         is_first = not any(earlier.composed.stage.makes == "model" for earlier in found)
         if measured is not None and is_first and measured.evaluation.before:
             found.append(_evaluation(step, measured, source, f"pre_{label}", judges))
-        found.append(_SourcedStep(step, source, label))
+        found.append(_SourcedStep(step, source, label, step.name))
         model = step.name if makes_policy else model
         is_measured = _measured_next(experiment.steps[position + 1 :], step.name)
         if measured is not None and measured.evaluation.after and not is_measured:
@@ -210,7 +212,13 @@ def _evaluation(
     is_read = evaluation.best_of or any(suite.judge == "reward" for suite in suites)
     rewards = judges if is_read else None
     config = measured.model_copy(
-        update={**unread, "trainer": {}, "rewards": rewards, "stage": Evaluate(kind="evaluate")}
+        update={
+            **unread,
+            "dataset": measured.dataset.unordered(),
+            "trainer": {},
+            "rewards": rewards,
+            "stage": Evaluate(kind="evaluate"),
+        }
     )
     composed = ComposedStep(
         name=f"evaluate-{label.replace('_', '-')}",
@@ -221,7 +229,7 @@ def _evaluation(
         composition=trained.composition,
         overrides=trained.overrides,
     )
-    return _SourcedStep(composed, source, label)
+    return _SourcedStep(composed, source, label, trained.name)
 
 
 def _is_read_by_evaluation(override: Override, step: str) -> bool:
@@ -272,6 +280,7 @@ def _planned(
         batch=batch,
         trainer_args={} if batch is None else trainer_args(config, batch, device),
         composed=composed,
+        belongs_to=sourced.belongs_to,
     )
 
 
@@ -297,6 +306,8 @@ def _pinned(config: StepConfig, source: str, data_from: str | None) -> StepConfi
         )
     if config.algorithm is not None:
         config = config.model_copy(update={"algorithm": config.algorithm.located()})
+    assert config.stage is not None
+    config = config.model_copy(update={"stage": config.stage.located(config)})
     assert config.stage is not None
     return config if data_from else config.stage.pinned(config)
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from r1exp.report.dropped import dropped_table, examples_table
 from r1exp.report.numbers import Cell, Code, Interval, Number, Style, Table, interval_at, number_at
 from r1exp.report.shown import shown
 
@@ -18,7 +19,8 @@ _SEGMENTS = ("early", "mid", "end", "best")
 def run_tables(summary: Json) -> list[Table]:
     """Return the tables of a run that have rows."""
     tables = [accuracy_table(summary), measures_table(summary), difference_table(summary)]
-    tables += [step_table(summary), segment_table(summary), reward_table(summary), health_table(summary)]
+    tables += [step_table(summary), dropped_table(summary), examples_table(summary)]
+    tables += [segment_table(summary), reward_table(summary), health_table(summary)]
     return [table for table in tables if table.rows]
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from r1exp.plan.run_plan import LEFT_OUT
+from r1exp.report.dropped import filters_of, verdict_of_filters
 from r1exp.report.numbers import Cell, Code, Sentence, interval_at, number_at
 from r1exp.report.records import RunRecord
 from r1exp.report.several import code_of, label_of
@@ -29,7 +31,9 @@ def question_of_run(record: RunRecord) -> Sentence:
     focus = record.manifest.get("config", {})
     model = (focus.get("model") or {}) if isinstance(focus, Mapping) else {}
     name = str(model.get("path") or model.get("kind") or "the model")
-    if parts:
+    if not parts and len(record.steps) == len(list(filters_of(record.summary))):
+        parts = ["Which rows of ", Code(_data(record.steps[0].get("config", {}))), " should be learned from?"]
+    elif parts:
         parts += [" do to the held-out answers of ", Code(name), "?"]
     else:
         parts = ["How well does ", Code(name), " answer held-out problems?"]
@@ -52,7 +56,7 @@ def verdict_of_run(summary: Json) -> Sentence:
     label, _, mode = measured.partition(" ")
     accuracy = interval_at(summary, (f"{label}_accuracy", mode), "percent")
     if accuracy == "":
-        return [*start, _NO_OUTCOME]
+        return [*start, *(verdict_of_filters(summary) or [_NO_OUTCOME])]
     sentence: list[Cell] = [*start, "The ", mode, " accuracy of ", Code(label), " is ", accuracy, " %"]
     name = next((name for name in summary["comparisons"] if name.startswith(f"{label} - ")), None)
     test = summary["comparisons"].get(name, {}).get(mode) if name else None
@@ -87,7 +91,7 @@ def _judged(low: float, high: float) -> str:
 
 def _why_not_done(summary: Json) -> list[Cell]:
     for name, entry in summary["steps"].items():
-        if entry["state"] not in ("done", "planned"):
+        if entry["state"] not in ("done", "planned", LEFT_OUT):
             words = {"running": "is running", "stopped": "was stopped by a health rule"}
             state = words.get(entry["state"], f"is {entry['state']}")
             reason: list[Cell] = [": ", Code(str(entry["reason"]))] if entry.get("reason") else []

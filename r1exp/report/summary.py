@@ -11,7 +11,8 @@ from typing import Any
 from r1exp.files import read_json, write_json, write_text
 from r1exp.paths import RunPaths, StepPaths
 from r1exp.plan.batch import RlBatch
-from r1exp.plan.run_plan import PlanStep, RunPlan
+from r1exp.plan.run_plan import LEFT_OUT, PlanStep, RunPlan
+from r1exp.report.dropped import filter_lines
 from r1exp.report.evaluations import as_lines, as_markdown, comparisons_of, evaluations_of, tables
 from r1exp.report.facts import training_facts
 from r1exp.report.measurements import Measurement, measurement_of, objective_of, pairs
@@ -26,7 +27,7 @@ _LUCK = (
 
 
 def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict[str, Any]:
-    """Collect the results of a run's steps; steps that did not run are `planned`.
+    """Collect the results of a run's steps; steps that did not run are `planned`, or `left_out` if they were not to.
 
     Args:
         plan: Plan of the run.
@@ -47,7 +48,7 @@ def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict
     for step in plan.steps:
         paths = step.paths(folder)
         status = read_status(paths.folder) if paths.folder.is_dir() else None
-        state = "planned" if status is None else status.state
+        state = ("planned" if step.runs else LEFT_OUT) if status is None else status.state
         edited = state == "done" and paths.results.scores.exists() and is_changed(paths.folder)
         if edited:
             state = "failed"
@@ -64,6 +65,8 @@ def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict
         facts = paths.results.facts
         if state == "done" and facts.exists():
             entry["facts"] = read_json(facts)
+        if state == "done" and paths.spent.exists():
+            entry["spent"] = read_json(paths.spent)
         signal = _signal(step, paths)
         if signal is not None:
             entry["groups"] = signal
@@ -72,7 +75,7 @@ def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict
         if state == "done" and paths.kept.exists():
             entry["kept"] = read_json(paths.kept)
         summary["steps"][step.name] = entry
-        if state != "done" and summary["state"] == "done":
+        if state not in ("done", LEFT_OUT) and summary["state"] == "done":
             summary["state"] = state
         measurement = measurement_of(step, folder) if state == "done" else None
         if measurement is not None:
@@ -232,6 +235,7 @@ def headline(summary: dict[str, Any], folder: Path) -> str:
     lines += [
         _signal_line(name, entry["groups"]) for name, entry in summary["steps"].items() if "groups" in entry
     ]
+    lines += filter_lines(summary)
     lines += [_kept_line(name, entry["kept"]) for name, entry in summary["steps"].items() if "kept" in entry]
     for suite, table in tables(summary):
         lines += [f"suite {suite}:", *(f"  {line}" for line in as_lines(table))]

@@ -20,7 +20,7 @@ from typing import Any
 from r1exp.errors import Refused
 from r1exp.files import read_json_object, write_text
 from r1exp.paths import RunPaths, SweepPaths
-from r1exp.plan.run_plan import read_plan
+from r1exp.plan.run_plan import LEFT_OUT, read_plan
 from r1exp.report.over_runs import PROBLEMS, SAMPLING, SEEDS, Figure, accuracy_over, difference_over, t_over
 from r1exp.report.summary import summarize
 from r1exp.report.sweep_table import rows_of
@@ -64,7 +64,7 @@ def why_without_objective(summary: dict[str, Any]) -> str:
     if summary.get("reason"):
         return str(summary["reason"])
     for name, step in summary.get("steps", {}).items():
-        if step["state"] not in ("done", "planned"):
+        if step["state"] not in ("done", "planned", LEFT_OUT):
             return f"step {name} {step['state']}: {step.get('reason', 'no reason was written')}"
     return str(summary.get("objective_missing") or "it measured no accuracy")
 

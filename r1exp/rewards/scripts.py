@@ -43,6 +43,11 @@ def words(text: str) -> list[str]:
     return _WORDS.findall(text.lower())
 
 
+def words_as_written(text: str) -> list[str]:
+    """Return the words of `text`, numbers among them, without punctuation, in the case in which they are written."""
+    return _WORDS.findall(text)
+
+
 def is_spaceless(character: str) -> bool:
     """Return whether a character belongs to a script that is written without spaces between words."""
     return _SPACELESS_CHARACTER.fullmatch(character) is not None

@@ -56,6 +56,8 @@ class Rollout(Settings):
 
     kind: str
 
+    # Settings of another rollout that this one cannot have -> why, and what to type; shown to who types them.
+    cannot_have: ClassVar[Mapping[str, str]] = {}
     generator: ClassVar[str]  # import path of a function (settings, GeneratorInputs) -> Generator
     # Import path of a function (settings, GeneratorInputs, trainer) -> context of a Generator with the weights that the trainer has.
     in_training: ClassVar[str] = "r1exp.rollout.in_training:hf_generator"

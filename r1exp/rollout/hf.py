@@ -135,8 +135,8 @@ class HfGenerator:
         kept = [ids_t[:length] for ids_t, length in zip(ids_bt, lengths, strict=True)]
         texts = self.tokenizer.batch_decode(kept, skip_special_tokens=True)
         return [
-            Completion(text, num_tokens=len(ids_t), finished=ids_t[-1] in self.end_ids)
-            for text, ids_t in zip(texts, kept, strict=True)
+            Completion(text, len(ids_t), finished=ids_t[-1] in self.end_ids, num_prompt_tokens=len(prompt))
+            for text, ids_t, prompt in zip(texts, kept, rows, strict=True)
         ]
 
     def _generation_config(self, sampling: Sampling) -> GenerationConfig:

@@ -15,7 +15,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -34,13 +34,21 @@ class KeptRows:
     Args:
         path: The file; None: nothing is kept.
         owner: What decides the rows, apart from prompts and sampling; JSON.
+        watch: Receives completions as soon as they are kept, and those of earlier attempts once. What it raises ends the
+            generation; calls come from several threads.
 
     Raises:
         StepFailed: the file cannot be read or written.
     """
 
-    def __init__(self, path: Path | None = None, owner: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | None = None,
+        owner: Mapping[str, Any] | None = None,
+        watch: Callable[[Collection[Completion]], None] = lambda completions: None,
+    ) -> None:
         self._path = path
+        self._watch = watch
         self._file: int | None = None
         self._lock = threading.Lock()  # answers of an endpoint come in several threads
         self._flushed = time.monotonic()
@@ -64,10 +72,17 @@ class KeptRows:
             n: Completions of each prompt.
             sampling: How they are sampled, a `Sampling`.
         """
+        return KeptCompletions(self._part_of(prompts, n, sampling), self._watch)
+
+    def num_completions(self, prompts: Sequence[Sequence[Message]], n: int, sampling: Any) -> int:
+        """Return how many completions of a call are kept; the arguments are those of `completions`."""
+        return len(self._part_of(prompts, n, sampling).rows)
+
+    def _part_of(self, prompts: Sequence[Sequence[Message]], n: int, sampling: Any) -> "KeptPart":
         if self._path is None:
-            return KeptCompletions(self.part(""))
+            return self.part("")
         call = [[list(prompt) for prompt in prompts], n, sampling.model_dump(mode="json")]
-        return KeptCompletions(self.part(sha256(json.dumps(call).encode()).hexdigest()[:16]))
+        return self.part(sha256(json.dumps(call).encode()).hexdigest()[:16])
 
     def append(self, name: str, rows: Mapping[int, Any], state: str | None) -> None:
         """Write the rows of a part."""
@@ -152,10 +167,13 @@ class KeptPart:
 class KeptCompletions:
     """The completions of one call of a generator, by number: that of the prompt times n, plus that of the sample."""
 
-    def __init__(self, part: KeptPart) -> None:
+    def __init__(self, part: KeptPart, watch: Callable[[Collection[Completion]], None]) -> None:
         self._part = part
+        self._watch = watch
         self.done = {number: _completion(row) for number, row in part.rows.items()}
         self.state = part.state
+        if self.done:
+            watch(self.done.values())
 
     def add(self, completions: Mapping[int, Completion], state: str | None = None) -> None:
         """Write further completions; usable from several threads at once.
@@ -169,15 +187,18 @@ class KeptCompletions:
         """
         rows = {number: _row(completion) for number, completion in completions.items()}
         self._part.add(rows, state)
+        self._watch(completions.values())
 
 
 def _row(completion: Completion) -> list[Any]:
-    return [completion.text, completion.num_tokens, completion.finished, completion.logprobs]
+    row = [completion.text, completion.num_tokens, completion.finished, completion.logprobs]
+    further = [completion.reasoning, completion.num_prompt_tokens, completion.finish_reason]
+    return row if further == [None] * len(further) else row + further
 
 
 def _completion(row: list[Any]) -> Completion:
-    text, num_tokens, finished, logprobs = row
-    return Completion(text, num_tokens, finished, None if logprobs is None else tuple(logprobs))
+    text, num_tokens, finished, logprobs, *further = row
+    return Completion(text, num_tokens, finished, None if logprobs is None else tuple(logprobs), *further)
 
 
 def _write_all(file: int, data: bytes) -> None:

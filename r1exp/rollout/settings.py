@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Mapping
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -47,7 +47,7 @@ class HfRollout(Rollout):
                 f"rollout.staleness={self.staleness} has a second process sample with rollout=hf, and on a GPU it would share the "
                 "device that trains; use rollout.staleness=0, or launcher.device=cpu"
             )
-        if launcher.zero_stage:
+        if launcher.zero_stage or launcher.is_fully_sharded:
             raise Refused(
                 f"rollout.staleness={self.staleness} hands the policy's weights to a second process, and "
                 f"launcher={launcher.kind} partitions them; use launcher=local or launcher=ddp, or rollout.staleness=0"
@@ -94,6 +94,11 @@ class VllmEngine(Rollout, ABC):
     importance_correction: ImportanceCorrection | None  # null: none
 
     uses_vllm = True
+    cannot_have: ClassVar[Mapping[str, str]] = {
+        "staleness": "completions are sampled ahead in a process of their own, which rollout=hf has on a CPU; vLLM samples in the training process, or "
+        "at a server whose answer TRL 1.16 waits for, so that nothing is trained meanwhile. Use rollout=hf launcher.device=cpu, or "
+        "leave it out"
+    }
     outside_key = frozenset({"gpu_memory_utilization", "enforce_eager", "cpu_kvcache_gib"})
 
     def with_longest(self, num_tokens: Callable[[], int | None]) -> Self:
@@ -221,10 +226,25 @@ class Endpoint(Rollout):
         NonNegativeInt  # of a request that failed for a transient reason, except that the endpoint is busy
     )
     extra_body: dict[str, Any]  # further fields of every request, e.g. {top_k: -1, min_p: 0.0}
+    requests_per_minute: PositiveInt | None = None  # the most requests that begin in 60 s; null: no limit
+    # Completions that may be refused (status 400, 413 or 422: a prompt too long, a content filter) and stay empty.
+    max_refused: NonNegativeInt = 0
+    tokens_per_minute: PositiveInt | None = None  # tokens of prompts and completions; null: no limit
 
     generator = "r1exp.rollout.endpoint:generator"
     trains = False
-    outside_key = frozenset({"api_key_env", "timeout", "concurrency", "deadline", "retries"})
+    outside_key = frozenset(
+        {
+            "api_key_env",
+            "timeout",
+            "concurrency",
+            "deadline",
+            "retries",
+            "requests_per_minute",
+            "max_refused",
+            "tokens_per_minute",
+        }
+    )
 
     @property
     def is_remote(self) -> bool:

@@ -182,7 +182,8 @@ class VllmGenerator:
         def finish(number: int, output: RequestOutput) -> None:
             if 0 <= number - offset < len(missing):
                 row = missing[number - offset]
-                group = [self._completion(each) for each in output.outputs]
+                prompt = len(requests[row][0])
+                group = [self._completion(each, prompt) for each in output.outputs]
                 numbered = dict(enumerate(group * n if is_greedy else group, start=row * n))
                 kept.add(numbered)
                 done.update(numbered)
@@ -248,11 +249,13 @@ class VllmGenerator:
             detokenize=False,
         )
 
-    def _completion(self, output: CompletionOutput) -> Completion:
+    def _completion(self, output: CompletionOutput, num_prompt_tokens: int) -> Completion:
         ids = list(output.token_ids)
         logprobs = tuple(step[token].logprob for step, token in zip(output.logprobs, ids, strict=True))
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return Completion(text, len(ids), finished=ids[-1] in self._end_ids, logprobs=logprobs)
+        return Completion(
+            text, len(ids), ids[-1] in self._end_ids, logprobs, num_prompt_tokens=num_prompt_tokens
+        )
 
 
 def _set_rank_variables() -> None:

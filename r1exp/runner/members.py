@@ -21,6 +21,7 @@ from r1exp.errors import ExitCode, R1ExpError
 from r1exp.files import read_json_object
 from r1exp.paths import RunPaths, SweepPaths
 from r1exp.plan.members import Member, member_of
+from r1exp.plan.step_range import WHOLE, StepRange
 from r1exp.report.summary import headline
 from r1exp.report.sweep import why_without_objective
 from r1exp.report.sweep_table import add_row, write_rows
@@ -55,6 +56,7 @@ class MemberRuns:
     folder: Path  # of the sweep
     parallel: int  # members at once
     devices: tuple[str, ...] = ()  # GPUs that the members running at once divide among themselves
+    span: StepRange = WHOLE  # the steps that may run
     rows: list[dict[str, Any]] = field(default_factory=list)
     codes: list[ExitCode] = field(default_factory=list)
 
@@ -76,7 +78,7 @@ class MemberRuns:
         summary: dict[str, Any] = {}
         reason, job = "", None
         try:
-            planned = task.member or member_of(task.arguments)
+            planned = task.member or member_of(task.arguments, span=self.span, is_compared=True)
             folder = SweepPaths(self.folder).member(task.number)
             code, summary, job = perform(
                 start_run(planned.experiment, planned.steps, folder, is_compared=True)
@@ -112,7 +114,7 @@ class MemberRuns:
         """Start a member; None if it was refused, which is recorded."""
         folder = SweepPaths(self.folder).member(task.number)
         try:
-            planned = task.member or member_of(task.arguments)
+            planned = task.member or member_of(task.arguments, span=self.span, is_compared=True)
             start_run(planned.experiment, planned.steps, folder, is_compared=True)
         except R1ExpError as error:
             self._record(task, error.exit_code, str(error), {}, None)

@@ -22,6 +22,8 @@ from r1exp.config.experiment import experiment_from
 from r1exp.errors import ExitCode, Refused
 from r1exp.files import read_json_object, write_json
 from r1exp.paths import RunPaths
+from r1exp.plan.reuse import within
+from r1exp.plan.step_range import StepRange
 from r1exp.plan.steps import planned_steps
 from r1exp.report.reproduction import compared
 from r1exp.runner.differences import checkout_of, code_differences, differences
@@ -57,7 +59,7 @@ def reproduce(run: Path, config_dirs: Sequence[Path] = (), *, checks_out: bool =
     )
     with chdir(_working_directory(run)):
         code = (
-            _run_checked_out(theirs, arguments, config_dirs)
+            _run_checked_out(theirs, arguments, config_dirs, _last_of(run))
             if checks_out
             else _run_here(run, theirs, arguments, config_dirs)
         )
@@ -111,12 +113,19 @@ def _working_directory(run: Path) -> Path:
     return Path.cwd()
 
 
+def _last_of(run: Path) -> str | None:
+    """Return the last step that a run was to execute; None where that is its last one."""
+    steps = read_json_object(RunPaths(run).plan).get("steps", ())
+    names = [str(step["name"]) for step in steps if isinstance(step, dict) and step.get("runs", True)]
+    return names[-1] if names and names[-1] != steps[-1].get("name") else None
+
+
 def _run_here(
     run: Path, theirs: Mapping[str, Any], arguments: Sequence[str], config_dirs: Sequence[Path]
 ) -> ExitCode:
     with session(config_dirs):
         experiment = experiment_from(arguments)
-        steps = planned_steps(experiment)
+        steps = within(planned_steps(experiment), StepRange(None, _last_of(run)), experiment)
         found = [str(difference) for difference in differences(run, steps)]
         code = code_differences(theirs)
         if code:
@@ -129,10 +138,11 @@ def _run_here(
 
 
 def _run_checked_out(
-    theirs: Mapping[str, Any], arguments: Sequence[str], config_dirs: Sequence[Path]
+    theirs: Mapping[str, Any], arguments: Sequence[str], config_dirs: Sequence[Path], last: str | None
 ) -> ExitCode:
     """Run the command with the code of the run, in a process of its own."""
     options = [f"--config-dir={folder.resolve()}" for folder in config_dirs]
+    options += [] if last is None else [f"--until={last}"]
     with checkout_of(theirs) as code:
         here = Path.cwd()
         place = here

@@ -44,7 +44,7 @@ from r1exp.runner.process import run_process
 from r1exp.runner.progress import StepProgress
 from r1exp.runner.reward_check import report_of
 from r1exp.runner.signals import Listener, listening
-from r1exp.runner.store import StepStore
+from r1exp.runner.store import StepStore, is_leased
 from r1exp.serving import sockets
 from r1exp.serving.session import Server, serving
 from r1exp.stage.config import StepConfig
@@ -99,14 +99,14 @@ class Run:
                 try:
                     if self._listener.request is not None:  # received when the step before was already done
                         raise self._listener.request.error()
-                    status = self._step(step)
+                    status = self._step(step) if step.runs else self._taken(step)
                 except R1ExpError as error:
                     code, reason = error.exit_code, str(error)
                     break
                 except OSError as error:  # also the status of the step cannot be written
                     code, reason = ExitCode.FAILED, why_not_written(error, self.folder)
                     break
-                if status.state != "done":
+                if status is not None and status.state != "done":
                     code = EXIT_CODES[status.state]
                     reason = status.reason or status.state
                     break
@@ -179,6 +179,29 @@ class Run:
             scratch.remove(folder)  # of an execution that was killed, perhaps after the step was done
             sockets.remove(folder)
             return self._finished(step, folder) or self._execute(step, folder)
+
+    def _taken(self, step: PlanStep) -> Status | None:
+        """Return the status of a step that --from, --until or --only leaves out, if it is finished; else None.
+
+        Raises:
+            StepFailed: it is not finished any more, and a step that may run reads it.
+        """
+        readers = self.plan.readers_of(step.name)
+        if not readers and is_leased(self.store.paths.folder, self._slot(step)):
+            return None  # another run executes it, and nothing here waits for it
+        with self.store.lease(
+            self._slot(step), on_wait=lambda: say(f"{step.name}: waiting for another run that executes it")
+        ):
+            status = self._finished(step, self.paths_of(step).folder)
+        if status is not None and status.state == "done":
+            return status
+        if readers:
+            raise StepFailed(
+                f"step {step.name}, which {readers[0]} reads, was left out and is not finished any more; type the command with "
+                f"--from {step.name}"
+            )
+        say(f"{self._title(step)}: left out")
+        return None
 
     def _slot(self, step: PlanStep) -> str:
         return self.plan.slot(step, self.folder)

@@ -91,7 +91,11 @@ def _checked_rewards(
 
     def is_done(step: PlanStep) -> bool:
         status = None if folder is None else read_status(step.paths(folder).folder)
-        return (store.steps / step.slot).is_dir() or (status is not None and status.state == "done")
+        return (
+            not step.runs
+            or (store.steps / step.slot).is_dir()
+            or (status is not None and status.state == "done")
+        )
 
     return refuse_failing_rewards(steps, is_done)
 
@@ -119,7 +123,7 @@ def _refuse_unreachable(experiment: Experiment, steps: tuple[PlannedStep, ...]) 
     for settings in (experiment.run, *(step.config for step in steps)):
         for tracker in settings.tracking.values():
             tracker.refuse_unready()
-    for step in steps:
+    for step in (step for step in steps if step.runs):
         step.config.launcher.refuse_unready()
         if step.config.generates:
             step.config.rollout.refuse_unready(step.config.launcher)

@@ -17,6 +17,7 @@ from r1exp.errors import ExitCode, R1ExpError, Refused
 from r1exp.files import why_not_written
 from r1exp.plan.members import BASIC, Command, Member, command_of, members_of
 from r1exp.plan.slurm_job import job_of
+from r1exp.plan.step_range import WHOLE, StepRange
 from r1exp.report.summary import headline
 from r1exp.report.sweep import sweep_report
 from r1exp.report.write import write_pages_if_possible
@@ -30,11 +31,20 @@ from r1exp.terminal import say, show
 _FOLDER_KEY = "hydra.sweep.dir="
 
 
-def run_members(arguments: Sequence[str], is_multirun: bool, config_dirs: Sequence[Path]) -> ExitCode:
-    """Plan every member of a command line, then run them; return the worst exit code."""
+def run_members(
+    arguments: Sequence[str], is_multirun: bool, config_dirs: Sequence[Path], span: StepRange = WHOLE
+) -> ExitCode:
+    """Plan every member of a command line, then run them; return the worst exit code.
+
+    Args:
+        arguments: Overrides.
+        is_multirun: Whether -m was typed.
+        config_dirs: Folders of the user with config groups.
+        span: The steps that may run.
+    """
     folders, arguments = search_path_of(arguments)
     with session(config_dirs, folders):
-        command = command_of(arguments, is_multirun)
+        command = command_of(arguments, is_multirun, span)
         members = members_of(command)
         _refuse_jobs(members, command.sweeper)
         _refuse_unmeasured(command, members)
@@ -49,7 +59,7 @@ def run_members(arguments: Sequence[str], is_multirun: bool, config_dirs: Sequen
             return code
         parallel, devices = _parallel(command, members), _devices(command, members)
         is_typed = any(text.startswith(_FOLDER_KEY) for text in arguments)
-        sweep = MemberRuns(_own_folder(command.composition.sweep_folder(), is_typed), parallel, devices)
+        sweep = MemberRuns(_own_folder(command.composition.sweep_folder(), is_typed), parallel, devices, span)
         code = ExitCode.DONE
         try:
             if command.is_optimization:

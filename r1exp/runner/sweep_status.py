@@ -217,13 +217,17 @@ def _ended_as(summary: dict[str, Any]) -> Status | None:
 
 
 def _current(run: Path, plan: RunPlan) -> tuple[PlanStep, Status | None]:
-    """Return the first step that is not done, with its status; the last one if all are."""
+    """Return the first step that is not done, with its status; if all are, the last one that was to run."""
+    current, current_status = plan.steps[-1], None
     for step in plan.steps:
         folder = step.paths(run).folder
         status = read_status(folder) if folder.is_dir() else None
+        if status is None and not step.runs:
+            continue
+        current, current_status = step, status
         if status is None or status.state != "done":
-            return step, status
-    return plan.steps[-1], status
+            break
+    return current, current_status
 
 
 def _state_and_reason(

@@ -125,7 +125,12 @@ class ServerGenerator:
         ids = [choice["token_ids"] for choice in choices]
         texts = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [
-            Completion(text, num_tokens=len(tokens), finished=choice["finish_reason"] == "stop")
+            Completion(
+                text,
+                num_tokens=len(tokens),
+                finished=choice["finish_reason"] == "stop",
+                num_prompt_tokens=len(body["prompt"]),
+            )
             for text, tokens, choice in zip(texts, ids, choices, strict=True)
         ]
 

@@ -5,10 +5,11 @@ A stage consists of frozen settings and the import path of the function that doe
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from r1exp.algorithm.base import Algorithm, Rows
 from r1exp.dataset.base import Dataset, Split
+from r1exp.dataset.order import ordered
 from r1exp.dataset.validation import training_problems
 from r1exp.errors import Refused
 from r1exp.model.workload import Load
@@ -55,6 +56,15 @@ class Stage(Settings):
         """Return the algorithm that this stage runs, or None."""
         return config.algorithm if self.runs_algorithm else None
 
+    def located(self, config: StepSettings) -> Self:
+        """Return these settings with folders of models instead of the runs that made them."""
+        del config
+        return self
+
+    def other_models(self) -> dict[str, str]:
+        """Return the models it loads in addition to the step's: key below `stage.` -> folder or hub id."""
+        return {}
+
     def rows(self, config: StepSettings) -> Rows | None:
         """Return the rows of one optimizer step; None of a stage that does not train."""
         del config
@@ -81,7 +91,9 @@ class Stage(Settings):
                 "`use: {dataset: jsonl}` or `use: {dataset: preference}`; a part of dataset=mixture names the step itself: "
                 f"dataset.parts.NAME={{preset: jsonl, path: {ARTIFACT}{source}}}"
             )
-        dataset = config.dataset.model_copy(update={"path": str(ArtifactPaths.of_step(source).data)})
+        dataset = config.dataset.model_copy(
+            update={"path": str(config.dataset.file_in(ArtifactPaths.of_step(source)))}
+        )
         return config.model_copy(update={"dataset": dataset})
 
     def own_settings(self, config: StepSettings) -> dict[str, Any]:
@@ -98,7 +110,10 @@ class Stage(Settings):
         """Yield the problems of the split that this stage reads, without those kept for evaluations during training."""
         if self.split != "train":
             return config.dataset.stream(self.split)
-        return training_problems(config.dataset, self.num_validation(config))
+        problems = training_problems(config.dataset, self.num_validation(config))
+        if not self.trains:  # else the first ones would be others
+            return problems
+        return ordered(problems, config.dataset.order, config.dataset.order_by, config.seed)
 
     def data_sets(self, config: StepSettings) -> list[Dataset]:
         """Return the data sets that this stage reads."""
@@ -121,7 +136,7 @@ class Stage(Settings):
 
     def fingerprint(self, config: StepSettings) -> str:
         """Return a content hash of the data that this stage reads."""
-        return config.dataset.fingerprint_of(self.split)
+        return config.dataset.unordered().fingerprint_of(self.split)  # an order is a setting of training
 
     def check_data(self, config: StepSettings, num_problems: int | None) -> int | None:
         """Return how many of the problems this stage uses, after judging them; called once they are on this machine.

@@ -102,8 +102,8 @@ class StepConfig(StepSettings):
         raise ValueError(
             f"rollout={self.rollout.kind} generates with weights that r1exp cannot update, so algorithm="
             f"{self.algorithm.kind} would learn from another model's completions; use rollout=hf, "
-            "rollout=vllm_colocate or rollout=vllm_server, and keep rollout=endpoint for stage=evaluate and "
-            "stage=sample"
+            "rollout=vllm_colocate or rollout=vllm_server, and keep rollout=endpoint for stage=evaluate, "
+            "stage=sample and stage=generate"
         )
 
     @model_validator(mode="after")
@@ -127,7 +127,7 @@ class StepConfig(StepSettings):
     def _a_quantized_model_can_work(self) -> Self:
         refuse_unable(
             self.model,
-            zero_stage=self.launcher.zero_stage,
+            partitions_weights=self.launcher.partitions_weights,
             uses_vllm=self.generates and self.rollout.uses_vllm,
         )
         return self
@@ -158,10 +158,28 @@ class StepConfig(StepSettings):
             reader = f"algorithm={algorithm.kind}"
         else:
             return self
+        if self.dataset.order is not None:
+            raise ValueError(
+                f"dataset.order={self.dataset.order} orders the rows of stage=sft and the prompts of an algorithm that samples from "
+                f"the policy; {reader} learns from pairs, which are shuffled: leave dataset.order out"
+            )
         if not self.dataset.has_pairs:
             raise ValueError(
                 f"{reader} learns from pairs of a chosen and a rejected answer, and dataset={self.dataset.kind} has "
                 "none; use dataset=preference dataset.path=pairs.jsonl, or pipeline=dpo_from_rewards, which makes them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_data_set_has_labels(self) -> Self:
+        algorithm = None if self.stage is None else self.stage.algorithm_of(self)
+        if algorithm is None or not algorithm.reads_labels:
+            return self
+        if not (self.dataset.has_labels or self.dataset.has_pairs):
+            raise ValueError(
+                f"algorithm={algorithm.kind} learns from answers that are labelled good or bad, and dataset="
+                f"{self.dataset.kind} has none; use dataset=labelled dataset.path=answers.jsonl, dataset=preference, or "
+                "pipeline=kto_from_rewards, which labels the policy's own answers"
             )
         return self
 
@@ -224,6 +242,8 @@ class StepConfig(StepSettings):
             for name, member in (self.rewards or {}).items()
             for key, path in member.other_models().items()
         }
+        if self.stage is not None:
+            found |= {f"stage.{key}": path for key, path in self.stage.other_models().items()}
         if self.algorithm is not None:
             found |= {f"algorithm.{key}": path for key, path in self.algorithm.other_models().items()}
         return found

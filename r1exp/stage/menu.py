@@ -9,7 +9,10 @@ STAGES: Registry[Stage] = Registry(
     "stage",
     Stage,
     {
+        "distil": "r1exp.stage.distil:Distil",
         "evaluate": "r1exp.stage.evaluate:Evaluate",
+        "filter": "r1exp.stage.filter:Filter",
+        "generate": "r1exp.stage.generate:Generate",
         "preferences": "r1exp.stage.preferences:Preferences",
         "reward_model": "r1exp.stage.reward_model:RewardModel",
         "rl": "r1exp.stage.rl:Rl",

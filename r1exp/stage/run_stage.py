@@ -3,7 +3,7 @@
 from datetime import timedelta
 from pathlib import Path
 
-from r1exp.distributed import is_main_process, uses_deepspeed, world_size
+from r1exp.distributed import is_main_process, uses_deepspeed, uses_fsdp, world_size
 from r1exp.files import hash_of_folder
 from r1exp.launcher.agent import listen_at_the_address
 from r1exp.launcher.extensions import find_ninja
@@ -45,6 +45,10 @@ def join_ranks(step: Step) -> None:
     patience = timedelta(
         seconds=step.trainer_args.get("ddp_timeout", _PATIENCE) if step.trainer_args else _DAY
     )
+    if step.device == "cpu" and uses_fsdp():
+        from r1exp.model.shards import shard_on_cpus
+
+        shard_on_cpus()
     # For groups that are made later without a timeout of their own, as DeepSpeed's of the ranks that share weights.
     vars(distributed_c10d).update(default_pg_timeout=patience, default_pg_nccl_timeout=patience)
     PartialState(cpu=step.device == "cpu", **({"timeout": patience} if world_size() > 1 else {}))

@@ -11,35 +11,29 @@ The answers are used for preference pairs and for rejection sampling, and to mea
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from r1exp.distributed import interleave, shard
+from r1exp.distributed import interleave
 from r1exp.errors import Refused
 from r1exp.evaluation.judging import Judging, judgement_of
 from r1exp.files import hash_of, whole_folder, write_json, write_text
 from r1exp.judgement.judgement import Judgement
 from r1exp.model.scorer import open_reward_model
 from r1exp.paths import ArtifactPaths, StepPaths
-from r1exp.prompt.chat import prompt_of
 from r1exp.prompt.style import Style, style_named
 from r1exp.records import Completion, Problem
 from r1exp.rewards.advice import evaluating_member
 from r1exp.rewards.answer_reward import read_answer
 from r1exp.rewards.base import NOT_APPLICABLE, BatchScorer, Context, Score
 from r1exp.rewards.committee import Committee
-from r1exp.rollout.base import Sampling
 from r1exp.rollout.kept import KeptRows
+from r1exp.stage.asking import ask
 from r1exp.stage.config import StepConfig
-from r1exp.stage.context_length import refuse_beyond_context
-from r1exp.stage.generator import generator_for, kept_rows
 from r1exp.stage.sample import Sample, question_of
 from r1exp.stage.step import Step
-from r1exp.step.progress import ProgressWriter
 from r1exp.tracking.completions import CompletionFiles
 
 _SCORED_AT_ONCE = 512  # completions that the rewards get in one batch
@@ -49,36 +43,23 @@ def sample_answers(step: Step, folder: Path) -> str | None:
     """Write the artifact; the problems are divided among the ranks. Tracks nothing."""
     config = step.config
     stage = config.stage
-    assert isinstance(stage, Sample) and config.temperature is not None and config.rewards is not None
-    state = PartialState(cpu=step.device == "cpu")
-    problems = list(islice(stage.problems(config), stage.num_problems))
-    refuse_beyond_context(problems, step)
-    rank, num_ranks = state.process_index, state.num_processes
-    sampling = Sampling(
-        temperature=config.temperature, max_tokens=config.max_completion_length, seed=config.seed + rank
-    )
-    mine = shard(problems, rank, num_ranks)
-    num_answers = len(problems) * stage.samples
-    progress = ProgressWriter(folder, "completions", num_answers, share=1 / num_ranks)
-    kept = kept_rows(step, folder)
-    groups = generator_for(step, folder, progress.advance, kept).generate(
-        [prompt_of(problem, config.prompt) for problem in mine], stage.samples, sampling
-    )
-    progress.move_to(num_answers, "scoring the completions", now=True)
-    rows = [_sampled_row(problem) for problem in mine]
-    for row, answers in zip(rows, scored(config, mine, groups, kept), strict=True):
+    assert isinstance(stage, Sample)
+    asked = ask(step, folder, stage.num_problems, stage.samples, "completions")
+    rows = [_sampled_row(problem) for problem in asked.problems]
+    for row, answers in zip(rows, scored(config, asked.problems, asked.groups, asked.kept), strict=True):
         row["answers"] = answers
         row["pass_rate"] = pass_rate(answers)
     whole = interleave(gather_object([rows]))
     if config.debug.num_problems is not None:
         # A policy after two optimizer steps solves no problem, but a debug run must still execute every step.
         stage = stage.model_copy(update={"min_pass_rate": 0.0, "max_pass_rate": 1.0, "only_solved": False})
-    if state.is_main_process:
-        _save(whole, stage, style_named(config.prompt.style), StepPaths(folder).artifact)
+    if asked.state.is_main_process:
+        is_debug = config.debug.num_problems is not None
+        _save(whole, stage, style_named(config.prompt.style), StepPaths(folder).artifact, is_debug)
         files = CompletionFiles(config.completions, folder)
         files.write("samples", files.sample([list(_readable(row)) for row in whole]))
-    state.wait_for_everyone()
-    kept.remove()
+    asked.state.wait_for_everyone()
+    asked.kept.remove()
     return None
 
 
@@ -98,8 +79,8 @@ def scored(
     """Return the answers to each problem with their rewards.
 
     The reward is the committee's weighted total after group-mean imputation, as in training; None if no member could
-    score the answer or another answer of its group. Problems are scored in batches. Each batch is kept, and within a
-    batch each verdict of a judge.
+    score the answer or another answer of its group, and without rewards. Problems are scored in batches. Each batch is
+    kept, and within a batch each verdict of a judge.
 
     Args:
         config: Settings of the step.
@@ -107,7 +88,6 @@ def scored(
         groups: The completions of each problem.
         kept: What an interrupted execution of the step has left.
     """
-    assert config.rewards is not None
     kept = kept or KeptRows()
     scores = kept.part("scores")
     done: dict[int, list[dict[str, Any]]] = dict(scores.rows)
@@ -119,7 +99,8 @@ def scored(
         return scorer
 
     judges = dict.fromkeys(("judge", "group_judge", "rubric"), open_judge)
-    committee = Committee(config.rewards, openers={"reward_model": open_reward_model, **judges})
+    openers = {"reward_model": open_reward_model, **judges}
+    committee = None if config.rewards is None else Committee(config.rewards, openers=openers)
     for start in range(0, len(missing), size):
         batch = missing[start : start + size]
         answers = _scored_batch(
@@ -128,19 +109,23 @@ def scored(
         new = dict(zip(batch, answers, strict=True))
         scores.add(new)
         done |= new
-    committee.close()
+    if committee is not None:
+        committee.close()
     return [done[number] for number in range(len(problems))]
 
 
 def _scored_batch(
-    committee: Committee,
+    committee: Committee | None,
     config: StepConfig,
     problems: Sequence[Problem],
     groups: Sequence[Sequence[Completion]],
 ) -> list[list[dict[str, Any]]]:
     flat = [completion for group in groups for completion in group]
     repeated = [problem for problem, group in zip(problems, groups, strict=True) for _ in group]
-    scores, rewards = committee.totals(repeated, flat, Context())
+    scores: Mapping[str, Sequence[Score]] = {}
+    rewards: Sequence[float | None] = [None] * len(flat)
+    if committee is not None:
+        scores, rewards = committee.totals(repeated, flat, Context())
     judgements = _judgements(config, repeated, flat, scores)
     answers = iter(
         {
@@ -197,7 +182,10 @@ def pass_rate(answers: Iterable[dict[str, Any]]) -> float | None:
     return None if None in verdicts else sum(verdicts) / len(verdicts)
 
 
-def _save(rows: list[dict[str, Any]], stage: Sample, style: Style, artifact: Path) -> None:
+def _save(
+    rows: list[dict[str, Any]], stage: Sample, style: Style, artifact: Path, keeps_solutions: bool
+) -> None:
+    """Write the artifact; `keeps_solutions`: unsolved problems have the data set's solution, for the steps of a debug run."""
     kept = [
         row
         for row in rows
@@ -208,6 +196,9 @@ def _save(rows: list[dict[str, Any]], stage: Sample, style: Style, artifact: Pat
     solved = [row for row in data if "solution" in row]
     if stage.only_solved:
         data = solved
+    elif keeps_solutions:
+        solutions = {row["id"]: row["columns"].get("solution") or "" for row in kept}
+        data = [{"solution": solutions[row["id"]]} | row for row in data]
     facts = {
         "num_problems": len(rows),
         "num_kept": len(data),

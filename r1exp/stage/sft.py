@@ -8,10 +8,10 @@ from pydantic import PositiveInt
 
 from r1exp.algorithm.base import Rows
 from r1exp.errors import Refused
-from r1exp.model.preview import token_counter
+from r1exp.model.preview import chat_tokenizer
 from r1exp.model.workload import Load
 from r1exp.stage.base import TRAINING_FIELDS, TRAINING_READS, Stage, num_validation
-from r1exp.stage.sft_rows import FittingRows, TooLong, max_length_of
+from r1exp.stage.sft_rows import ChatTurns, FittingRows, TooLong, max_length_of
 from r1exp.stage.step_settings import StepSettings
 
 
@@ -22,6 +22,9 @@ class Sft(Stage):
     rows_per_step: PositiveInt  # rows per optimizer step, over all ranks
     completion_only: bool  # the loss covers the answer only; false: the prompt too [sft-grpo]
     too_long: TooLong  # what is done with rows of more than `trainer.max_length` tokens
+    chat_turns: ChatTurns = (
+        "all"  # turns of the assistant that a chat teaches: all in one row, each in its own row, the last
+    )
 
     work = "r1exp.stage.train_sft:train_sft"
     makes = "model"
@@ -35,11 +38,16 @@ class Sft(Stage):
         return num_validation(config)
 
     def own_settings(self, config: StepSettings) -> dict[str, Any]:
-        """Return the settings without `too_long`, unless rows are dropped: a step that refuses them has no result."""
+        """Return the settings without `too_long`, unless rows are dropped: a step that refuses them has no result.
+
+        Nor with `chat_turns=all`, which decides nothing for problems.
+        """
         values = super().own_settings(config)
         if self.too_long == "refuse":
             del values["too_long"]
-        return values
+        if self.chat_turns == "all":
+            del values["chat_turns"]
+        return values | config.dataset.order_settings
 
     def check_data(self, config: StepSettings, num_problems: int | None) -> int | None:
         """Return the number of rows that are learned from; counts their tokens if the tokenizer is on this machine.
@@ -52,6 +60,11 @@ class Sft(Stage):
                 "trainer.packing_strategy=wrapped joins rows so that each attends to those before it, and cuts them anywhere; "
                 "use trainer.packing_strategy=bfd, which keeps them apart"
             )
+        if config.trainer.get("packing") and config.dataset.order:
+            raise Refused(
+                f"trainer.packing=true joins rows by their lengths, so that dataset.order={config.dataset.order} would be lost; "
+                "leave one of the two out"
+            )
         if num_problems is None:
             return None
         counted = self._counted(config)
@@ -59,11 +72,13 @@ class Sft(Stage):
         return counted.num_fitting
 
     def data_notes(self, config: StepSettings) -> list[str]:
-        """Return how many rows are left out because they are too long, where they are on this machine."""
+        """Return how many rows are left out because they are too long, and how many turns of chats are learned, where the
+        data are on this machine."""
         if config.dataset.count(self.split) is None:
             return super().data_notes(config)
         counted = self._counted(config)
-        return [f"{counted.summary()} and are left out"] if counted.num_too_long else []
+        notes = [f"{counted.summary()} and are left out"] if counted.num_too_long else []
+        return [*notes, counted.chats()] if counted.chats() else notes
 
     def _counted(self, config: StepSettings) -> FittingRows:
         """Read every row once in this process, and count those that are too long."""
@@ -71,6 +86,8 @@ class Sft(Stage):
         key = (
             config.dataset.fingerprint(),
             max_length_of(config),
+            self.chat_turns,
+            self.completion_only,
             self.num_validation(config),
             *(group.model_dump_json() for group in groups),
         )
@@ -81,8 +98,14 @@ class Sft(Stage):
                     f"{place}, which stage=sft learns from; correct it, name the right column, or use a data set with "
                     "worked solutions"
                 )
-            count = token_counter(config.model) or (lambda turns: 0)
-            rows = FittingRows(self.problems(config), config, count)
+            tokenizer = chat_tokenizer(config.model)
+            rows = FittingRows(
+                self.problems(config),
+                config,
+                self.chat_turns,
+                tokenizer,
+                every_token=not self.completion_only,
+            )
             deque(rows, maxlen=0)
             _COUNTED.clear()  # the steps of one run after the other: only the last one is needed again
             _COUNTED[key] = rows
@@ -93,8 +116,9 @@ class Sft(Stage):
         return Rows(self.rows_per_step, "stage.rows_per_step", "rows", config.model.rows_per_device.sft)
 
     def trainer_arguments(self, config: StepSettings) -> dict[str, Any]:
-        """Return which tokens the loss counts."""
-        return {"completion_only_loss": self.completion_only}
+        """Return which tokens the loss counts, and whether rows come in the order of the data set."""
+        in_order = {"train_sampling_strategy": "sequential"} if config.dataset.order else {}
+        return {"completion_only_loss": self.completion_only} | in_order
 
     def memory_load(self, load: Load, config: StepSettings) -> Load:
         """Return `load` with the logits of every token, and rows cut at `trainer.max_length`."""

@@ -24,12 +24,13 @@ from r1exp.model.scorer import open_reward_model
 from r1exp.prompt.chat import prompt_of
 from r1exp.registry import load
 from r1exp.rewards.adapter import OnScored, reward_funcs
+from r1exp.rewards.advice import evaluating_member
 from r1exp.rewards.committee import Committee
 from r1exp.rewards.ranks import Ranks
 from r1exp.rollout.ahead import Ahead, Decoding
 from r1exp.stage.completions import Recorder
 from r1exp.stage.context_length import within_context
-from r1exp.stage.pair_rows import pair_row
+from r1exp.stage.pair_rows import labelled_rows, pair_row
 from r1exp.stage.step import Step
 from r1exp.stage.training import train
 from r1exp.stage.training_rows import dataset_of
@@ -75,7 +76,7 @@ def trainer_of(
     trainer_class = load(config.algorithm.trainer)
     folder = output.parent
     inputs = (
-        _pairs(step, folder) if config.online is None else _prompts(step, config.online, folder, on_scored)
+        _answers(step, folder) if config.online is None else _prompts(step, config.online, folder, on_scored)
     )
     trusted = config.model.trust_remote_code
     # Two configurations: peft writes the names of the policy's layers into the first.
@@ -98,6 +99,9 @@ def trainer_of(
         **inputs,
         **trainer_class.own_arguments(config.algorithm, policy),
     )
+    if config.online is not None and config.online.resting_steps:
+        names, judge = list(config.rewards or {}), evaluating_member(config.rewards)
+        trainer.let_rest(config.online.resting_steps, None if judge is None else names.index(judge))  # type: ignore[attr-defined]
     if config.online is not None and config.rollout.batches_ahead:
         _sample_ahead(trainer, step)
     return trainer
@@ -135,10 +139,19 @@ def _prompts(
     }
 
 
-def _pairs(step: Step, folder: Path) -> dict[str, Any]:
-    """Return the data of a trainer that learns from preference pairs."""
-    pairs = (pair_row(problem, step.config.prompt) for problem in step.config.dataset.stream("train"))
-    return {"train_dataset": dataset_of(pairs, folder)}
+def _answers(step: Step, folder: Path) -> dict[str, Any]:
+    """Return the data of a trainer that learns from given answers: preference pairs, or single answers in a random order."""
+    config = step.config
+    assert config.algorithm is not None
+    problems = config.dataset.stream("train")
+    if not config.algorithm.reads_labels:
+        return {
+            "train_dataset": dataset_of((pair_row(problem, config.prompt) for problem in problems), folder)
+        }
+    labelled = dataset_of(
+        (row for problem in problems for row in labelled_rows(problem, config.prompt)), folder
+    )
+    return {"train_dataset": labelled.shuffle(seed=config.seed)}
 
 
 def _server_address(step: Step) -> dict[str, Any]:

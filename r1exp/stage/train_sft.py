@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerBase, TrainerCallback
+from transformers import TrainerCallback
 from trl import SFTConfig
 
 from r1exp.algorithm import trainers
+from r1exp.algorithm.learned_turns import turns_of
 from r1exp.distributed import is_main_process
 from r1exp.model.load import load_policy, load_tokenizer, peft_config
-from r1exp.records import Message
 from r1exp.stage.sft import Sft
 from r1exp.stage.sft_rows import FittingRows
 from r1exp.stage.step import Step
@@ -28,11 +28,19 @@ def train_sft(step: Step, folder: Path) -> str | None:
     stage = config.stage
     assert isinstance(stage, Sft)
     tokenizer = load_tokenizer(step.model_path, config.model)
-    rows = FittingRows(stage.problems(config), config, lambda turns: num_tokens(turns, tokenizer))
-    data = dataset_of(rows, folder)
+    rows = FittingRows(
+        stage.problems(config),
+        config,
+        stage.chat_turns,
+        turns_of(tokenizer),
+        every_token=not stage.completion_only,
+    )
+    data = dataset_of(map(dict, rows), folder)
     rows.refuse(stage.too_long, stage.rows_per_step)
     if rows.num_too_long and is_main_process():
         say(f"{rows.summary()} and are left out (stage.too_long=drop)")
+    if rows.chats() and is_main_process():
+        say(rows.chats())
 
     def make_trainer(output: Path, callbacks: list[TrainerCallback]) -> trainers.Sft:
         args = SFTConfig(**step.trainer_args, output_dir=str(output))  # before the model, see train_rl
@@ -47,8 +55,3 @@ def train_sft(step: Step, folder: Path) -> str | None:
         )
 
     return train(step, folder, tokenizer, make_trainer)
-
-
-def num_tokens(turns: list[Message], tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the number of tokens of a whole conversation, as TRL tokenizes it."""
-    return len(tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True)["input_ids"])

@@ -16,11 +16,13 @@ from transformers.training_args import TrainingArguments
 
 from r1exp.algorithm.critic import detach, without_critic
 from r1exp.algorithm.guards import Guards
+from r1exp.distributed import checkpoint_format
 from r1exp.errors import StepFailed, StoppedByHealth
 from r1exp.files import follow_folder, sync_file
 from r1exp.health.callback import HealthCallback
 from r1exp.model.load import load_policy, save_artifact
 from r1exp.model.partitions import masters, not_partitioned
+from r1exp.model.shards import is_sharded, whole_weights
 from r1exp.paths import CheckpointPaths, StepPaths
 from r1exp.stage.completions import KeepCompletions, Recorder
 from r1exp.stage.step import Step
@@ -28,7 +30,15 @@ from r1exp.stage.stopping import StopCallback
 from r1exp.stage.tracking import open_trackers
 from r1exp.stage.training_progress import ProgressCallback
 from r1exp.stage.validation import Validation, write_kept
-from r1exp.step.checkpoints import good_checkpoint, last_checkpoint, mark_complete, mark_of, recorded, rotate
+from r1exp.step.checkpoints import (
+    good_checkpoint,
+    last_checkpoint,
+    mark_complete,
+    mark_of,
+    recorded,
+    refuse_other_format,
+    rotate,
+)
 from r1exp.tracking.callback import TrackingCallback
 from r1exp.tracking.completions import CompletionFiles
 from r1exp.tracking.metrics import MetricsFile
@@ -58,6 +68,8 @@ def train(
     set_seed(step.config.seed)  # LoRA weights are sampled before the trainer sets the seed
     resume = last_checkpoint(folder)
     known = None if resume is None else mark_of(resume, step).tracking_id
+    if resume is not None:
+        refuse_other_format(resume, step.config.launcher.kind, checkpoint_format())
     # A resumed step computes the rows after its checkpoint again, which the trackers have had before.
     tracked_until = -1 if resume is None else MetricsFile(StepPaths(folder).metrics).last_step()
     with open_trackers(step, folder, known, tracked_until) as trackers:
@@ -159,9 +171,11 @@ def _export(
     code = (step.model_path, settings.revision) if settings.trust_remote_code else None
     is_main = trainer.is_world_process_zero()
     whole = None
+    dtype = torch.float32 if isinstance(model, PeftModel) else getattr(torch, settings.dtype)
     if trainer.is_deepspeed_enabled:
-        dtype = torch.float32 if isinstance(model, PeftModel) else getattr(torch, settings.dtype)
         whole = masters(model, dtype, keep=is_main)
+    elif is_sharded(model):
+        whole = whole_weights(model, dtype, keep=is_main, is_frozen_left_out=isinstance(model, PeftModel))
     elif not isinstance(model, PeftModel):
         whole = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if is_main:

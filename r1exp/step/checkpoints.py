@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
 
@@ -36,6 +36,14 @@ _NUM_LISTED = 3  # differing settings that a refusal lists
 _NUM_THREADS = 4  # that hash the files of a rank; a hash takes 0.8 s a GiB and thread
 # Files that one rank each writes: of transformers, r1exp, DeepSpeed and FSDP. Rank 0 writes all others.
 _OF_A_RANK = re.compile(r"(?:^rng_state_|^memory-|zero_pp_rank_|^__)(\d+)")
+
+
+Format = Literal["plain", "deepspeed", "fsdp2"]
+_FORMATS: dict[Format, str] = {
+    "plain": "launcher=local or launcher=ddp",
+    "deepspeed": "launcher=zero1, zero2 or zero3",
+    "fsdp2": "launcher=fsdp2",
+}
 
 
 class Owner(Protocol):
@@ -127,6 +135,31 @@ def last_checkpoint(step_folder: Path) -> Path | None:
     """Return the newest complete checkpoint, or None."""
     found = checkpoints(step_folder)
     return found[-1] if found else None
+
+
+def refuse_other_format(checkpoint: Path, launcher: str, ours: Format) -> None:
+    """Check that a checkpoint has the files that the launcher of a step reads.
+
+    Args:
+        checkpoint: Its folder.
+        launcher: The launcher, for the message.
+        ours: The format that it reads.
+
+    Raises:
+        Refused: it has those of another: transformers would go on without the optimizer's states, or end in a traceback.
+    """
+    theirs = _format_of(checkpoint)
+    if theirs != ours:
+        raise Refused(
+            f"{checkpoint.name} was written under {_FORMATS[theirs]}, in files that launcher={launcher} does not read; type "
+            f"the launcher that wrote it to continue from it, or start the step again: rm -r '{checkpoint.parent}'"
+        )
+
+
+def _format_of(checkpoint: Path) -> Format:
+    if (checkpoint / "pytorch_model_fsdp_0").is_dir():
+        return "fsdp2"
+    return "deepspeed" if any(checkpoint.glob("global_step*")) else "plain"
 
 
 def seconds_of_checkpoint(step_folder: Path) -> float | None:

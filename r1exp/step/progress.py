@@ -54,6 +54,7 @@ class ProgressWriter:
         self._path = StepPaths(folder).progress if is_main_process() else None
         self._unit, self._total, self._share, self._clock = unit, total, share, clock
         self._done = 0.0
+        self._note = ""
         self._next_write = clock()
         self._lock = threading.Lock()  # requests to an endpoint end in several threads
 
@@ -61,7 +62,11 @@ class ProgressWriter:
         """Count further units."""
         with self._lock:
             self._done += amount / self._share
-            self._write("")
+            self._write(self._note)
+
+    def note(self, text: str) -> None:
+        """Set what is shown beside the number of units, from the next one on."""
+        self._note = text
 
     def move_to(self, done: float, doing: str = "", *, now: bool = False) -> None:
         """Set the number of units done, and what the step is doing within the next one; `now` writes it in any case."""

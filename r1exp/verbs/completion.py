@@ -46,7 +46,7 @@ _SCRIPTS = {  # shell: (script that installs, script that removes)
     "zsh": (_ZSH, "compdef -d r1exp\nunfunction _r1exp_completion\n"),
     "fish": (_FISH, "complete -e -c r1exp\nfunctions -e __r1exp_completion\n"),
 }
-_OPTIONS = ("--multirun", "--config-dir", "--cfg", "--package", "--resolve", "--info", "--help", "--hydra-help",
+_OPTIONS = ("--multirun", "--config-dir", "--from", "--until", "--only", "--cfg", "--package", "--resolve", "--info", "--help", "--hydra-help",
             "--version")  # fmt: skip
 _VALUES = {  # option of the command line: what may follow it
     "--cfg": ("job", "hydra", "all"),
@@ -131,7 +131,7 @@ def _overrides(word: str, typed: Sequence[str], *, is_help: bool) -> list[str]:
 def _options(typed: Sequence[str]) -> Options:
     """Return the options of the words before the cursor; what cannot be read is left out."""
     try:
-        return parse_options(typed)
+        return parse_options(typed, takes_range=True)
     except R1ExpError:
         return Options()
 

@@ -55,6 +55,7 @@ _EXAMPLES = """\
   r1exp debug=fast                            every step shortened to a few optimizer steps
 
 Options: -m/--multirun, --config-dir DIR (a folder with config groups of your own), --help, --version.
+Of run and plan: --from STEP, --until STEP, --only STEP (which steps of the pipeline may run; the others are reused).
 Of Hydra: --cfg job|hydra|all [--package KEY] [--resolve], --info [TOPIC], --hydra-help, and -sc for tab completion:
   eval "$(r1exp -sc install=bash)"      bash and zsh; fish: r1exp -sc install=fish | source
 Exit codes: 0 done, 2 refused before running, 3 failed, 4 stopped by health, 75 preempted, 130 interrupted.

@@ -1,5 +1,7 @@
 """`r1exp plan [-m] [--full|--launch|--yaml] [device=CARD [devices=N]] overrides...`: shows what `run` would do.
 
+`--from`, `--until` and `--only` are those of `run`.
+
 One screen without an option. `device=` and `devices=` are words of this verb, and no keys of the configuration: they
 describe the machine that the plan is made for, and change no result.
 """
@@ -26,12 +28,13 @@ def main(arguments: Sequence[str]) -> ExitCode:
     views, words, rest = _separated(arguments)
     if len(views) > 1:
         raise Refused(f"{' and '.join(views)} each show something else; give one of them")
-    options = parse_options(rest)
+    options = parse_options(rest, takes_range=True)
     is_terminal = sys.stdout.isatty()
     text = plan_text(
         options.overrides,
         is_multirun=options.is_multirun,
         config_dirs=options.config_dirs,
+        span=options.span,
         view=_VIEWS[views[0]] if views else "screen",
         given=given_hardware(words.get("device"), words.get("devices")),
         width=shutil.get_terminal_size((_WIDTH, 40)).columns if is_terminal else _WIDTH,

@@ -1,4 +1,4 @@
-"""`r1exp [run] [-m] overrides...`: composes, checks and runs."""
+"""`r1exp [run] [-m] [--from STEP] [--until STEP] [--only STEP] overrides...`: composes, checks and runs."""
 
 from collections.abc import Sequence
 
@@ -9,5 +9,5 @@ from r1exp.verbs.options import parse_options
 
 def main(arguments: Sequence[str]) -> ExitCode:
     """Run a command line, or the members of a sweep."""
-    options = parse_options(arguments)
-    return run_members(options.overrides, options.is_multirun, options.config_dirs)
+    options = parse_options(arguments, takes_range=True)
+    return run_members(options.overrides, options.is_multirun, options.config_dirs, options.span)

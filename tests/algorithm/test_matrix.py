@@ -7,6 +7,7 @@ values (algorithm and launcher, launcher and LoRA, ...) stands at least once; `m
 import itertools
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, replace
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from r1exp.config.compose import session
 from r1exp.config.experiment import experiment_from
@@ -44,9 +45,19 @@ WORDS = {
     "ppo": [*SAMPLED, "algorithm=ppo", "trainer.max_grad_norm=0.01"],  # both parts are clipped
     "ppo_shared": [*SAMPLED, "algorithm=ppo", "algorithm.critic.kind=shared"],
     "dpo": ["stage=rl", "algorithm=dpo", "algorithm.pairs_per_step=4", *PAIRS],
+    "cispo": [*SAMPLED, "algorithm=cispo"],
+    "sapo": [*SAMPLED, "algorithm=sapo"],
+    "reinforce_pp": [*SAMPLED, "algorithm=reinforce_pp"],
+    "reinforce_pp_baseline": [*SAMPLED, "algorithm=reinforce_pp_baseline"],
+    "ipo": ["stage=rl", "algorithm=ipo", "algorithm.pairs_per_step=4", *PAIRS],
+    "simpo": ["stage=rl", "algorithm=simpo", "algorithm.pairs_per_step=4", *PAIRS],
+    "kto": ["stage=rl", "algorithm=kto", "algorithm.answers_per_step=8", *PAIRS],
+    "distil": ["stage=distil", "dataset.num_train=14", "stage.prompts_per_step=4", "stage.teacher=TEACHER"],
     "reward_model": ["stage=reward_model", "stage.pairs_per_step=4", *PAIRS],
 }
-# The offline cases have 14 rows: each epoch of 3 steps of 4 rows leaves out 2 of them.
+# In ordinary runs only the cases of FEW: those without a trainer of their own, and the trainers that came last.
+NARROW = ("cispo", "sapo", "reinforce_pp", "reinforce_pp_baseline", "ipo", "simpo", "kto", "distil")
+# The offline cases have 14 rows: each epoch of 3 steps of 4 rows leaves out 2 of them. (KTO: 28 rows, 8 in a step.)
 POINTS = {  # after which of 6 optimizer steps a run is cut; an epoch has 3
     "inside": (2, []),
     "border": (3, []),
@@ -57,8 +68,8 @@ POINTS = {  # after which of 6 optimizer steps a run is cut; an epoch has 3
     "bfloat16": (4, ["model.compute_dtype=bfloat16"]),  # weights of float32: mixed precision, as on GPUs
 }
 ONLINE_ONLY = ("mid_cycle", "adaptive", "replayed")
-OFFLINE = ("sft", "dpo", "reward_model")
-LAUNCHED = ("local", "ddp", "zero1", "zero2", "zero3")
+OFFLINE = ("sft", "dpo", "ipo", "simpo", "kto", "reward_model")
+LAUNCHED = ("local", "ddp", "zero1", "zero2", "zero3", "fsdp2")
 OFFLOADED = "zero3_offload"  # beside the matrix
 # Of the change of all weights: DeepSpeed rounds gradients and the residual stream to bfloat16, autocast only matrix products.
 RELATIVE_TOLERANCE = {
@@ -98,7 +109,7 @@ def whole_matrix() -> list[Case]:
     return [
         case
         for case in cells
-        if not (case.algorithm in OFFLINE and case.point in ONLINE_ONLY)
+        if not (case.algorithm in (*OFFLINE, "distil") and case.point in ONLINE_ONLY)
         and not (case.algorithm == "reward_model" and case.lora)
     ]
 
@@ -121,7 +132,8 @@ def cover(cases: Iterable[Case]) -> list[Case]:
 
 EVERY = whole_matrix()
 FLOAT32 = [case for case in EVERY if case.point != "bfloat16"]
-COVER = cover(FLOAT32)
+WIDE = [case for case in FLOAT32 if case.algorithm not in NARROW]
+COVER = cover(WIDE)
 COMPARED = [("grpo", False), ("ppo", False), ("ppo_shared", True), ("dpo", True)]  # (algorithm, LoRA)
 AGREE = [
     Case(name, launcher, lora, "inside") for name, lora in COMPARED for launcher in (*LAUNCHED[1:], OFFLOADED)
@@ -130,32 +142,51 @@ REPLAYED = [
     Case(name, launcher, False, "replayed") for name in ("grpo", "rloo", "ppo") for launcher in LAUNCHED[:2]
 ]
 REMAINDER = [
-    Case(name, launcher, False, "later") for name in OFFLINE for launcher in ("local", "ddp", "zero2")
+    Case(name, launcher, False, "later")
+    for name in ("sft", "dpo", "reward_model")
+    for launcher in ("local", "ddp", "zero2")
 ]
+REMAINDER += [Case("kto", launcher, False, "later") for launcher in ("local", "ddp")]
+FEW = [Case(name, "ddp", False, "later") for name in NARROW]
+FEW += [Case(name, "local", True, "inside") for name in ("reinforce_pp", "simpo", "kto", "distil")]
 BFLOAT16 = [  # those that broke, and every launcher
     Case(name, launcher, lora, "bfloat16")
     for name, launcher, lora in (
         ("ppo", "zero3", False), ("ppo", "zero3", True), ("ppo", "zero2", False), ("ppo", "ddp", False), ("ppo", "local", True),
         ("grpo", "zero3", False), ("ppo_shared", "zero3", True), ("rloo", "zero1", True), ("reward_model", "zero3", False),
         ("dpo", "zero3", True), ("dpo", "ddp", True), ("sft", "zero1", False), ("sft", "zero2", False),
-        ("sft", "zero3", False), ("sft", "ddp", False),
+        ("sft", "zero3", False), ("sft", "ddp", False), ("grpo", "fsdp2", False), ("ppo", "fsdp2", False), ("dpo", "fsdp2", True),
+        ("sft", "fsdp2", False),
     )
 ]  # fmt: skip
 BFLOAT16_AGREE = [
     case for case in BFLOAT16 if case.launcher != "local" and replace(case, launcher="ddp") in BFLOAT16
 ]
-ORDINARY = list(dict.fromkeys([*COVER, *AGREE, *REPLAYED, *REMAINDER, *BFLOAT16]))
+ORDINARY = list(dict.fromkeys([*COVER, *AGREE, *REPLAYED, *REMAINDER, *FEW, *BFLOAT16]))
 
 
 def test_the_cover_holds_every_pair_of_the_matrix() -> None:
-    assert set().union(*map(pairs_of, COVER)) == set().union(*map(pairs_of, FLOAT32))
-    assert len(COVER) < len(FLOAT32) / 5
+    assert set().union(*map(pairs_of, COVER)) == set().union(*map(pairs_of, WIDE))
+    assert len(COVER) < len(WIDE) / 5
+    assert {case.algorithm for case in FEW} == set(NARROW)
 
 
 def test_every_algorithm_with_a_model_of_its_own_and_every_launcher_is_trained_in_bfloat16() -> None:
     assert {case.launcher for case in BFLOAT16} == set(LAUNCHED)
     assert {"sft", "ppo", "ppo_shared", "dpo", "reward_model"} <= {case.algorithm for case in BFLOAT16}
     assert set(BFLOAT16) <= set(EVERY)
+
+
+def write_teacher(student: Path, folder: Path) -> None:
+    """Write a model of the same family with other weights."""
+    shutil.copytree(student, folder)
+    generator = torch.Generator().manual_seed(0)
+    weights = load_file(folder / "model.safetensors")
+    moved = {
+        name: weight + 0.1 * torch.randn(weight.shape, generator=generator)
+        for name, weight in weights.items()
+    }
+    save_file(moved, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 class Matrix:
@@ -167,6 +198,8 @@ class Matrix:
         self._started: dict[tuple[str, int], Path] = {}
         self._pairs = folder / "pairs.jsonl"
         rows = [{"prompt": f"{n} + 1?", "chosen": f"{n + 1}", "rejected": f"{n} or so"} for n in range(14)]
+        self._teacher = folder / "teacher"
+        write_teacher(model, self._teacher)
         write_text(self._pairs, "".join(json.dumps(row) + "\n" for row in rows))
 
     def weights(self, case: Case, cases: list[Case], attempt: str = "whole") -> dict[str, torch.Tensor]:
@@ -206,11 +239,14 @@ class Matrix:
             subprocess.run(arguments, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False)
         return folder
 
+    def _filled(self, word: str) -> str:
+        return word.replace("PAIRS", str(self._pairs)).replace("TEACHER", str(self._teacher))
+
     def _write(self, case: Case, folder: Path) -> None:
         at, point_words = POINTS[case.point]
         words = [*COMMON, *WORDS[case.algorithm], *point_words, f"++trainer.save_steps={at}"]
         words += [*launcher_words(case), *(["model.lora.r=2"] if case.lora else [])]
-        (step,) = planned_steps(experiment_from([word.replace("PAIRS", str(self._pairs)) for word in words]))
+        (step,) = planned_steps(experiment_from([self._filled(word) for word in words]))
         frozen = Step(
             name=step.name, index=1, run_id="matrix", run_name="matrix", key=step.key, data=step.data, config=step.config,
             device="cpu", world_size=step.config.launcher.num_processes, trainer_args=step.trainer_args,
@@ -274,7 +310,7 @@ def test_a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does(
 @pytest.mark.parametrize(
     "case", [case for case in AGREE + BFLOAT16_AGREE if case.launcher != "ddp"], ids=identity
 )
-def test_zero_ends_with_the_weights_of_ddp(case: Case, matrix: Matrix, tiny: Path) -> None:
+def test_partitioned_weights_end_as_those_of_ddp(case: Case, matrix: Matrix, tiny: Path) -> None:
     assert agrees(case, ORDINARY, matrix, tiny)
 
 
@@ -301,6 +337,8 @@ def test_every_cell_resumes_bit_for_bit(case: Case, matrix: Matrix, tiny: Path) 
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize("case", [case for case in EVERY if case.launcher.startswith("zero")], ids=identity)
-def test_every_cell_under_zero_ends_with_the_weights_of_ddp(case: Case, matrix: Matrix, tiny: Path) -> None:
+@pytest.mark.parametrize(
+    "case", [case for case in EVERY if case.launcher not in ("local", "ddp")], ids=identity
+)
+def test_every_partitioned_cell_ends_with_the_weights_of_ddp(case: Case, matrix: Matrix, tiny: Path) -> None:
     assert agrees(case, EVERY, matrix, tiny)

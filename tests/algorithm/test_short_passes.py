@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from r1exp.algorithm.short_passes import trimmed
+from r1exp.algorithm.short_passes import sorted_by_length, trimmed
 from r1exp.algorithm.trainers import Grpo
 
 
@@ -27,15 +27,41 @@ def test_only_columns_that_are_padding_in_every_row_are_cut() -> None:
     assert nothing["completion_ids"].shape == (2, 1)
 
 
+def test_rows_are_sorted_within_an_optimizer_step_with_all_that_belongs_to_them() -> None:
+    lengths = [
+        [3, 1],
+        [2, 4],
+        [5, 1],
+        [4, 2],
+    ]  # of four passes of two rows; two passes make an optimizer step
+    passes = [
+        {
+            "prompt_mask": torch.ones(2, 1),
+            "completion_mask": torch.tensor(
+                [[float(place < number) for place in range(5)] for number in rows]
+            ),
+            "advantages": torch.tensor(rows) * 10,
+            "names": [f"{number}" for number in rows],
+            "num_items_in_batch": torch.tensor(22),
+        }
+        for rows in lengths
+    ]
+    found = sorted_by_length(passes, 2)
+    assert [each["advantages"].tolist() for each in found] == [[10, 20], [30, 40], [10, 20], [40, 50]]
+    assert [each["names"] for each in found] == [["1", "2"], ["3", "4"], ["1", "2"], ["4", "5"]]
+    assert [each["completion_mask"].sum(dim=1).tolist() for each in found][1] == [3, 4]
+    assert {int(each["num_items_in_batch"]) for each in found} == {22}
+
+
 @pytest.mark.slow
 def test_a_trimmed_training_ends_with_the_same_weights(grpo: Callable[..., Grpo]) -> None:
-    lengths: dict[bool, list[int]] = {True: [], False: []}
+    lengths: dict[bool | str, list[int]] = {"sorted": [], True: [], False: []}
     weights = {}
-    for short in (True, False):
+    for short in lengths:
 
         class Watched(Grpo):
             def _compute_loss(
-                self, model: torch.nn.Module, inputs: dict, short: bool = short
+                self, model: torch.nn.Module, inputs: dict, short: bool | str = short
             ) -> torch.Tensor:
                 lengths[short].append(inputs["completion_ids"].size(1) + inputs["prompt_ids"].size(1))
                 return super()._compute_loss(model, inputs)
@@ -46,5 +72,6 @@ def test_a_trimmed_training_ends_with_the_same_weights(grpo: Callable[..., Grpo]
         )  # fmt: skip
         trainer.train()
         weights[short] = torch.cat([parameter.detach().flatten() for parameter in trainer.model.parameters()])
-    assert sum(lengths[True]) < sum(lengths[False])
+    assert sum(lengths["sorted"]) < sum(lengths[True]) < sum(lengths[False])
     assert torch.allclose(weights[True], weights[False], atol=1e-5)
+    assert torch.allclose(weights["sorted"], weights[False], atol=1e-5)

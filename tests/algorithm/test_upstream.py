@@ -10,22 +10,36 @@ from dataclasses import is_dataclass
 from typing import Any
 
 import pytest
+from accelerate.state import AcceleratorState
+from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from transformers import Trainer
-from trl import GRPOTrainer, RLOOTrainer
+from trl import DistillationTrainer, GRPOTrainer, KTOTrainer, RLOOTrainer
 from trl.generation.vllm_generation import VLLMGeneration
+from trl.models.utils import prepare_fsdp
 from trl.trainer.utils import RepeatSampler, add_fused_lm_head
 
-from r1exp.algorithm import dynamic_sampling, ppo_trainer, resume, trainers
+from r1exp.algorithm import (
+    distil_trainer,
+    dynamic_sampling,
+    kto_trainer,
+    ppo_trainer,
+    resume,
+    simpo_trainer,
+    trainers,
+)
 
 OURS = [
     trainers.Sft, trainers.Dpo, trainers.RewardModelling, trainers.Grpo, trainers.Rloo,
     dynamic_sampling.DynamicSampling, ppo_trainer.Ppo, ppo_trainer.PpoConfig, resume.EpochRepeatSampler,
+    kto_trainer.Kto, simpo_trainer.Simpo, distil_trainer.Distil,
 ]  # fmt: skip
 
 # Not overridden, but an override relies on how they work.
 RELIED_ON = [
     GRPOTrainer._prepare_inputs,  # the buffer that a checkpoint keeps
     RLOOTrainer._prepare_inputs,
+    DistillationTrainer._prepare_inputs,
+    KTOTrainer._compute_loss,  # the answers that are paired with the prompt of another row
     Trainer._inner_training_loop,  # the order of loading, skipping and stepping
     Trainer._prepare_for_training,
     Trainer._init_training_state,
@@ -35,10 +49,16 @@ RELIED_ON = [
     VLLMGeneration._iter_named_params,  # replaced for adapters (r1exp.algorithm.weight_sync), and without the critic
     VLLMGeneration._init_vllm,  # the engine that r1exp.rollout.vllm builds instead
     VLLMGeneration.sync_weights,  # how the engine receives weights
+    VLLMGeneration._iter_fsdp2_params,  # needs shards, not gathered weights
+    AcceleratorState.__init__,  # FSDP for ranks of the type MULTI_GPU only (r1exp.model.shards.shard_on_cpus)
+    fsdp2_prepare_model,  # cuts what each rank has, layer by layer
+    prepare_fsdp,  # cuts a reference as one
     VLLMGeneration.generate,  # the result that SamplerLogprobs reads
 ]
 
 KNOWN: dict[str, str] = {
+    "accelerate.state.AcceleratorState.__init__": "e5c18cb49fc9",
+    "accelerate.utils.fsdp_utils.fsdp2_prepare_model": "8a4cb9db8310",
     "transformers.trainer.Trainer._clip_grad_norm": "ebfa9dc91d30",
     "transformers.trainer.Trainer._get_grad_norm": "913ba6f52f07",
     "transformers.trainer.Trainer._get_train_sampler": "1580d7493244",
@@ -51,11 +71,15 @@ KNOWN: dict[str, str] = {
     "transformers.trainer.Trainer._run_epoch": "ebe374933064",
     "transformers.trainer.Trainer._save": "bf720120f407",
     "transformers.trainer.Trainer._save_checkpoint": "a9111e30faa9",
+    "transformers.trainer.Trainer._save_optimizer_and_scheduler": "c5ef974db69a",
+    "transformers.trainer.Trainer.create_accelerator_and_postprocess": "2dfccd378503",
     "transformers.trainer.Trainer.create_optimizer": "daff86cde6cc",
     "trl.generation.vllm_generation.VLLMGeneration._init_vllm": "0e584002e0f6",
+    "trl.generation.vllm_generation.VLLMGeneration._iter_fsdp2_params": "6d41acd02236",
     "trl.generation.vllm_generation.VLLMGeneration._iter_named_params": "baab615d5c7b",
     "trl.generation.vllm_generation.VLLMGeneration.generate": "2d2ac2be5b13",
     "trl.generation.vllm_generation.VLLMGeneration.sync_weights": "63d669fb3230",
+    "trl.models.utils.prepare_fsdp": "80d48284544e",
     "trl.trainer.dpo_trainer.DPOTrainer.__init__": "632f447c71dc",
     "trl.trainer.dpo_trainer.DPOTrainer._save_checkpoint": "b6ee0a370c26",
     "trl.trainer.dpo_trainer.DPOTrainer.compute_loss": "c453890e84be",
@@ -81,6 +105,7 @@ KNOWN: dict[str, str] = {
     "trl.trainer.rloo_trainer.RLOOTrainer._calculate_rewards": "81ef76d93756",
     "trl.trainer.rloo_trainer.RLOOTrainer._compute_loss": "c1f9fa0cd5a6",
     "trl.trainer.rloo_trainer.RLOOTrainer._generate_and_score_completions": "93ebbf5e70d3",
+    "trl.trainer.rloo_trainer.RLOOTrainer._generate_single_turn": "c68ae4ca477d",
     "trl.trainer.rloo_trainer.RLOOTrainer._get_per_token_logps_and_entropies": "ea73c3909275",
     "trl.trainer.rloo_trainer.RLOOTrainer._get_train_sampler": "36497afb4d31",
     "trl.trainer.rloo_trainer.RLOOTrainer._prepare_inputs": "f824e7fb0714",
@@ -88,6 +113,7 @@ KNOWN: dict[str, str] = {
     "trl.trainer.rloo_trainer.RLOOTrainer.compute_loss": "3fc1ac07b5c4",
     "trl.trainer.rloo_trainer.RLOOTrainer.training_step": "9e18632f7dd8",
     "trl.trainer.sft_trainer.SFTTrainer.__init__": "90b61e42b690",
+    "trl.trainer.sft_trainer.SFTTrainer._prepare_dataset": "04b668d28493",
     "trl.trainer.sft_trainer.SFTTrainer._save_checkpoint": "b6ee0a370c26",
     "trl.trainer.sft_trainer.SFTTrainer.compute_loss": "ca448211ff65",
     "trl.trainer.sft_trainer.SFTTrainer.training_step": "bba41f264647",

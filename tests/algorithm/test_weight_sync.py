@@ -1,5 +1,8 @@
 """Tests that vLLM is sent the merged weights of a bfloat16 policy, and that its base weights never change."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +17,7 @@ from trl.distributed import DistributedBackend
 from trl.generation.vllm_generation import VLLMGeneration
 
 from r1exp.algorithm.weight_sync import merged_copies
+from r1exp.launcher.base import free_port, loopback, loopback_interface
 
 LORA = LoraConfig(r=4, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
 NUM_SYNCS = 20
@@ -96,3 +100,17 @@ def test_a_server_is_sent_the_weights_that_it_was_told_of(generation: VLLMGenera
     ]
     assert sent == server.announced
     assert share_changed(before, generation.model) == 0.0
+
+
+@pytest.mark.slow
+def test_two_ranks_of_fsdp2_send_whole_weights_with_their_adapters_merged() -> None:
+    interface = loopback_interface()
+    environment = {"ACCELERATE_USE_CPU": "true", "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "OMP_NUM_THREADS": "1",
+                   "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP", **({} if interface is None else {"GLOO_SOCKET_IFNAME": interface})}  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port(loopback())),
+         str(Path(__file__).with_name("sync_script.py"))],
+        env={**os.environ, **environment}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("equal") == 2

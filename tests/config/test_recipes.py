@@ -50,11 +50,27 @@ DPO = OPTIMIZATION | {
     "max_length",
     "precompute_ref_log_probs",
 }
-DECIDING = {"rloo": RLOO, "dpo": DPO}  # by recipe; the others run on TRL's GRPOTrainer
+KTO = OPTIMIZATION | {
+    "desirable_weight",
+    "loss_type",
+    "max_length",
+    "precompute_ref_log_probs",
+    "undesirable_weight",
+}
+DECIDING = {  # by recipe; the others run on TRL's GRPOTrainer
+    "rloo": RLOO,
+    "dpo": DPO,
+    "ipo": DPO - {"label_smoothing"},
+    "simpo": OPTIMIZATION | {"loss_type", "max_length"},
+    "kto": KTO,
+    "cispo": GRPO - {"epsilon"},
+    "sapo": GRPO - {"epsilon"} | {"sapo_temperature_neg", "sapo_temperature_pos"},
+}
 DAILY = ("beta", "learning_rate", "max_steps")
 DAILY_ONLINE = ("num_generations", "temperature", "max_completion_length")
 RECIPES = sorted(path.stem for path in (CONF / "algorithm").glob("*.yaml"))
-NEEDS = {"dpo": ["dataset=preference"]}
+OFFLINE = ("dpo", "ipo", "kto", "simpo")
+NEEDS = {name: ["dataset=preference"] for name in OFFLINE}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -70,7 +86,7 @@ def test_a_recipe_states_every_daily_setting_that_its_algorithm_reads(
     name: str, compose_line: Compose
 ) -> None:
     config = compose_line("stage=rl", f"algorithm={name}", *NEEDS.get(name, [])).steps[0].config
-    names = DAILY if name == "dpo" else DAILY + DAILY_ONLINE
+    names = DAILY if name in OFFLINE else DAILY + DAILY_ONLINE
     assert [name for name in names if getattr(config, name) is None] == []
 
 
@@ -80,7 +96,8 @@ def test_grpo_does_not_correct_its_kl(compose_line: Compose) -> None:
 
 
 @pytest.mark.parametrize(
-    ("trainer_class", "deciding"), [("GRPOConfig", GRPO), ("RLOOConfig", RLOO), ("DPOConfig", DPO)]
+    ("trainer_class", "deciding"),
+    [("GRPOConfig", GRPO), ("RLOOConfig", RLOO), ("DPOConfig", DPO), ("KTOConfig", KTO)],
 )
 def test_the_deciding_fields_are_arguments_of_the_trainer(trainer_class: str, deciding: set[str]) -> None:
     assert deciding - fields_of(trainer_class).keys() == set()

@@ -221,6 +221,11 @@ def test_an_ill_typed_value_is_refused(
             id="a misspelt rule, in one line",
         ),
         pytest.param(
+            ["rollout=vllm_server", "rollout.staleness=1"],
+            "rollout.staleness: rollout=vllm_server has no such key: completions are sampled ahead in a process of their own",
+            id="a setting that vLLM cannot have",
+        ),
+        pytest.param(
             ["trainer.max_tool_calling_iterations=3"], "has no effect", id="an argument that does nothing"
         ),
         pytest.param(["trainer.eval_steps=10"], "set evaluation.*", id="evaluation by TRL"),

@@ -28,7 +28,7 @@ def logged_by(sources: list[Path]) -> set[str]:
 def test_every_metric_of_the_trainers_is_known() -> None:
     spec = importlib.util.find_spec("trl")
     assert spec is not None and spec.origin is not None
-    names = [f"{name}_trainer.py" for name in ("sft", "grpo", "rloo", "dpo", "reward")]
+    names = [f"{name}_trainer.py" for name in ("sft", "grpo", "rloo", "dpo", "kto", "distillation", "reward")]
     of_trl = logged_by([Path(spec.origin).parent / "trainer" / name for name in names])
     own = logged_by(sorted((ROOT / "r1exp").rglob("*.py")))
     assert len(of_trl) > 40 and {"beta", "value_loss", "dynamic_sampling/rounds"} <= own

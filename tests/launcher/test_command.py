@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from r1exp.launcher.ddp import Ddp
+from r1exp.launcher.fsdp2 import Fsdp2
 from r1exp.launcher.local import Local
 from r1exp.launcher.menu import LauncherSettings
 from r1exp.launcher.zero import Zero
@@ -46,6 +47,11 @@ def test_the_command_of_one_process_accepts_any_folder_name(folder: str) -> None
             id="ddp",
         ),
         pytest.param(zero("zero2"), {"distributed_type": "DEEPSPEED", "num_processes": 2}, id="zero2"),
+        pytest.param(
+            Fsdp2(kind="fsdp2", num_processes=1, device="cuda", threads_per_process=None, port=None),
+            {"distributed_type": "FSDP", "num_processes": 1, "use_cpu": False, "mixed_precision": "no"},
+            id="fsdp2",
+        ),
     ],
 )
 def test_the_accelerate_file_states_the_settings_of_the_launcher(
@@ -75,6 +81,18 @@ def test_the_deepspeed_file_states_the_settings_of_the_launcher(
     accelerate = yaml.safe_load(launch.files["accelerate.yaml"])
     assert accelerate["deepspeed_config"]["deepspeed_config_file"] == 'a "b"/deepspeed.json'
     assert "29999" in launch.arguments
+
+
+def test_fsdp2_shards_weights_layer_by_layer_and_writes_shards(tmp_path: Path) -> None:
+    launcher = Fsdp2(kind="fsdp2", num_processes=2, device="cpu", threads_per_process=1, port=29998)
+    launch = launcher.launch(tmp_path)
+    assert yaml.safe_load(launch.files["accelerate.yaml"])["fsdp_config"] == {
+        "fsdp_version": 2, "fsdp_reshard_after_forward": True, "fsdp_auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+        "fsdp_state_dict_type": "SHARDED_STATE_DICT", "fsdp_cpu_ram_efficient_loading": False, "fsdp_offload_params": False,
+    }  # fmt: skip
+    assert "29998" in launch.arguments
+    assert launch.environment["CUDA_VISIBLE_DEVICES"] == ""  # else ranks on CPUs would shard over the GPUs
+    assert launcher.numerics("cpu")["launcher.is_fully_sharded"]
 
 
 def test_the_shown_command_is_quoted_for_the_shell() -> None:

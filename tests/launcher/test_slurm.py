@@ -174,6 +174,7 @@ def test_ranks_may_run_in_a_container_and_the_server_on_the_node_after_theirs() 
         pytest.param(
             {"nodes": 2, "strategy": "zero3"}, ("DEEPSPEED", 2, "cpu"), id="ZeRO over several nodes"
         ),
+        pytest.param({"nodes": 2, "strategy": "fsdp2"}, ("FSDP", 2, "cpu"), id="FSDP2 over several nodes"),
     ],
 )
 def test_the_number_of_ranks_follows_from_nodes_and_gpus(
@@ -196,6 +197,7 @@ def test_the_number_of_ranks_follows_from_nodes_and_gpus(
         pytest.param({"extra": ("--mem=0\n#SBATCH --nodes=9",)}, "one line", id="two lines"),
         pytest.param({"partition": "gpu\nrm -rf /"}, "one line", id="a line break in a name"),
         pytest.param({"offload": True}, "launcher.strategy=zero2", id="offload without ZeRO"),
+        pytest.param({"offload": True, "strategy": "fsdp2"}, "with ZeRO only", id="offload with FSDP2"),
     ],
 )
 def test_values_that_slurm_would_misread_are_refused(values: dict[str, Any], message: str) -> None:

@@ -215,7 +215,22 @@ def test_fsdp2_shares_float32_and_gathers_layers_in_the_compute_dtype(read_model
     assert memory.weights == memory.gradients == memory.reference == TOY_PARAMETERS * 4 // 2
     assert memory.optimizer == TOY_PARAMETERS * 8 // 2
     layer, embeddings = 4 + 2 + 2 + 4 + 3 * 6, 5 * 2
-    assert memory.buffers == 2 * (2 * layer + embeddings + layer)
+    assert (
+        memory.buffers == 2 * (2 * layer + 2 * embeddings) + (2 + 4) * layer
+    )  # the reference's embeddings too
+
+
+def test_fsdp2_trains_masters_of_float32_and_samples_with_whole_weights_of_the_compute_dtype(
+    read_model: ReadModel,
+) -> None:
+    model = read_model("tiny", dtype="bfloat16", compute_dtype="bfloat16")
+    load = replace(LOAD, world_size=2, fsdp=True)
+    parts, gathered = (
+        memory_per_device(TOY, model, replace(load, gathers=gathers)) for gathers in (False, True)
+    )
+    assert parts.weights == parts.gradients == TOY_PARAMETERS * 4 // 2
+    assert parts.reference == TOY_PARAMETERS * 2 // 2  # frozen: as it was loaded
+    assert gathered.sampling - parts.sampling == TOY_PARAMETERS * 2
 
 
 def test_adapters_are_merged_into_a_copy_of_one_weight_for_vllm(read_model: ReadModel) -> None:

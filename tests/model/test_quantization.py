@@ -29,8 +29,10 @@ def test_quantized_weights_without_adapters_are_refused(bits: str, read_model: R
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        pytest.param({"zero_stage": 3, "uses_vllm": False}, "launcher=ddp or", id="ZeRO-3"),
-        pytest.param({"zero_stage": 0, "uses_vllm": True}, "rollout=hf", id="vLLM"),
+        pytest.param(
+            {"partitions_weights": True, "uses_vllm": False}, "launcher=ddp or", id="ZeRO-3 and FSDP2"
+        ),
+        pytest.param({"partitions_weights": False, "uses_vllm": True}, "rollout=hf", id="vLLM"),
     ],
 )
 def test_what_cannot_hold_quantized_weights_is_refused(
@@ -39,7 +41,7 @@ def test_what_cannot_hold_quantized_weights_is_refused(
     settings = read_model("tiny", quantization="4bit", lora=LORA)
     with pytest.raises(ValueError, match=message):
         refuse_unable(settings, **where)
-    refuse_unable(settings, zero_stage=2, uses_vllm=False)
+    refuse_unable(settings, partitions_weights=False, uses_vllm=False)
 
 
 def test_a_missing_library_is_refused_with_what_to_install(

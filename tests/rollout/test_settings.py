@@ -88,6 +88,7 @@ def test_sampling_ahead_is_refused_where_it_cannot_be_corrected(
     [
         pytest.param("local", "cuda", "would share the device that trains", id="a GPU"),
         pytest.param("zero3", "cpu", "launcher=zero3 partitions them", id="partitioned weights"),
+        pytest.param("fsdp2", "cpu", "launcher=fsdp2 partitions them", id="FSDP2"),
     ],
 )
 def test_sampling_ahead_is_refused_where_no_process_of_its_own_can_do_it(

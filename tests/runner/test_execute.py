@@ -246,3 +246,36 @@ def test_a_run_whose_status_is_damaged_runs_the_step_again(
     code, summary = run.execute()
     assert (code, summary["steps"]["sft"]["state"], artifacts) == (ExitCode.FAILED, "failed", [False])
     assert not list(folder.glob("reserve*"))
+
+
+def test_a_step_that_is_left_out_is_not_executed_and_the_run_is_done(
+    started: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = started(
+        "pipeline=sft_grpo", "tracking=none", "evaluation.before=false", "evaluation.after=false"
+    ).plan
+    executed = []
+
+    def execute(run: Run, step: PlanStep, folder: Path) -> Status:
+        executed.append(step.name)
+        folder.mkdir(parents=True)
+        Status(state="done").write(folder)
+        return Status(state="done")
+
+    monkeypatch.setattr(Run, "_execute", execute)
+    marked = [step.model_copy(update={"runs": step.name == "sft"}) for step in plan.steps]
+    code, summary = Run(plan.model_copy(update={"steps": tuple(marked)}), Path("run")).execute()
+    assert (code, executed, summary["state"]) == (ExitCode.DONE, ["sft"], "done")
+    assert summary["steps"]["rl"]["state"] == "left_out"
+
+
+def test_a_step_that_is_left_out_and_gone_from_the_store_ends_the_run(
+    started: Callable[..., Run],
+) -> None:
+    plan = started(
+        "pipeline=sft_grpo", "tracking=none", "evaluation.before=false", "evaluation.after=false"
+    ).plan
+    marked = [step.model_copy(update={"runs": step.name == "rl"}) for step in plan.steps]
+    code, summary = Run(plan.model_copy(update={"steps": tuple(marked)}), Path("run")).execute()
+    assert code == ExitCode.FAILED
+    assert "step sft, which rl reads, was left out and is not finished any more" in summary["reason"]

@@ -16,6 +16,7 @@ from r1exp.step.checkpoints import (
     mark_of,
     pass_over_damaged,
     recorded,
+    refuse_other_format,
     remove_incomplete,
     rotate,
 )
@@ -165,3 +166,19 @@ def test_rotation_keeps_the_newest_and_one_that_is_named(frozen: Callable[..., S
     assert len(list(first.parent.iterdir())) == 4  # the damaged one is gone
     rotate(tmp_path, 1, kept=first)
     assert sorted(first.parent.iterdir()) == sorted([first, last])
+
+
+@pytest.mark.parametrize(
+    ("folder", "ours", "message"),
+    [
+        pytest.param("pytorch_model_fsdp_0", "plain", "under launcher=fsdp2, in files that launcher=x", id="shards"),
+        pytest.param("global_step3", "plain", "under launcher=zero1, zero2 or zero3", id="DeepSpeed's"),
+        pytest.param("other", "fsdp2", "under launcher=local or launcher=ddp", id="whole weights"),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_whose_files_the_launcher_does_not_read_is_refused(
+    folder: str, ours: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "checkpoint-3" / folder).mkdir(parents=True)
+    with pytest.raises(Refused, match=f"checkpoint-3 was written {message}"):
+        refuse_other_format(tmp_path / "checkpoint-3", "x", ours)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Damages real checkpoints of two ranks, under DDP and ZeRO-2: the one before is taken, and the result is the same."""
+"""Damages real checkpoints of two ranks, under DDP, ZeRO-2 and FSDP2: the one before is taken, and the result is the same."""
 
 import os
 import shutil
@@ -34,8 +34,6 @@ def flip(file: Path) -> None:
 
 
 HARMS: list[tuple[str, Callable[[Path], None]]] = [
-    ("model.safetensors", truncate),
-    ("model.safetensors", flip),
     ("trainer_state.json", truncate),
     ("health.json", Path.unlink),
     ("rng_state_0.pth", Path.unlink),
@@ -43,9 +41,21 @@ HARMS: list[tuple[str, Callable[[Path], None]]] = [
     ("memory-1-of-2.pt", truncate),
     ("complete.json", truncate),
 ]
-OPTIMIZER: dict[str, list[tuple[str, Callable[[Path], None]]]] = {
-    "ddp": [("optimizer.pt", truncate), ("scheduler.pt", Path.unlink)],
+WHOLE: list[tuple[str, Callable[[Path], None]]] = [
+    ("model.safetensors", truncate),
+    ("model.safetensors", flip),
+]
+WEIGHTS: dict[str, list[tuple[str, Callable[[Path], None]]]] = {
+    "ddp": [*WHOLE, ("optimizer.pt", truncate), ("scheduler.pt", Path.unlink)],
+    "fsdp2": [
+        ("pytorch_model_fsdp_0/__0_0.distcp", truncate),
+        ("pytorch_model_fsdp_0/__1_0.distcp", flip),
+        ("pytorch_model_fsdp_0/.metadata", Path.unlink),
+        ("optimizer_0/__1_0.distcp", truncate),
+        ("scheduler.pt", Path.unlink),
+    ],
     "zero2": [
+        *WHOLE,
         ("global_step6/*zero_pp_rank_0*optim_states.pt", truncate),
         ("global_step6/*zero_pp_rank_1*optim_states.pt", truncate),
         ("latest", Path.unlink),
@@ -53,7 +63,7 @@ OPTIMIZER: dict[str, list[tuple[str, Callable[[Path], None]]]] = {
 }
 
 
-@pytest.fixture(scope="module", params=["ddp", "zero2"])
+@pytest.fixture(scope="module", params=["ddp", "zero2", "fsdp2"])
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Train a tiny model with two ranks in the current folder; return the launcher."""
     launcher = str(request.param)
@@ -76,7 +86,7 @@ def harmed(name: str, harm: Callable[[Path], None], folder: Path) -> Path:
 
 def test_any_damaged_file_makes_the_checkpoint_before_the_last(trained: str, tmp_path: Path) -> None:
     assert [damage_of(found) for found in checkpoints(Path("run/steps/01-sft"))] == [None] * 3
-    harms = [*HARMS, *OPTIMIZER[trained]]
+    harms = [*HARMS, *WEIGHTS[trained]]
     for number, (name, harm) in enumerate(harms):
         step = harmed(name, harm, tmp_path / str(number))
         (message,) = pass_over_damaged(step)
@@ -94,11 +104,12 @@ def test_a_run_resumed_before_the_damage_ends_as_if_undisturbed(
     undisturbed = hash_of_folder(step / "artifact")
     shutil.rmtree("store/steps")
     Status(state="interrupted").write(step)
-    truncate(step / "checkpoints" / "checkpoint-6" / "optimizer.pt")
+    optimizer = {"ddp": "optimizer.pt", "fsdp2": "optimizer_0/__1_0.distcp"}[trained]
+    truncate(step / "checkpoints" / "checkpoint-6" / optimizer)
     (step / "checkpoints" / "checkpoint-4" / "rng_state_1.pth").unlink()
     assert main([*LINE, f"launcher={trained}"]) == 0
     told = capsys.readouterr().err
-    assert "checkpoint-6 is damaged and passed over: optimizer.pt has" in told
+    assert f"checkpoint-6 is damaged and passed over: {optimizer} has" in told
     assert "checkpoint-4 is damaged and passed over: rng_state_1.pth is missing" in told
     assert "starts from checkpoint-2" in told
     status = read_status(step)

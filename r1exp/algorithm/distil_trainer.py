@@ -1,0 +1,20 @@
+"""On-policy distillation on TRL's DistillationTrainer, with exact resume and guards.
+
+    loss = mean over the student's tokens of D(teacher(. | prefix), student(. | prefix))
+
+The prefixes are answers that the student samples. D is the generalized Jensen-Shannon divergence with coefficient beta; 1 is the
+reverse KL. Source: GKD, eq. 3 and 5 (arXiv:2306.13649), of which this is the purely on-policy case.
+"""
+
+from trl import DistillationTrainer
+
+from r1exp.algorithm.guards import Guards
+from r1exp.algorithm.resume import RepeatedPrompts
+
+
+class Distil(Guards, RepeatedPrompts, DistillationTrainer):
+    """On-policy distillation."""
+
+    def passes_per_generation(self) -> int:
+        """Return the passes of one optimizer step, for which TRL 1.16 samples together."""
+        return int(self.args.gradient_accumulation_steps)
