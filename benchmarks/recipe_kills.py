@@ -26,6 +26,7 @@ from r1exp.step.status import Status, read_status
 
 _POLL = 0.1  # seconds
 _VICTIMS = ("parent", "worker", "all")
+_MOST_FAILURES = 3  # times that the command may fail beyond the kills
 _OUTLIVES = 20.0  # seconds that a process may live after its command
 
 
@@ -107,15 +108,24 @@ class Run:
         }
 
 
-def moments(steps: dict[str, float], number: int, numbers: random.Random) -> list[Moment]:
-    """Return kills at moments drawn uniformly from the seconds that the steps took, in their order."""
+def moments(
+    steps: dict[str, float], number: int, numbers: random.Random, within: float = 1.0
+) -> list[Moment]:
+    """Return kills at moments drawn uniformly from the seconds that the steps took, in their order.
+
+    Args:
+        steps: Seconds of each step.
+        number: Kills.
+        numbers: Draws them.
+        within: Only the first share of each step; a run that is faster than the undisturbed one ends before a late moment.
+    """
     total = sum(steps.values())
     found = []
     for position, drawn in enumerate(sorted(numbers.uniform(0.0, total) for _ in range(number))):
         left = drawn
         for name, seconds in steps.items():
             if left <= seconds:
-                found.append(Moment(name, left, _VICTIMS[position % len(_VICTIMS)]))
+                found.append(Moment(name, within * left, _VICTIMS[position % len(_VICTIMS)]))
                 break
             left -= seconds
     return found
@@ -144,6 +154,8 @@ def disturbed(run: Run, due: list[Moment]) -> Iterator[str]:
         if code == 0:
             break
         if code is not None:
+            if run.num_typed > len(due) + _MOST_FAILURES:
+                raise SystemExit(f"the command ends with {code} again and again; see {run.folder}")
             begun.clear()
             run.type()
             continue
@@ -177,11 +189,11 @@ def main(arguments: argparse.Namespace) -> int:
     seconds = undisturbed(first)
     expected = first.hashes()
     print(f"undisturbed: {len(expected)} steps in {time.monotonic() - begun:.0f} s", flush=True)
-    due = moments(seconds, arguments.kills, random.Random(arguments.seed))
+    due = moments(seconds, arguments.kills, random.Random(arguments.seed), arguments.within)
     second = Run(arguments.command, folder / "disturbed", census)
     num_killed = 0
     for line in disturbed(second, due):
-        num_killed += line.startswith("not") is False
+        num_killed += not line.startswith("not killed")
         print(line, flush=True)
     found = second.hashes()
     differing = [name for name in expected.keys() | found.keys() if found.get(name) != expected.get(name)]
@@ -200,6 +212,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--kills", type=int, default=10, help="at random moments")
     parser.add_argument("--seed", type=int, default=1, help="of the moments")
+    parser.add_argument("--within", type=float, default=1.0, help="first share of each step")
     parser.add_argument(
         "--folder", default="", help="new folder for all files; runs/kills/<time> if left out"
     )

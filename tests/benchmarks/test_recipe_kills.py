@@ -37,12 +37,20 @@ def test_moments_are_drawn_over_all_steps_in_their_order(script: ModuleType) -> 
     assert [moment.step for moment in found] == sorted(moment.step for moment in found)
     assert all(0.0 <= moment.seconds <= steps[moment.step] for moment in found)
     assert 140 < sum(moment.step == "02-rl" for moment in found) < 220  # three fifths of the time: 180
+    early = script.moments(steps, 300, random.Random(1), within=0.5)
+    assert [moment.seconds for moment in early] == [moment.seconds / 2 for moment in found]
     assert [moment.victim for moment in found[:4]] == ["parent", "worker", "all", "parent"]
 
 
 @pytest.mark.slow
 def test_a_pipeline_that_is_killed_ends_with_the_same_artifacts(tmp_path: Path) -> None:
-    command = [sys.executable, str(BENCHMARKS / "recipe_kills.py"), "--kills=2", f"--folder={tmp_path / 'k'}"]
+    command = [
+        sys.executable,
+        str(BENCHMARKS / "recipe_kills.py"),
+        "--kills=2",
+        "--within=0.3",
+        f"--folder={tmp_path / 'k'}",
+    ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COV_")}
     done = subprocess.run(
         [*command, "--", *SHORT], env=environment, capture_output=True, text=True, check=False
