@@ -18,6 +18,10 @@ class Preferences(Stage):
     samples: Name | None  # artifact folder of stage=sample; null in a pipeline: that of `data_from`
     min_margin: NonNegativeFloat  # smallest difference of reward between the best and the worst answer
     num_pairs: PositiveInt | None  # only the first pairs; null: all
+    pairs_per_problem: PositiveInt = 1  # pairs of a problem, at most; an answer is in one of them only
+    balance_lengths: bool = (
+        False  # whether pairs are chosen so that chosen answers are no longer than rejected ones
+    )
 
     work = "r1exp.stage.make_pairs:make_pairs"
     makes = "dataset"
@@ -35,8 +39,11 @@ class Preferences(Stage):
         return fingerprint_of_file(ArtifactPaths(resolved_path(self.samples)).samples)
 
     def own_settings(self, config: StepSettings) -> dict[str, Any]:
-        """Return the settings without the folder of the answers, whose content is the step's data."""
-        return self.model_dump(mode="json", exclude={"samples": True})
+        """Return the settings without the folder of the answers, whose content is the step's data, and without choices
+        that are not made."""
+        unmade = {"balance_lengths"} if not self.balance_lengths else set()
+        unmade |= {"pairs_per_problem"} if self.pairs_per_problem == 1 else set()
+        return self.model_dump(mode="json", exclude={"samples", *unmade})
 
     def describe(self, config: StepSettings, num_problems: int | None) -> str:
         """Return where the answers come from."""

@@ -3,9 +3,10 @@
 The answers are used for preference pairs and for rejection sampling, and to measure how hard each problem is.
 
     artifact/samples.jsonl  one problem per line, with every answer, its reward and whether it is correct
-    artifact/data.jsonl     one problem per line in the form of dataset=jsonl, with the column `pass_rate` (the
-                            share of correct answers) and the best correct answer as its solution; problems
-                            outside [min_pass_rate, max_pass_rate] are left out, and with only_solved those without a solution
+    artifact/data.jsonl     the answers that are kept (`r1exp.stage.selection`), in the form of dataset=jsonl, with the
+                            column `pass_rate` (the share of correct answers); problems outside
+                            [min_pass_rate, max_pass_rate] are left out
+    artifact/facts.json     counts of what was kept, and of what was left out and why
 """
 
 import json
@@ -17,23 +18,24 @@ from typing import Any
 from accelerate.utils import gather_object
 
 from r1exp.distributed import interleave
-from r1exp.errors import Refused
 from r1exp.evaluation.judging import Judging, judgement_of
 from r1exp.files import hash_of, whole_folder, write_json, write_text
 from r1exp.judgement.judgement import Judgement
 from r1exp.model.scorer import open_reward_model
 from r1exp.paths import ArtifactPaths, StepPaths
-from r1exp.prompt.style import Style, style_named
+from r1exp.prompt.settings import StyleName
 from r1exp.records import Completion, Problem
 from r1exp.rewards.advice import evaluating_member
 from r1exp.rewards.answer_reward import read_answer
-from r1exp.rewards.base import NOT_APPLICABLE, BatchScorer, Context, Score
+from r1exp.rewards.base import NOT_APPLICABLE, Abstain, BatchScorer, Context, Score
 from r1exp.rewards.committee import Committee
 from r1exp.rollout.kept import KeptRows
 from r1exp.stage.asking import ask
 from r1exp.stage.config import StepConfig
-from r1exp.stage.sample import Sample, question_of
+from r1exp.stage.sample import Sample
+from r1exp.stage.selection import select, summary
 from r1exp.stage.step import Step
+from r1exp.terminal import say
 from r1exp.tracking.completions import CompletionFiles
 
 _SCORED_AT_ONCE = 512  # completions that the rewards get in one batch
@@ -51,11 +53,9 @@ def sample_answers(step: Step, folder: Path) -> str | None:
         row["pass_rate"] = pass_rate(answers)
     whole = interleave(gather_object([rows]))
     if config.debug.num_problems is not None:
-        # A policy after two optimizer steps solves no problem, but a debug run must still execute every step.
-        stage = stage.model_copy(update={"min_pass_rate": 0.0, "max_pass_rate": 1.0, "only_solved": False})
+        stage = stage.in_debug_run()
     if asked.state.is_main_process:
-        is_debug = config.debug.num_problems is not None
-        _save(whole, stage, style_named(config.prompt.style), StepPaths(folder).artifact, is_debug)
+        _save(whole, stage, config.prompt.style, StepPaths(folder).artifact)
         files = CompletionFiles(config.completions, folder)
         files.write("samples", files.sample([list(_readable(row)) for row in whole]))
     asked.state.wait_for_everyone()
@@ -136,10 +136,21 @@ def _scored_batch(
             "right": None if judgement.verdict == "unreadable gold" else judgement.is_correct,
             "read": judgement.read,
             "how": judgement.how,
+            "scores": _member_scores(scores, number),
         }
-        for completion, reward, judgement in zip(flat, rewards, judgements, strict=True)
+        for number, (completion, reward, judgement) in enumerate(zip(flat, rewards, judgements, strict=True))
     )
     return [[next(answers) for _ in group] for group in groups]
+
+
+def _member_scores(scores: Mapping[str, Sequence[Score]], number: int) -> dict[str, float | None]:
+    """Return the score of each member that applies to an answer; None: it could not score it."""
+    found = {name: column[number] for name, column in scores.items()}
+    return {
+        name: None if isinstance(score, Abstain) else score
+        for name, score in found.items()
+        if score != NOT_APPLICABLE
+    }
 
 
 def _judgements(
@@ -182,35 +193,14 @@ def pass_rate(answers: Iterable[dict[str, Any]]) -> float | None:
     return None if None in verdicts else sum(verdicts) / len(verdicts)
 
 
-def _save(
-    rows: list[dict[str, Any]], stage: Sample, style: Style, artifact: Path, keeps_solutions: bool
-) -> None:
-    """Write the artifact; `keeps_solutions`: unsolved problems have the data set's solution, for the steps of a debug run."""
-    kept = [
-        row
-        for row in rows
-        if row["pass_rate"] is None or stage.min_pass_rate <= row["pass_rate"] <= stage.max_pass_rate
-    ]
-    rates = [row["pass_rate"] for row in rows if row["pass_rate"] is not None]
-    data = [_problem_row(row, style) for row in kept]
-    solved = [row for row in data if "solution" in row]
-    if stage.only_solved:
-        data = solved
-    elif keeps_solutions:
-        solutions = {row["id"]: row["columns"].get("solution") or "" for row in kept}
-        data = [{"solution": solutions[row["id"]]} | row for row in data]
-    facts = {
-        "num_problems": len(rows),
-        "num_kept": len(data),
-        "num_solved": len(solved),
-        "num_answers": sum(len(row["answers"]) for row in rows),
-        "mean_pass_rate": sum(rates) / len(rates) if rates else None,
-    }
+def _save(rows: list[dict[str, Any]], stage: Sample, style: StyleName, artifact: Path) -> None:
+    selection = select(rows, stage, style)
     with whole_folder(artifact) as unfinished:
         paths = ArtifactPaths(unfinished)
         _write_rows(paths.samples, rows)
-        _write_rows(paths.data, data)
-        write_json(paths.facts, facts)
+        _write_rows(paths.data, selection.rows)
+        write_json(paths.facts, selection.facts)
+    say(summary(selection.facts))
 
 
 def _readable(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -228,34 +218,6 @@ def _readable(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
             "tokens": answer["num_tokens"],
             "cut": not answer["finished"],
         }
-
-
-def _problem_row(row: dict[str, Any], style: Style) -> dict[str, Any]:
-    """Return a row of dataset=jsonl; its solution is the correct answer with the highest reward, of those SFT can learn."""
-    correct = [
-        answer
-        for answer in row["answers"]
-        if answer["right"] and _can_be_learned(answer["text"], row["answer"], style)
-    ]
-    columns = {name: value for name, value in row["columns"].items() if name != "solution"}
-    if correct:
-        columns["solution"] = max(correct, key=lambda answer: answer["reward"] or 0.0)["text"]
-    return {
-        **columns,
-        "id": row["id"],
-        "question": question_of(row),
-        "answer": row["answer"],
-        "pass_rate": row["pass_rate"],
-    }
-
-
-def _can_be_learned(text: str, answer: str, style: Style) -> bool:
-    """Return whether SFT can write an answer as a demonstration: not where a correct one has broken the style's format."""
-    try:
-        style.write(text, answer)
-    except Refused:
-        return False
-    return True
 
 
 def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:

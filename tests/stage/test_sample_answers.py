@@ -8,7 +8,6 @@ import pytest
 
 from r1exp.dataset.jsonl import Jsonl
 from r1exp.files import read_json
-from r1exp.prompt.style import style_named
 from r1exp.records import Completion, Problem
 from r1exp.stage.sample import Sample
 from r1exp.stage.sample_answers import _save, pass_rate, scored
@@ -29,17 +28,6 @@ ROWS = [row("never", [False] * 4), row("once", [False, True, False, False]), row
         row("always", [True] * 4)]  # fmt: skip
 
 
-STYLE = style_named("think_answer")
-
-
-def read(artifact: Path) -> list[Problem]:
-    data = Jsonl(
-        kind="jsonl", path=str(artifact / "data.jsonl"), test_path=None, num_test=0, question="question",
-        answer="answer", solution="solution", limit=None, test_limit=None,
-    )  # fmt: skip
-    return data.load("train")
-
-
 @pytest.mark.parametrize(
     ("bounds", "kept"),
     [
@@ -52,74 +40,22 @@ def test_problems_outside_the_bounds_are_left_out_of_the_data_set(
     bounds: tuple[float, float], kept: list[str], tmp_path: Path
 ) -> None:
     low, high = bounds
-    stage = Sample(kind="sample", samples=4, num_problems=None, min_pass_rate=low, max_pass_rate=high)
-    _save(ROWS, stage, STYLE, tmp_path / "artifact", keeps_solutions=False)
-    problems = read(tmp_path / "artifact")
+    stage = Sample(
+        kind="sample", samples=4, num_problems=None, min_pass_rate=low, max_pass_rate=high, keep_unsolved=True
+    )
+    _save(ROWS, stage, "plain", tmp_path / "artifact")
+    data = Jsonl(
+        kind="jsonl", path=str(tmp_path / "artifact" / "data.jsonl"), test_path=None, num_test=0, question="question",
+        answer="answer", solution="solution", limit=None, test_limit=None,
+    )  # fmt: skip
+    problems = data.load("train")
     assert [problem.id for problem in problems] == kept
     rates = {"never": 0.0, "once": 0.25, "often": 0.75, "always": 1.0}
     assert [problem.columns["pass_rate"] for problem in problems] == [rates[name] for name in kept]
     assert all(problem.columns["topic"] == "sums" for problem in problems)
     facts = read_json(tmp_path / "artifact" / "facts.json")
-    assert (facts["num_problems"], facts["num_kept"], facts["mean_pass_rate"]) == (4, len(kept), 0.5)
-
-
-def test_the_solution_is_the_correct_answer_with_the_highest_reward() -> None:
-    from r1exp.stage.sample_answers import _problem_row
-
-    assert _problem_row(ROWS[2], STYLE)["solution"] == "often3"
-    assert "solution" not in _problem_row(ROWS[0], STYLE)
-
-
-def test_a_correct_answer_that_sft_cannot_write_is_no_solution() -> None:
-    from r1exp.stage.sample_answers import _problem_row
-
-    broken = row("p", [True, True, True])
-    texts = ("<think>two</think> <answer>4", "<think>two</think>\n<answer>4</answer>", "two is 4</answer>")
-    for answer, text in zip(broken["answers"], texts, strict=True):
-        answer["text"] = text
-    assert _problem_row(broken, STYLE)["solution"] == texts[1]
-    broken["answers"] = broken["answers"][:1]
-    assert "solution" not in _problem_row(broken, STYLE)
-
-
-def test_unsolved_problems_are_left_out_and_counted(tmp_path: Path) -> None:
-    stage = Sample(
-        kind="sample", samples=4, num_problems=None, min_pass_rate=0.0, max_pass_rate=1.0, only_solved=True
-    )
-    _save(ROWS, stage, STYLE, tmp_path / "artifact", keeps_solutions=False)
-    assert [problem.id for problem in read(tmp_path / "artifact")] == ["once", "often", "always"]
-    facts = read_json(tmp_path / "artifact" / "facts.json")
-    assert (facts["num_problems"], facts["num_solved"], facts["num_kept"]) == (4, 3, 3)
-
-
-def test_unsolved_problems_of_a_debug_run_have_the_solution_of_the_data_set(tmp_path: Path) -> None:
-    stage = Sample(kind="sample", samples=4, num_problems=None, min_pass_rate=0.0, max_pass_rate=1.0)
-    _save(ROWS, stage, STYLE, tmp_path / "artifact", keeps_solutions=True)
-    solutions = [problem.columns["solution"] for problem in read(tmp_path / "artifact")]
-    assert solutions == ["old", "once1", "often3", "always3"]
-
-
-def test_the_new_setting_is_in_no_key_where_it_is_off() -> None:
-    stage = Sample(kind="sample", samples=4, num_problems=None, min_pass_rate=0.0, max_pass_rate=1.0)
-    assert "only_solved" not in stage.model_dump()
-
-
-def test_rows_that_the_judging_member_leaves_out_are_judged_as_evaluations_judge_them(
-    frozen: Callable[..., Step],
-) -> None:
-    step = frozen("stage=sample", "rewards=r1_zero", "+rewards.accuracy.applies_to={source: sums}")
-    problems = [
-        Problem("s", "2 + 2?", "4", {"source": "sums"}),
-        Problem("c", "Hi?", "Hello, Ada!", {"source": "chat", "answer_kind": "text"}),
-    ]
-    right, wrong = ("<think>a</think>\n<answer>4</answer>", "<think>a</think>\n<answer>5</answer>")
-    polite, curt = (
-        "<think></think>\n<answer>hello, Ada!</answer>",
-        "<think></think>\n<answer>What?</answer>",
-    )
-    groups = [[Completion(right, 9), Completion(wrong, 9)], [Completion(polite, 9), Completion(curt, 9)]]
-    found = scored(step.config, problems, groups)
-    assert [[answer["right"] for answer in answers] for answers in found] == [[True, False], [True, False]]
+    assert (facts["num_problems"], facts["num_problems_kept"], facts["mean_pass_rate"]) == (4, len(kept), 0.5)
+    assert facts["num_rows"] == facts["num_kept"] + sum(facts["dropped"].values()) == 16
 
 
 def test_without_a_gold_answer_there_is_no_pass_rate() -> None:
@@ -139,3 +75,22 @@ def test_a_sampled_answer_that_cannot_be_scored_has_the_reward_that_training_giv
     group = [Completion("yes", 1), Completion("no", 1)]
     (answers,) = scored(step.config, [Problem("p", "p?", "1")], [group])
     assert [answer["reward"] for answer in answers] == [4.0, 4.0]
+    assert [answer["scores"] for answer in answers] == [{"mine": 4.0}, {"mine": None}]
+
+
+def test_rows_that_the_judging_member_leaves_out_are_judged_as_evaluations_judge_them(
+    frozen: Callable[..., Step],
+) -> None:
+    step = frozen("stage=sample", "rewards=r1_zero", "+rewards.accuracy.applies_to={source: sums}")
+    problems = [
+        Problem("s", "2 + 2?", "4", {"source": "sums"}),
+        Problem("c", "Hi?", "Hello, Ada!", {"source": "chat", "answer_kind": "text"}),
+    ]
+    right, wrong = ("<think>a</think>\n<answer>4</answer>", "<think>a</think>\n<answer>5</answer>")
+    polite, curt = (
+        "<think></think>\n<answer>hello, Ada!</answer>",
+        "<think></think>\n<answer>What?</answer>",
+    )
+    groups = [[Completion(right, 9), Completion(wrong, 9)], [Completion(polite, 9), Completion(curt, 9)]]
+    found = scored(step.config, problems, groups)
+    assert [[answer["right"] for answer in answers] for answers in found] == [[True, False], [True, False]]
