@@ -22,6 +22,7 @@ RECIPES: dict[str, list[str]] = {
     "limo_sft": ["experiment=limo_sft_twin"],
     "limo_sft_grpo": ["experiment=limo_sft_grpo_twin"],
     "deepseek_r1_zero": ["experiment=deepseek_r1_zero_twin"],
+    "deepseek_r1": ["experiment=deepseek_r1_twin"],
     "rlhf_ppo": ["pipeline=rlhf_ppo", "max_steps=200"],
     "dpo_from_rewards": ["pipeline=dpo_from_rewards"],
 }

@@ -10,6 +10,8 @@ DATASETS: Registry[Dataset] = Registry(
     Dataset,
     {
         "arithmetic": "r1exp.dataset.arithmetic:Arithmetic",
+        "bilingual": "r1exp.dataset.bilingual:Bilingual",
+        "bilingual_chat": "r1exp.dataset.bilingual_chat:BilingualChat",
         "countdown": "r1exp.dataset.countdown:Countdown",
         "gpqa": "r1exp.dataset.gpqa:Gpqa",
         "hf": "r1exp.dataset.hf:Hf",

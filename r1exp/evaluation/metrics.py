@@ -4,6 +4,7 @@
     exact       correct, with the answer in the place that the prompt's style gives it
     plausible   correct, or the last number of the completion is the gold answer
     format      the whole completion has the style's format
+    mixing      the reasoning has words in another language than the question's; of the rows whose column `language` names it
     cut_off     truncated at the length limit
     pass@k, cons@k, best@k   of k sampled answers (r1exp/evaluation/repeated.py), where there are several
     accuracy_std             standard deviation of the accuracy between samples: of all first answers, all second answers, ...
@@ -26,7 +27,7 @@ from r1exp.statistics.intervals import clustered_proportion
 
 Mode = Literal["sampled", "greedy"]
 Metrics = dict[str, Any]  # metric -> value, n, low and high of a rate, or a number
-RATES = ("accuracy", "exact", "plausible", "format", "cut_off")
+RATES = ("accuracy", "exact", "plausible", "format", "mixing", "cut_off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Judged:
     num_tokens: int
     finished: bool  # False: truncated at the length limit
     input_tokens: int | None  # of the prompt; None: an endpoint has the tokenizer
+    mixed: bool | None = None  # the reasoning has words in another language; None: the row names no language
     reward: float | None = None  # the committee's total; None: not computed, or no member could score it
 
 
@@ -65,6 +67,9 @@ def metrics_of(groups: Sequence[Sequence[Judged]]) -> Metrics:
         found["exact"] = _rate(groups, lambda row: bool(row.exact))
         found["plausible"] = _rate(groups, lambda row: bool(row.plausible))
     found["format"] = _rate(groups, lambda row: row.format)
+    named = [group for group in groups if all(row.mixed is not None for row in group)]
+    if named:
+        found["mixing"] = _rate(named, lambda row: bool(row.mixed))
     found["cut_off"] = _rate(groups, lambda row: not row.finished)
     found |= _of_several(groups, outcomes)
     if all(row.input_tokens is not None for row in rows):

@@ -7,7 +7,7 @@ the answer in its place does not match: that is `evaluation.judge=accuracy_then_
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 from r1exp.errors import Refused
 from r1exp.evaluation.judging import Judging
@@ -18,6 +18,7 @@ from r1exp.prompt.style import style_named
 from r1exp.records import Completion, Message, Problem
 from r1exp.rewards.base import Context, Reward
 from r1exp.rewards.committee import Committee
+from r1exp.rewards.language_consistency import Language, LanguageConsistency
 from r1exp.rollout.base import Generator, Sampling
 
 _SCORED_AT_ONCE = 512  # completions that the committee gets in one batch
@@ -151,6 +152,7 @@ def _judged(
     exact = judging.exact(flat, judgements) if reads else [None] * len(flat)
     plausible = judging.plausible(repeated, flat, judgements) if reads else [None] * len(flat)
     style = style_named(suite.prompt.style)
+    languages = [_language(problem, suite) for problem in repeated]
     judged = iter(
         Judged(
             suite=suite.name,
@@ -169,12 +171,21 @@ def _judged(
             num_tokens=completion.num_tokens,
             finished=completion.finished,
             input_tokens=length,
+            mixed=None if language is None else language.mixes(completion.text),
         )
-        for (problem, length, sample), completion, judgement, is_exact, is_plausible in zip(
-            asked, flat, judgements, exact, plausible, strict=True
+        for (problem, length, sample), completion, judgement, is_exact, is_plausible, language in zip(
+            asked, flat, judgements, exact, plausible, languages, strict=True
         )
     )
     return [[next(judged) for _ in group] for group in groups]
+
+
+def _language(problem: Problem, suite: Suite) -> LanguageConsistency | None:
+    """Return what finds words in another language than that of the column `language`; None: it is no natural language."""
+    language = problem.columns.get("language")
+    if language not in get_args(Language):
+        return None
+    return LanguageConsistency(style=suite.prompt.style, language=language)
 
 
 def _rewarded(

@@ -20,7 +20,7 @@ from r1exp.model.locate import locate
 from r1exp.model.settings import ModelSettings
 from r1exp.model.tiny import check_tiny
 from r1exp.model.tokenizer import CHAT_TEMPLATE as TINY_TEMPLATE
-from r1exp.model.tokenizer import END, PAD, build_tokenizer
+from r1exp.model.tokenizer import END, PAD
 from r1exp.model.turns import ChatTokenizer
 from r1exp.prompt.chat import CHAT_TEMPLATE
 from r1exp.records import Message
@@ -148,8 +148,8 @@ class _Files:
 
 
 def _tiny_files(model: ModelSettings) -> _Files:
-    _, _, tokens = check_tiny(model)
-    return _Files(TINY_TEMPLATE, {"pad_token": PAD, "eos_token": END}, build_tokenizer(tokens))
+    _, _, tokenizer = check_tiny(model)
+    return _Files(TINY_TEMPLATE, {"pad_token": PAD, "eos_token": END}, tokenizer)
 
 
 def check_template(model: ModelSettings) -> None:

@@ -8,6 +8,7 @@ from r1exp.settings import Name, Probability, Settings
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Quantization = Literal["4bit", "8bit"]
+TinyWords = Literal["arithmetic", "bilingual"]
 BYTES_PER_NUMBER: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -118,6 +119,8 @@ class ModelSettings(Settings):
     shape: ModelShape | None = None  # tiny: sizes to build; else: published sizes, for estimates
     lora: LoraSettings = Field(default_factory=LoraSettings)  # low-rank adapters; r=0 trains all weights
     init_seed: NonNegativeInt | None = None  # seed of a tiny model's random weights
+    # The generated task whose words a tiny model's tokenizer encodes as one token each. In no key where it is arithmetic.
+    words: TinyWords = Field(default="arithmetic", exclude_if=lambda value: value == "arithmetic")
     # Bits of the frozen weights below LoRA adapters (bitsandbytes); null: those of `dtype`. In no key where it is null.
     quantization: Quantization | None = Field(default=None, exclude_if=lambda value: value is None)
     # Run the Python code of the model's repository, which then has your rights (docs/security.md). In no key where it is false.

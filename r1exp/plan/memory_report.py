@@ -137,6 +137,8 @@ class MemoryReport:
         key = f"{split} {names} {config.prompt.model_dump_json()}"
         if key not in self._prompt_tokens:
             problems = [problem for dataset in data_sets for problem in dataset.first(split, _NUM_PROBLEMS)]
+            if not problems:  # a mixture none of whose parts has test problems
+                return None
             texts = (prompt_of(problem, config.prompt) for problem in problems)
             longest = max(sum(len(message["content"]) for message in text) for text in texts)
             self._prompt_tokens[key] = longest // _CHARACTERS_PER_TOKEN

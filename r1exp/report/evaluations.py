@@ -15,6 +15,7 @@ _RATES = {
     "format": "correct format",
     "plausible": "plausibly correct",
     "exact": "exact correct",
+    "mixing": "mixed languages",
     "cut_off": "cut off",
 }
 _TOKENS = {

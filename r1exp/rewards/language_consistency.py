@@ -81,17 +81,25 @@ class LanguageConsistency(Reward):
 
     def score(self, problem: Problem, completion: Completion, context: Context) -> Score:
         del problem, context
-        reasoning = style_named(self.style).read_reasoning(completion.text)
-        return min(1.0, self.share(completion.text if reasoning is None else reasoning) / self.threshold)
+        return min(1.0, self.share(self._reasoning(completion.text)) / self.threshold)
 
     def share(self, text: str) -> float:
         """Return the share of words in the wanted language; 0 without words."""
-        num_wanted = num_words = 0
-        for sentence in _SENTENCE_END.split(_NO_LANGUAGE.sub(" ", text)):
-            wanted, foreign = self._count(sentence)
-            num_wanted += wanted
-            num_words += wanted + foreign
-        return num_wanted / num_words if num_words else 0.0
+        num_wanted, num_foreign = self._counts(text)
+        return num_wanted / (num_wanted + num_foreign) if num_wanted else 0.0
+
+    def mixes(self, completion: str) -> bool:
+        """Return whether the reasoning of a completion has words in another language."""
+        return self._counts(self._reasoning(completion))[1] > 0
+
+    def _reasoning(self, completion: str) -> str:
+        reasoning = style_named(self.style).read_reasoning(completion)
+        return completion if reasoning is None else reasoning
+
+    def _counts(self, text: str) -> tuple[int, int]:
+        """Return how many words of a text are in the wanted language, and how many are not."""
+        counts = [self._count(sentence) for sentence in _SENTENCE_END.split(_NO_LANGUAGE.sub(" ", text))]
+        return sum(wanted for wanted, _ in counts), sum(foreign for _, foreign in counts)
 
     def _count(self, sentence: str) -> tuple[int, int]:
         """Return how many words of a sentence are in the wanted language, and how many are not."""

@@ -161,13 +161,26 @@ def _judgements(
 ) -> list[Judgement]:
     """Return the judgement of each answer: that of the member that judges correctness, which has scored it already."""
     style, member = config.prompt.style, evaluating_member(config.rewards)
-    if member is not None and config.rewards is not None:
-        read = [read_answer("style_or_last_number", style, completion.text) for completion in completions]
-        reward = config.rewards[member]
-        return [
-            judgement_of(score, member, reward, answer)
-            for score, answer in zip(scores[member], read, strict=True)
-        ]
+    if member is None or config.rewards is None:
+        return _judged_by_default(style, problems, completions)
+    reward = config.rewards[member]
+    judgements = [
+        judgement_of(score, member, reward, read_answer("style_or_last_number", style, completion.text))
+        for score, completion in zip(scores[member], completions, strict=True)
+    ]
+    # Rows that the member does not judge (applies_to): by the judge that evaluations have for them.
+    others = [row for row, score in enumerate(scores[member]) if score == NOT_APPLICABLE]
+    found = _judged_by_default(style, [problems[row] for row in others], [completions[row] for row in others])
+    for row, judgement in zip(others, found, strict=True):
+        judgements[row] = judgement
+    return judgements
+
+
+def _judged_by_default(
+    style: str, problems: Sequence[Problem], completions: Sequence[Completion]
+) -> list[Judgement]:
+    if not problems:
+        return []
     judging = Judging("reward", style)
     judgements = judging.judge(problems, completions)
     judging.close()

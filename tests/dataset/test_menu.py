@@ -42,14 +42,16 @@ def option(kind: str, folder: Path) -> dict[str, object]:
     content = yaml.safe_load((CONF / f"{kind}.yaml").read_text(encoding="utf-8"))
     values: dict[str, object] = content.get("dataset", content)
     paths = {"jsonl": folder / "train.jsonl", "preference": folder / "pairs.jsonl"}
-    generated = {name: {"num_train": 50} for name in ("countdown", "reasoning_gym")} | {
-        "arithmetic": {"num_train": 500}
-    }
+    generated = {name: {"num_train": 50} for name in ("countdown", "reasoning_gym")}
+    generated |= {name: {"num_train": 500} for name in ("arithmetic", "bilingual")}
+    generated |= {"bilingual_chat": {"num_train": 200}}
     changes = generated.get(kind, {"path": str(paths.get(kind, folder))})
     return values | changes | ({"num_test": 7} if kind == "jsonl" else {})
 
 
-@pytest.mark.parametrize("kind", ["arithmetic", "countdown", "gsm8k", "hf", "jsonl", "preference"])
+@pytest.mark.parametrize(
+    "kind", ["arithmetic", "bilingual", "bilingual_chat", "countdown", "gsm8k", "hf", "jsonl", "preference"]
+)
 def test_two_processes_load_the_same_rows(kind: str, folder: Path) -> None:
     def load_with(hash_seed: str) -> str:
         return subprocess.run(

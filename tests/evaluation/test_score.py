@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def test_answers_are_read_and_judged(text: str, gold: str, read: str | None, how
         "suite": "test", "problem_id": "p", "mode": "greedy", "prompt": "0 + 1?", "sample": 0, "text": text, "answer": read, "gold": gold,
         "correct": (right := how in ("equal numbers", "same text")), "how": how, "num_tokens": 16, "finished": False,
         "exact": right and "<answer>" in text, "plausible": right or text.endswith(" 7"), "format": False,
-        "input_tokens": None, "reward": None,
+        "input_tokens": None, "mixed": None, "reward": None,
     }  # fmt: skip
 
 
@@ -178,3 +179,30 @@ def test_every_yaml_is_valid(name: str, num_problems: int | None) -> None:
     composed = OmegaConf.create({"max_completion_length": 40, "evaluation": option})
     values = OmegaConf.to_container(composed.evaluation, resolve=True)
     assert EvaluationSettings.model_validate(values).num_problems == num_problems
+
+
+class Bilingual:
+    """Works every second problem in Chinese."""
+
+    def generate(self, prompts: list[list[Message]], n: int, sampling: Sampling) -> list[list[Completion]]:
+        works = ["We add one to it.", "我们加一。"]
+        texts = [
+            f"<think>{works[row % 2]}</think>\n<answer>{int(prompt[-1]['content'].split()[0]) + 1}</answer>"
+            for row, prompt in enumerate(prompts)
+        ]
+        return [[Completion(text, num_tokens=9)] * n for text in texts]
+
+
+def test_mixed_languages_are_counted_where_a_row_names_its_language() -> None:
+    def rate(*languages: str | None) -> Any:
+        named = [
+            replace(problem, columns={} if language is None else {"language": language})
+            for problem, language in zip(problems(len(languages)), languages, strict=True)
+        ]
+        return score(Bilingual(), named, suite(samples=1), seed=0).metrics()["greedy"].get("mixing")
+
+    assert rate("en", "en", "zh", "zh")["value"] == 0.5  # rows 1 and 2
+    assert rate("en", "zh")["value"] == 0.0
+    found = rate("en", "en", None, "python")  # a programming language is no language of the reasoning
+    assert (found["value"], found["n"]) == (0.5, 2)
+    assert rate(None, "python") is None

@@ -76,3 +76,24 @@ def test_transformers_finds_every_weight_and_no_other(
     assert not any(report[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert type(model).__name__ == "LlamaForCausalLM"
     assert (model.config.pad_token_id, model.config.eos_token_id) == (0, 1)
+
+
+@pytest.mark.parametrize("name", ["tiny_bilingual", "tiny_bilingual_student"])
+def test_every_word_of_the_bilingual_task_is_one_token(
+    name: str, read_model: ReadModel, tmp_path: Path
+) -> None:
+    tokenizer = Tokenizer.from_file(str(build_tiny(read_model(name), tmp_path / "model") / "tokenizer.json"))
+    for text, num_tokens in (
+        ("We add three to twelve and get fifteen.", 9),
+        ("十二加三等于十五。", 9),
+        ("小明有3个苹果", 7),
+        ("对不起，小明，我不能帮忙。", 13),
+        ("<think>十</think>\n<answer>10</answer>", 8),
+    ):
+        assert len(tokenizer.encode(text).ids) == num_tokens
+        assert tokenizer.decode(tokenizer.encode(text).ids) == text
+
+
+def test_the_words_of_the_bilingual_task_leave_the_arithmetic_model_as_it_was(read_model: ReadModel) -> None:
+    assert "words" not in read_model("tiny").model_dump()
+    assert read_model("tiny_bilingual").model_dump()["words"] == "bilingual"

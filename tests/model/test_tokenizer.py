@@ -78,6 +78,15 @@ def test_a_known_word_is_one_token_and_an_unknown_one_its_bytes() -> None:
     assert tokenizer.encode("Tom has pé").tokens == ["Tom", "Ġhas", "Ġ", "p", "Ã", "©"]
 
 
+def test_a_chinese_character_is_one_token_where_the_vocabulary_has_them() -> None:
+    tokenizer = build_tokenizer(vocabulary(["三加十二", "Tom has"], han=True), han=True)
+    encoded = tokenizer.encode("Tom十三 has 加")
+    assert [tokenizer.decode([number]) for number in encoded.ids] == ["Tom", "十", "三", " has", " ", "加"]
+    assert tokenizer.decode(encoded.ids) == "Tom十三 has 加"
+    without = build_tokenizer(vocabulary(["三加十二", "Tom has"]))  # a run of letters is one piece
+    assert len(without.encode("十三").ids) == 6  # bytes
+
+
 def test_the_vocabulary_depends_on_the_words_and_not_on_their_order() -> None:
     assert vocabulary(["Tom has", "apples"]) == vocabulary(["apples", "Tom has", "apples"])
     assert len(vocabulary([])) == 2 + 256 + 10  # specials, bytes, digits after a blank

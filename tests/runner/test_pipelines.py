@@ -11,7 +11,9 @@ from r1exp.assets import CONF
 
 # The steps of these are also those of a twin, or need data from outside.
 COVERED = ("none", "sft_grpo", "open_r1", "limo_sft", "limo_sft_twin", "limo_sft_grpo", "deepseek_r1_zero")
-PUBLIC = ("dpo_preferences", "rlhf_preferences")  # on preference data from outside
+COVERED += ("deepseek_r1_controls",)
+PUBLIC = ("dpo_preferences", "rlhf_preferences", "deepseek_r1")  # on data from outside
+OWN = {"deepseek_r1_twin": ["model=tiny_bilingual", "evaluation.after=false"]}
 PIPELINES = sorted(path.stem for path in CONF.glob("pipeline/*.yaml") if path.stem not in (*COVERED, *PUBLIC))
 OVERRIDES = [
     "debug=fast",
@@ -26,7 +28,7 @@ OVERRIDES = [
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_a_pipeline_runs_to_its_end(pipeline: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "r1exp", f"pipeline={pipeline}", *OVERRIDES],
+        [sys.executable, "-m", "r1exp", f"pipeline={pipeline}", *OVERRIDES, *OWN.get(pipeline, [])],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout

@@ -76,3 +76,21 @@ def test_a_sampled_answer_that_cannot_be_scored_has_the_reward_that_training_giv
     (answers,) = scored(step.config, [Problem("p", "p?", "1")], [group])
     assert [answer["reward"] for answer in answers] == [4.0, 4.0]
     assert [answer["scores"] for answer in answers] == [{"mine": 4.0}, {"mine": None}]
+
+
+def test_rows_that_the_judging_member_leaves_out_are_judged_as_evaluations_judge_them(
+    frozen: Callable[..., Step],
+) -> None:
+    step = frozen("stage=sample", "rewards=r1_zero", "+rewards.accuracy.applies_to={source: sums}")
+    problems = [
+        Problem("s", "2 + 2?", "4", {"source": "sums"}),
+        Problem("c", "Hi?", "Hello, Ada!", {"source": "chat", "answer_kind": "text"}),
+    ]
+    right, wrong = ("<think>a</think>\n<answer>4</answer>", "<think>a</think>\n<answer>5</answer>")
+    polite, curt = (
+        "<think></think>\n<answer>hello, Ada!</answer>",
+        "<think></think>\n<answer>What?</answer>",
+    )
+    groups = [[Completion(right, 9), Completion(wrong, 9)], [Completion(polite, 9), Completion(curt, 9)]]
+    found = scored(step.config, problems, groups)
+    assert [[answer["right"] for answer in answers] for answers in found] == [[True, False], [True, False]]
