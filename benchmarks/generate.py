@@ -92,6 +92,15 @@ class Server:
             connection.close()
 
 
+class _QuietServer(ThreadingHTTPServer):
+    """A server that says nothing about connections that a killed client leaves."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Write no traceback of a lost connection."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class CountingProxy:
     """Passes requests on to a server; counts by seed which were asked, and which were answered.
 
@@ -133,7 +142,7 @@ class CountingProxy:
             def log_message(self, *args: object) -> None:
                 """Log nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _QuietServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()

@@ -1,11 +1,11 @@
 """Names every file of a run directory, a sweep, a step and the step store.
 
 <run>/manifest.json, plan.json, summary.json, report.html, report.md, tables/, figures/, reproduction.json, job.sbatch, job.json, slurm.log
-<run>/steps/<nn>-<name>/step.json, status.json, stop.json, progress.json, log.txt, log-rank-<n>.txt, metrics.jsonl, health.jsonl, kept.json,
+<run>/steps/<nn>-<name>/step.json, status.json, stop.json, progress.json, log.txt, log-rank-<n>.txt, metrics.jsonl, health.jsonl, kept.json, spent.json,
     failed-rank-<n>.json, ranks.lock, reserve.bin, check.txt, memory.json, server.json, server.log, accelerate.yaml, deepspeed.json, checkpoints/, best/, completions/, artifact/
 <checkpoint>/complete.json, health.json, validation.json, best/, critic.safetensors, memory-<rank>-of-<n>.pt, and what transformers writes
 <step>/checkpoints/rows/rank-<n>-of-<m>.jsonl
-<completions>/step-<n>.jsonl, evaluation.jsonl, samples.jsonl
+<completions>/step-<n>.jsonl, evaluation.jsonl, samples.jsonl, answers.jsonl
 <artifact>/scores.json, answers.jsonl, facts.json, samples.jsonl, data.jsonl, or a model
 <sweep>/sweep.json, sweep-rows.jsonl, sweep-summary.json, report.html, report.md, tables/, figures/, <n>/ (the run of member n)
 <store>/steps/<key>/, leases/, models/
@@ -170,6 +170,11 @@ class StepPaths:
     def memory(self) -> Path:
         """The most memory that rank 0 had at once."""
         return self.folder / "memory.json"
+
+    @property
+    def spent(self) -> Path:
+        """Tokens and cost of the answers of stage=generate."""
+        return self.folder / "spent.json"
 
     @property
     def server_state(self) -> Path:

@@ -88,8 +88,14 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs = [{"prompt": f"Hi, {k}", "chosen": "Hello", "rejected": "No"} for k, _ in enumerate(sums)]
     rows: dict[str, list[dict[str, Any]]] = {"problems": code, "questions": choices, "gpqa": choices, "chats": chats, "prompts": sums, "pairs": pairs}  # fmt: skip
     sampled = folder / "SAMPLED" / "steps" / "01-sample" / "artifact"
-    sampled.mkdir(parents=True)
-    for path in [*(folder / f"{name}.jsonl" for name in rows), sampled / "data.jsonl"]:
+    labelled = folder / "LABELLED" / "steps" / "01-generate" / "artifact"
+    for made in (sampled, labelled):
+        made.mkdir(parents=True)
+    for path in [
+        *(folder / f"{name}.jsonl" for name in rows),
+        sampled / "data.jsonl",
+        labelled / "data.jsonl",
+    ]:
         content = rows.get(path.stem, sums)
         path.write_text("".join(f"{json.dumps(row)}\n" for row in content), encoding="utf-8")
     (folder / "my" / "gsm8k").mkdir(parents=True)

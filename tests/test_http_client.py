@@ -240,6 +240,22 @@ def test_concurrency_limits_the_requests_at_once_and_waiting_takes_none_of_their
     assert service.most_busy == 1
 
 
+def test_nothing_begins_after_a_failure_although_an_earlier_call_still_runs(service: Service) -> None:
+    http = client(service.url, concurrency=2)
+    begun: list[int] = []
+
+    def call(item: int) -> None:
+        begun.append(item)
+        if item == 0:
+            time.sleep(0.5)
+        elif item == 3:
+            raise RuntimeError("item 3")
+
+    with pytest.raises(RuntimeError, match="item 3"):
+        http.map(call, list(range(99)))
+    assert len(begun) < 99
+
+
 def test_map_keeps_the_order_and_its_first_exception_cancels_the_rest(service: Service) -> None:
     http = client(service.url, concurrency=1)
     assert http.map(lambda item: -item, [1, 2, 3]) == [-1, -2, -3]

@@ -64,6 +64,8 @@ def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict
         facts = paths.results.facts
         if state == "done" and facts.exists():
             entry["facts"] = read_json(facts)
+        if state == "done" and paths.spent.exists():
+            entry["spent"] = read_json(paths.spent)
         signal = _signal(step, paths)
         if signal is not None:
             entry["groups"] = signal

@@ -6,6 +6,7 @@ tokens is the endpoint's count, and it has a seed of its own. Not for training, 
 the endpoint are not those of the policy.
 """
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,6 +22,7 @@ from r1exp.rollout.rate_limit import RateLimit
 from r1exp.rollout.settings import Endpoint, api_key
 
 _PATH = "/chat/completions"
+_REFUSES_PROMPT = (400, 413, 422)  # statuses
 _GOLDEN = 0x9E3779B1  # 2**32 divided by the golden ratio: its multiples are far apart modulo 2**32
 
 
@@ -46,6 +48,8 @@ class EndpointGenerator:
     ) -> None:
         self._settings = settings
         self._template = dict(template or {})
+        self._num_refused = 0
+        self._lock = threading.Lock()
         self._limit = RateLimit(settings.requests_per_minute, settings.tokens_per_minute)
         self._kept = kept or KeptRows()
         self._refuses_system = False  # the endpoint's template
@@ -81,6 +85,7 @@ class EndpointGenerator:
             StepFailed: the endpoint does not answer, or its answer lacks what is needed.
         """
         kept = self._kept.completions(prompts, n, sampling)
+        self._num_refused = sum(each.finish_reason == "refused" for each in kept.done.values())
         if kept.done:
             self._advance(len(kept.done))
         missing = [number for number in range(len(prompts) * n) if number not in kept.done]
@@ -130,10 +135,31 @@ class EndpointGenerator:
     def _request(self, body: dict[str, Any], longest: int) -> Completion:
         text = "".join(message["content"] for message in body["messages"])
         admitted = self._limit.admit(text, longest)
-        answer = self._post(body)
-        completion = self._completion(answer)
+        try:
+            completion = self._completion(self._post(body))
+        except RequestFailed as failed:
+            completion = self._refused(failed)
         self._limit.ended(admitted, completion.num_prompt_tokens, completion.num_tokens)
         return completion
+
+    def _refused(self, failed: RequestFailed) -> Completion:
+        """Return an empty completion where the endpoint refuses a prompt, as often as `max_refused` allows.
+
+        Raises:
+            RequestFailed: the failure has another reason, or there are too many.
+        """
+        if failed.status not in _REFUSES_PROMPT:
+            raise failed
+        with self._lock:
+            self._num_refused += 1
+            if self._num_refused > self._settings.max_refused:
+                found, most = self._num_refused, self._settings.max_refused
+                raise RequestFailed(
+                    f"{failed}; that is refusal {found}, and rollout.max_refused={most} allows {most}: shorten or leave out such "
+                    "prompts, or raise rollout.max_refused",
+                    failed.cause, failed.url, failed.found, failed.status,
+                ) from failed  # fmt: skip
+        return Completion("", 0, finished=False, num_prompt_tokens=0, finish_reason="refused")
 
     def _completion(self, answer: Any) -> Completion:
         choice = answer["choices"][0]

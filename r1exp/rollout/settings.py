@@ -222,6 +222,8 @@ class Endpoint(Rollout):
     )
     extra_body: dict[str, Any]  # further fields of every request, e.g. {top_k: -1, min_p: 0.0}
     requests_per_minute: PositiveInt | None = None  # the most requests that begin in 60 s; null: no limit
+    # Completions that may be refused (status 400, 413 or 422: a prompt too long, a content filter) and stay empty.
+    max_refused: NonNegativeInt = 0
     tokens_per_minute: PositiveInt | None = None  # tokens of prompts and completions; null: no limit
 
     generator = "r1exp.rollout.endpoint:generator"
@@ -234,6 +236,7 @@ class Endpoint(Rollout):
             "deadline",
             "retries",
             "requests_per_minute",
+            "max_refused",
             "tokens_per_minute",
         }
     )

@@ -102,8 +102,8 @@ class StepConfig(StepSettings):
         raise ValueError(
             f"rollout={self.rollout.kind} generates with weights that r1exp cannot update, so algorithm="
             f"{self.algorithm.kind} would learn from another model's completions; use rollout=hf, "
-            "rollout=vllm_colocate or rollout=vllm_server, and keep rollout=endpoint for stage=evaluate and "
-            "stage=sample"
+            "rollout=vllm_colocate or rollout=vllm_server, and keep rollout=endpoint for stage=evaluate, "
+            "stage=sample and stage=generate"
         )
 
     @model_validator(mode="after")

@@ -113,11 +113,12 @@ class Generate(Stage):
         """Return how many questions are asked, how often, and what that costs at most."""
         number = smallest(self.num_problems, num_problems)
         text = f"{'all' if number is None else f'{number:,}'} questions, {self.samples} {'answer' if self.samples == 1 else 'answers'} each"
-        if number is None:
+        if number is None or self.price_input is None:
             return text
         num_answers = number * self.samples
         num_tokens = num_answers * config.max_completion_length
-        num_prompt_tokens = num_answers * self._mean_prompt_tokens(config)
+        # The questions of an earlier step, or of the hub, may not be here yet.
+        num_prompt_tokens = 0.0 if num_problems is None else num_answers * self._mean_prompt_tokens(config)
         cost = self.cost(num_prompt_tokens, num_tokens)
         return text if cost is None else f"{text}, costs at most about {cost:,.2f}"
 

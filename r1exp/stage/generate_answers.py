@@ -4,7 +4,8 @@
     artifact/data.jsonl     one kept answer per line, in the form of dataset=jsonl: `question`, `answer` (the gold answer, or
                             the one that was read) and `solution` (the reasoning, or the text before the answer). Where
                             these three cannot say what the teacher wrote, the row has `messages` instead, a chat
-    artifact/facts.json     counts, tokens and cost
+    artifact/facts.json     counts and tokens
+    spent.json              beside the artifact: tokens, prices and cost
 
 The reasoning is what the endpoint returns apart from the text, else what stands in <think> or the style's tags. Rewards and judge
 get both together.
@@ -61,8 +62,10 @@ def generate_answers(step: Step, folder: Path) -> str | None:
         for problem, group, judged in zip(asked.problems, groups, verdicts, strict=True)
     ]
     whole = interleave(gather_object([labelled]))
+    spent = gather_object([spending.facts()])
     if asked.state.is_main_process:
-        _save(whole, stage, StepPaths(folder).artifact)
+        _save(whole, StepPaths(folder).artifact)
+        write_json(StepPaths(folder).spent, _together(spent, stage))
         files = CompletionFiles(step.config.completions, folder)
         files.write("answers", files.sample([[answer for answer, _ in group] for group in whole]))
     asked.state.wait_for_everyone()
@@ -110,6 +113,8 @@ def _question(problem: Problem) -> Any:
 
 
 def _why_dropped(answer: Row, finished: bool, stage: Generate) -> str | None:
+    if answer["finish_reason"] == "refused":
+        return "refused"
     if not answer["text"].strip():
         return "empty"
     if stage.only_finished and not finished:
@@ -138,10 +143,9 @@ def data_row(problem: Problem, answer: Row, whole: str, style: Style) -> Row:
     if label is not None and answer["right"] is not False and _can_be_written(solution, label, style):
         row = {"id": answer["id"], "question": answer["question"], "answer": label, "solution": solution}
         return columns | row
-    return columns | {
-        "id": answer["id"],
-        "messages": [*problem.messages, {"role": "assistant", "content": whole}],
-    }
+    gold = {} if problem.answer is None else {"answer": problem.answer}  # for later steps that sample
+    messages = [*problem.messages, {"role": "assistant", "content": whole}]
+    return columns | {"id": answer["id"], "messages": messages} | gold
 
 
 def _can_be_written(solution: str, label: str, style: Style) -> bool:
@@ -152,10 +156,10 @@ def _can_be_written(solution: str, label: str, style: Style) -> bool:
     return True
 
 
-def _save(groups: list[list[tuple[Row, Row | None]]], stage: Generate, artifact: Path) -> None:
+def _save(groups: list[list[tuple[Row, Row | None]]], artifact: Path) -> None:
     answers = [answer for group in groups for answer, _ in group]
     kept = [row for group in groups for _, row in group if row is not None]
-    facts = _facts(answers, kept, stage)
+    facts = _facts(answers, kept)
     facts["num_questions"] = len(groups)
     facts["num_questions_kept"] = sum(any(row is not None for _, row in group) for group in groups)
     if not kept:
@@ -169,8 +173,8 @@ def _save(groups: list[list[tuple[Row, Row | None]]], stage: Generate, artifact:
         write_json(paths.facts, facts)
 
 
-def _facts(answers: list[Row], kept: list[Row], stage: Generate) -> Row:
-    """Return the counts; the cost is that of the answers, without requests that failed."""
+def _facts(answers: list[Row], kept: list[Row]) -> Row:
+    """Return the counts. Prices are no part of the step's key, so that the cost is not in the artifact."""
     prompt_tokens = [answer["num_prompt_tokens"] for answer in answers]
     num_prompt_tokens = None if None in prompt_tokens else sum(prompt_tokens)
     num_tokens = sum(answer["num_tokens"] for answer in answers)
@@ -185,8 +189,17 @@ def _facts(answers: list[Row], kept: list[Row], stage: Generate) -> Row:
         "pass_rate": sum(verdicts) / len(verdicts) if verdicts else None,
         "num_prompt_tokens": num_prompt_tokens,
         "num_tokens": num_tokens,
-        "cost": None if num_prompt_tokens is None else stage.cost(num_prompt_tokens, num_tokens),
     }
+
+
+def _together(shares: list[Row], stage: Generate) -> Row:
+    """Return what all ranks have spent."""
+    total = {
+        name: sum(share[name] for share in shares)
+        for name in ("num_answers", "num_prompt_tokens", "num_tokens")
+    }
+    prices = {name: shares[0][name] for name in ("price_input", "price_output")}
+    return total | prices | {"cost": stage.cost(total["num_prompt_tokens"], total["num_tokens"])}
 
 
 def _listed(counts: Mapping[str, int]) -> str:

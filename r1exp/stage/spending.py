@@ -57,6 +57,18 @@ class Spending:
         """The cost so far; None without prices."""
         return self._stage.cost(self.num_prompt_tokens, self.num_tokens)
 
+    def facts(self) -> dict[str, float | None]:
+        """Return the counts and the prices of this rank's answers."""
+        stage = self._stage
+        return {
+            "num_answers": self.num_answered,
+            "num_prompt_tokens": self.num_prompt_tokens,
+            "num_tokens": self.num_tokens,
+            "price_input": stage.price_input,
+            "price_output": stage.price_output,
+            "cost": self.cost,
+        }
+
     def text(self) -> str:
         """Return the tokens so far and their cost, for a person."""
         tokens = f"{self.num_prompt_tokens + self.num_tokens:,} tokens"

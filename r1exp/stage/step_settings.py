@@ -24,7 +24,7 @@ class DebugSettings(Settings):
     max_steps: PositiveInt | None  # optimizer steps of any step
     num_problems: PositiveInt | None  # problems of any evaluation
     num_rows: PositiveInt | None = None  # rows of the training split
-    num_prompts: PositiveInt | None = None  # problems that stage=sample answers
+    num_prompts: PositiveInt | None = None  # problems that stage=sample and stage=generate answer
     rows_per_step: PositiveInt | None = None  # rows, pairs or prompts of an optimizer step, over all ranks
     num_generations: PositiveInt | None = None  # completions of a prompt
     max_completion_length: PositiveInt | None = None  # tokens of a completion

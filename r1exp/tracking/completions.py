@@ -3,6 +3,7 @@
     <step>/completions/step-000010.jsonl  sampled for optimizer step 10: whole groups, spread over the generation batch
     <step>/completions/evaluation.jsonl   of an evaluation: its first problems
     <step>/completions/samples.jsonl      of stage=sample: its first problems
+    <step>/completions/answers.jsonl      of stage=generate, spread over the questions
 
 Rank 0 writes them; a file is written whole or not at all. Which optimizer steps have a file depends on the settings and
 the planned number of steps only, so that a resumed step writes the files of an uninterrupted one. A folder that cannot

@@ -1,6 +1,6 @@
 """A small server with OpenAI's API: `python openai_server.py [KEY]` prints its port.
 
-Its model `gemma` refuses a system message. Its model `counter` continues a count (one two -> three four five <end>); the token ids are those of the words
+Its model `gemma` refuses a system message. Its models `thinker` and `reasoner` return their reasoning apart from the text. Its model `counter` continues a count (one two -> three four five <end>); the token ids are those of the words
 in tests/rollout/conftest.py. GET /log returns the requests; POST /next queues statuses for the next answers.
 """
 
@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 WORDS = ["<pad>", "<end>", "one", "two", "three", "four", "five", "go"]
 END, GO = 1, 7
+REASONING = {"thinker": "reasoning_content", "reasoner": "reasoning"}  # model -> field of its message
 KEY = sys.argv[1] if len(sys.argv) > 1 else None
 LOG: list[dict] = []
 NEXT: list[int] = []
@@ -52,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.reply(status, {"error": {"message": f"trouble {status}"}})
         if body["model"] == "gemma" and body["messages"][0]["role"] == "system":
             return self.reply(400, {"error": {"message": "System role not supported"}})
-        if body["model"] not in ("counter", "gemma"):
+        if body["model"] not in ("counter", "gemma", *REASONING):
             return self.reply(404, {"error": {"message": f"The model `{body['model']}` does not exist."}})
         return self.answer(body)
 
@@ -61,8 +62,11 @@ class Handler(BaseHTTPRequestHandler):
             last = WORDS.index(body["messages"][-1]["content"].split()[-1])
             tokens, reason = count(last, body["max_tokens"])
             text = " ".join(WORDS[token] for token in tokens if token != END)
-            choices = [{"index": 0, "message": {"content": text}, "finish_reason": reason}]
-            usage = {"completion_tokens": len(tokens)}
+            message = {"content": text} | {
+                REASONING[each]: "one more each time" for each in REASONING if each == body["model"]
+            }
+            choices = [{"index": 0, "message": message, "finish_reason": reason}]
+            usage = {"completion_tokens": len(tokens), "prompt_tokens": 7}
             return self.reply(200, {"choices": choices, "usage": usage})
         tokens, reason = count(body["prompt"][-1], body["max_tokens"])
         choices = [

@@ -18,6 +18,7 @@ from r1exp.rollout.base import Sampling
 from r1exp.rollout.endpoint import EndpointGenerator, stream
 from r1exp.rollout.hf import HfGenerator
 from r1exp.rollout.kept import KeptRows
+from r1exp.rollout.rate_limit import RateLimit
 from r1exp.rollout.settings import Endpoint, HfRollout
 from r1exp.serving.generator import ServerGenerator
 from r1exp.serving.settings import VllmServer
@@ -85,6 +86,56 @@ def test_completions_are_in_the_order_of_the_prompts_and_have_their_lengths(serv
         Completion("two three four five", num_tokens=5),
     ]
     assert answers == [[completion] * 2 for completion in expected]
+
+
+@pytest.mark.parametrize("model", ["thinker", "reasoner"])
+def test_reasoning_that_the_endpoint_returns_apart_stays_apart(server: str, model: str) -> None:
+    ((answer,),) = EndpointGenerator(endpoint(server, model=model)).generate(prompts("four"), 1, GREEDY)
+    assert (answer.text, answer.reasoning, answer.finished) == ("five", "one more each time", True)
+    assert (answer.num_prompt_tokens, answer.num_tokens, answer.finish_reason) == (7, 2, "stop")
+
+
+def test_variables_of_the_chat_template_are_sent_and_extra_fields_come_before_them(server: str) -> None:
+    thinks = {"enable_thinking": True}
+    EndpointGenerator(endpoint(server), template=thinks).generate(prompts("one"), 1, GREEDY)
+    assert requests_of(server)[-1]["chat_template_kwargs"] == thinks
+    own = {"chat_template_kwargs": {"thinking": False}, "reasoning_effort": "low"}
+    EndpointGenerator(endpoint(server, extra_body=own), template=thinks).generate(prompts("one"), 1, GREEDY)
+    assert own.items() <= requests_of(server)[-1].items()
+    EndpointGenerator(endpoint(server)).generate(prompts("one"), 1, GREEDY)
+    assert "chat_template_kwargs" not in requests_of(server)[-1]
+
+
+def test_prompts_that_the_endpoint_refuses_stay_empty_as_often_as_allowed(
+    server: str, tmp_path: Path
+) -> None:
+    asked = prompts("four", "five", "three")
+    queue(server, 400)
+    with pytest.raises(StepFailed, match=r"trouble 400.*raise rollout.max_refused"):
+        EndpointGenerator(endpoint(server, concurrency=1)).generate(asked, 1, GREEDY)
+    kept = tmp_path / "rows"
+    queue(server, 200, 422)
+    tolerant = endpoint(server, concurrency=1, max_refused=1)
+    answers = EndpointGenerator(tolerant, kept=KeptRows(kept)).generate(asked, 1, GREEDY)
+    assert [group[0].text for group in answers] == ["five", "", "four five"]
+    assert (answers[1][0].finish_reason, answers[1][0].num_tokens) == ("refused", 0)
+    queue(server, 401)  # a wrong key is no refusal of a prompt
+    with pytest.raises(StepFailed, match="trouble 401"):
+        EndpointGenerator(tolerant).generate(asked, 1, GREEDY)
+
+
+def test_every_request_and_every_retry_waits_for_the_rate_limits(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(RateLimit, "admit", lambda self, prompt, longest: calls.append(f"{prompt} {longest}"))
+    monkeypatch.setattr(RateLimit, "again", lambda self: calls.append("again"))
+    monkeypatch.setattr(
+        RateLimit, "ended", lambda self, request, before, tokens: calls.append(f"{before} {tokens}")
+    )
+    queue(server, 503)
+    EndpointGenerator(endpoint(server, concurrency=1)).generate(prompts("four", "five"), 1, GREEDY)
+    assert calls == ["four 8", "again", "7 2", "five 8", "7 1"]
 
 
 def test_a_completion_cut_off_at_max_tokens_is_not_finished(server: str) -> None:

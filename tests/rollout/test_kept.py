@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,35 @@ def test_completions_come_back_as_they_were(path: Path) -> None:
     completions = {
         3: Completion("half a pair \ud800 \u2028 and\nlines", 3, finished=False),
         1: Completion("", 1, logprobs=(-0.1, -1e-17, float("-inf"))),
+        2: Completion("a", 9, reasoning="b", num_prompt_tokens=4, finish_reason="content_filter"),
     }
     KeptRows(path, OWNER).completions(PROMPTS, 2, SAMPLED).add(completions, "state")
     kept = KeptRows(path, OWNER).completions(PROMPTS, 2, SAMPLED)
     assert (kept.done, kept.state) == (completions, "state")
+    assert [kept.done[2].num_prompt_tokens, kept.done[2].finish_reason] == [4, "content_filter"]
+
+
+def test_what_watches_sees_each_completion_once_in_every_execution(path: Path) -> None:
+    seen: list[int] = []
+
+    def watch(new: Collection[Completion]) -> None:
+        seen.extend(each.num_tokens for each in new)
+
+    for number in range(3):
+        seen.clear()
+        kept = KeptRows(path, OWNER, watch)
+        assert kept.num_completions(PROMPTS, 1, SAMPLED) == number
+        kept.completions(PROMPTS, 1, SAMPLED).add({number: Completion("a", number)})
+        assert seen == list(range(number + 1))
+
+
+def test_a_completion_is_kept_before_what_watches_can_end_the_step(path: Path) -> None:
+    def end(new: object) -> None:
+        raise StepFailed("enough")
+
+    with pytest.raises(StepFailed, match="enough"):
+        KeptRows(path, OWNER, end).completions(PROMPTS, 1, SAMPLED).add({0: Completion("a", 1)})
+    assert KeptRows(path, OWNER).num_completions(PROMPTS, 1, SAMPLED) == 1
 
 
 def test_rows_of_other_prompts_or_another_sampling_are_another_part(path: Path) -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ class CountingEndpoint:
         if body["model"] == "judge":
             text = json.dumps({"score": 1 + len(body["messages"][-1]["content"]) % 10})
         choice = {"index": 0, "message": {"content": text}, "finish_reason": "stop"}
-        return {"choices": [choice], "usage": {"completion_tokens": 5}}
+        return {"choices": [choice], "usage": {"prompt_tokens": 20, "completion_tokens": 5}}
 
     def num_asked(self, kind: str) -> int:
         """Return how many questions the teacher or the judge was asked."""
@@ -82,13 +83,16 @@ def endpoint() -> Iterator[CountingEndpoint]:
     made.server.server_close()
 
 
-def start(folder: Path, endpoint: CountingEndpoint, run: str, store: str) -> subprocess.Popen[bytes]:
-    command = [
+def start(
+    folder: Path, endpoint: CountingEndpoint, run: str, store: str, *overrides: str
+) -> subprocess.Popen[bytes]:
+    command = list(overrides) or [
         "stage=sample", "stage.samples=4", "stage.num_problems=40", "rollout=endpoint", f"rollout.url={endpoint.url}",
         "rollout.model=teacher", f"rollout.concurrency={CONCURRENCY}", "rewards=judge", "rewards.helpful.model=judge",
         f"rewards.helpful.endpoint={endpoint.url}", f"rewards.helpful.concurrency={CONCURRENCY}", "~rewards.harmless",
-        "~rewards.readable", "tracking=none", f"paths.run={run}", f"paths.store={store}", "launcher.device=cpu",
+        "~rewards.readable",
     ]  # fmt: skip
+    command += ["tracking=none", f"paths.run={run}", f"paths.store={store}", "launcher.device=cpu"]
     with (folder / "output.txt").open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "r1exp", *command], cwd=folder, stdout=output, stderr=subprocess.STDOUT
@@ -107,16 +111,17 @@ def kill_when(
     processes = psutil.Process(run.pid).children(recursive=True)
     if who == "rank":
         for process in processes:
-            if "r1exp.worker" in " ".join(process.cmdline()):
-                process.send_signal(signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess):  # one that has just ended, perhaps still a zombie
+                if "r1exp.worker" in " ".join(process.cmdline()):
+                    process.send_signal(signal.SIGKILL)
     else:
         run.send_signal(signal.SIGKILL)
     run.wait()
     psutil.wait_procs(processes, timeout=20.0)
 
 
-def artifact(folder: Path, run: str) -> str:
-    return hash_of_folder(RunPaths(folder / run).step(1, "sample").artifact)
+def artifact(folder: Path, run: str, step: str = "sample") -> str:
+    return hash_of_folder(RunPaths(folder / run).step(1, step).artifact)
 
 
 def test_a_sampling_that_is_killed_three_times_asks_no_finished_question_again(
@@ -138,3 +143,28 @@ def test_a_sampling_that_is_killed_three_times_asks_no_finished_question_again(
     assert again <= CONCURRENCY * len(kills)
     assert not RunPaths(tmp_path / "other").step(1, "sample").kept_rows(0, 1).exists()
     assert not os.listdir(RunPaths(tmp_path / "other").step(1, "sample").checkpoints)  # noqa: PTH208
+
+
+def test_labelling_ends_with_its_budget_and_goes_on_after_kills_without_asking_again(
+    endpoint: CountingEndpoint, tmp_path: Path
+) -> None:
+    ask = [
+        "stage=generate", "stage.samples=3", "stage.num_problems=40", "stage.only_right=false", "rollout=endpoint",
+        f"rollout.url={endpoint.url}", "rollout.model=teacher", f"rollout.concurrency={CONCURRENCY}",
+    ]  # fmt: skip
+    assert start(tmp_path, endpoint, "whole", "store-1", *ask).wait() == 0, (
+        tmp_path / "output.txt"
+    ).read_text()
+    once = dict(endpoint.asked)
+    assert set(once.values()) == {1} and len(once) == 120
+    endpoint.asked.clear()
+    assert start(tmp_path, endpoint, "killed", "store-2", *ask, "stage.budget_tokens=500").wait() == 3
+    output = (tmp_path / "output.txt").read_text()
+    assert "stage.budget_tokens=500; the answers are kept" in output
+    assert 20 <= endpoint.num_asked("") < 20 + CONCURRENCY  # 25 tokens each
+    for who in ("rank", "run"):
+        kill_when(start(tmp_path, endpoint, "killed", "store-2", *ask), endpoint, "teacher", 20, who)
+    assert start(tmp_path, endpoint, "killed", "store-2", *ask).wait() == 0, output
+    assert artifact(tmp_path, "killed", "generate") == artifact(tmp_path, "whole", "generate")
+    assert endpoint.asked.keys() == once.keys()
+    assert endpoint.num_asked("") <= 120 + 2 * CONCURRENCY
