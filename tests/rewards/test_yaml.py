@@ -19,8 +19,10 @@ MUST_BE_GIVEN = {
     "rubric": {"rubric.model": "some-model"},
     "reward_model": {"preference.model": "some/model"},
     "judge": {"helpful.model": "some-model"},
+    "helpful_harmless": {"helpful.model": "some/model", "harmless.model": "some/other"},
 }
-NEEDS_A_MACHINE = {"code"}  # tests/rewards/test_code.py runs it
+# tests/rewards/test_code.py and test_committees_on_data.py run them
+NEEDS_A_MACHINE = {"code", "code_codeforces", "code_ioi"}
 NEEDS_ITS_DATA = {"reasoning_gym"}  # tests/rewards/test_reasoning_gym.py
 SUM = Problem("sum", "Ann has 3 apples, buys 4 and finds 5. How many?", "12", {"solution": "3+4=7. 7+5=12"})
 FRANCE = Problem("france", "What is the capital of France?", "Paris", {"aliases": ["the city of Paris"]})
@@ -43,6 +45,8 @@ PROBLEMS = {  # of files that read columns of the data
         "user", "Ann is 3.", '{"age": 3}', {"schema": '{"required": ["age"], "type": "object"}'}
     ),
     "match": FRANCE,
+    "countdown": Problem("cd", "Make 20 from 3, 4 and 8.", "3 * 4 + 8", {"numbers": [3, 4, 8], "target": 20}),
+    "helpful_harmless": replace(SUM, columns={**SUM.columns, "source": "math"}),
     "l1": replace(SUM, columns={**SUM.columns, "target_length": 10}),
 }
 
