@@ -22,6 +22,8 @@ NEEDS = {  # option -> the overrides it requires
     "algorithm=dpo": ["stage=rl", "dataset=preference"],
     "stage=reward_model": ["dataset=preference"],
     "pipeline=none": ["stage=sft"],
+    "pipeline=dpo_preferences": ["dataset=preference"],
+    "pipeline=rlhf_preferences": ["dataset=preference"],
     "rewards=reward_model": ["rewards.preference.model=someone/scorer"],
     "rewards=judge": JUDGE,
     "rewards=group_judge": JUDGE,
