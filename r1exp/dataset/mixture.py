@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import AfterValidator, PositiveFloat, PositiveInt, create_model, model_validator
 
@@ -106,8 +106,9 @@ def _as_part(found: type[Dataset]) -> type[Part]:
         raise ValueError(
             f"{found.__name__} has a setting `weight` of its own; rename it to use it in a mixture"
         )
-    made: type[Part] = create_model(
-        f"{found.__name__}Part", __base__=(Part, found), __module__=found.__module__
+    bases: Any = (Part, found)  # mypy's plugin of pydantic cannot know what a class made here has
+    made = cast(
+        "type[Part]", create_model(f"{found.__name__}Part", __base__=bases, __module__=found.__module__)
     )
     made.without_share = found
     return made

@@ -7,7 +7,7 @@ the answer in its place does not match: that is `evaluation.judge=accuracy_then_
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from r1exp.errors import Refused
 from r1exp.evaluation.judging import Judging
@@ -185,7 +185,7 @@ def _language(problem: Problem, suite: Suite) -> LanguageConsistency | None:
     language = problem.columns.get("language")
     if language not in get_args(Language):
         return None
-    return LanguageConsistency(style=suite.prompt.style, language=language)
+    return LanguageConsistency(style=suite.prompt.style, language=cast("Language", language))
 
 
 def _rewarded(

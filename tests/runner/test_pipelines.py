@@ -10,7 +10,15 @@ import pytest
 from r1exp.assets import CONF
 
 # The steps of these are also those of a twin, or need data from outside.
-COVERED = ("none", "sft_grpo", "open_r1", "limo_sft", "limo_sft_twin", "limo_sft_grpo", "deepseek_r1_zero")
+COVERED: tuple[str, ...] = (
+    "none",
+    "sft_grpo",
+    "open_r1",
+    "limo_sft",
+    "limo_sft_twin",
+    "limo_sft_grpo",
+    "deepseek_r1_zero",
+)
 COVERED += ("deepseek_r1_controls",)
 PUBLIC = ("dpo_preferences", "rlhf_preferences", "deepseek_r1")  # on data from outside
 OWN = {"deepseek_r1_twin": ["model=tiny_bilingual", "evaluation.after=false"]}
