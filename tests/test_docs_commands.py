@@ -90,7 +90,9 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sampled = folder / "SAMPLED" / "steps" / "01-sample" / "artifact"
     sampled.mkdir(parents=True)
     for path in [*(folder / f"{name}.jsonl" for name in rows), sampled / "data.jsonl"]:
-        content = rows.get(path.stem) or [row | {"pass_rate": 0.5} for row in sums]  # as stage=sample writes them
+        content = rows.get(path.stem) or [
+            row | {"pass_rate": 0.5} for row in sums
+        ]  # as stage=sample writes them
         path.write_text("".join(f"{json.dumps(row)}\n" for row in content), encoding="utf-8")
     (folder / "my" / "gsm8k").mkdir(parents=True)
     for name in ("math", "problems"):
