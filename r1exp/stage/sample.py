@@ -76,7 +76,12 @@ class Sample(Stage):
 
         A policy after two optimizer steps solves no problem, but a debug run must still execute every step.
         """
-        bounds = {"min_pass_rate": 0.0, "max_pass_rate": 1.0, "min_reward": None, "bounds": {}}
+        bounds: dict[str, Any] = {
+            "min_pass_rate": 0.0,
+            "max_pass_rate": 1.0,
+            "min_reward": None,
+            "bounds": {},
+        }
         filters = {"min_language_share": None, "max_paragraph": None, "allow_code": True}
         return self.model_copy(update=bounds | filters | {"only_correct": False})
 
