@@ -35,7 +35,7 @@ def train_sft(step: Step, folder: Path) -> str | None:
         turns_of(tokenizer),
         every_token=not stage.completion_only,
     )
-    data = dataset_of(map(dict, rows), folder)
+    data = dataset_of((dict(row) for row in rows), folder)
     rows.refuse(stage.too_long, stage.rows_per_step)
     if rows.num_too_long and is_main_process():
         say(f"{rows.summary()} and are left out (stage.too_long=drop)")
