@@ -44,7 +44,7 @@ class Labelled(Dataset):
         """Return the answers of one split, with the columns `completion` and `label`; the test split is empty.
 
         Raises:
-            Refused: the data cannot be read, or all labels are the same; the message names file and line.
+            Refused: the data cannot be read, or have no labelled answer; the message names file and line.
         """
         if split == "test":
             return []
@@ -54,11 +54,9 @@ class Labelled(Dataset):
                 "pipeline=kto_from_rewards, which labels the policy's own answers"
             )
         found = list(self._answers(Path(self.path).expanduser()))[: self.limit]
-        kinds = {row.columns["label"] for row in found}
-        if len(kinds) < 2:
+        if not found:
             raise Refused(
-                f"{self.path} has {len(found)} answers, and {'none' if not found else 'all'} of them with the label "
-                f"{str(not kinds or kinds.pop()).lower()}; good and bad answers are needed to learn what tells them apart"
+                f"{self.path} has no answer with a label: its answers are blank, or could not be judged; sample more of them"
             )
         return found
 

@@ -48,7 +48,7 @@ def test_the_answers_of_stage_sample_are_labelled_right_or_wrong(tmp_path: Path)
             [GOOD | {"label": 1}, BAD], r"answers\.jsonl, line 1: the column label is 1", id="no truth value"
         ),
         pytest.param([GOOD, {**BAD, "completion": None}], "line 2: .*completion", id="no text"),
-        pytest.param([GOOD, GOOD], "all of them with the label true", id="good only"),
+        pytest.param([{"prompt": "?", "answers": []}], "has no answer with a label", id="no answers"),
     ],
 )
 def test_rows_that_teach_nothing_are_refused(rows: list[dict[str, Any]], says: str, tmp_path: Path) -> None:
