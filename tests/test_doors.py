@@ -108,7 +108,7 @@ def test_a_verb_on_an_installed_package_does_not_import_torch(
     assert done.stderr.splitlines()[-1] == "0 []"
     assert list(folder.iterdir()) == []
     if verb == "--help":
-        assert "limo, math500, preference, reasoning_gym, subtraction" in done.stdout
+        assert "reasoning_gym, subtraction, " in done.stdout
 
 
 def test_the_example_problems_are_reproducible_and_the_splits_share_no_numbers(example: str) -> None:

@@ -93,12 +93,11 @@ class Reader:
 
     def has_answer(self, row: Row) -> bool:
         """Whether the answer of a row can be read; a row without the column is refused later, by its name."""
-        if self.answer is None or not find(row, self.answer)[0]:
+        if self.answer is None or self.answer == self.question or not find(row, self.answer)[0]:
             return True
-        if find(row, self.answer)[1] is None:
-            return False
         try:
-            return bool(self._answer(row, self._chat(row, ""), ""))
+            text = text_of(find(row, self.answer)[1], self.answer, "")
+            return bool(extracted(text, self.extract, self.answer, ""))
         except Refused:
             return False
 

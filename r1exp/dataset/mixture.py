@@ -12,13 +12,14 @@ no more problems. One problem of each part is held in memory, and the digests of
 """
 
 import heapq
+import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, PositiveFloat, PositiveInt, create_model, model_validator
 
@@ -38,6 +39,8 @@ _MAX_COUNTS = 64  # mixtures whose counts are remembered in a process
 
 class Part(Dataset):
     """A data set as one part of a mixture, with its share; `PARTS` adds these settings to the class of each kind."""
+
+    without_share: ClassVar[type[Dataset]]  # the class of its kind
 
     weight: PositiveFloat | None = (
         None  # share, relative to the other parts; null, in all of them: as large as it is
@@ -63,7 +66,12 @@ class Part(Dataset):
 
     def fingerprint_of(self, split: Split) -> str:
         """Return a hash of one split; the key of a step that makes the data is part of the reading step's own."""
-        return hash_of(self.model_dump()) if self.artifacts_read else super().fingerprint_of(split)
+        return hash_of(self.model_dump()) if self.artifacts_read else self._alone().fingerprint_of(split)
+
+    def _alone(self) -> Dataset:
+        """Return the data set that it would be outside of a mixture."""
+        own = self.model_dump(mode="json", include=set(self.without_share.model_fields))
+        return self.without_share.model_validate_json(json.dumps(own), strict=True)
 
 
 class PartRegistry(Registry[Part]):
@@ -101,6 +109,7 @@ def _as_part(found: type[Dataset]) -> type[Part]:
     made: type[Part] = create_model(
         f"{found.__name__}Part", __base__=(Part, found), __module__=found.__module__
     )
+    made.without_share = found
     return made
 
 

@@ -42,6 +42,9 @@ class RunsCode(SlowReward):
     deadline: Seconds = 120.0  # seconds for one completion; longer than all its limits together
 
     judges_correctness: ClassVar[bool] = True
+    needs_gold: ClassVar[bool] = (
+        False  # the tests are enough: most data of contests have no reference program
+    )
 
     @model_validator(mode="after")
     def _limits_end_before_the_deadline(self) -> Self:

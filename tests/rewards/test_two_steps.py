@@ -22,6 +22,11 @@ from r1exp.sandbox.local import Local
 CONF = Path(__file__).parents[2] / "conf"
 # Tested elsewhere: two need replies of their own from an endpoint, one an optional library.
 OTHERS = {"group_judge", "rubric", "reasoning_gym"}
+OTHERS |= {
+    "code_codeforces",
+    "code_ioi",
+    "helpful_harmless",
+}  # with the data that they are for: test_committees_on_data.py
 TOOL = '[{"name": "add", "parameters": {"type": "dict", "properties": {"a": {"type": "integer"}}, "required": ["a"]}}]'
 COLUMNS: dict[str, dict[str, object]] = {  # that committees read beside the question and the answer
     "choice": {"choices": ["Rome", "Paris", "Oslo"]},
@@ -29,6 +34,7 @@ COLUMNS: dict[str, dict[str, object]] = {  # that committees read beside the que
     "instructions": {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]},
     "json_schema": {"schema": '{"required": ["age"], "type": "object"}'},
     "l1": {"target_length": 8},
+    "countdown": {"numbers": [3, 4], "target": 7},
 }
 OPTIONS = sorted({path.stem for path in (CONF / "rewards").glob("*.yaml")} - OTHERS)
 PROBLEMS = [
