@@ -19,12 +19,21 @@ MUST_BE_GIVEN = {
     "rubric": {"rubric.model": "some-model"},
     "reward_model": {"preference.model": "some/model"},
     "judge": {"helpful.model": "some-model"},
+    "all_scenarios": {"helpful.model": "some/model", "harmless.model": "some/other"},
     "helpful_harmless": {"helpful.model": "some/model", "harmless.model": "some/other"},
 }
 # tests/rewards/test_code.py and test_committees_on_data.py run them
 NEEDS_A_MACHINE = {"code", "code_codeforces", "code_ioi"}
 NEEDS_ITS_DATA = {"reasoning_gym"}  # tests/rewards/test_reasoning_gym.py
 SUM = Problem("sum", "Ann has 3 apples, buys 4 and finds 5. How many?", "12", {"solution": "3+4=7. 7+5=12"})
+WORDS = replace(
+    SUM,
+    columns={
+        "solution": "We add four to three and get seven. We add five to seven and get twelve.",
+        "language": "en",
+        "source": "reasoning",
+    },
+)
 FRANCE = Problem("france", "What is the capital of France?", "Paris", {"aliases": ["the city of Paris"]})
 FOLLOW = {
     "instruction_id_list": ["punctuation:no_comma", "keywords:existence"],
@@ -46,6 +55,7 @@ PROBLEMS = {  # of files that read columns of the data
     ),
     "match": FRANCE,
     "countdown": Problem("cd", "Make 20 from 3, 4 and 8.", "3 * 4 + 8", {"numbers": [3, 4, 8], "target": 20}),
+    **dict.fromkeys(("all_scenarios", "reasoning", "reasoning_any_language"), WORDS),
     "helpful_harmless": replace(SUM, columns={**SUM.columns, "source": "math"}),
     "l1": replace(SUM, columns={**SUM.columns, "target_length": 10}),
 }
