@@ -70,7 +70,8 @@ class Countdown(Dataset):
 
     def _generated(self, split: Split, excluded: set[str]) -> list[Problem]:
         draw = random.Random(f"countdown {split} {self.seed}")
-        seen, problems = set(excluded), []
+        seen = set(excluded)
+        problems: list[Problem] = []
         wanted = self.count(split)
         for _ in range(_MOST_DRAWN * wanted):
             problem = self._problem(draw, f"{split}-{len(problems):05d}")

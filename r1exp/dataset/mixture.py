@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import AfterValidator, PositiveFloat, PositiveInt, create_model, model_validator
 
@@ -106,11 +106,10 @@ def _as_part(found: type[Dataset]) -> type[Part]:
         raise ValueError(
             f"{found.__name__} has a setting `weight` of its own; rename it to use it in a mixture"
         )
-    made: type[Part] = create_model(
-        f"{found.__name__}Part", __base__=(Part, found), __module__=found.__module__
-    )
+    bases: Any = (Part, found)
+    made: Any = create_model(f"{found.__name__}Part", __base__=bases, __module__=found.__module__)
     made.without_share = found
-    return made
+    return cast("type[Part]", made)
 
 
 def _part_name(name: str) -> str:
