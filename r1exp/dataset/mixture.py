@@ -111,7 +111,7 @@ def _as_part(found: type[Dataset]) -> type[Part]:
         "type[Part]", create_model(f"{found.__name__}Part", __base__=bases, __module__=found.__module__)
     )
     made.without_share = found
-    return made
+    return cast("type[Part]", made)
 
 
 def _part_name(name: str) -> str:
