@@ -42,25 +42,19 @@ def option(kind: str, folder: Path) -> dict[str, object]:
     content = yaml.safe_load((CONF / f"{kind}.yaml").read_text(encoding="utf-8"))
     values: dict[str, object] = content.get("dataset", content)
     paths = {"jsonl": folder / "train.jsonl", "preference": folder / "pairs.jsonl"}
-<<<<<<< HEAD
-    generated = {"arithmetic": {"num_train": 500}, "reasoning_gym": {"num_train": 50}}
-    generated |= {"bilingual": {"num_train": 500}, "bilingual_chat": {"num_train": 200}}
-=======
     generated = {name: {"num_train": 50} for name in ("countdown", "reasoning_gym")} | {
-        "arithmetic": {"num_train": 500}
+        "arithmetic": {"num_train": 500},
+        "bilingual": {"num_train": 500},
+        "bilingual_chat": {"num_train": 200},
     }
->>>>>>> data
     changes = generated.get(kind, {"path": str(paths.get(kind, folder))})
     return values | changes | ({"num_test": 7} if kind == "jsonl" else {})
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize(
-    "kind", ["arithmetic", "bilingual", "bilingual_chat", "gsm8k", "hf", "jsonl", "preference"]
+    "kind",
+    ["arithmetic", "bilingual", "bilingual_chat", "countdown", "gsm8k", "hf", "jsonl", "preference"],
 )
-=======
-@pytest.mark.parametrize("kind", ["arithmetic", "countdown", "gsm8k", "hf", "jsonl", "preference"])
->>>>>>> data
 def test_two_processes_load_the_same_rows(kind: str, folder: Path) -> None:
     def load_with(hash_seed: str) -> str:
         return subprocess.run(
