@@ -107,9 +107,7 @@ def _as_part(found: type[Dataset]) -> type[Part]:
             f"{found.__name__} has a setting `weight` of its own; rename it to use it in a mixture"
         )
     bases: Any = (Part, found)  # mypy's plugin of pydantic cannot know what a class made here has
-    made = cast(
-        "type[Part]", create_model(f"{found.__name__}Part", __base__=bases, __module__=found.__module__)
-    )
+    made: Any = create_model(f"{found.__name__}Part", __base__=bases, __module__=found.__module__)
     made.without_share = found
     return cast("type[Part]", made)
 
