@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, PositiveFloat, PositiveInt, create_model, model_validator
 
@@ -106,10 +106,10 @@ def _as_part(found: type[Dataset]) -> type[Part]:
         raise ValueError(
             f"{found.__name__} has a setting `weight` of its own; rename it to use it in a mixture"
         )
-    bases: Any = (Part, found)  # mypy's plugin of pydantic cannot know what a class made here has
-    made: Any = create_model(f"{found.__name__}Part", __base__=bases, __module__=found.__module__)
+    make: Any = create_model  # mypy cannot know what a class that is made here has
+    made: type[Part] = make(f"{found.__name__}Part", __base__=(Part, found), __module__=found.__module__)
     made.without_share = found
-    return cast("type[Part]", made)
+    return made
 
 
 def _part_name(name: str) -> str:
