@@ -14,7 +14,7 @@ CONF = Path(__file__).parents[2] / "conf" / "dataset"
 ADAPTER: TypeAdapter[DatasetSettings] = TypeAdapter(DatasetSettings)
 
 # Files in their layouts are in test_presets.py; a mixture has no parts of its own (test_mixture.py).
-ELSEWHERE = {"codeforces", "gpqa", "ioi", "mixture", "numina", "ultrafeedback"}
+ELSEWHERE = {"codeforces", "gpqa", "ioi", "mixture", "numina", "ultrafeedback", "hh_rlhf"}
 
 HASH_OF_ROWS = """
 import sys, hashlib, pydantic

@@ -37,10 +37,10 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fits(text: str) -> bool:
-    """Whether a plan has one screen; one of more than ten steps may have two lines for each further one."""
+    """Whether a plan has one screen; one of more than ten steps may have three lines for each further one."""
     lines = text.splitlines()
     num_steps = sum(re.match(r"\s*\d+  \S", line) is not None for line in lines)
-    height = HEIGHT + 2 * (num_steps - 9 if num_steps > 10 else 0)
+    height = HEIGHT + 3 * (num_steps - 9 if num_steps > 10 else 0)
     return len(lines) <= height and HEIGHT < 40 and max(map(len, lines)) <= WIDTH
 
 
