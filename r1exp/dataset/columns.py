@@ -118,8 +118,12 @@ class Reader:
         return Chat(text_of(value, self.question, place), (), None)
 
     def _is_conversation(self, row: Row) -> bool:
-        """Whether a row has no question, but the messages of a whole conversation: chats and problems may be mixed."""
-        return find(row, self.question)[1] is None and isinstance(row.get(MESSAGES), list)
+        """Whether a row has no question, but the messages of a whole conversation: chats and problems may be mixed.
+
+        Where messages are left out (`drop`), a row without its question is a mistake.
+        """
+        is_read = MESSAGES not in self.drop
+        return is_read and find(row, self.question)[1] is None and isinstance(row.get(MESSAGES), list)
 
     def _has_no_answer(self, row: Row) -> bool:
         """Whether the row is a chat that says that it has no gold answer, or leaves it out."""

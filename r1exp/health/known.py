@@ -27,7 +27,7 @@ _TRL = (
 _OWN = (
     "advantages/mean advantages/std beta clip_ratio/value dynamic_sampling/discarded_completions "
     "dynamic_sampling/flat_completions dynamic_sampling/rounds explained_variance grad_norm/critic groups_equal_below_best "
-    "groups_with_signal kl_log_ratio kl_ratio_weighted kto_reference_point returns/mean returns/std value_loss values/mean values/std weight_0_score"
+    "groups_with_signal kl_log_ratio kl_ratio_weighted kto_reference_point resting/problems resting/replaced_prompts returns/mean returns/std value_loss values/mean values/std weight_0_score"
 )
 # Of evaluations during training (r1exp.stage.validation).
 _EVALUATION = " ".join(

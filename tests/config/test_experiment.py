@@ -16,6 +16,7 @@ from r1exp.plan.steps import planned_steps
 
 Compose = Callable[..., Experiment]
 JUDGE = ["rewards.helpful.model=a/model"]
+MODELS = ["rewards.helpful.model=someone/scorer", "rewards.harmless.model=someone/scorer"]
 NEEDS = {  # option -> the overrides it requires
     "model=hf": ["model.path=someone/model"],
     "dataset=jsonl": ["stage=evaluate", "dataset.path=problems.jsonl"],
@@ -25,6 +26,9 @@ NEEDS = {  # option -> the overrides it requires
     "pipeline=dpo_preferences": ["dataset=preference"],
     "pipeline=rlhf_preferences": ["dataset=preference"],
     "rewards=reward_model": ["rewards.preference.model=someone/scorer"],
+    "rewards=helpful_harmless": MODELS,
+    "rewards=all_scenarios": MODELS,
+    "dataset=mixture": ["dataset.parts.sums=arithmetic"],
     "rewards=judge": JUDGE,
     "rewards=group_judge": JUDGE,
     "rewards=rubric": ["rewards.rubric.model=a/model"],

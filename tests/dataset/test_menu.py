@@ -76,5 +76,5 @@ def test_every_yaml_is_read_by_the_kind_of_its_name(path: Path, folder: Path) ->
     if path.stem == "reasoning_gym":
         pytest.importorskip("reasoning_gym", reason="an optional part")
     data = ADAPTER.validate_python(option(path.stem, folder))
-    assert data.kind in (path.stem, "hf")  # a preset of dataset=hf
+    assert data.kind in (path.stem, "hf", "preference")  # some are presets
     assert data.load("test") or data.has_labels  # labelled answers are all for training

@@ -41,7 +41,7 @@ def test_a_row_that_is_left_out_has_no_duplicates(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("similarity", "is_found"), [pytest.param(0.9, True, id="below"), pytest.param(0.98, False, id="above")]
+    ("similarity", "is_found"), [pytest.param(0.9, True, id="below"), pytest.param(0.99, False, id="above")]
 )
 def test_the_similarity_of_near_duplicates_is_verified(
     similarity: float, is_found: bool, tmp_path: Path
