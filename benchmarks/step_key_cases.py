@@ -265,10 +265,12 @@ BY_HAND: dict[str, Case | Unmeasured | Callable[[Inputs], Case]] = {
     "trainer.max_grad_norm": Case(("trainer.max_grad_norm=0.01",)),
 }  # fmt: skip
 # Stage -> key -> the change in this stage, where it differs.
+_DEBUG_KEEPS_ALL = "a debug run keeps a row of each problem"
 OF_STAGE: dict[str, dict[str, Case | Unmeasured | Callable[[Inputs], Case]]] = {
     "sft": {
         "model.path": lambda inputs: Case((f"model.path={inputs['start']}",)),
         "model.lora.dropout": Case(("model.lora.dropout=0.5",), _LORA),
+        "stage.chat_turns": Case(("stage.chat_turns=last",), idle="sums are no chats"),
     },
     "evaluate": {
         "prompt.style": Case(("prompt.style=reasoning_summary",), ("evaluation.samples=8", "evaluation.temperature=1.5")),
@@ -296,6 +298,14 @@ OF_STAGE: dict[str, dict[str, Case | Unmeasured | Callable[[Inputs], Case]]] = {
     "sample": {
         "dataset.num_train": Case(("dataset.num_train=10",), ("stage.num_problems=null", "dataset.num_train=12")),
         "debug.num_rows": Case(("debug.num_rows=6",)),
+        "stage.bounds": Case(("stage.bounds={graded: 1.9}",), idle=_DEBUG_KEEPS_ALL),
+        "stage.distinct": Case(("stage.distinct=answer",), ("stage.keep=4",), idle="a random policy answers nothing twice"),
+        "stage.min_reward": Case(("stage.min_reward=1.0",), idle=_DEBUG_KEEPS_ALL),
+        "stage.allow_code": Case(("stage.allow_code=false",), idle=_DEBUG_KEEPS_ALL),
+        "stage.num_rows": Case(("stage.num_rows=2",)),
+        "stage.language": Case(("stage.language=en",), ("stage.min_language_share=0.9",), idle=_DEBUG_KEEPS_ALL),
+        "stage.min_language_share": Case(("stage.min_language_share=0.9",), ("stage.language=en",), idle=_DEBUG_KEEPS_ALL),
+        "stage.max_paragraph": Case(("stage.max_paragraph=3",), idle=_DEBUG_KEEPS_ALL),
     },
     "preferences": {
         "stage.samples": lambda inputs: Case((f"stage.samples={inputs['other-samples']}",)),

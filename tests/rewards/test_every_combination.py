@@ -65,10 +65,13 @@ SERVES = {
             "dapo",
             "graded",
             "kimi",
+            "language",
             "majority_vote",
             "match",
             "open_r1",
             "r1_zero",
+            "reasoning",
+            "reasoning_any_language",
             "strict",
             "vote_partial",
         ),
@@ -80,9 +83,10 @@ SERVES = {
     "json_schema": {"objects"},
     "l1": {"lengths"},
     "instructions": {"instructions"},
-    "reasoning_gym": set(),  # its own data: tests/rewards/test_reasoning_gym.py
+    # Their own data: test_reasoning_gym.py, test_countdown.py and test_committees_on_data.py.
+    **{name: set() for name in ("reasoning_gym", "countdown", "code_ioi", "code_codeforces")},
 }
-NEED_A_SERVICE = {"judge", "group_judge", "rubric", "reward_model"}
+NEED_A_SERVICE = {"judge", "group_judge", "rubric", "reward_model", "helpful_harmless", "all_scenarios"}
 PAIRS = [(committee, data) for committee in SERVES for data in DATA]
 
 
