@@ -13,25 +13,22 @@ A small model is to learn both, and may be taught one better than the other (`zh
 zh. The splits share no multiset of operands. The words are few and fixed (`all_texts`), so that a tokenizer can be built.
 """
 
-import math
 import random
 from collections.abc import Callable
-from itertools import accumulate, combinations_with_replacement, pairwise, product
-from typing import Annotated, Literal, Self
+from itertools import accumulate, pairwise, product
+from typing import Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import model_validator
 
-from r1exp.dataset.base import SPLITS, Dataset, Split
+from r1exp.dataset.base import Split
 from r1exp.dataset.numerals import LARGEST, chinese, english
+from r1exp.dataset.sums import Sums
 from r1exp.files import hash_of
 from r1exp.records import Problem
 from r1exp.settings import Probability
 
-MAX_OPERAND_SETS = 100_000  # enumerated in well under a second
-
 Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
-OperandSet = tuple[int, ...]  # sorted
 
 _TEMPLATES: dict[Language, tuple[str, ...]] = {
     "en": (
@@ -64,20 +61,18 @@ _LINE: dict[Language, str] = {
 }
 
 
-class Bilingual(Dataset):
-    """Sums of `num_operands` numbers between 1 and `max_operand`, asked and worked in English or Chinese."""
+class Bilingual(Sums):
+    """Sums of `num_operands` numbers between 1 and `max_operand`, asked and worked in English or Chinese.
+
+    Half of the test problems are in each language.
+    """
 
     kind: Literal["bilingual"]
-    seed: NonNegativeInt  # of the split and of every problem
-    num_train: PositiveInt  # problems, all different
-    num_test: PositiveInt  # problems, all different; half of them in each language
-    num_operands: Annotated[int, Field(ge=2, le=5)]  # numbers in a sum
-    max_operand: PositiveInt  # the largest number in a sum
-    # Share of the operand sets that is held out for the test split.
-    test_share: Annotated[float, Field(gt=0.0, lt=1.0)]
     zh_share: Probability  # share of the training questions that are Chinese
     # Share of the training problems in whose worked solution the language of each sentence is drawn at random.
     mixed_share: Probability
+
+    num_wordings = len(_RENDERINGS["en"])
 
     @model_validator(mode="after")
     def _the_sums_can_be_written(self) -> Self:
@@ -86,56 +81,17 @@ class Bilingual(Dataset):
                 f"num_operands={self.num_operands} with max_operand={self.max_operand} gives sums up to "
                 f"{self.num_operands * self.max_operand}, and numbers are written out up to {LARGEST}; lower dataset.max_operand"
             )
-        num_sets = math.comb(self.max_operand + self.num_operands - 1, self.num_operands)
-        if num_sets > MAX_OPERAND_SETS:
-            raise ValueError(
-                f"num_operands={self.num_operands} with max_operand={self.max_operand} gives {num_sets:,} "
-                f"sets of operands, more than {MAX_OPERAND_SETS:,}; lower dataset.max_operand"
-            )
-        num_test_sets = round(self.test_share * num_sets)
-        for split, wanted, available in (
-            ("train", self.num_train, num_sets - num_test_sets),
-            ("test", self.num_test, num_test_sets),
-        ):
-            if wanted > available * len(_RENDERINGS["en"]):
-                raise ValueError(
-                    f"num_{split}={wanted} different problems cannot be generated from {available} sets of operands "
-                    f"in {len(_RENDERINGS['en'])} wordings (max_operand={self.max_operand}, "
-                    f"test_share={self.test_share}); raise dataset.max_operand or lower dataset.num_{split}"
-                )
         return self
-
-    def operand_sets(self, split: Split) -> list[OperandSet]:
-        """Return the sets of operands of one split; no set is in both splits."""
-        sets = list(combinations_with_replacement(range(1, self.max_operand + 1), self.num_operands))
-        random.Random(f"split {self.seed}").shuffle(sets)
-        num_test_sets = round(self.test_share * len(sets))
-        return sets[:num_test_sets] if split == "test" else sets[num_test_sets:]
-
-    def load(self, split: Split) -> list[Problem]:
-        """Return the problems of one split; a smaller number of problems gives the first ones of a larger."""
-        return self._first(split, self.count(split))
-
-    def count(self, split: Split) -> int:
-        """Return the number of problems, without generating them."""
-        return self.num_train if split == "train" else self.num_test
-
-    def first(self, split: Split, num_problems: int) -> list[Problem]:
-        """Return the first problems of one split, without generating the others."""
-        return self._first(split, min(num_problems, self.count(split)))
-
-    def fingerprint(self) -> str:
-        """Return a hash of both splits."""
-        return hash_of([self.fingerprint_of(split) for split in SPLITS])
 
     def fingerprint_of(self, split: Split) -> str:
         """Return a hash of the settings, the wordings and a sample of problems; not of what decides the other split only."""
-        sample = [[problem.prompt, problem.columns["solution"]] for problem in self._first(split, 16)]
+        sample = [[problem.prompt, problem.columns["solution"]] for problem in self.generated(split, 16)]
         others = {"num_test"} if split == "train" else {"num_train", "zh_share", "mixed_share"}
         wordings = [_TEMPLATES, NAMES, ITEMS, _LINE]
         return hash_of([self.model_dump(exclude=others), split, wordings, sample])
 
-    def _first(self, split: Split, num_problems: int) -> list[Problem]:
+    def generated(self, split: Split, num_problems: int) -> list[Problem]:
+        """Return that many problems of one split; a smaller number gives the first ones of a larger."""
         sets = self.operand_sets(split)
         draw = random.Random(f"{split} {self.seed}")
         problems: dict[str, Problem] = {}  # by question
