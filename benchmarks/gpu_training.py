@@ -148,6 +148,11 @@ def _live_bytes(torch: Any) -> int:
     return sum(storages.values())
 
 
+_TEMPLATE = """{%- for message in messages -%}
+{{ message['content'] }} {{ eos_token if message['role'] == 'assistant' }}
+{%- endfor -%}"""  # no token but those of the texts, and the end
+
+
 def evenness(completion_ids: list[list[int]], **_: Any) -> list[float]:
     """Return the share of even tokens, a cheap reward that differs within a group."""
     return [sum(token % 2 == 0 for token in ids) / len(ids) for ids in completion_ids]
@@ -183,7 +188,16 @@ def trainer_of(job: dict[str, Any], output: Path) -> Any:
         )
     if job["algorithm"] == "sft":
         text = " ".join(f"t{n % 100 + 5}" for n in range(sizes["completion_tokens"] - 1))
-        rows = [{"prompt": prompt, "completion": f" {text}"} for prompt in prompts(sizes)]
+        tokenizer.chat_template = _TEMPLATE
+        chats = [
+            [{"role": "user", "content": prompt}, {"role": "assistant", "content": text}]
+            for prompt in prompts(sizes)
+        ]
+        rows = (
+            [{"prompt": chat[:1], "completion": chat[1:]} for chat in chats]
+            if job["kind"] == "bare"
+            else [{"messages": chat, "learned": [1]} for chat in chats]
+        )
         given |= {"args": trl.SFTConfig(**common, max_length=None), "train_dataset": Dataset.from_list(rows)}
         theirs = trl.SFTTrainer
     else:
