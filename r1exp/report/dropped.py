@@ -1,4 +1,4 @@
-"""Builds the tables and sentences of a report about rows that stage=filter left out. Torch-free."""
+"""Builds the tables and sentences of a report about rows and answers that a step left out. Torch-free."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,10 +14,20 @@ _WHY = {
     "contamination": "copy of an evaluated question",
     "duplicate": "same words as an earlier row",
     "near_duplicate": "nearly the same words as an earlier row",
+    "wrong": "not the gold answer",
+    "cut": "ended at the length limit",
+    "empty": "no text",
+    "low_reward": "reward below the bound, or none",
+    "long_paragraph": "a paragraph with too many words",
+    "code": "a block of code",
+    "format": "cannot be written in the prompt's style",
+    "repeated": "the same as a better answer to the problem",
+    "beyond_keep": "better answers to the problem are kept",
+    "beyond_num_rows": "there are enough rows",
 }
 _NOTE = (
-    "Each row counts for the first reason that applies, in this order. artifact/dropped.jsonl of the step lists every row that was "
-    "left out."
+    "Each row or answer counts for the first reason that applies. The artifact of the step lists all of them: dropped.jsonl, "
+    "samples.jsonl or answers.jsonl."
 )
 _EXAMPLES_NOTE = (
     "The first rows of each reason. The number is what decided: tokens, a pass rate, the share of words in the language, the share of "
@@ -27,7 +37,7 @@ _LONGEST = 240  # characters of a text in the table
 
 
 def filters_of(summary: Json) -> Iterator[tuple[str, Json]]:
-    """Yield (step, its facts) of each step that left rows out by filters."""
+    """Yield (step, its facts) of each step that left rows or answers out."""
     for name, entry in summary["steps"].items():
         facts = entry.get("facts")
         if isinstance(facts, Mapping) and isinstance(facts.get("dropped"), Mapping):
@@ -35,11 +45,13 @@ def filters_of(summary: Json) -> Iterator[tuple[str, Json]]:
 
 
 def dropped_table(summary: Json) -> Table:
-    """Return how many rows each filter left out."""
+    """Return how many rows or answers each reason left out."""
     rows: list[tuple[Cell, ...]] = []
     for name, facts in filters_of(summary):
         path = ("steps", name, "facts")
-        rows.append((Code(name), "read", number_at(summary, (*path, "num_rows"), "count") or ""))
+        rows.append(
+            (Code(name), f"{unit_of(facts)} in all", number_at(summary, (*path, "num_rows"), "count") or "")
+        )
         rows += [
             (
                 Code(name),
@@ -49,7 +61,7 @@ def dropped_table(summary: Json) -> Table:
             for reason, number in facts["dropped"].items()
         ]
         rows.append((Code(name), "kept", number_at(summary, (*path, "num_kept"), "count") or ""))
-    return Table("filtered", "Rows that were left out", ("step", "reason", "rows"), tuple(rows), _NOTE)
+    return Table("filtered", "Rows that were left out", ("step", "reason", "number"), tuple(rows), _NOTE)
 
 
 def examples_table(summary: Json) -> Table:
@@ -70,10 +82,19 @@ def examples_table(summary: Json) -> Table:
 def verdict_of_filters(summary: Json) -> Sentence | None:
     """Return how many rows each filtering step kept; None where there is none."""
     parts: list[Cell] = []
-    for name, _ in filters_of(summary):
+    for name, facts in filters_of(summary):
         path = ("steps", name, "facts")
         kept, read = (number_at(summary, (*path, key), "count") or "" for key in ("num_kept", "num_rows"))
-        parts += [" " if parts else "", "Step ", Code(name), " kept ", kept, " of ", read, " rows."]
+        parts += [
+            " " if parts else "",
+            "Step ",
+            Code(name),
+            " kept ",
+            kept,
+            " of ",
+            read,
+            f" {unit_of(facts)}.",
+        ]
     return parts or None
 
 
@@ -81,7 +102,12 @@ def filter_lines(summary: Json) -> Iterator[str]:
     """Yield what a run prints at its end about its filters."""
     for name, facts in filters_of(summary):
         dropped = ", ".join(f"{reason} {number:,}" for reason, number in facts["dropped"].items() if number)
-        yield f"{name}: {facts['num_kept']:,} of {facts['num_rows']:,} rows kept; left out: {dropped or 'none'}"
+        yield f"{name}: {facts['num_kept']:,} of {facts['num_rows']:,} {unit_of(facts)} kept; left out: {dropped or 'none'}"
+
+
+def unit_of(facts: Json) -> str:
+    """Return what a step left out: rows, or answers of stage=sample and stage=generate."""
+    return str(facts.get("unit", "rows"))
 
 
 def _short(text: str) -> str:

@@ -122,7 +122,7 @@ def _why_dropped(answer: Row, finished: bool, stage: Generate) -> str | None:
     if stage.only_right and answer["right"] is False:
         return "wrong"
     if stage.min_reward is not None and (answer["reward"] is None or answer["reward"] < stage.min_reward):
-        return "low reward"
+        return "low_reward"
     return None
 
 
@@ -181,7 +181,8 @@ def _facts(answers: list[Row], kept: list[Row]) -> Row:
     dropped = Counter(answer["dropped"] for answer in answers if answer["dropped"])
     verdicts = [answer["right"] for answer in answers if answer["right"] is not None]
     return {
-        "num_answers": len(answers),
+        "unit": "answers",  # of the next two, and of `dropped`
+        "num_rows": len(answers),
         "num_kept": len(kept),
         "num_chats": sum("messages" in row for row in kept),
         "num_with_reasoning": sum(answer["reasoning"] is not None for answer in answers),

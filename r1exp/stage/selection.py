@@ -77,9 +77,10 @@ def select(problems: Sequence[Row], stage: Sample, style: StyleName) -> Selectio
         "num_outside_pass_rate": len(problems) - len(within),
         "num_unsolved": num_unsolved,
         "num_written": len(kept),  # rows of data.jsonl
-        "num_rows": sum(len(row["answers"]) for row in problems),  # answers
-        "num_kept": sum(allowed),  # answers
-        "dropped": {reason: number for reason, number in sorted(dropped.items()) if number},  # answers
+        "unit": "answers",  # of the next three
+        "num_rows": sum(len(row["answers"]) for row in problems),
+        "num_kept": sum(allowed),
+        "dropped": {reason: number for reason, number in sorted(dropped.items()) if number},
         "mean_pass_rate": sum(rates) / len(rates) if rates else None,
     }
     return Selection(kept, facts)

@@ -103,9 +103,9 @@ def test_a_wrong_answer_that_is_kept_is_no_solution_of_the_gold_answer() -> None
         pytest.param("a line", None, True, None, {}, None, id="without gold nothing is wrong"),
         pytest.param("3", True, False, None, {}, "cut", id="cut"),
         pytest.param("3", True, False, None, {"only_finished": False}, None, id="cut, but wanted"),
-        pytest.param("3", True, True, 0.9, {"min_reward": 1.0}, "low reward", id="below the bound"),
+        pytest.param("3", True, True, 0.9, {"min_reward": 1.0}, "low_reward", id="below the bound"),
         pytest.param("3", True, True, 1.0, {"min_reward": 1.0}, None, id="at the bound"),
-        pytest.param("3", True, True, None, {"min_reward": 1.0}, "low reward", id="not scored"),
+        pytest.param("3", True, True, None, {"min_reward": 1.0}, "low_reward", id="not scored"),
         pytest.param("<think>3</think> ", True, True, None, {}, "empty", id="only reasoning"),
     ],
 )
@@ -134,7 +134,7 @@ def test_several_answers_have_ids_of_their_own(tmp_path: Path) -> None:
     (kept,) = rows_of(tmp_path / "artifact" / "data.jsonl")
     assert (kept["id"], kept["pass_rate"]) == ("p-0", 0.5)
     assert read_json(tmp_path / "artifact" / "facts.json") == {
-        "num_answers": 2, "num_kept": 1, "num_chats": 0, "num_with_reasoning": 1, "dropped": {"wrong": 1}, "pass_rate": 0.5,
+        "unit": "answers", "num_rows": 2, "num_kept": 1, "num_chats": 0, "num_with_reasoning": 1, "dropped": {"wrong": 1}, "pass_rate": 0.5,
         "num_prompt_tokens": 100, "num_tokens": 400, "num_questions": 1,
         "num_questions_kept": 1,
     }  # fmt: skip
