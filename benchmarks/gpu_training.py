@@ -193,7 +193,7 @@ def trainer_of(job: dict[str, Any], output: Path) -> Any:
             [{"role": "user", "content": prompt}, {"role": "assistant", "content": text}]
             for prompt in prompts(sizes)
         ]
-        rows = (
+        rows: list[dict[str, Any]] = (
             [{"prompt": chat[:1], "completion": chat[1:]} for chat in chats]
             if job["kind"] == "bare"
             else [{"messages": chat, "learned": [1]} for chat in chats]

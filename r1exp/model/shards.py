@@ -82,9 +82,8 @@ def gathered(model: nn.Module) -> Iterator[None]:
     for part in parts:
         part.unshard()
     for group in groups:
-        group.post_forward_mesh_info = (
-            None  # as set_reshard_after_forward(False); that has no way to read what it was
-        )
+        # As set_reshard_after_forward(False), which has no way to read what it was.
+        group.post_forward_mesh_info = None
     try:
         yield
     finally:
