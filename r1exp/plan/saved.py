@@ -41,6 +41,10 @@ def saved_text(experiment: Experiment) -> str:
             steps[step.name]["set"] = step.config.model_dump(mode="json")
         of_focus = focus.config.model_dump(mode="json")
         values |= {name: of_focus[name] for name in TRAINING}
+        if (
+            of_focus["algorithm"] is None
+        ):  # at its top they would be checked as arguments of the default algorithm
+            del values["trainer"]
         choices = {group: option for group, option in choices.items() if group not in TRAINING}
         choices |= {group: option for group, option in _options(focus).items() if group in TRAINING}
         del values["stage"], choices["stage"]

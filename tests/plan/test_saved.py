@@ -11,6 +11,8 @@ from r1exp.errors import Refused
 from r1exp.plan.show import plan_text
 from r1exp.plan.steps import planned_steps
 
+NEEDS = dict.fromkeys(("dpo_preferences", "rlhf_preferences"), ("dataset=ultrafeedback",))
+
 
 def keys_of(*overrides: str, config_dirs: tuple[Path, ...] = ()) -> list[tuple[str, str]]:
     with session(config_dirs):
@@ -25,7 +27,11 @@ def keys_of(*overrides: str, config_dirs: tuple[Path, ...] = ()) -> list[tuple[s
         ),
         pytest.param(("stage=sft", "max_steps=7", "model.lora.r=4"), id="a stage"),
         *(
-            pytest.param((f"{folder}={file.stem}", "seed=3"), id=file.stem, marks=pytest.mark.slow)
+            pytest.param(
+                (f"{folder}={file.stem}", "seed=3", *NEEDS.get(file.stem, ())),
+                id=file.stem,
+                marks=pytest.mark.slow,
+            )
             for folder in ("pipeline", "experiment")
             for file in sorted((CONF / folder).glob("*.yaml"))
             if file.stem != "none"

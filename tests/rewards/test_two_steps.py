@@ -20,13 +20,17 @@ from r1exp.rewards.committee import Committee
 from r1exp.sandbox.local import Local
 
 CONF = Path(__file__).parents[2] / "conf"
-# Tested elsewhere: two need replies of their own from an endpoint, one an optional library.
+# Tested elsewhere: two need replies of their own from an endpoint, one an optional library, the others the data that they are
+# for (test_committees_on_data.py, tests/runner/test_pipelines.py).
 OTHERS = {"group_judge", "rubric", "reasoning_gym"}
 OTHERS |= {
     "code_codeforces",
     "code_ioi",
     "helpful_harmless",
-}  # with the data that they are for: test_committees_on_data.py
+    "all_scenarios",
+    "reasoning",
+    "reasoning_any_language",
+}
 TOOL = '[{"name": "add", "parameters": {"type": "dict", "properties": {"a": {"type": "integer"}}, "required": ["a"]}}]'
 COLUMNS: dict[str, dict[str, object]] = {  # that committees read beside the question and the answer
     "choice": {"choices": ["Rome", "Paris", "Oslo"]},
