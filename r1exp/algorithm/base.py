@@ -169,3 +169,20 @@ class OnlineAlgorithm(Algorithm):
     def memory_load(self, load: Load, model: ModelSettings, beta: float, completion_tokens: int) -> Load:
         """Return `load` with the reference model, and with logits of the completion only."""
         return replace(load, keeps_reference=bool(beta) or self.track_kl, logit_tokens=completion_tokens)
+
+
+class TokenReturns(OnlineAlgorithm):
+    """An online algorithm whose advantages are made of each token's return, with the KL penalty as part of the reward."""
+
+    least_generations = 1
+    # Advantages are the trainer's own, and the KL penalty is part of the reward.
+    outside_key = frozenset({"scale_rewards", "multi_objective_aggregation", "use_bias_correction_kl"})
+
+    @property
+    def corrects_staleness(self) -> bool:
+        """Whether it can train on completions of older weights."""
+        return True
+
+    def trainer_arguments(self, beta: float) -> dict[str, Any]:
+        """Return a `beta` that only makes TRL keep the reference."""
+        return {"beta": TRACKED_ZERO if beta or self.track_kl else 0.0}

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
-from r1exp.algorithm.base import TRACKED_ZERO, OnlineAlgorithm
+from r1exp.algorithm.base import TokenReturns
 from r1exp.model.locate import locate_critic
 from r1exp.model.settings import ModelSettings
 from r1exp.model.shapes import shape_of
@@ -58,7 +58,7 @@ class CriticSettings(Settings):
         return self
 
 
-class Ppo(OnlineAlgorithm):
+class Ppo(TokenReturns):
     """Proximal Policy Optimization."""
 
     kind: Literal["ppo"]
@@ -71,15 +71,6 @@ class Ppo(OnlineAlgorithm):
     value_coefficient: NonNegativeFloat  # weight of the value loss
     value_clip: PositiveFloat | None  # largest change of a value per generation batch; null: no limit
     whiten_advantages: bool  # normalize to mean 0 and standard deviation 1 over all ranks
-
-    least_generations = 1
-    # Advantages come from the critic instead of the group, and the KL penalty is part of the reward.
-    outside_key = frozenset({"scale_rewards", "multi_objective_aggregation", "use_bias_correction_kl"})
-
-    @property
-    def corrects_staleness(self) -> bool:
-        """Whether it can train on completions of older weights."""
-        return True
 
     @property
     def trainer(self) -> str:
@@ -102,11 +93,6 @@ class Ppo(OnlineAlgorithm):
             return self
         found = str(locate_critic(path))
         return self.model_copy(update={"critic": self.critic.model_copy(update={"path": found})})
-
-    def trainer_arguments(self, beta: float) -> dict[str, Any]:
-        """Return a `beta` that only makes TRL keep the reference: the KL penalty is part of the reward."""
-        is_kept = bool(beta) or self.track_kl
-        return {"beta": TRACKED_ZERO if is_kept else 0.0}
 
     def other_models(self) -> dict[str, str]:
         """Return the critic's model if it is not the start model of the policy."""

@@ -6,37 +6,24 @@
 Source: arXiv:2501.03262.
 """
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from r1exp.algorithm.base import TRACKED_ZERO, OnlineAlgorithm
+from r1exp.algorithm.base import TokenReturns
 from r1exp.algorithm.grpo import Grpo
 
 if TYPE_CHECKING:  # planning imports no torch
     from torch import Tensor
 
 
-class ReinforcePp(OnlineAlgorithm):
+class ReinforcePp(TokenReturns):
     """REINFORCE++: returns normalized over the batch, PPO's clipped loss, and no critic."""
 
     kind: Literal["reinforce_pp"]
-
-    least_generations = 1
-    # Advantages are the trainer's own, and the KL penalty is part of the reward.
-    outside_key = frozenset({"scale_rewards", "multi_objective_aggregation", "use_bias_correction_kl"})
-
-    @property
-    def corrects_staleness(self) -> bool:
-        """Whether it can train on completions of older weights."""
-        return True
 
     @property
     def trainer(self) -> str:
         """Import path of the trainer."""
         return "r1exp.algorithm.ppo_trainer:ReinforcePp"
-
-    def trainer_arguments(self, beta: float) -> dict[str, Any]:
-        """Return a `beta` that only makes TRL keep the reference: the KL penalty is part of the reward."""
-        return {"beta": TRACKED_ZERO if beta or self.track_kl else 0.0}
 
 
 class ReinforcePpBaseline(Grpo):
