@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -75,9 +74,12 @@ def test_a_run_whose_process_died_is_shown_as_such(tmp_path: Path, make_run: Any
 def test_watch_serves_on_loopback_until_ctrl_c(tmp_path: Path, make_run: Any) -> None:
     run = make_run(tmp_path / "run")
     command = [sys.executable, "-u", "-m", "r1exp", "watch", str(run)]
+    environment = os.environ | {"NO_PROXY": "*"}
+    # A shell lets what it starts in the background ignore Ctrl-C, these tests among them.
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"NO_PROXY": "*"}
-    ) as process:
+        command, stdout=subprocess.PIPE, text=True, env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:  # fmt: skip
         assert process.stdout is not None
         address = process.stdout.readline().split()[0]
         assert address.startswith("http://127.0.0.1:")
@@ -87,6 +89,7 @@ def test_watch_serves_on_loopback_until_ctrl_c(tmp_path: Path, make_run: Any) ->
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(other)
         process.send_signal(signal.SIGINT)
-        started = time.monotonic()
-        assert process.wait(timeout=20) == ExitCode.DONE
-        assert time.monotonic() - started < 10
+        try:
+            assert process.wait(timeout=20) == ExitCode.DONE
+        finally:
+            process.kill()
