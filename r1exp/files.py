@@ -13,7 +13,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -229,6 +229,11 @@ def write_json(path: Path, value: Any) -> None:
         ValueError: a number is NaN or infinite.
     """
     write_text(path, json_text(value))
+
+
+def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
+    """Write a JSON value per line, atomically."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def json_text(value: Any) -> str:

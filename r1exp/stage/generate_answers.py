@@ -11,7 +11,6 @@ The reasoning is what the endpoint returns apart from the text, else what stands
 get both together.
 """
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
@@ -22,7 +21,7 @@ from accelerate.utils import gather_object
 
 from r1exp.distributed import interleave
 from r1exp.errors import Refused
-from r1exp.files import whole_folder, write_json, write_text
+from r1exp.files import whole_folder, write_json, write_json_lines
 from r1exp.paths import ArtifactPaths, StepPaths
 from r1exp.prompt.reasoning import joined, split_reasoning
 from r1exp.prompt.style import Style, style_named
@@ -168,8 +167,8 @@ def _save(groups: list[list[tuple[Row, Row | None]]], artifact: Path) -> None:
         )
     with whole_folder(artifact) as unfinished:
         paths = ArtifactPaths(unfinished)
-        _write_rows(paths.answers, answers)
-        _write_rows(paths.data, kept)
+        write_json_lines(paths.answers, answers)
+        write_json_lines(paths.data, kept)
         write_json(paths.facts, facts)
 
 
@@ -205,7 +204,3 @@ def _together(shares: list[Row], stage: Generate) -> Row:
 
 def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{number:,} {name}" for name, number in counts.items())
-
-
-def _write_rows(path: Path, rows: Iterable[Row]) -> None:
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -13,7 +13,6 @@ longer learns to write long answers.
 Source: length bias of preference data, section 3 (arXiv:2310.03716) and section 4 (arXiv:2403.19159).
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from typing import Any
 from r1exp.dataset.readers import read_json_lines
 from r1exp.distributed import is_main_process
 from r1exp.errors import Refused, StepFailed
-from r1exp.files import whole_folder, write_json, write_text
+from r1exp.files import whole_folder, write_json, write_json_lines
 from r1exp.paths import ArtifactPaths, StepPaths
 from r1exp.stage.base import resolved_path
 from r1exp.stage.preferences import Preferences
@@ -60,8 +59,7 @@ def make_pairs(step: Step, folder: Path) -> str | None:
         "written": statistics_of([pair for _, pair in found]),
     }
     with whole_folder(StepPaths(folder).artifact) as unfinished:
-        lines = (json.dumps(_row(row, pair), ensure_ascii=False) for row, pair in found)
-        write_text(ArtifactPaths(unfinished).data, "".join(f"{line}\n" for line in lines))
+        write_json_lines(ArtifactPaths(unfinished).data, (_row(row, pair) for row, pair in found))
         write_json(ArtifactPaths(unfinished).facts, facts)
     written = facts["written"]
     assert isinstance(written, dict)

@@ -9,7 +9,6 @@ The answers are used for preference pairs and for rejection sampling, and to mea
     artifact/facts.json     counts of what was kept, and of what was left out and why
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +18,7 @@ from accelerate.utils import gather_object
 
 from r1exp.distributed import interleave
 from r1exp.evaluation.judging import Judging, judgement_of
-from r1exp.files import hash_of, whole_folder, write_json, write_text
+from r1exp.files import hash_of, whole_folder, write_json, write_json_lines
 from r1exp.judgement.judgement import Judgement
 from r1exp.model.scorer import open_reward_model
 from r1exp.paths import ArtifactPaths, StepPaths
@@ -197,8 +196,8 @@ def _save(rows: list[dict[str, Any]], stage: Sample, style: StyleName, artifact:
     selection = select(rows, stage, style)
     with whole_folder(artifact) as unfinished:
         paths = ArtifactPaths(unfinished)
-        _write_rows(paths.samples, rows)
-        _write_rows(paths.data, selection.rows)
+        write_json_lines(paths.samples, rows)
+        write_json_lines(paths.data, selection.rows)
         write_json(paths.facts, selection.facts)
     say(summary(selection.facts))
 
@@ -218,7 +217,3 @@ def _readable(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
             "tokens": answer["num_tokens"],
             "cut": not answer["finished"],
         }
-
-
-def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
