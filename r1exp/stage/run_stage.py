@@ -1,5 +1,6 @@
 """Runs the work of a step's stage on this rank, and returns the status of the step."""
 
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def run_stage(step: Step, folder: Path) -> Status:
     if stage.trains or stage.generates:
         join_ranks(step)  # other work is done by rank 0 alone, and needs no torch
     tracking_id: str | None = load(stage.work)(step, folder)
+    leave_ranks()
     artifact = None
     if is_main_process():
         artifact = ArtifactInfo(kind=stage.makes, hash=hash_of_folder(StepPaths(folder).artifact))
@@ -60,3 +62,14 @@ def join_ranks(step: Step) -> None:
         deepspeed.init_distributed(
             dist_backend="gloo", auto_mpi_discovery=False, verbose=False, timeout=patience
         )
+
+
+def leave_ranks() -> None:
+    """Disconnect the ranks, which have nothing left to tell each other.
+
+    A thread of a process group that still runs when the interpreter ends may abort the process ("terminate called without
+    an active exception", seen with ZeRO-3 under gloo), and a finished step would count as failed.
+    """
+    torch = sys.modules.get("torch")  # not imported by work that needs none
+    if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

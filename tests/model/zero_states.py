@@ -60,6 +60,7 @@ def main(stage: int) -> None:
         engine.step()
     if torch.distributed.get_rank() == 0:
         sys.stdout.write(json.dumps(found) + "\n")
+    torch.distributed.destroy_process_group()  # else a thread of it may abort the process at its end
 
 
 if __name__ == "__main__":
