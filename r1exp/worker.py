@@ -89,9 +89,10 @@ def _run(step: Step, folder: Path) -> ExitCode:
         from r1exp.stage.unused_libraries import leave_out_unused  # imports transformers
 
         leave_out_unused(step.config)
-    from r1exp.stage.run_stage import run_stage
+    from r1exp.stage.run_stage import leave_ranks, run_stage
 
     status = run_stage(step, folder)
+    leave_ranks()
     if is_main_process():
         note_memory(folder)
     _write_status(folder, status)

@@ -31,7 +31,6 @@ def run_stage(step: Step, folder: Path) -> Status:
     if stage.trains or stage.generates:
         join_ranks(step)  # other work is done by rank 0 alone, and needs no torch
     tracking_id: str | None = load(stage.work)(step, folder)
-    leave_ranks()
     artifact = None
     if is_main_process():
         artifact = ArtifactInfo(kind=stage.makes, hash=hash_of_folder(StepPaths(folder).artifact))

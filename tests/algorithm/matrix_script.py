@@ -15,7 +15,7 @@ from typing import Any
 
 from accelerate import PartialState
 
-from r1exp.stage.run_stage import run_stage
+from r1exp.stage.run_stage import leave_ranks, run_stage
 from r1exp.stage.step import read_step
 from r1exp.stage.unused_libraries import leave_out_unused
 
@@ -73,3 +73,4 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    leave_ranks()

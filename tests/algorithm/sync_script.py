@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from r1exp.algorithm.weight_sync import merged_copies
 from r1exp.model.shards import shard_on_cpus, start_alike
+from r1exp.stage.run_stage import leave_ranks
 
 SHAPE = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 63,
@@ -54,3 +55,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave_ranks()

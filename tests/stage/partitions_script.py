@@ -14,7 +14,7 @@ from accelerate import PartialState
 from r1exp.model.load import load_tokenizer
 from r1exp.records import Completion, Problem
 from r1exp.rewards.base import Context
-from r1exp.stage.run_stage import join_ranks
+from r1exp.stage.run_stage import join_ranks, leave_ranks
 from r1exp.stage.step import read_step
 from r1exp.stage.unused_libraries import leave_out_unused
 
@@ -57,3 +57,4 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    leave_ranks()

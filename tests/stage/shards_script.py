@@ -18,7 +18,7 @@ from r1exp.algorithm.critic import NAME
 from r1exp.algorithm.weight_sync import from_shards
 from r1exp.model.load import load_tokenizer
 from r1exp.model.shards import local_part, whole_weights
-from r1exp.stage.run_stage import join_ranks
+from r1exp.stage.run_stage import join_ranks, leave_ranks
 from r1exp.stage.step import read_step
 from r1exp.stage.unused_libraries import leave_out_unused
 
@@ -79,3 +79,4 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    leave_ranks()
