@@ -144,7 +144,12 @@ class Torchrun(Launcher):
         Args:
             is_planned: Whether placeholders may stand for what nothing states, as in a plan that is made elsewhere.
         """
-        found = place_in(os.environ)
+        try:
+            found = place_in(os.environ)
+        except Refused:  # the environment is incomplete, which matters only where nothing is typed
+            if self.node_rank is None or self.address is None:
+                raise
+            found = None
         found = found if found is not None and found.nodes == self.num_nodes else None
         rank = self.node_rank if self.node_rank is not None else None if found is None else found.node_rank
         address = self.address or (None if found is None else found.address)

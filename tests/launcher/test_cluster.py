@@ -100,6 +100,16 @@ def test_typed_values_take_the_place_of_variables_and_a_plan_needs_neither() -> 
         planned.refuse_unready()
 
 
+def test_what_is_typed_counts_also_where_the_environment_is_incomplete(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NNODES", "2")
+    typed = torchrun(nodes=2, node_rank=1, address="n7", processes_per_node=1, device="cpu")
+    assert "--machine_rank 1 --main_process_ip n7" in " ".join(typed.launch(Path("step")).arguments)
+    with pytest.raises(Refused, match="NODE_RANK is not set"):
+        torchrun(nodes=2, address="n7", device="cpu").refuse_unready()
+
+
 def test_more_ranks_than_the_gpus_of_a_node_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     with pytest.raises(Refused, match=r"type launcher\.processes_per_node=1"):

@@ -68,13 +68,17 @@ def result(folder: Path) -> str:
     return status.artifact.hash
 
 
+def on_one_node(folder: Path, launcher: str) -> str:
+    """Return the weights of two ranks on one machine."""
+    overrides = [*LINE, f"launcher={launcher}", "launcher.num_processes=2", f"paths.run={folder}", f"paths.store={folder}-store"]  # fmt: skip
+    assert run_members(overrides, False, []) == ExitCode.DONE
+    return result(folder)
+
+
 @pytest.fixture(scope="module")
 def of_ddp(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The weights of two ranks of launcher=ddp."""
-    folder = tmp_path_factory.mktemp("ddp") / "run"
-    overrides = [*LINE, "launcher=ddp", "launcher.num_processes=2", f"paths.run={folder}", f"paths.store={folder}-store"]  # fmt: skip
-    assert run_members(overrides, False, []) == ExitCode.DONE
-    return result(folder)
+    return on_one_node(tmp_path_factory.mktemp("ddp") / "run", "ddp")
 
 
 @pytest.mark.slow
@@ -85,6 +89,13 @@ def test_two_nodes_train_to_the_weights_of_two_ranks_on_one(of_ddp: str, tmp_pat
     seconds = seconds_of_checkpoint(tmp_path / "run" / "steps" / "01-grpo")
     assert seconds is not None and 0 < seconds < 100
     assert "joins 01-grpo" in (tmp_path / "run-node-1.txt").read_text()
+
+
+@pytest.mark.slow
+def test_two_nodes_share_weights_as_two_ranks_of_fsdp2(tmp_path: Path) -> None:
+    with nodes(tmp_path / "run", "launcher=torchrun", "launcher.strategy=fsdp2") as both:
+        assert ended(both) == [0, 0]
+    assert result(tmp_path / "run") == on_one_node(tmp_path / "one", "fsdp2")
 
 
 @pytest.mark.slow
