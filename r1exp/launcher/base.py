@@ -41,6 +41,13 @@ class Launch:
     arguments: tuple[str, ...]  # argv
     environment: dict[str, str]  # added to the parent's own
     files: dict[str, str]  # name below the step's folder -> text
+    can_fork: bool = False  # whether a fork server may start the processes
+    uses_deepspeed: bool = False
+
+    @property
+    def module(self) -> tuple[str, ...]:
+        """What `python -m` runs, where a fork server may run it."""
+        return self.arguments[2:]
 
     def text(self) -> str:
         """Return the command as it would be typed in a shell."""
@@ -58,6 +65,7 @@ class Launcher(Settings):
     is_distributed: ClassVar[bool] = False  # the ranks meet at a port, even if there is only one rank
     # A scheduler started this process and ends it with SIGTERM, after which it starts it again.
     is_scheduled: ClassVar[bool] = False
+    can_fork: ClassVar[bool] = False  # the ranks may be forked on this machine instead of started
     ranks_setting: ClassVar[str] = (
         "launcher.num_processes"  # the setting of the number of ranks, for messages
     )
@@ -172,7 +180,13 @@ class Launcher(Settings):
         accelerate = ["-m", "r1exp.launcher.agent", "--config_file", str(config)]
         accelerate += ["--log_dir", os.devnull]  # else torchrun makes a folder in /tmp, and leaves it
         arguments = self.command(folder, accelerate, ["-m", "r1exp.worker", str(folder)])
-        return Launch(tuple(arguments), self._environment(device), self.files(folder, device))
+        files = self.files(folder, device)
+        # A process that has used CUDA cannot be forked, and importing libraries may use it. accelerate starts a single
+        # rank without a rendezvous in another way.
+        can_fork = self.can_fork and device == "cpu" and (self.has_rendezvous or not files)
+        return Launch(
+            tuple(arguments), self._environment(device), files, can_fork, uses_deepspeed=self.zero_stage > 0
+        )
 
     def command(self, folder: Path, accelerate: list[str], worker: list[str]) -> list[str]:
         """Return the whole command, given accelerate's part and the worker's."""
