@@ -41,7 +41,7 @@ def main(listener: socket.socket, path: Path, owner: tuple[int, int], uses_deeps
         code = _run(request)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - as the interpreter does with an error that nothing handles
         traceback.print_exc()
     leave(code)
 

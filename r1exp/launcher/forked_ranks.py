@@ -57,7 +57,7 @@ def fork_ranks(arguments: Sequence[str]) -> list[str]:
             os.environ.update(shared | {"RANK": number, "LOCAL_RANK": number, "ROLE_RANK": number})
             return [options.training_script, *options.training_script_args]
         ranks[child] = rank
-    _Agent(ranks).watch(host, listener)
+    return _Agent(ranks).watch(host, listener)
 
 
 def _prepared(arguments: Sequence[str]) -> tuple[dict[str, str], Namespace]:

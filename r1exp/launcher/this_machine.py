@@ -20,7 +20,7 @@ class OnThisMachine(Launcher):
     port: PositiveInt | None  # of the rendezvous; null: a free one
     can_fork: ClassVar[bool] = True
 
-    def for_step(self, num_kept: int) -> Self:
+    def for_step(self, num_kept: int, can_share: bool = True) -> Self:
         """Return this launcher with a number of ranks: one for each GPU but `num_kept`, or two on a CPU.
 
         Raises:
