@@ -167,10 +167,6 @@ class Slurm(Launcher):
         """Return the GPUs of a node."""
         return tuple(map(str, range(self.gpus_per_node)))
 
-    def cores_per_rank(self) -> int | None:
-        """Return the CPU cores of one rank; None where the cluster decides."""
-        return None if self.cpus_per_node is None else max(1, self.cpus_per_node // self.ranks_per_node)
-
     def server_command(self, python: str) -> list[str]:
         """Return the arguments before `-m` that start Python on the server's node, if there is one."""
         return [*on_server_node(self), *python_of(self)] if self.has_server_node else [python]

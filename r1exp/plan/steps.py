@@ -289,10 +289,20 @@ def _on_the_machine(config: StepConfig) -> StepConfig:
     server = config.rollout.server if config.online is not None else None
     launcher = config.launcher
     kept = 0 if server is None or launcher.has_server_node else server.num_devices
-    counted = launcher.for_step(kept)
+    counted = launcher.for_step(kept, _can_share(config))
     is_alone = config.stage is not None and not config.stage.trains
     rollout = config.rollout.when_alone() if is_alone else config.rollout
     return config.model_copy(update={"launcher": counted, "rollout": rollout})
+
+
+def _can_share(config: StepConfig) -> bool:
+    """Whether two ranks can share a step: its rows divide, and no engine runs in each of them."""
+    if config.generates and config.rollout.uses_vllm:
+        return False
+    if config.stage is None or not config.stage.trains:
+        return True
+    rows = config.rows
+    return rows.number % 2 == 0 and (rows.number // 2) % rows.least_per_device == 0
 
 
 def _pinned(config: StepConfig, source: str, data_from: str | None) -> StepConfig:

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from r1exp.files import (
     write_text,
 )
 from r1exp.launcher import scratch
+from r1exp.launcher.base import Launch
+from r1exp.launcher.fork_client import fork_servers
 from r1exp.paths import RunPaths, StepPaths
 from r1exp.plan.provenance import refuse_changed_inputs
 from r1exp.plan.references import resolved
@@ -40,7 +43,7 @@ from r1exp.runner.base_model import base_model
 from r1exp.runner.checkpoint_time import CheckpointTime
 from r1exp.runner.disk_space import refuse_full_disk
 from r1exp.runner.nodes import first_node_of
-from r1exp.runner.process import run_process
+from r1exp.runner.process import prepare, run_process
 from r1exp.runner.progress import StepProgress
 from r1exp.runner.reward_check import report_of
 from r1exp.runner.signals import Listener, listening
@@ -81,7 +84,7 @@ class Run:
 
     def execute(self) -> tuple[ExitCode, dict[str, Any]]:
         """Run every step in order; return the exit code and the summary. No step is left `running`."""
-        with self._nodes.owning():
+        with self._nodes.owning(), fork_servers():
             code, summary = self._execute_steps()
             self._nodes.end(code)
         return code, summary
@@ -296,6 +299,7 @@ class Run:
         code = int(ExitCode.FAILED)
         try:
             with self._listener.interruptible():
+                prepare(self._launch(step, folder))
                 frozen = self._frozen(step)
                 frozen.write(folder)
                 failure = self._reward_check_failure(step, folder)
@@ -356,7 +360,7 @@ class Run:
             ):
                 with self._listener.interruptible():
                     server = stack.enter_context(serving(frozen, folder))
-                launch = step.config.launcher.launch(folder)
+                launch = self._launch(step, folder)
                 if server is not None and served is not None:
                     frozen.model_copy(update={"server": server.url}).write(folder)
                     launch = served.beside(launch)
@@ -371,6 +375,11 @@ class Run:
         finally:
             self._listener.note = say
             progress.close()
+
+    @staticmethod
+    def _launch(step: PlanStep, folder: Path) -> Launch:
+        launch = step.config.launcher.launch(folder)
+        return replace(launch, can_fork=launch.can_fork and step.config.can_fork)
 
     def _follower(
         self, folder: Path, step: PlanStep, progress: StepProgress, server: Server | None

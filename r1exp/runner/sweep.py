@@ -15,6 +15,7 @@ from typing import Any
 from r1exp.config.compose import search_path_of, session
 from r1exp.errors import ExitCode, R1ExpError, Refused
 from r1exp.files import why_not_written
+from r1exp.launcher.fork_client import fork_servers
 from r1exp.plan.members import BASIC, Command, Member, command_of, members_of
 from r1exp.plan.slurm_job import job_of
 from r1exp.plan.step_range import WHOLE, StepRange
@@ -43,7 +44,7 @@ def run_members(
         span: The steps that may run.
     """
     folders, arguments = search_path_of(arguments)
-    with session(config_dirs, folders):
+    with session(config_dirs, folders), fork_servers():
         command = command_of(arguments, is_multirun, span)
         members = members_of(command)
         _refuse_jobs(members, command.sweeper)
