@@ -85,6 +85,8 @@ def command_of(arguments: Sequence[str], is_multirun: bool, span: StepRange = WH
         raise Refused(f"{swept[0]} lists several values, so it is a sweep: put -m before the overrides")
     composition.configure_logging()
     command = Command(overrides, composition, is_sweep, span)
+    if not is_sweep:
+        _refuse_settings_of_a_sweep(overrides)
     if command.sweeper != BASIC and not is_sweep:
         raise Refused(
             f"hydra/sweeper={command.sweeper} chooses the values of a sweep: put -m before the overrides"
@@ -95,6 +97,15 @@ def command_of(arguments: Sequence[str], is_multirun: bool, span: StepRange = WH
             "'learning_rate=interval(1e-5,1e-3)'"
         )
     return command
+
+
+def _refuse_settings_of_a_sweep(overrides: Sequence[Override]) -> None:
+    """Refuse the settings of a sweep that divide the machine, where there is none."""
+    for override in overrides:
+        if override.key == "sweep.members_per_device":
+            raise Refused(
+                f"{override.text} divides the GPUs among the runs of a sweep: put -m before the overrides"
+            )
 
 
 def members_of(command: Command) -> list[Member]:
