@@ -34,7 +34,7 @@ from r1exp.step.status import read_status
 _POLL = 0.2  # seconds
 _OUTLIVES = 20.0  # seconds that a process may live after its sweep
 _STARTS = re.compile(r"^\[\d+/\d+\] (\S+): starts", re.MULTILINE)
-_TIMES = ("seconds", "elapsed_seconds", "original_seconds", "reused_from", "tokens_per_second", "peak_memory")
+_TIMES = ("seconds", "elapsed_seconds", "original_seconds", "reused_from", "timing", "memory")
 _TINY = [
     "debug=fast",
     "tracking=none",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from r1exp.config.compose import Composition, compose, expanded, first_value, parsed
 from r1exp.config.experiment import Experiment, experiment_from
+from r1exp.config.launcher_plugins import LAUNCHER, refuse_launcher_plugins
 from r1exp.config.overrides import Override
 from r1exp.errors import Refused
 from r1exp.plan.reuse import within
@@ -79,6 +80,7 @@ def command_of(arguments: Sequence[str], is_multirun: bool, span: StepRange = WH
     """
     overrides = parsed(arguments)
     composition = compose(overrides)
+    refuse_launcher_plugins(overrides, composition.choices.get(LAUNCHER))
     is_sweep = is_multirun or composition.is_multirun
     swept = [override.text for override in overrides if override.is_sweep]
     if swept and not is_sweep:

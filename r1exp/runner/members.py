@@ -143,7 +143,7 @@ class MemberRuns:
 
         def ended(number: int, status: int, asked: ExitCode | None) -> bool:
             text = self._record_ended(by_number[number], status, asked)
-            screen.ended(number, self._state(), text)
+            screen.ended(number, self._state(), _in_short(text, self.rows[-1]))
             return self.codes[-1] not in _ENDINGS
 
         machine = Machine(self.parallel, self.devices, self.members_per_device)
@@ -214,3 +214,13 @@ class MemberRuns:
         else:
             done = headline(summary, folder) if summary else f"job {job}"
         return f"{task.title}: {done}"
+
+
+def _in_short(text: str, row: dict[str, Any]) -> str:
+    """Return the first line of a result; of a member that is done, its objective and its time."""
+    first, *rest = text.splitlines()
+    if row.get("state") != "done" or not rest:
+        return first
+    title = first.partition(": ")[0]
+    objective = row.get("objective")
+    return f"{title}: {'' if objective is None else f'objective {objective:.4g}, '}{rest[-1]}"
