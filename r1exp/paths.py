@@ -7,7 +7,7 @@
 <step>/checkpoints/rows/rank-<n>-of-<m>.jsonl
 <completions>/step-<n>.jsonl, evaluation.jsonl, samples.jsonl, answers.jsonl
 <artifact>/scores.json, answers.jsonl, facts.json, samples.jsonl, dropped.jsonl, data.jsonl, or a model
-<sweep>/sweep.json, sweep-rows.jsonl, sweep-summary.json, report.html, report.md, tables/, figures/, <n>/ (the run of member n)
+<sweep>/sweep.json, sweep-rows.jsonl, sweep-summary.json, array-<n>.sbatch, array.log, report.html, report.md, tables/, figures/, <n>/ (the run of member n)
 <store>/steps/<key>/, leases/, models/
 <user's cache>/folder-hashes/
 """
@@ -411,6 +411,15 @@ class SweepPaths:
     def report(self) -> Path:
         """The ranked table."""
         return self.folder / "report.md"
+
+    def array_script(self, number: int) -> Path:
+        """Return the script of an array of SLURM jobs that members were submitted as."""
+        return self.folder / f"array-{number}.sbatch"
+
+    @property
+    def array_log(self) -> Path:
+        """Output of the elements of an array before they write to the log of their run."""
+        return self.folder / "array.log"
 
     @property
     def results(self) -> Path:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import PositiveInt
 
@@ -33,7 +33,10 @@ class PathSettings(Settings):
 class SweepSettings(Settings):
     """How the members of a sweep (`-m`) are run."""
 
-    parallel: PositiveInt = 1  # members at once on this machine, each with its share of the cores and GPUs
+    # Members at once, each with its share of the cores and GPUs; auto: as many as cores, memory and GPUs allow; null: one
+    # after the other on this machine, and no limit with launcher=slurm.
+    parallel: PositiveInt | Literal["auto"] | None = None
+    members_per_device: PositiveInt = 1  # members that share one GPU, each with a part of its memory
 
 
 class RunConfig(StepConfig):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from r1exp.config.compose import Composition, compose, expanded, first_value, parsed
 from r1exp.config.experiment import Experiment, experiment_from
+from r1exp.config.launcher_plugins import LAUNCHER, refuse_launcher_plugins
 from r1exp.config.overrides import Override
 from r1exp.errors import Refused
 from r1exp.plan.reuse import within
@@ -79,12 +80,15 @@ def command_of(arguments: Sequence[str], is_multirun: bool, span: StepRange = WH
     """
     overrides = parsed(arguments)
     composition = compose(overrides)
+    refuse_launcher_plugins(overrides, composition.choices.get(LAUNCHER))
     is_sweep = is_multirun or composition.is_multirun
     swept = [override.text for override in overrides if override.is_sweep]
     if swept and not is_sweep:
         raise Refused(f"{swept[0]} lists several values, so it is a sweep: put -m before the overrides")
     composition.configure_logging()
     command = Command(overrides, composition, is_sweep, span)
+    if not is_sweep:
+        _refuse_settings_of_a_sweep(overrides)
     if command.sweeper != BASIC and not is_sweep:
         raise Refused(
             f"hydra/sweeper={command.sweeper} chooses the values of a sweep: put -m before the overrides"
@@ -95,6 +99,15 @@ def command_of(arguments: Sequence[str], is_multirun: bool, span: StepRange = WH
             "'learning_rate=interval(1e-5,1e-3)'"
         )
     return command
+
+
+def _refuse_settings_of_a_sweep(overrides: Sequence[Override]) -> None:
+    """Refuse the settings of a sweep that divide the machine, where there is none."""
+    for override in overrides:
+        if override.key == "sweep.members_per_device":
+            raise Refused(
+                f"{override.text} divides the GPUs among the runs of a sweep: put -m before the overrides"
+            )
 
 
 def members_of(command: Command) -> list[Member]:

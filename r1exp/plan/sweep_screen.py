@@ -25,6 +25,7 @@ from r1exp.plan.screen import (
     typed_texts,
     with_odd,
 )
+from r1exp.plan.side_by_side import parallel_of
 from r1exp.plan.typed import TypedRow, typed_rows
 
 _MOST_MEMBERS = 8  # rows
@@ -46,6 +47,7 @@ def sweep_screen_of(
     ]
     facts = every[0]
     durations = _by_key(members, every)
+    parallel = parallel_of(command, members)
     parts: list[RenderableType] = [
         _title(command, members, facts, durations),
         Text(),
@@ -56,6 +58,7 @@ def sweep_screen_of(
         labelled(
             [
                 ("others", _others(members)),
+                ("members", parallel.text or None),
                 ("memory", memory_line(first.steps, facts)),
                 ("time", time_line(list(durations.values()))),
             ]
@@ -64,7 +67,7 @@ def sweep_screen_of(
     ]
     used = len(rendered(parts, width).splitlines())
     parts.append(_members(members, max(3, min(_MOST_MEMBERS, HEIGHT - used - 5))))
-    odd = list(dict.fromkeys(text for found in every for text in found.odd))
+    odd = list(dict.fromkeys([*(text for found in every for text in found.odd), *parallel.odd]))
     return rendered(with_odd(parts, odd, width), width, colors)
 
 

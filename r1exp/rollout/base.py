@@ -149,6 +149,11 @@ class Rollout(Settings):
         del device, weights, capacity
         return 0
 
+    def among(self, number: int) -> Self:
+        """Return this rollout with its part of a GPU that `number` members of a sweep share."""
+        del number
+        return self
+
     @property
     def sleeps(self) -> bool:
         """Whether the engine frees its memory during optimizer steps."""

@@ -101,6 +101,10 @@ class VllmEngine(Rollout, ABC):
     }
     outside_key = frozenset({"gpu_memory_utilization", "enforce_eager", "cpu_kvcache_gib"})
 
+    def among(self, number: int) -> Self:
+        """Return this engine with its part of a GPU that `number` members of a sweep share."""
+        return self.model_copy(update={"gpu_memory_utilization": self.gpu_memory_utilization / number})
+
     def with_longest(self, num_tokens: Callable[[], int | None]) -> Self:
         """Return this engine with a limit: vLLM reserves memory for one sequence of the whole limit of a model."""
         if self.max_model_length is not None:

@@ -61,6 +61,10 @@ from r1exp.tracking.base import TrackedRun
 from r1exp.tracking.trackers import Trackers
 
 
+class WouldWait(Exception):
+    """Another process executes the next step of a run that does not wait for it."""
+
+
 class Run:
     """A run directory and its plan.
 
@@ -68,10 +72,16 @@ class Run:
         plan: The steps.
         folder: The run directory.
         reward_checks: For each step whose rewards have been checked already, the report.
+        waits: Whether the run waits for a step that another process executes; else `execute` raises WouldWait.
     """
 
     def __init__(
-        self, plan: RunPlan, folder: Path, reward_checks: Mapping[str, Report] | None = None
+        self,
+        plan: RunPlan,
+        folder: Path,
+        reward_checks: Mapping[str, Report] | None = None,
+        *,
+        waits: bool = True,
     ) -> None:
         self.plan = plan
         self.folder = folder
@@ -81,6 +91,7 @@ class Run:
         self._listener = Listener()
         self._nodes = first_node_of(plan, folder)
         self._begun = time.monotonic()
+        self._waits = waits
 
     def execute(self) -> tuple[ExitCode, dict[str, Any]]:
         """Run every step in order; return the exit code and the summary. No step is left `running`."""
@@ -175,13 +186,15 @@ class Run:
 
     def _step(self, step: PlanStep) -> Status:
         folder = self.paths_of(step).folder
-        with self.store.lease(
-            self._slot(step),
-            on_wait=lambda: say(f"{step.name}: waiting for another run that executes this step"),
-        ):
+        with self.store.lease(self._slot(step), on_wait=lambda: self._on_wait(step)):
             scratch.remove(folder)  # of an execution that was killed, perhaps after the step was done
             sockets.remove(folder)
             return self._finished(step, folder) or self._execute(step, folder)
+
+    def _on_wait(self, step: PlanStep) -> None:
+        say(f"{step.name}: waiting for another run that executes this step")
+        if not self._waits:
+            raise WouldWait
 
     def _taken(self, step: PlanStep) -> Status | None:
         """Return the status of a step that --from, --until or --only leaves out, if it is finished; else None.

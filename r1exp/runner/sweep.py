@@ -17,6 +17,7 @@ from r1exp.errors import ExitCode, R1ExpError, Refused
 from r1exp.files import why_not_written
 from r1exp.launcher.fork_client import fork_servers
 from r1exp.plan.members import BASIC, Command, Member, command_of, members_of
+from r1exp.plan.side_by_side import parallel_of
 from r1exp.plan.slurm_job import job_of
 from r1exp.plan.step_range import WHOLE, StepRange
 from r1exp.report.summary import headline
@@ -58,9 +59,17 @@ def run_members(
             code, summary, job = perform(run)
             show(_result(run.folder, summary, job))
             return code
-        parallel, devices = _parallel(command, members), _devices(command, members)
+        parallel = parallel_of(command, members)
         is_typed = any(text.startswith(_FOLDER_KEY) for text in arguments)
-        sweep = MemberRuns(_own_folder(command.composition.sweep_folder(), is_typed), parallel, devices, span)
+        sweep = MemberRuns(
+            _own_folder(command.composition.sweep_folder(), is_typed),
+            parallel.number,
+            parallel.devices,
+            span,
+            members_per_device=members[0].experiment.run.sweep.members_per_device,
+        )
+        if parallel.number > 1:
+            say(f"{len(members)} members, {parallel.text}" if not command.is_optimization else parallel.text)
         code = ExitCode.DONE
         try:
             if command.is_optimization:
@@ -154,43 +163,6 @@ def _finish(sweep: MemberRuns) -> ExitCode:
         show(sweep_report(sweep.folder))
         write_pages_if_possible(sweep.folder)
     return max(sweep.codes, default=ExitCode.DONE)
-
-
-def _parallel(command: Command, members: Sequence[Member]) -> int:
-    """Return how many members run at once.
-
-    Raises:
-        Refused: they are jobs, which SLURM already runs side by side.
-    """
-    parallel = members[0].experiment.run.sweep.parallel
-    job = job_of(members[0].experiment.run, members[0].steps)
-    if parallel > 1 and job is not None and not job.wait:
-        raise Refused(
-            f"sweep.parallel={parallel}: launcher=slurm submits every member at once, and SLURM runs them side by side; "
-            "leave sweep.parallel out"
-        )
-    return parallel if command.is_optimization else min(parallel, len(members))
-
-
-def _devices(command: Command, members: Sequence[Member]) -> tuple[str, ...]:
-    """Return the GPUs that members running at once divide among themselves; none where they compute on the CPU.
-
-    Raises:
-        Refused: there are too few for that many members.
-    """
-    parallel = _parallel(command, members)
-    steps = [step for member in members for step in member.steps if step.device == "cuda"]
-    if parallel == 1 or not steps or steps[0].config.launcher.job is not None:
-        return ()
-    devices = steps[0].config.launcher.devices()
-    needed = max(step.config.launcher.num_processes for step in steps)
-    if len(devices) < parallel * needed:
-        raise Refused(
-            f"sweep.parallel={parallel} members of {needed} process(es) need {parallel * needed} GPUs, and this machine "
-            f"shows {len(devices)}; type sweep.parallel={max(1, len(devices) // needed)}, or "
-            f"launcher.num_processes={max(1, len(devices) // parallel)}"
-        )
-    return devices
 
 
 def _refuse_unmeasured(command: Command, members: Sequence[Member]) -> None:

@@ -130,6 +130,8 @@ def _config(command: Command, members: MemberRuns) -> DictConfig:
     with open_dict(config):
         config.hydra.mode = RunMode.MULTIRUN
         config.hydra.sweep.dir = str(members.folder)
+        if "n_jobs" in config.hydra.sweeper and config.sweep.parallel in ("auto", None):
+            config.sweep.parallel = members.parallel
         if config.hydra.sweeper.get("params"):
             config.hydra.sweeper.params = None  # passed as arguments, without the keys that were typed
     return config

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from r1exp.__main__ import main
-from r1exp.runner.members import share_of
+from r1exp.runner.member import share_of
 
 SHORT = ["stage=sft", "tracking=none", "evaluation.before=false", "evaluation.after=false", "debug=fast"]
 SWEEP = ["-m", "hydra.sweep.dir=sweep", *SHORT]
@@ -35,11 +35,6 @@ def test_the_machine_is_shared(items: list[int], shares: list[list[int]]) -> Non
     [
         pytest.param(["sweep.parallel=0", "seed=1,2"], "greater than 0", id="none at once"),
         pytest.param(
-            ["sweep.parallel=2", "seed=1,2", "launcher=slurm", "launcher.partition=gpu", "launcher.device=cpu"],
-            "SLURM runs them side by side",
-            id="jobs",
-        ),
-        pytest.param(
             ["sweep.parallel=2", "seed=1,2", "launcher.device=cuda"], "type sweep.parallel=1", id="too few GPUs"
         ),
     ],
@@ -53,7 +48,6 @@ def test_a_number_of_members_that_cannot_run_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    monkeypatch.setattr("r1exp.runner.sweep.refuse_job", lambda *_: None)
     assert main([*SWEEP, *line]) == 2
     assert part in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
