@@ -101,7 +101,14 @@ def real(folder: Path, draws: int, random: np.random.Generator) -> Iterator[str]
     gaps: list[float] = []
     others: list[float] = []
     for pair in combinations(tables, 2):
-        for seeds, problems, samples in ((2, 100, 4), (3, 100, 1), (3, 50, 4), (5, 100, 1), (5, 100, 4), (10, 100, 1)):
+        for seeds, problems, samples in (
+            (2, 100, 4),
+            (3, 100, 1),
+            (3, 50, 4),
+            (5, 100, 1),
+            (5, 100, 4),
+            (10, 100, 1),
+        ):
             size = Size(seeds, problems, samples)
             difference = float(pair[1].shares.mean() - pair[0].shares.mean())
             of_all = estimated(pair, PRIOR).components
@@ -180,7 +187,9 @@ def main() -> None:
     parser.add_argument("--real", type=Path, help="folder that benchmarks/power_runs.py wrote")
     options = parser.parse_args()
     random = np.random.default_rng(0)
-    lines = simulated(options.runs, random) if options.real is None else real(options.real, options.runs, random)
+    lines = (
+        simulated(options.runs, random) if options.real is None else real(options.real, options.runs, random)
+    )
     for line in lines:
         print(line, flush=True)
 

@@ -75,7 +75,11 @@ def answers_of(artifact: Path) -> dict[str, Any]:
     for line in (artifact / "answers.jsonl").read_text().splitlines():
         row = json.loads(line)
         mine = found.setdefault(row["problem_id"], {"correct": [], "format": [], "tokens": []})
-        for name, value in (("correct", row["correct"]), ("format", row["format"]), ("tokens", row["num_tokens"])):
+        for name, value in (
+            ("correct", row["correct"]),
+            ("format", row["format"]),
+            ("tokens", row["num_tokens"]),
+        ):
             mine[name].append(int(value))
     return {name: [mine[name] for mine in found.values()] for name in ("correct", "format", "tokens")}
 

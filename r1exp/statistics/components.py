@@ -114,7 +114,9 @@ def estimated(tables: Sequence[Table], prior: Components) -> Estimate:
     elif degrees:
         several = [each for each in singles if each.seeds > 1]
         seed_degrees = degrees
-        seed = _mixed([2.0 * (each.seed - each.rest) / each.problems for each in several], degrees, prior.seed)
+        seed = _mixed(
+            [2.0 * (each.seed - each.rest) / each.problems for each in several], degrees, prior.seed
+        )
     mean = sum(float(table.shares.sum()) for table in tables) / sum(table.shares.size for table in tables)
     return Estimate(
         Components(seed=seed, problem=problem, rest=rest, sampling=sampling),

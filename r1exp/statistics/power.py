@@ -81,7 +81,9 @@ def power_of(difference: float, components: Components, size: Size) -> float:
     if size.seeds > 1:
         variance += components.seed / size.seeds
         at = (np.arange(_NODES) + 0.5) / _NODES
-        squares = (size.problems * components.seed + one) * chdtri(size.seeds - 1, 1.0 - at) / (size.seeds - 1)
+        squares = (
+            (size.problems * components.seed + one) * chdtri(size.seeds - 1, 1.0 - at) / (size.seeds - 1)
+        )
         seeds = float(quantile(size.seeds - 1, size.alpha)) ** 2
         bound = bound + np.maximum(seeds * squares - problems * one, 0.0) / (size.seeds * size.problems)
     if variance <= 0.0:
