@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from r1exp.config.compose import Composition, compose, compose_steps, parsed
 from r1exp.config.debug import cut_short, typed_keys
@@ -30,6 +30,24 @@ class PathSettings(Settings):
     store: Name  # finished steps, shared by runs
 
 
+DesignName = Literal["full", "fractional", "plackett_burman", "latin"]
+
+
+class PowerSettings(Settings):
+    """What `r1exp plan -m` assumes of a sweep where no earlier runs tell it, and which difference is to be seen."""
+
+    target: PositiveFloat = (
+        3.0  # percentage points; the difference for which seeds, problems and answers are counted
+    )
+    accuracy: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5  # share of right answers
+    agreement: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5  # correlation of two answers to one problem
+    seed_sd: NonNegativeFloat = (
+        2.0  # percentage points; standard deviation of the accuracy over training seeds
+    )
+    # Percentage points; standard deviation over problems of what a setting adds to the chance of a right answer.
+    problem_sd: NonNegativeFloat = 5.0
+
+
 class SweepSettings(Settings):
     """How the members of a sweep (`-m`) are run."""
 
@@ -37,6 +55,12 @@ class SweepSettings(Settings):
     # after the other on this machine, and no limit with launcher=slurm.
     parallel: PositiveInt | Literal["auto"] | None = None
     members_per_device: PositiveInt = 1  # members that share one GPU, each with a part of its memory
+    # Which combinations of the listed values run, each with every listed seed; docs/design-of-experiments.md.
+    design: DesignName = "full"
+    # Resolution of a fractional design: 3 keeps main effects apart from each other, 4 also from two-way interactions, 5 those
+    # from each other too; null: 4, of three factors 3.
+    resolution: Annotated[int, Field(ge=3)] | None = None
+    power: PowerSettings = PowerSettings()
 
 
 class RunConfig(StepConfig):

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from r1exp.config.compose import Composition, compose, expanded, first_value, parsed
-from r1exp.config.experiment import Experiment, experiment_from
+from r1exp.config.experiment import DesignName, Experiment, experiment_from
 from r1exp.config.launcher_plugins import LAUNCHER, refuse_launcher_plugins
 from r1exp.config.overrides import Override
 from r1exp.errors import Refused
+from r1exp.plan.design import Design, designed
 from r1exp.plan.reuse import within
 from r1exp.plan.step_range import WHOLE, StepRange
 from r1exp.plan.steps import PlannedStep, planned_steps
@@ -93,6 +95,11 @@ def command_of(arguments: Sequence[str], is_multirun: bool, span: StepRange = WH
         raise Refused(
             f"hydra/sweeper={command.sweeper} chooses the values of a sweep: put -m before the overrides"
         )
+    if command.is_optimization and command.composition.config.sweep.design != "full":
+        raise Refused(
+            f"sweep.design={command.composition.config.sweep.design} chooses the runs of a sweep, and so does "
+            f"hydra/sweeper={command.sweeper}; give one of the two"
+        )
     if command.is_optimization and not command.swept():
         raise Refused(
             f"hydra/sweeper={command.sweeper} has no values to choose from; give it some, for example "
@@ -120,8 +127,24 @@ def members_of(command: Command) -> list[Member]:
         return [member_of(typed, command.composition, span=command.span)]
     if command.is_optimization:
         return [_first_member(command)]
-    listed = [f"{key}={value}" for key, value in command.sweep_values().items()] + typed
-    return [member_of(combination, span=command.span, is_compared=True) for combination in expanded(listed)]
+    _, combinations = design_of(command)
+    return [member_of(combination, span=command.span, is_compared=True) for combination in combinations]
+
+
+def design_of(command: Command) -> tuple[Design | None, list[tuple[str, ...]]]:
+    """Return the design of a sweep, None with fewer than two factors, and the overrides of each member.
+
+    Raises:
+        Refused: the factors do not fit `sweep.design`.
+    """
+    listed = parsed([f"{key}={value}" for key, value in command.sweep_values().items()])
+    sweep = command.composition.config.sweep
+    kind, resolution = str(sweep.design), sweep.resolution
+    if not isinstance(resolution, int):
+        resolution = None
+    if kind not in get_args(DesignName):  # refused with the other values when the first member is composed
+        kind, resolution = "full", None
+    return designed([*listed, *command.overrides], expanded, kind, resolution)
 
 
 def _first_member(command: Command) -> Member:

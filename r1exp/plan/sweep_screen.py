@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
+from r1exp.plan.design import Design
 from r1exp.plan.devices import Hardware
 from r1exp.plan.durations import Duration, as_clock
 from r1exp.plan.facts import Facts, facts_of
-from r1exp.plan.members import BASIC, Command, Member
+from r1exp.plan.members import BASIC, Command, Member, design_of
+from r1exp.plan.power import forecast
 from r1exp.plan.screen import (
     HEIGHT,
     WIDTH,
@@ -29,6 +31,7 @@ from r1exp.plan.side_by_side import parallel_of
 from r1exp.plan.typed import TypedRow, typed_rows
 
 _MOST_MEMBERS = 8  # rows
+_MOST_CONFOUNDED = 6  # groups of effects
 _LONGEST = 80  # characters of a member's overrides
 
 
@@ -61,6 +64,7 @@ def sweep_screen_of(
                 ("members", parallel.text or None),
                 ("memory", memory_line(first.steps, facts)),
                 ("time", time_line(list(durations.values()))),
+                *_planned(command, members),
             ]
         ),
         Text(),
@@ -69,6 +73,33 @@ def sweep_screen_of(
     parts.append(_members(members, max(3, min(_MOST_MEMBERS, HEIGHT - used - 5))))
     odd = list(dict.fromkeys([*(text for found in every for text in found.odd), *parallel.odd]))
     return rendered(with_odd(parts, odd, width), width, colors)
+
+
+def _planned(command: Command, members: Sequence[Member]) -> list[tuple[str, str | None]]:
+    """Return the design of the sweep, and which differences it can see."""
+    if command.is_optimization:
+        return []
+    design, _ = design_of(command)
+    expected = forecast(members, design)
+    lines = [expected] if isinstance(expected, str) else list(expected.lines())
+    return [("design", None if design is None else _design_text(design)), ("power", "\n".join(lines))]
+
+
+def _design_text(design: Design) -> str | None:
+    """Return how many combinations run, and which effects they cannot tell apart; None where all run."""
+    if design.kind == "full":
+        return None
+    resolution = "" if design.resolution is None else f", resolution {design.resolution}"
+    generators = "" if design.generators is None else f", generators {design.generators}"
+    text = (
+        f"{design.kind}: {len(design.rows)} of {design.num_combinations} combinations{resolution}{generators}"
+    )
+    found = design.confounded()
+    if not found:
+        return f"{text}; no two effects of one or two factors are confounded"
+    shown = "; ".join(found[:_MOST_CONFOUNDED])
+    more = f"; and {len(found) - _MOST_CONFOUNDED} more: --full" if len(found) > _MOST_CONFOUNDED else ""
+    return f"{text}\nconfounded: {shown}{more}"
 
 
 def _by_key(members: Sequence[Member], every: Sequence[Facts]) -> dict[str, Duration | None]:
