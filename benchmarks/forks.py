@@ -25,8 +25,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from r1exp.config.compose import session
 from r1exp.errors import ExitCode
 from r1exp.launcher.base import Launch
@@ -124,7 +122,9 @@ def whole(place: Path, model: Path, seed: int, change: str | None, *, is_seeded:
     folder = place / name.replace("/", "-")
     arguments = [*_BASE, f"model.path={model}", f"seed={seed}", f"paths.store={place / 'store'}"]
     arguments += [f"rollout.seed_each_batch={str(is_seeded).lower()}"]
-    arguments = [text for text in arguments if change is None or not text.startswith(change.partition("=")[0] + "=")]
+    arguments = [
+        text for text in arguments if change is None or not text.startswith(change.partition("=")[0] + "=")
+    ]
     run_once(folder, [*arguments, *([] if change is None else [change])])
     return folder
 
