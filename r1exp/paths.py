@@ -1,6 +1,7 @@
 """Names every file of a run directory, a sweep, a step and the step store.
 
 <run>/manifest.json, plan.json, summary.json, report.html, report.md, tables/, figures/, reproduction.json, job.sbatch, job.json, slurm.log
+<run>/fork/forked-plan.json, metrics.jsonl, completions/, checkpoints/  (of a fork: what it began with)
 <run>/steps/<nn>-<name>/step.json, status.json, stop.json, progress.json, log.txt, log-rank-<n>.txt, metrics.jsonl, health.jsonl, kept.json, spent.json,
     failed-rank-<n>.json, ranks.lock, reserve.bin, check.txt, memory.json, server.json, server.log, accelerate.yaml, deepspeed.json, checkpoints/, best/, completions/, artifact/
 <checkpoint>/complete.json, health.json, validation.json, best/, critic.safetensors, memory-<rank>-of-<n>.pt, and what transformers writes
@@ -335,6 +336,16 @@ class RunPaths:
     def report(self) -> Path:
         """Results for readers."""
         return self.folder / "report.md"
+
+    @property
+    def fork(self) -> StepPaths:
+        """Of a fork: what the forked step began with, as far as the folder of a step has it."""
+        return StepPaths(self.folder / "fork")
+
+    @property
+    def fork_plan(self) -> Path:
+        """Of a fork: the plan of the run that the checkpoint is of."""
+        return self.fork.folder / "forked-plan.json"
 
     @property
     def reproduction(self) -> Path:

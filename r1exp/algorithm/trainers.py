@@ -28,6 +28,7 @@ from r1exp.algorithm.resume import ExactResume, RepeatedPrompts
 from r1exp.algorithm.sample_ahead import SampleAhead
 from r1exp.algorithm.sampled_logps import SampledLogps
 from r1exp.algorithm.sampler import SamplerLogprobs
+from r1exp.algorithm.seeded_batches import SeededBatches
 from r1exp.algorithm.sharded import WholeSampling
 from r1exp.algorithm.short_passes import ShortPasses
 from r1exp.algorithm.weight_sync import UntouchedBase
@@ -72,6 +73,7 @@ class Rloo(
     UntouchedBase,
     WholeSampling,
     Guards,
+    SeededBatches,
     RepeatedPrompts,
     RLOOTrainer,
 ):
@@ -98,6 +100,7 @@ class Grpo(
     UntouchedBase,
     WholeSampling,
     Guards,
+    SeededBatches,
     RepeatedPrompts,
     GRPOTrainer,
 ):

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from r1exp.config.compose import Composition, compose, compose_steps, parsed
 from r1exp.config.debug import cut_short, typed_keys
@@ -63,12 +63,29 @@ class SweepSettings(Settings):
     power: PowerSettings = PowerSettings()
 
 
+class ForkSettings(Settings):
+    """The checkpoint that a step of the run begins with; `r1exp fork RUN@STEP` sets it."""
+
+    run: Name | None = None  # directory of the run that wrote it; null: no fork
+    step: Name | None = None  # the step that is forked
+    at: PositiveInt | None = None  # optimizer steps that the checkpoint has taken
+
+    @model_validator(mode="after")
+    def _is_whole_or_nothing(self) -> Self:
+        if len({value is None for value in (self.run, self.step, self.at)}) > 1:
+            raise ValueError(
+                "fork.run, fork.step and fork.at go together; type r1exp fork RUN@STEP KEY=VALUE, which sets them"
+            )
+        return self
+
+
 class RunConfig(StepConfig):
     """The composed configuration of a run: settings of one step, and settings of the run as a whole."""
 
     name: Name  # name of the run: part of its folder's name, and shown in W&B and in the report
     paths: PathSettings  # the folders that r1exp writes to
     sweep: SweepSettings = SweepSettings()  # how the members of a sweep are run
+    fork: ForkSettings = ForkSettings()  # the checkpoint that a step begins with
     pipeline: PipelineSettings | None  # several steps instead of one
 
 

@@ -23,6 +23,7 @@ from r1exp.model.settings import ModelSettings
 from r1exp.model.shapes import shape_of
 from r1exp.plan.batch import Batch, batch_of
 from r1exp.plan.fit import chosen
+from r1exp.plan.fork import forked, of_parent, parent_of
 from r1exp.plan.health_metrics import refuse_unknown_metrics
 from r1exp.plan.other_models import refuse_code_of_artifacts
 from r1exp.plan.provenance import inputs_of, versions, without
@@ -72,9 +73,14 @@ def planned_steps(experiment: Experiment) -> tuple[PlannedStep, ...]:
     starts: dict[str, ModelSettings] = {}  # step -> the model that its weights come from
     steps: list[PlannedStep] = []
     sourced_steps = _with_evaluations(experiment)
+    parent = parent_of(experiment.run)
     _refuse_shared_names(sourced_steps)
     for sourced in sourced_steps:
         step = _planned(len(steps) + 1, sourced, keys, variants, experiment.run.sweep.members_per_device)
+        if parent is not None:
+            step = (
+                forked(step, parent, keys) if step.name == parent.step.name else of_parent(step, parent, keys)
+            )
         refuse_code_of_artifacts(step.config, starts)
         starts[step.name] = starts.get(step.model_from, step.config.model)
         keys[step.name] = step.key

@@ -28,20 +28,33 @@ class HfRollout(Rollout):
     # Generation batches that a helper process samples ahead while the trainer trains: each is trained on with weights that are
     # as many batches newer. In no key where it is 0.
     staleness: NonNegativeInt = Field(default=0, exclude_if=lambda value: value == 0)
+    # Seed the random numbers of each generation batch from the seed and the optimizer step alone, so that runs that differ in a
+    # setting, such as forks, have common random numbers in every batch. In no key where it is false.
+    seed_each_batch: bool = Field(default=False, exclude_if=lambda value: not value)
 
     generator = "r1exp.rollout.hf:generator"
     outside_key_of_training = frozenset({"batch_size"})  # the trainer generates its own batch
-    outside_key_without_training = frozenset({"staleness"})
+    outside_key_without_training = frozenset({"staleness", "seed_each_batch"})
 
     @property
     def batches_ahead(self) -> int:
         """Generation batches that are sampled before their turn."""
         return self.staleness
 
+    @property
+    def seeds_batches(self) -> bool:
+        """Whether each generation batch has a seed of its own."""
+        return self.seed_each_batch
+
     def check(self, launcher: Launcher, device: Device, trainer: Mapping[str, Any] | None) -> None:
         """Raise Refused if no process of its own can sample ahead."""
         if trainer is None or self.staleness == 0:
             return
+        if self.seed_each_batch:
+            raise Refused(
+                "rollout.seed_each_batch=true seeds the process that trains, and with rollout.staleness another one samples; use "
+                "rollout.staleness=0, or rollout.seed_each_batch=false"
+            )
         if device != "cpu":
             raise Refused(
                 f"rollout.staleness={self.staleness} has a second process sample with rollout=hf, and on a GPU it would share the "

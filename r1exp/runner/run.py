@@ -42,6 +42,7 @@ from r1exp.runner.attempt import Attempt
 from r1exp.runner.base_model import base_model
 from r1exp.runner.checkpoint_time import CheckpointTime
 from r1exp.runner.disk_space import refuse_full_disk
+from r1exp.runner.fork import begin_with_origin
 from r1exp.runner.nodes import first_node_of
 from r1exp.runner.process import prepare, run_process
 from r1exp.runner.progress import StepProgress
@@ -297,6 +298,8 @@ class Run:
             self.store.take_over(self._slot(step), folder)
             for message in pass_over_damaged(folder):
                 say(f"{self._title(step)}: {message}")
+            if step.fork is not None:
+                begin_with_origin(self.folder, folder)
             refuse_full_disk(step, folder)
         except R1ExpError as refused:
             with suppress(OSError):
@@ -439,6 +442,7 @@ class Run:
             world_size=step.config.launcher.num_processes,
             trainer_args=step.trainer_args,
             model_path=str(self._model_of(step)),
+            fork=step.fork,
         )
 
     def _config_of(self, step: PlanStep) -> StepConfig:

@@ -34,7 +34,11 @@ _FOLDER_KEY = "hydra.sweep.dir="
 
 
 def run_members(
-    arguments: Sequence[str], is_multirun: bool, config_dirs: Sequence[Path], span: StepRange = WHOLE
+    arguments: Sequence[str],
+    is_multirun: bool,
+    config_dirs: Sequence[Path],
+    span: StepRange = WHOLE,
+    further: Sequence[Sequence[str]] = (),
 ) -> ExitCode:
     """Plan every member of a command line, then run them; return the worst exit code.
 
@@ -43,11 +47,14 @@ def run_members(
         is_multirun: Whether -m was typed.
         config_dirs: Folders of the user with config groups.
         span: The steps that may run.
+        further: Command lines whose members are run in the same sweep.
     """
     folders, arguments = search_path_of(arguments)
     with session(config_dirs, folders), fork_servers():
         command = command_of(arguments, is_multirun, span)
         members = members_of(command)
+        for other in further:
+            members += members_of(command_of(other, is_multirun, span))
         _refuse_jobs(members, command.sweeper)
         _refuse_unmeasured(command, members)
         _refuse_sweep_over_nodes(command, members)

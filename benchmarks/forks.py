@@ -1,0 +1,153 @@
+"""Measures what forks do to the noise of a difference between two settings, and where their answer is another one.
+
+    python benchmarks/forks.py --folder=/tmp/forks            # run what is missing, then print the tables
+    python benchmarks/forks.py --folder=/tmp/forks --report   # print the tables of what is there
+
+For each of ten contrasts (one setting changed) and each seed: a whole run with the change, and a fork of the unchanged run
+(the trunk, at half of its optimizer steps) with the change. A difference is measured in three ways:
+
+    independent   changed whole run of one seed - unchanged whole run of another seed; cost 2 T optimizer steps
+    same seed     changed whole run - unchanged whole run of the same seed; cost 2 T
+    fork          fork - its trunk, which is the unchanged control; cost T - N, and T / K of the trunk that K forks share
+
+Noise is the variance of one difference times its cost, so that the ratio of two noises is the ratio of the variances at equal
+cost. Intervals are bootstrap intervals over seeds. Outcomes are means over the last optimizer steps of training, on the
+prompts that the trunk and its forks have in common.
+
+The ranks are forked from this process, which has imported torch and TRL once, so that a run has no start of its own.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from r1exp.config.compose import session
+from r1exp.errors import ExitCode
+from r1exp.launcher.base import Launch
+from r1exp.paths import RunPaths, StepPaths
+from r1exp.plan.members import member_of
+from r1exp.runner import run as run_module
+from r1exp.runner.process import PARENT_VARIABLE, inherited_environment, parent_mark
+from r1exp.runner.run_directory import perform, start_run
+
+STEPS, FORK_AT, LAST = 24, 12, 6  # optimizer steps: of a run, before a fork, over which outcomes are averaged
+OUTCOMES = {
+    "accuracy reward": "rewards/graded/mean",
+    "tokens": "completions/mean_length",
+    "KL": "kl",
+}
+CONTRASTS = {
+    "KL penalty x 10": "beta=0.05",
+    "learning rate x 3": "learning_rate=6e-4",
+    "clip range 0.02": "trainer.epsilon=0.02",
+    "temperature 0.7": "temperature=0.7",
+    "group of 4": "num_generations=4",
+    "loss of Dr. GRPO": "trainer.loss_type=dr_grpo",
+    "no format reward": "rewards.xml_count.weight=0",
+    "gradient clip 0.05": "trainer.max_grad_norm=0.05",
+    "advantages not scaled": "trainer.scale_rewards=none",
+    "at most 20 tokens": "max_completion_length=20",
+}
+_BASE = (
+    "stage=rl", "algorithm.prompts_per_step=4", "num_generations=8", "algorithm.minibatches=2", f"max_steps={STEPS}",
+    "trainer.warmup_steps=2", f"trainer.save_steps={FORK_AT}", "trainer.save_total_limit=3", "evaluation.before=false",
+    "evaluation.after=false", "tracking=none", "health=off", "launcher.threads_per_process=1", "launcher.device=cpu",
+)  # fmt: skip
+
+
+def _forked(
+    launch: Launch,
+    folder: Path,
+    follow: Callable[[], None],
+    grace: Callable[[], float] = lambda: 20.0,
+    has_started: Callable[[int], None] = lambda pid: None,
+) -> int:
+    """Run the only rank of a step in a copy of this process; stands in for `r1exp.runner.process.run_process`."""
+    del grace
+    mark = parent_mark()
+    pid = os.fork()
+    if pid == 0:
+        log = os.open(StepPaths(folder).log(), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        for stream in (1, 2):
+            os.dup2(log, stream)
+        os.environ |= {**inherited_environment(), **launch.environment, PARENT_VARIABLE: mark}
+        from r1exp.worker import main
+
+        code = ExitCode.FAILED
+        try:
+            code = main(folder)
+        finally:
+            sys.stdout.flush()
+            os._exit(int(code))
+    has_started(pid)
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        follow()
+        time.sleep(0.1)
+
+
+def run_once(folder: Path, arguments: Sequence[str]) -> None:
+    """Run one command line in a folder, unless it is done there."""
+    summary = RunPaths(folder).summary
+    if summary.exists() and json.loads(summary.read_text())["state"] == "done":
+        return
+    begun = time.monotonic()
+    with session():
+        member = member_of(arguments)
+        code, _, _ = perform(start_run(member.experiment, member.steps, folder))
+    if code != ExitCode.DONE:
+        raise SystemExit(f"{folder} ended with exit code {code}")
+    print(f"{folder.name}: {time.monotonic() - begun:.0f} s", flush=True)
+
+
+def start_model(place: Path) -> Path:
+    """Return the model that every run starts from: it knows the format, and some of the sums."""
+    run_once(
+        place / "sft",
+        ("stage=sft", "max_steps=100", "evaluation.before=false", "evaluation.after=false", "tracking=none",
+         "health=off", f"paths.store={place / 'store'}", "launcher.threads_per_process=1", "launcher.device=cpu"),
+    )  # fmt: skip
+    return next((place / "sft" / "steps").glob("*sft")) / "artifact"
+
+
+def whole(place: Path, model: Path, seed: int, change: str | None, *, is_seeded: bool) -> Path:
+    """Run a whole run, and return its folder."""
+    name = f"whole-{'trunk' if change is None else change}-{seed}{'' if is_seeded else '-stream'}"
+    folder = place / name.replace("/", "-")
+    arguments = [*_BASE, f"model.path={model}", f"seed={seed}", f"paths.store={place / 'store'}"]
+    arguments += [f"rollout.seed_each_batch={str(is_seeded).lower()}"]
+    arguments = [
+        text for text in arguments if change is None or not text.startswith(change.partition("=")[0] + "=")
+    ]
+    run_once(folder, [*arguments, *([] if change is None else [change])])
+    return folder
+
+
+def main() -> None:
+    """Run what is missing, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="of the runs")
+    parser.add_argument("--seeds", type=int, default=5, help="replicates")
+    parser.add_argument("--whole", action="store_true", help="run the whole runs only")
+    parser.add_argument("--report", action="store_true", help="run nothing")
+    options = parser.parse_args()
+    place = options.folder.resolve()
+    place.mkdir(parents=True, exist_ok=True)
+    import r1exp.stage.train_rl
+    import r1exp.stage.train_sft  # noqa: F401 - imported once, for all ranks
+
+    run_module.run_process = _forked
+    model = start_model(place)
+    for seed in range(1, options.seeds + 1):
+        for change in (None, *CONTRASTS.values()):
+            whole(place, model, seed, change, is_seeded=True)
+
+
+if __name__ == "__main__":
+    main()
