@@ -437,6 +437,11 @@ class SweepPaths:
         """The best values that a sweeper plug-in found; written by the plug-in."""
         return self.folder / "optimization_results.yaml"
 
+    @property
+    def race(self) -> Path:
+        """The log of a race: seeds, bounds, and when a setting was dropped."""
+        return self.folder / "race.json"
+
     def member(self, number: int) -> Path:
         """Return the run directory of a member."""
         return self.folder / str(number)

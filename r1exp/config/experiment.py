@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from r1exp.config.compose import Composition, compose, compose_steps, parsed
 from r1exp.config.debug import cut_short, typed_keys
@@ -20,6 +27,7 @@ from r1exp.stage.config import StepConfig, fields_read_by
 from r1exp.stage.menu import STAGES
 
 _LENGTH = "max_completion_length"
+ObjectiveName = Literal["accuracy", "tokens", "format"]
 
 
 class PathSettings(Settings):
@@ -61,6 +69,24 @@ class SweepSettings(Settings):
     # from each other too; null: 4, of three factors 3.
     resolution: Annotated[int, Field(ge=3)] | None = None
     power: PowerSettings = PowerSettings()
+    race: bool = False  # give seeds to settings until the best one is known, instead of the same seeds to all
+    race_seeds: PositiveInt = 15  # seeds that a setting gets at most
+    race_runs: PositiveInt | None = None  # runs of all settings together at most; null: no further limit
+    race_delta: NonNegativeFloat = (
+        0.01  # a setting worse by at most that counts as good as the best; of the objective, from 0 to 1
+    )
+    objectives: tuple[ObjectiveName, ...] = (
+        "accuracy",
+    )  # what the report shows the Pareto front of, and Optuna optimizes
+
+    @field_validator("objectives")
+    @classmethod
+    def _different(cls, names: tuple[ObjectiveName, ...]) -> tuple[ObjectiveName, ...]:
+        if not names or len(set(names)) < len(names):
+            raise ValueError(
+                f"{list(names)}: name each objective once, and at least one; type sweep.objectives=[accuracy,tokens]"
+            )
+        return names
 
 
 class ForkSettings(Settings):

@@ -10,6 +10,7 @@ from r1exp.errors import Refused
 from r1exp.plan.devices import Hardware, planning_for
 from r1exp.plan.full import full_text, launch_text
 from r1exp.plan.members import Member, command_of, members_of
+from r1exp.plan.race import race_of
 from r1exp.plan.saved import refuse_other_steps, saved_text
 from r1exp.plan.step_range import WHOLE, StepRange
 
@@ -50,6 +51,7 @@ def plan_text(
         command = command_of(overrides, is_multirun, span)
         members = members_of(command)
         first = members[0]
+        race_of(command, members)  # refused here also where the view says nothing of it
         if view == "screen":
             # Imported late: rich is needed for the screen only.
             from r1exp.plan.screen import screen_of

@@ -11,6 +11,7 @@ from r1exp.plan.durations import Duration, as_clock
 from r1exp.plan.facts import Facts, facts_of
 from r1exp.plan.members import BASIC, Command, Member, design_of
 from r1exp.plan.power import forecast
+from r1exp.plan.race import Race, race_lines, race_of
 from r1exp.plan.screen import (
     HEIGHT,
     WIDTH,
@@ -48,11 +49,12 @@ def sweep_screen_of(
     every = [
         facts_of(member.experiment, member.steps, given, is_compared=len(members) > 1) for member in members
     ]
+    race = race_of(command, members)
     facts = every[0]
     durations = _by_key(members, every)
     parallel = parallel_of(command, members)
     parts: list[RenderableType] = [
-        _title(command, members, facts, durations),
+        _title(command, members, facts, durations, race),
         Text(),
         typed_table(_typed(members, typed_texts(first.experiment, given)), len(first.steps)),
         Text(),
@@ -60,6 +62,7 @@ def sweep_screen_of(
         Text(),
         labelled(
             [
+                *([] if race is None else race_lines(race)),
                 ("others", _others(members)),
                 ("members", parallel.text or None),
                 ("memory", memory_line(first.steps, facts)),
@@ -112,18 +115,29 @@ def _by_key(members: Sequence[Member], every: Sequence[Facts]) -> dict[str, Dura
 
 
 def _title(
-    command: Command, members: Sequence[Member], facts: Facts, durations: dict[str, Duration | None]
+    command: Command,
+    members: Sequence[Member],
+    facts: Facts,
+    durations: dict[str, Duration | None],
+    race: Race | None,
 ) -> Text:
     first = members[0].experiment
     text = Text(first.name, style="bold")
     number = sum(len(member.steps) for member in members)
-    if command.sweeper == BASIC:
+    if race is not None:
+        num, rules = len(race.settings), race.rules
+        what = f"a race of {num} settings, {num * rules.first} to {rules.runs} runs; below are the planned {len(members)}"
+    elif command.sweeper == BASIC:
         what = f"{len(members)} run{'s' if len(members) > 1 else ''}, {number} steps, {len(durations)} of them different"
     else:
         what = f"runs whose values hydra/sweeper={command.sweeper} chooses as it goes; below is the run with the first values"
     text.append(f": {what}; {model_text(first)}; ", style="not bold")
     text.append(processes_text(members[0].steps, facts.hardware), style="not bold")
-    if command.sweeper == BASIC and all(duration is not None for duration in durations.values()):
+    if (
+        command.sweeper == BASIC
+        and race is None
+        and all(duration is not None for duration in durations.values())
+    ):
         seconds = sum(
             duration.seconds
             for duration in durations.values()

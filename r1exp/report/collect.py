@@ -88,13 +88,16 @@ def read_runs(folders: Sequence[Path]) -> list[RunRecord]:
     return [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
 
 
-def document_of(records: Sequence[RunRecord], is_several: bool, title: str | None = None) -> Document:
+def document_of(
+    records: Sequence[RunRecord], is_several: bool, title: str | None = None, sweep: Path | None = None
+) -> Document:
     """Return the document of runs.
 
     Args:
         records: The runs, at least one.
         is_several: Whether they are compared, as the members of a sweep; else there is one run.
         title: Of the report; None: the name of the run.
+        sweep: The folder of the sweep that the runs are the members of.
     """
     if not is_several:
         record = records[0]
@@ -108,6 +111,7 @@ def document_of(records: Sequence[RunRecord], is_several: bool, title: str | Non
     numbers = numbers_of(
         {record.name: record.summary for record in records},
         {record.name: record.folder for record in records},
+        sweep,
     )
     return Document(
         title=title or str(numbers["name"]), is_several=True,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from r1exp.report.numbers import Cell, Code, Number, Style, Table, interval_at, number_at
+from r1exp.report.race import race_of, race_tables
 from r1exp.report.sections import REWARDS_NOTE, SEGMENTS_NOTE
 from r1exp.report.shown import shown
 from r1exp.report.sweep import ranking
@@ -38,12 +39,13 @@ def label_of(setting: Mapping[str, Any]) -> str:
     return " ".join(setting["overrides"]) or "defaults"
 
 
-def numbers_of(summaries: Mapping[str, Json], folders: Mapping[str, Path]) -> Json:
+def numbers_of(summaries: Mapping[str, Json], folders: Mapping[str, Path], sweep: Path | None = None) -> Json:
     """Return the content of sweep-summary.json.
 
     Args:
         summaries: Name of a run -> its summary.
         folders: Name of a run -> its directory.
+        sweep: The folder of the sweep that the runs are the members of.
     """
     found = ranking({name: summary | {"folder": str(folders[name])} for name, summary in summaries.items()})
     for setting in found["settings"]:
@@ -62,6 +64,7 @@ def numbers_of(summaries: Mapping[str, Json], folders: Mapping[str, Path]) -> Js
         "name": first.get("name", ""),
         "states": states,
         **found,
+        **({"race": race} if sweep is not None and (race := race_of(sweep)) else {}),
         "seconds": round(sum(summary.get("seconds", 0.0) for summary in summaries.values()), 3),
         "runs": dict(summaries),
     }
@@ -86,7 +89,7 @@ def _joined(runs: Sequence[Json]) -> Json:
 
 def several_tables(numbers: Json) -> list[Table]:
     """Return the tables of several runs that have rows."""
-    tables = [ranking_table(numbers), segment_table(numbers), reward_table(numbers)]
+    tables = [ranking_table(numbers), *race_tables(numbers), segment_table(numbers), reward_table(numbers)]
     tables += [run_table(numbers), health_table(numbers)]
     return [table for table in tables if table.rows]
 

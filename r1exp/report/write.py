@@ -43,7 +43,7 @@ class Target:
     def document(self) -> Document:
         """Return what the report shows, read from the files as they are now."""
         title = None if self.sweep is None or not _is_default(self.sweep) else self.sweep.resolve().name
-        return document_of(read_runs(self.runs), self.is_several, title)
+        return document_of(read_runs(self.runs), self.is_several, title, self.sweep)
 
 
 def _is_default(sweep: Path) -> bool:

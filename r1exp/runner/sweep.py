@@ -17,6 +17,7 @@ from r1exp.errors import ExitCode, R1ExpError, Refused
 from r1exp.files import why_not_written
 from r1exp.launcher.fork_client import fork_servers
 from r1exp.plan.members import BASIC, Command, Member, command_of, members_of
+from r1exp.plan.race import race_of
 from r1exp.plan.side_by_side import parallel_of
 from r1exp.plan.slurm_job import job_of
 from r1exp.plan.step_range import WHOLE, StepRange
@@ -25,6 +26,7 @@ from r1exp.report.sweep import sweep_report
 from r1exp.report.write import write_pages_if_possible
 from r1exp.runner.members import MemberRuns, Task
 from r1exp.runner.nodes import OtherNode
+from r1exp.runner.race import run_race
 from r1exp.runner.run_directory import perform, start_run
 from r1exp.runner.slurm_submit import refuse_job
 from r1exp.runner.sweeper import run_sweeper
@@ -56,6 +58,7 @@ def run_members(
         for other in further:
             members += members_of(command_of(other, is_multirun, span))
         _refuse_jobs(members, command.sweeper)
+        race = race_of(command, members)
         _refuse_unmeasured(command, members)
         _refuse_sweep_over_nodes(command, members)
         if not command.is_sweep:
@@ -81,6 +84,8 @@ def run_members(
         try:
             if command.is_optimization:
                 run_sweeper(command, sweep)
+            elif race is not None:
+                run_race(race, sweep)
             else:
                 sweep.run(_tasks(members))
         except Refused:
@@ -174,14 +179,17 @@ def _finish(sweep: MemberRuns) -> ExitCode:
 
 def _refuse_unmeasured(command: Command, members: Sequence[Member]) -> None:
     """Refuse a sweeper that would receive no objective."""
-    if not command.is_optimization:
+    what = f"hydra/sweeper={command.sweeper}"
+    if members[0].experiment.run.sweep.race:
+        what = "sweep.race=true"
+    elif not command.is_optimization:
         return
     evaluations = [
         step for step in members[0].steps if step.config.stage and step.config.stage.makes == "scores"
     ]
     if not evaluations or evaluations[-1].config.evaluation.samples == 0:
         raise Refused(
-            f"hydra/sweeper={command.sweeper} maximizes the sampled accuracy of a run's last evaluation, and this run "
+            f"{what} compares runs by the sampled accuracy of their last evaluation, and this run "
             "has none; type evaluation.after=true evaluation.samples=1"
         )
     sweeper = command.composition.hydra.hydra.sweeper if command.composition.hydra is not None else {}

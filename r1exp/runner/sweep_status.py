@@ -22,6 +22,7 @@ from r1exp.paths import RunPaths, SweepPaths
 from r1exp.plan.run_plan import PlanStep, RunPlan, has_plan, read_plan
 from r1exp.plan.side_by_side import at_once_of
 from r1exp.plan.slurm_job import job_of
+from r1exp.report.race import race_status
 from r1exp.report.sweep_table import add_row, rows_of, write_rows
 from r1exp.runner.run import Run
 from r1exp.runner.slurm_array import submit_members
@@ -70,7 +71,7 @@ def sweep_status(folder: Path) -> str:
     total = f"{len(states)} runs: " + ", ".join(f"{count} {name}" for name, count in counts.items())
     num_retried = sum(counts[name] for name in RETRIED)
     hint = f"\n`r1exp sweep retry {folder}` restarts {num_retried} of them" if num_retried else ""
-    return "\n".join([*lines, total]) + hint + "\n"
+    return "\n".join([*lines, total]) + hint + "\n" + race_status(folder)
 
 
 def sweep_retry(folder: Path) -> ExitCode:
