@@ -28,7 +28,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any, Literal
 
 import yaml
@@ -37,11 +37,12 @@ from pydantic import Field, PositiveFloat
 from r1exp.files import read_json_object, write_json
 from r1exp.settings import Settings
 from r1exp.statistics.intervals import mean_interval
+from r1exp.statistics.student import quantile
 
 ROOT = Path(__file__).parents[1]
 CLAIMS = ROOT / "claims"
 PAGE = ROOT / "docs" / "claims.md"
-BEGIN, END = "<!-- table: make claims -->", "<!-- end of table -->"
+MARKS = {name: (f"<!-- {name} -->", f"<!-- end of {name} -->") for name in ("claims", "ablation")}
 Verdict = Literal["holds", "fails", "undecided"]
 
 
@@ -65,6 +66,10 @@ class Claim(Settings):
         """Return the overrides of each arm, the control first."""
         control = {} if self.control is None else {"control": self.control}
         return {**control, "treatment": self.treatment}
+
+    def design(self) -> dict[str, Any]:
+        """Return what decides the result: all but the texts."""
+        return self.model_dump(exclude={"paper", "arxiv", "sentence", "test"})
 
     def verdict(self, low: float, high: float) -> Verdict:
         """Return what the interval of the difference says, by the rule of the module's docstring."""
@@ -199,7 +204,7 @@ def result_of(claim: Claim, arms: dict[str, Arm]) -> dict[str, Any]:
     control = arms["control"].values if "control" in arms else [0.0] * len(treatment)
     interval = mean_interval([[b - a] for a, b in zip(control, treatment, strict=True)])
     return {
-        "claim": claim.model_dump(),
+        "design": claim.design(),
         "arms": {
             name: {"values": arm.values, "core_minutes": round(arm.core_minutes, 1)}
             for name, arm in arms.items()
@@ -212,31 +217,109 @@ def result_of(claim: Claim, arms: dict[str, Arm]) -> dict[str, Any]:
     }
 
 
+def results() -> dict[str, dict[str, Any]]:
+    """Return the results that there are, by claim.
+
+    Raises:
+        SystemExit: a claim has another design than its result.
+    """
+    found = {}
+    for name in names():
+        path = CLAIMS / "results" / f"{name}.json"
+        if path.exists():
+            found[name] = read_json_object(path)
+            if found[name]["design"] != claim_of(name).design():
+                raise SystemExit(
+                    f"claims: claims/{name}.yaml has another design than its result; type make claims CLAIM={name}"
+                )
+    return found
+
+
 def row_of(name: str, result: dict[str, Any]) -> str:
     """Return the line of a claim in the table of docs/claims.md."""
-    claim = Claim.model_validate(result["claim"])
-    unit, digits = MEASURES[claim.measure][0], 1 if MEASURES[claim.measure][0] == "points" else 3
+    claim = claim_of(name)
+    unit = MEASURES[claim.measure][0]
     sign = {"higher": "> 0", "lower": "< 0", "not_lower": f"> -{claim.margin:g}"}[claim.direction]
-    interval = f"{result['difference']:+.{digits}f} [{result['low']:+.{digits}f}, {result['high']:+.{digits}f}] {unit}"
     source = claim.paper if claim.arxiv is None else f"{claim.paper} (arXiv:{claim.arxiv})"
     return (
-        f"| `{name}` | {source} | {claim.sentence} | {claim.test} | {len(claim.seeds)} | {claim.measure}: {sign} "
-        f"| **{result['verdict']}** | {interval} | {result['core_minutes']:.0f} |"
+        f"| `{name}` | {source} | {claim.sentence} | {claim.test} | {claim.measure} {sign}; {claim.margin:g} {unit} matter "
+        f"| **{result['verdict']}** | {interval_text(result, unit)} | {result['core_minutes']:.0f} |"
     )
 
 
-def table() -> str:
+def interval_text(result: dict[str, Any], unit: str) -> str:
+    """Return a difference with its interval, as the tables show it."""
+    digits = 1 if unit == "points" else 3
+    return f"{result['difference']:+.{digits}f} [{result['low']:+.{digits}f}, {result['high']:+.{digits}f}] {unit}"
+
+
+def table(found: dict[str, dict[str, Any]]) -> str:
     """Return the table of the claims that have a result."""
-    head = "| claim | source | it says | test here | seeds | holds if | verdict | difference, 95 % interval | core-minutes |"
-    found = {name: CLAIMS / "results" / f"{name}.json" for name in names()}
-    rows = [row_of(name, read_json_object(path)) for name, path in found.items() if path.exists()]
-    return "\n".join([head, "|---|---|---|---|---|---|---|---|---|", *rows])
+    head = "| claim | source | it says | test here | holds if | verdict | difference, 95 % interval | core-minutes |"
+    return "\n".join([head, "|---|---|---|---|---|---|---|---|", *(row_of(*each) for each in found.items())])
 
 
-def with_table(page: str) -> str:
-    """Return the page with the table of the results that there are between its two marks."""
-    start, _, rest = page.partition(BEGIN)
-    return f"{start}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}"
+def ablation(found: dict[str, dict[str, Any]]) -> str:
+    """Return the table of sweeps/reward_ablation_2x2.yaml, whose four settings are the arms of two claims; empty without them."""
+    pairs = ("partial_credit", "partial_credit_after_sft")
+    if not found.keys() >= set(pairs):
+        return ""
+    alone, after = (
+        [found[name]["arms"][arm]["values"] for arm in ("control", "treatment")] for name in pairs
+    )
+    per_seed = list(zip(*alone, *after, strict=True))  # strict, partial; after SFT: strict, partial
+    contrasts = {
+        "partial credit less strict, without SFT": [b - a for a, b, _, _ in per_seed],
+        "partial credit less strict, after SFT": [d - c for _, _, c, d in per_seed],
+        "partial credit less strict, mean of both": [(b - a + d - c) / 2 for a, b, c, d in per_seed],
+        "SFT first less GRPO alone, mean of both rewards": [(c + d - a - b) / 2 for a, b, c, d in per_seed],
+        "what SFT first adds to the effect of partial credit": [d - c - b + a for a, b, c, d in per_seed],
+    }
+    lines = [
+        "| | strict | vote_partial |", "|---|---|---|",
+        *(
+f"| {label} | {_cell(cells[0])} | {_cell(cells[1])} |"
+            for label, cells in (("GRPO alone", alone), ("SFT first, then GRPO", after))
+        ),
+        "", "| contrast | points, 95 % interval over seeds | seeds that 3 points need |", "|---|---|---|",
+    ]  # fmt: skip
+    for label, values in contrasts.items():
+        interval = mean_interval([[value] for value in values])
+        shown = {"difference": interval.value, "low": interval.low, "high": interval.high}
+        lines.append(f"| {label} | {interval_text(shown, 'points')} | {seeds_needed(stdev(values), 3.0)} |")
+    return "\n".join(lines)
+
+
+def _cell(values: Sequence[float]) -> str:
+    """Return the mean with the values of the seeds."""
+    return f"{fmean(values):.1f} ({', '.join(f'{value:.1f}' for value in values)})"
+
+
+def seeds_needed(spread: float, difference: float, power: float = 0.8) -> int:
+    """Return how many seeds a paired t test at 5 % needs to find a difference with that power.
+
+    Args:
+        spread: Standard deviation over seeds of the paired difference.
+        difference: What is to be found, in the same unit.
+        power: Probability of finding it.
+    """
+    from scipy.stats import nct
+
+    for num in range(2, 10_000):
+        center = difference / spread * num**0.5 if spread > 0.0 else float("inf")
+        if center == float("inf") or nct.sf(quantile(num - 1), num - 1, center) >= power:
+            return num
+    return 10_000
+
+
+def with_tables(page: str) -> str:
+    """Return the page with the tables of the results that there are between their marks."""
+    found = results()
+    for name, text in (("claims", table(found)), ("ablation", ablation(found))):
+        begin, end = MARKS[name]
+        start, _, rest = page.partition(begin)
+        page = f"{start}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}"
+    return page
 
 
 def main() -> int:
@@ -258,7 +341,7 @@ def main() -> int:
         write_json(CLAIMS / "results" / f"{name}.json", result)
         print(row_of(name, result), flush=True)
     if given.write:
-        PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+        PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
 
 
