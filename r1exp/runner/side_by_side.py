@@ -113,13 +113,13 @@ class SideBySide:
                         self._screen.gave_way(running.task.number)
                         waiting.insert(0, running.task)
                     else:
-                        may_start = self._ended(running.task.number, status, self._asked()) and may_start
+                        may_start = self._ended(running.task.number, status, self.asked()) and may_start
                 self._screen.follow()
                 time.sleep(_POLL)
         return may_start and not self.signals
 
-    def _asked(self) -> ExitCode | None:
-        """Return how a member ended that a signal reached before it could answer; None without a signal."""
+    def asked(self) -> ExitCode | None:
+        """Return how members end after the signal that was received; None without one."""
         if not self.signals:
             return None
         return ExitCode.PREEMPTED if self.signals[0] == signal.SIGUSR1 else ExitCode.INTERRUPTED

@@ -81,13 +81,15 @@ def test_a_member_whose_step_is_executed_elsewhere_starts_when_that_has_ended(
         [sys.executable, "-m", "r1exp", "-m", *line],
         cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
-        rows = tmp_path / "sweep" / "sweep-rows.jsonl"
-        until = time.monotonic() + 300
-        while not (rows.exists() and rows.read_text().count('"member"') >= 2):
-            assert process.poll() is None and time.monotonic() < until
-            time.sleep(0.2)
-        assert not (tmp_path / "sweep" / "0").exists()
-        lock.release()
+        try:
+            rows = tmp_path / "sweep" / "sweep-rows.jsonl"
+            until = time.monotonic() + 300
+            while not (rows.exists() and rows.read_text().count('"member"') >= 2):
+                assert process.poll() is None and time.monotonic() < until
+                time.sleep(0.2)
+            assert not (tmp_path / "sweep" / "0").exists()
+        finally:
+            lock.release()
         assert process.stderr is not None
         errors = process.stderr.read()
         assert process.wait() == 0, errors
