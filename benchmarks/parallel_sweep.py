@@ -41,6 +41,7 @@ _TINY = [
     "tracking=none",
     "evaluation.before=false",
     "evaluation.greedy=false",
+    "launcher=local",
     "launcher.threads_per_process=1",
 ]
 

@@ -24,7 +24,9 @@ def parallel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Parallel
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus))))
         device = "cuda" if gpus else "cpu"
         with planning_for(Hardware("a machine", device, memory, gpus or None)):
-            command = command_of([*SFT, f"launcher.device={device}", *overrides], is_multirun=True)
+            kind = [] if any(text.startswith("launcher=") for text in overrides) else ["launcher=local"]
+            line = [*SFT, *kind, f"launcher.device={device}", *overrides]
+            command = command_of(line, is_multirun=True)
             return parallel_of(command, members_of(command) * 6)
 
     with session():
@@ -91,7 +93,7 @@ def test_what_does_not_fit_is_refused(
 
 
 def test_vllm_gets_the_part_of_a_member_and_the_step_keeps_its_key() -> None:
-    line = ["stage=rl", "rollout=vllm_colocate", "launcher.device=cuda", "seed=1"]
+    line = ["stage=rl", "rollout=vllm_colocate", "launcher=local", "launcher.device=cuda", "seed=1"]
     with session(), planning_for(Hardware("h100", "cuda", 80 * GIB, 1)):
         (alone,) = members_of(command_of(line, is_multirun=True))
         (shared,) = members_of(command_of([*line, "sweep.members_per_device=2"], is_multirun=True))
@@ -103,7 +105,7 @@ def test_vllm_gets_the_part_of_a_member_and_the_step_keeps_its_key() -> None:
 
 def test_plan_says_how_many_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("r1exp.plan.side_by_side.available_cores", lambda: 4)
-    line = [*SFT[:-1], "launcher.device=cpu", "seed=1,2"]
+    line = [*SFT[:-1], "launcher=local", "launcher.device=cpu", "seed=1,2"]
     assert "2 at once (2 members)" in plan_text([*line, "sweep.parallel=auto"], is_multirun=True)
     assert "one after the other; sweep.parallel=auto runs 2 at once" in plan_text(line, is_multirun=True)
 

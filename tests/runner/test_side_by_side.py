@@ -18,7 +18,14 @@ from r1exp.runner.side_by_side import Machine, left
 from r1exp.runner.store import StepStore
 from r1exp.step.status import Status
 
-SHORT = ["stage=sft", "tracking=none", "evaluation.before=false", "evaluation.after=false", "debug=fast"]
+SHORT = [
+    "stage=sft",
+    "launcher=local",
+    "tracking=none",
+    "evaluation.before=false",
+    "evaluation.after=false",
+    "debug=fast",
+]
 
 
 @pytest.mark.parametrize(
