@@ -2,7 +2,8 @@
 
     python benchmarks/parallel_sweep.py --members 24 --parallel 4
 
-The members share one SFT for each seed, and differ in beta. First all of them run one after the other. Then they run side by
+The members share one SFT for each seed, and differ in beta; with --short each is one step of SFT, which pairs of members have in
+common. First all of them run one after the other. Then they run side by
 side, in another folder with a step store of its own. The last member fails at first, because a file is in the place of its
 folder. When a third of the members have ended and that one has failed, the process of the sweep is killed with SIGKILL. After
 that no process may be left; the file is removed, and the command is typed again.
@@ -40,6 +41,7 @@ _TINY = [
     "tracking=none",
     "evaluation.before=false",
     "evaluation.greedy=false",
+    "launcher=local",
     "launcher.threads_per_process=1",
 ]
 
@@ -157,6 +159,9 @@ def main(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.folder or f"runs/parallel/{time.strftime('%Y-%m-%d-%H-%M-%S')}").resolve()
     settings = arguments.members // 2
     swept = ["seed=1,2", "beta=" + ",".join(f"{number / 1000:g}" for number in range(settings))]
+    if arguments.short:
+        seeds = ",".join(map(str, range(1, settings + 1)))
+        swept = ["stage=sft", "evaluation.after=false", f"seed={seeds}", "name=first,second"]
     census = Census()
     one = Sweep(folder / "one-after-the-other", [*_TINY, *swept], census)
     several = Sweep(folder / "side-by-side", [*_TINY, *swept, f"sweep.parallel={arguments.parallel}"], census)
@@ -166,7 +171,7 @@ def main(arguments: argparse.Namespace) -> int:
         f"one after the other: {one.executed()} steps executed, {one.different()} different, {one.seconds[0]:.0f} s",
         flush=True,
     )
-    failing = settings - 1  # the last member of the first seed, which starts before the kill
+    failing = 1 if arguments.short else settings - 1  # one that starts before the kill
     blocked = SweepPaths(several.folder).member(failing) / "steps"
     blocked.parent.mkdir(parents=True)
     blocked.write_text("")
@@ -208,6 +213,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--members", type=int, default=24, help="an even number")
     parser.add_argument("--parallel", default="auto", help="of sweep.parallel")
+    parser.add_argument("--short", action="store_true", help="one step a member")
     parser.add_argument(
         "--folder", default="", help="new folder for all files, which is kept; else runs/parallel/<time>"
     )

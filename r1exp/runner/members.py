@@ -152,8 +152,9 @@ class MemberRuns:
             may_start = processes.run([self._waiting(task) for task in waiting])
         finally:
             screen.close()
-        if processes.signals and not set(self.codes) & set(_ENDINGS):
-            self.codes.append(ExitCode.INTERRUPTED)
+        asked = processes.asked()
+        if asked is not None and not set(self.codes) & set(_ENDINGS):
+            self.codes.append(asked)
         return may_start
 
     def _has_all(self, task: Task) -> bool:

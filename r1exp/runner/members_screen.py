@@ -181,7 +181,7 @@ class MembersScreen:
                     self.note(f"{shown.title}: health: {sentence}")
         if self._live is not None:
             self._live.start()
-            self._live.update(self._lines(now), refresh=True)
+            self._live.update(self.lines(now, self._live.console.size.height), refresh=True)
         elif now - self._last_line >= pause_between_lines(now - self._begun):
             self._last_line = now
             self._stream.write("\n".join(self.text(now)) + "\n")
@@ -217,10 +217,9 @@ class MembersScreen:
         rest = len(self._running) - num_shown
         return [f"  and {rest} more"] if rest > 0 else []
 
-    def _lines(self, now: float) -> Group:
-        """Return the head and a line for each running member, as many as the terminal has rows for."""
-        assert self._live is not None
-        rows = self._live.console.size.height - _MARGIN
+    def lines(self, now: float, height: int) -> Group:
+        """Return the head and a line for each running member, as many as a terminal of `height` rows has space for."""
+        rows = height - _MARGIN
         fits = len(self._running) <= rows
         some = list(self._running.values())[: rows if fits else max(0, rows - 1)]
         table = Table.grid(padding=(0, 1), expand=True)

@@ -33,6 +33,7 @@ from r1exp.runner.store import is_leased
 from r1exp.step.status import read_status
 
 _POLL = 0.2  # seconds between two looks at the processes
+_LOOK = 1.0  # seconds between two looks at members that wait for the steps of others
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class SideBySide:
         self._refused, self._ended = refused, ended
         self._running: dict[int, _Running] = {}  # by the share of the machine
         self.signals: list[int] = []  # received while they ran
+        self._next_look = 0.0  # when those that wait are looked at again, in seconds of the monotonic clock
 
     def run(self, waiting: list[Waiting]) -> bool:
         """Run all members; return whether further ones may start."""
@@ -97,7 +99,7 @@ class SideBySide:
         with self._forwarding():
             while self._running or (waiting and may_start):
                 may_start = may_start and not self.signals
-                while may_start and self._start_one(waiting):
+                while may_start and time.monotonic() >= self._next_look and self._start_one(waiting):
                     pass
                 if self.signals and not is_told:
                     is_told = True
@@ -109,17 +111,18 @@ class SideBySide:
                     if status is None:
                         continue
                     del self._running[share]
+                    self._next_look = 0.0
                     if status == WAITS and not self.signals:
                         self._screen.gave_way(running.task.number)
                         waiting.insert(0, running.task)
                     else:
-                        may_start = self._ended(running.task.number, status, self._asked()) and may_start
+                        may_start = self._ended(running.task.number, status, self.asked()) and may_start
                 self._screen.follow()
                 time.sleep(_POLL)
         return may_start and not self.signals
 
-    def _asked(self) -> ExitCode | None:
-        """Return how a member ended that a signal reached before it could answer; None without a signal."""
+    def asked(self) -> ExitCode | None:
+        """Return how members end after the signal that was received; None without one."""
         if not self.signals:
             return None
         return ExitCode.PREEMPTED if self.signals[0] == signal.SIGUSR1 else ExitCode.INTERRUPTED
@@ -147,6 +150,7 @@ class SideBySide:
             del waiting[position]
             self._start(task, planned, free[0])
             return True
+        self._next_look = time.monotonic() + _LOOK
         return False
 
     def _start(self, task: Waiting, planned: Member, share: int) -> None:
