@@ -277,6 +277,8 @@ OF_STAGE: dict[str, dict[str, Case | Unmeasured | Callable[[Inputs], Case]]] = {
     },
     "grpo": {"model.lora.dropout": _TRAINED_DROPOUT},
     "ppo": {
+        "algorithm.short_passes": Case(("algorithm.short_passes=false",)),
+        "trainer.loss_type": Case(("trainer.loss_type=bnpo",), ("algorithm.short_passes=false",)),
         "model.lora.dropout": _TRAINED_DROPOUT,
         # The penalty is computed once per generation batch.
         "algorithm.kl.target": Case(("algorithm.kl.target=1e-6",), _EACH_STEP),
