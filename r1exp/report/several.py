@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from r1exp.report.effects import effects_of, effects_table
 from r1exp.report.numbers import Cell, Code, Number, Style, Table, interval_at, number_at
 from r1exp.report.sections import REWARDS_NOTE, SEGMENTS_NOTE
 from r1exp.report.shown import shown
@@ -45,7 +46,9 @@ def numbers_of(summaries: Mapping[str, Json], folders: Mapping[str, Path]) -> Js
         summaries: Name of a run -> its summary.
         folders: Name of a run -> its directory.
     """
-    found = ranking({name: summary | {"folder": str(folders[name])} for name, summary in summaries.items()})
+    placed = {name: summary | {"folder": str(folders[name])} for name, summary in summaries.items()}
+    found = ranking(placed)
+    effects = effects_of(list(placed.values()))
     for setting in found["settings"]:
         runs = [summaries[name]["steps"] for name in setting["runs"]]
         setting["segments"] = _joined(
@@ -62,6 +65,7 @@ def numbers_of(summaries: Mapping[str, Json], folders: Mapping[str, Path]) -> Js
         "name": first.get("name", ""),
         "states": states,
         **found,
+        **({"effects": effects} if effects else {}),
         "seconds": round(sum(summary.get("seconds", 0.0) for summary in summaries.values()), 3),
         "runs": dict(summaries),
     }
@@ -86,7 +90,7 @@ def _joined(runs: Sequence[Json]) -> Json:
 
 def several_tables(numbers: Json) -> list[Table]:
     """Return the tables of several runs that have rows."""
-    tables = [ranking_table(numbers), segment_table(numbers), reward_table(numbers)]
+    tables = [ranking_table(numbers), effects_table(numbers), segment_table(numbers), reward_table(numbers)]
     tables += [run_table(numbers), health_table(numbers)]
     return [table for table in tables if table.rows]
 
