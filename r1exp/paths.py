@@ -433,6 +433,16 @@ class SweepPaths:
         return self.folder / "array.log"
 
     @property
+    def design(self) -> Path:
+        """Which combinations of the listed values run, and which effects they cannot tell apart."""
+        return self.folder / "design.json"
+
+    @property
+    def power(self) -> Path:
+        """Which differences the sweep was expected to see, computed before it started."""
+        return self.folder / "power.json"
+
+    @property
     def results(self) -> Path:
         """The best values that a sweeper plug-in found; written by the plug-in."""
         return self.folder / "optimization_results.yaml"

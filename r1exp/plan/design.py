@@ -85,26 +85,25 @@ def is_seed(override: Override) -> bool:
     return override.key == "seed" or _STEP_SEED.fullmatch(override.key) is not None
 
 
+Expand = Callable[[Sequence[str]], list[tuple[str, ...]]]  # overrides -> all combinations
+
+
 def designed(
-    overrides: Sequence[Override],
-    expanded: Callable[[Sequence[str]], list[tuple[str, ...]]],
-    kind: str,
-    resolution: int | None,
-) -> tuple[Design | None, list[tuple[str, ...]]]:
-    """Return the design of a sweep, None if it has fewer than two factors, and the overrides of each member.
+    overrides: Sequence[Override], expanded: Expand, kind: str, resolution: int | None
+) -> Design | None:
+    """Return the design of a sweep; None if all combinations of fewer than two factors run.
 
     Args:
         overrides: Of the command line and the sweep file.
-        expanded: Expands a list of overrides into all combinations.
+        expanded: Expands overrides into all combinations.
         kind: `sweep.design`.
         resolution: `sweep.resolution`.
 
     Raises:
         Refused: the factors do not fit the design.
     """
-    texts = [override.text for override in overrides]
-    listed = {override.text: expanded([override.text]) for override in overrides if override.is_sweep}
     swept = [override for override in overrides if override.is_sweep and not is_seed(override)]
+    listed = {override.text: expanded([override.text]) for override in swept}
     swept = [override for override in swept if len(listed[override.text]) > 1]
     if resolution is not None and kind != "fractional":
         raise Refused(
@@ -112,7 +111,7 @@ def designed(
             "leave sweep.resolution out"
         )
     if kind == "full" and len(swept) < 2:
-        return None, expanded(texts)
+        return None
     names = _names([override.key for override in swept])
     factors = tuple(
         Factor(name, tuple(text for (text,) in listed[override.text]))
@@ -120,12 +119,9 @@ def designed(
     )
     levels = [len(factor.texts) for factor in factors]
     try:
-        design = _design(kind, factors, levels, resolution)
+        return _design(kind, factors, levels, resolution)
     except NoDesignError as error:
         raise Refused(f"sweep.design={kind}: {error}. {_what_to_type(kind, factors)}") from error
-    if kind == "full":
-        return design, expanded(texts)
-    return design, _members(texts, listed, [override.text for override in swept], design)
 
 
 def _design(kind: str, factors: tuple[Factor, ...], levels: Sequence[int], resolution: int | None) -> Design:
@@ -169,14 +165,19 @@ def _names(keys: Sequence[str]) -> list[str]:
     return found
 
 
-def _members(
-    texts: Sequence[str],
-    listed: dict[str, list[tuple[str, ...]]],
-    factors: Sequence[str],
-    design: Design,
+def combinations_of(
+    overrides: Sequence[Override], expanded: Expand, design: Design | None
 ) -> list[tuple[str, ...]]:
     """Return the overrides of each member: each combination of the design with each of the other lists, as seeds."""
-    others = [text for text in texts if text in listed and text not in factors]
+    texts = [override.text for override in overrides]
+    if design is None or design.kind == "full":
+        return expanded(texts)
+    listed = {override.text: expanded([override.text]) for override in overrides if override.is_sweep}
+    factors = [
+        next(text for text, values in listed.items() if tuple(value for (value,) in values) == factor.texts)
+        for factor in design.factors
+    ]
+    others = [text for text in listed if text not in factors]
     found = []
     for row in design.rows:
         chosen = {

@@ -9,7 +9,7 @@ from r1exp.config.experiment import DesignName, Experiment, experiment_from
 from r1exp.config.launcher_plugins import LAUNCHER, refuse_launcher_plugins
 from r1exp.config.overrides import Override
 from r1exp.errors import Refused
-from r1exp.plan.design import Design, designed
+from r1exp.plan.design import Design, combinations_of, designed
 from r1exp.plan.reuse import within
 from r1exp.plan.step_range import WHOLE, StepRange
 from r1exp.plan.steps import PlannedStep, planned_steps
@@ -127,24 +127,29 @@ def members_of(command: Command) -> list[Member]:
         return [member_of(typed, command.composition, span=command.span)]
     if command.is_optimization:
         return [_first_member(command)]
-    _, combinations = design_of(command)
+    combinations = combinations_of(_all_overrides(command), expanded, design_of(command))
     return [member_of(combination, span=command.span, is_compared=True) for combination in combinations]
 
 
-def design_of(command: Command) -> tuple[Design | None, list[tuple[str, ...]]]:
-    """Return the design of a sweep, None with fewer than two factors, and the overrides of each member.
+def design_of(command: Command) -> Design | None:
+    """Return the design of a sweep; None if all combinations of fewer than two factors run.
 
     Raises:
         Refused: the factors do not fit `sweep.design`.
     """
-    listed = parsed([f"{key}={value}" for key, value in command.sweep_values().items()])
     sweep = command.composition.config.sweep
     kind, resolution = str(sweep.design), sweep.resolution
-    if not isinstance(resolution, int):
-        resolution = None
     if kind not in get_args(DesignName):  # refused with the other values when the first member is composed
         kind, resolution = "full", None
-    return designed([*listed, *command.overrides], expanded, kind, resolution)
+    if not isinstance(resolution, int):
+        resolution = None
+    return designed(_all_overrides(command), expanded, kind, resolution)
+
+
+def _all_overrides(command: Command) -> list[Override]:
+    """Return the overrides of the sweep file and of the command line."""
+    listed = parsed([f"{key}={value}" for key, value in command.sweep_values().items()])
+    return [*listed, *command.overrides]
 
 
 def _first_member(command: Command) -> Member:

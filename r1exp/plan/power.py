@@ -17,8 +17,6 @@ from r1exp.plan.members import Member
 from r1exp.plan.steps import PlannedStep
 from r1exp.statistics.components import Estimate, estimated
 from r1exp.statistics.power import (
-    MOST_PROBLEMS,
-    MOST_SAMPLES,
     MOST_SEEDS,
     Components,
     Needed,
@@ -90,17 +88,12 @@ class Forecast:
         if self.seeds_with_more_answers and self.seeds_with_more_answers != found.seeds:
             ways.append(f"{self.seeds_with_more_answers} seeds with evaluation.samples={_MORE_ANSWERS}")
         if size.seeds > 1:
-            ways.append(
-                f"{found.problems:,} problems"
-                if found.problems
-                else f"no number of problems (to {MOST_PROBLEMS:,}) alone"
-            )
-            ways.append(
-                f"{found.samples} answers each"
-                if found.samples
-                else f"no number of answers (to {MOST_SAMPLES}) alone"
-            )
-        return ", or ".join(ways[:2]) + ("; " + ", ".join(ways[2:]) if ways[2:] else "")
+            ways += [f"{found.problems:,} problems"] if found.problems else []
+            ways += [f"{found.samples} answers each"] if found.samples else []
+        alone = [] if found.problems or size.seeds == 1 else ["problems"]
+        alone += [] if found.samples or size.seeds == 1 else ["answers"]
+        lacking = f"; more {' or '.join(alone)} alone are not enough" if alone else ""
+        return ", or ".join(ways) + lacking
 
     def _source(self) -> str:
         estimate, priors = self.estimate, self.priors

@@ -82,7 +82,7 @@ def _planned(command: Command, members: Sequence[Member]) -> list[tuple[str, str
     """Return the design of the sweep, and which differences it can see."""
     if command.is_optimization:
         return []
-    design, _ = design_of(command)
+    design = design_of(command)
     expected = forecast(members, design)
     lines = [expected] if isinstance(expected, str) else list(expected.lines())
     return [("design", None if design is None else _design_text(design)), ("power", "\n".join(lines))]

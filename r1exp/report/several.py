@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from r1exp.report.effects import effects_of, effects_table
 from r1exp.report.numbers import Cell, Code, Number, Style, Table, interval_at, number_at
 from r1exp.report.race import race_of, race_tables
 from r1exp.report.sections import REWARDS_NOTE, SEGMENTS_NOTE
@@ -47,7 +48,9 @@ def numbers_of(summaries: Mapping[str, Json], folders: Mapping[str, Path], sweep
         folders: Name of a run -> its directory.
         sweep: The folder of the sweep that the runs are the members of.
     """
-    found = ranking({name: summary | {"folder": str(folders[name])} for name, summary in summaries.items()})
+    placed = {name: summary | {"folder": str(folders[name])} for name, summary in summaries.items()}
+    found = ranking(placed)
+    effects = effects_of(list(placed.values()))
     for setting in found["settings"]:
         runs = [summaries[name]["steps"] for name in setting["runs"]]
         setting["segments"] = _joined(
@@ -65,6 +68,7 @@ def numbers_of(summaries: Mapping[str, Json], folders: Mapping[str, Path], sweep
         "states": states,
         **found,
         **({"race": race} if sweep is not None and (race := race_of(sweep)) else {}),
+        **({"effects": effects} if effects else {}),
         "seconds": round(sum(summary.get("seconds", 0.0) for summary in summaries.values()), 3),
         "runs": dict(summaries),
     }
@@ -89,7 +93,9 @@ def _joined(runs: Sequence[Json]) -> Json:
 
 def several_tables(numbers: Json) -> list[Table]:
     """Return the tables of several runs that have rows."""
-    tables = [ranking_table(numbers), *race_tables(numbers), segment_table(numbers), reward_table(numbers)]
+    tables = [
+        ranking_table(numbers), *race_tables(numbers), effects_table(numbers), segment_table(numbers), reward_table(numbers)
+    ]  # fmt: skip
     tables += [run_table(numbers), health_table(numbers)]
     return [table for table in tables if table.rows]
 

@@ -21,6 +21,8 @@ from r1exp.errors import Refused
 from r1exp.files import read_json_object, write_text
 from r1exp.paths import RunPaths, SweepPaths
 from r1exp.plan.run_plan import LEFT_OUT, read_plan
+from r1exp.report.effects import effects_of, effects_table
+from r1exp.report.export import markdown_of
 from r1exp.report.over_runs import PROBLEMS, SAMPLING, SEEDS, Figure, accuracy_over, difference_over, t_over
 from r1exp.report.race import race_lines
 from r1exp.report.summary import summarize
@@ -119,6 +121,9 @@ def sweep_text(folder: Path, states: Mapping[str, dict[str, Any]] | None = None)
     figures = _figures(settings, seeds)
     lines += [*_table(settings, figures), "", _note(settings, seeds, figures)]
     lines += race_lines(folder)
+    effects = effects_table({"effects": effects_of(done)})
+    if effects.rows:
+        lines += ["", f"## {effects.title}", "", markdown_of(effects).rstrip(), "", effects.note]
     if common:
         lines += ["", f"Every run: `{' '.join(text for text in done[0]['overrides'] if text in common)}`"]
     return "\n".join(lines) + "\n"

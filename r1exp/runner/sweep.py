@@ -14,9 +14,11 @@ from typing import Any
 
 from r1exp.config.compose import search_path_of, session
 from r1exp.errors import ExitCode, R1ExpError, Refused
-from r1exp.files import why_not_written
+from r1exp.files import why_not_written, write_json
 from r1exp.launcher.fork_client import fork_servers
-from r1exp.plan.members import BASIC, Command, Member, command_of, members_of
+from r1exp.paths import SweepPaths
+from r1exp.plan.members import BASIC, Command, Member, command_of, design_of, members_of
+from r1exp.plan.power import forecast
 from r1exp.plan.race import race_of
 from r1exp.plan.side_by_side import parallel_of
 from r1exp.plan.slurm_job import job_of
@@ -87,6 +89,7 @@ def run_members(
             elif race is not None:
                 run_race(race, sweep)
             else:
+                _write_facts(command, members, sweep.folder)
                 sweep.run(_tasks(members))
         except Refused:
             raise
@@ -94,6 +97,16 @@ def run_members(
             say(f"r1exp: {error}")
             code = error.exit_code
         return max(code, _finish(sweep))
+
+
+def _write_facts(command: Command, members: Sequence[Member], folder: Path) -> None:
+    """Write the design of a sweep, and which differences it is expected to see, beside its table."""
+    design = design_of(command)
+    if design is not None:
+        write_json(SweepPaths(folder).design, design.to_json())
+    expected = forecast(members, design)
+    if not isinstance(expected, str):
+        write_json(SweepPaths(folder).power, expected.to_json())
 
 
 def _follow(member: Member) -> ExitCode:

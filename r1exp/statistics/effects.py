@@ -9,17 +9,18 @@ An effect is a weighted sum of runs, e = sum c[r] y[r], with the weights of the 
     main effect    of a value against the first value of the factor, on average over the values of the other factors
     interaction    by how much the main effect of one factor is larger at a value of the other than at its first value
 
-Interval, the square of the distance to each bound, for R runs, N problems and df = R - parameters:
+Interval, for R runs, N problems and n = R - parameters degrees of freedom:
 
-    t(N-1)² var(e[i]) / N + max(0, t(df)² s² - t(N-1)² s²_rest / N) sum c²
+    e +- t(f) sqrt(V)      V = P + max(0, S - W)      P = var(e[i]) / N,  S = s² sum c²,  W = w² sum c² / N
 
-e[i] is the effect on problem i, s² the residual mean square of the runs' means, which holds training seeds and sampling, and s²_rest
-that of runs and problems together: the interval of r1exp.statistics.crossed for sums of runs. It holds the luck of problems, sampling
-and seeds. Without values of single problems it is t(df) s sqrt(sum c²), which holds seeds and sampling, for these problems.
+e[i] is the effect on problem i, s² the residual mean square of the runs' means, which holds training seeds and sampling, and w² that
+of runs and problems together. f are Satterthwaite's degrees of freedom of V, or N - 1 where S < W, where seeds show no luck of
+their own. Below three degrees of freedom, where these say too much, it is the interval of r1exp.statistics.crossed. It holds the luck
+of problems, sampling and seeds. Without values of single problems it is t(n) sqrt(S), which holds seeds and sampling, for these problems.
 The runs' luck has one variance for all settings, which gives it many degrees of freedom where each setting has few seeds.
 
-Sources: G. E. P. Box, J. S. Hunter and W. G. Hunter (2005), Statistics for Experimenters, chapters 5 and 6; F. A. Graybill and C. M. Wang
-(1980), JASA 75:869. Coverage: docs/design-of-experiments.md.
+Sources: G. E. P. Box, J. S. Hunter and W. G. Hunter (2005), Statistics for Experimenters, chapters 5 and 6; F. E. Satterthwaite
+(1946), Biometrics Bulletin 2:110; F. A. Graybill and C. M. Wang (1980), JASA 75:869. Coverage: docs/design-of-experiments.md.
 """
 
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from r1exp.statistics.intervals import ALPHA
 from r1exp.statistics.student import quantile
 
 _ZERO = 1e-9
+_LEAST_DEGREES = 3  # of the runs' luck, from which Satterthwaite's approximation holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,20 +176,28 @@ class Fit:
 
         num = tables.shape[-1]
         squares = (weights**2).sum(axis=-1)
-        bound = np.zeros(tables.shape[:-2])
-        rest, problems = 0.0, 0.0
-        residuals = np.einsum("rs,...sn->...rn", self._residual, tables) if self.degrees else None
+        of_problems = np.zeros(tables.shape[:-2])
         if num > 1:
-            problems = float(quantile(num - 1, alpha)) ** 2
-            bound = problems * np.einsum("...r,...rn->...n", weights, tables).var(axis=-1, ddof=1) / num
-        if residuals is not None:
-            means = residuals.mean(axis=-1, keepdims=True)
-            of_runs = (means**2).sum(axis=(-2, -1)) / self.degrees
-            if num > 1:
-                rest = ((residuals - means) ** 2).sum(axis=(-2, -1)) / (self.degrees * (num - 1))
-            runs = float(quantile(self.degrees, alpha)) ** 2
-            bound = bound + np.maximum(runs * of_runs - problems * rest / num, 0.0) * squares
-        return np.sqrt(bound)
+            of_problems = np.einsum("...r,...rn->...n", weights, tables).var(axis=-1, ddof=1) / num
+        if not self.degrees:
+            return quantile(num - 1, alpha) * np.sqrt(of_problems) if num > 1 else of_problems
+        residuals = np.einsum("rs,...sn->...rn", self._residual, tables)
+        means = residuals.mean(axis=-1, keepdims=True)
+        of_runs = squares * (means**2).sum(axis=(-2, -1)) / self.degrees
+        if num == 1:
+            return quantile(self.degrees, alpha) * np.sqrt(of_runs)
+        rest_degrees = self.degrees * (num - 1)
+        rest = squares * ((residuals - means) ** 2).sum(axis=(-2, -1)) / rest_degrees / num
+        if self.degrees < _LEAST_DEGREES:
+            of_t = quantile(num - 1, alpha) ** 2
+            return np.sqrt(
+                of_t * of_problems
+                + np.maximum(quantile(self.degrees, alpha) ** 2 * of_runs - of_t * rest, 0.0)
+            )
+        variance = of_problems + np.maximum(of_runs - rest, 0.0)
+        parts = of_problems**2 / (num - 1) + of_runs**2 / self.degrees + rest**2 / rest_degrees
+        degrees = np.where(of_runs > rest, variance**2 / np.maximum(parts, 1e-300), num - 1)
+        return quantile(np.maximum(degrees, 1.0), alpha) * np.sqrt(variance)
 
 
 def _codes(number: int) -> Any:
