@@ -10,7 +10,7 @@ _OTHER_QUESTION = (
 
 
 def forks_of(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return step -> `run`, `step`, `at` and `changes` (key -> [value there, value here]) of the forked steps of a run."""
+    """Return step -> `run`, `step`, `at`, `text` and `changes` (key -> [value there, value here]) of the forked steps of a run."""
     steps = summary.get("steps", {})
     return {name: entry["fork"] for name, entry in steps.items() if isinstance(entry.get("fork"), dict)}
 
@@ -18,7 +18,7 @@ def forks_of(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def fork_lines(summary: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each forked step of a run."""
     return [
-        f"{name}: a fork of {fork['run']}@{fork['at']} ({_changes(fork)}). Until optimizer step {fork['at']} its curves are those "
+        f"{name}: a fork of {fork['run']}@{fork['at']} ({fork['text']}). Until optimizer step {fork['at']} its curves are those "
         f"of that run. {_OTHER_QUESTION}."
         for name, fork in forks_of(summary).items()
     ]
@@ -40,8 +40,3 @@ def fork_note(runs: Sequence[Mapping[str, Any]]) -> str:
         f"{some}Forks of {where}: a difference between them is paired, with the past, the prompts and the random numbers in common. "
         f"{_OTHER_QUESTION}; over forks of one checkpoint the intervals hold no luck of the past."
     )
-
-
-def _changes(fork: Mapping[str, Any]) -> str:
-    found = [f"{key} {now}, was {was}" for key, (was, now) in fork.get("changes", {}).items()]
-    return "; ".join(found) or "nothing changed"

@@ -64,7 +64,9 @@ def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict
             if status.other_numerics is not None:
                 entry["other_numerics"] = status.other_numerics
         if step.fork is not None:
-            entry["fork"] = step.fork.model_dump(mode="json", include={"run", "step", "at", "changes"})
+            entry["fork"] = step.fork.model_dump(mode="json", include={"run", "step", "at", "changes"}) | {
+                "text": step.fork.text()
+            }
         facts = paths.results.facts
         if state == "done" and facts.exists():
             entry["facts"] = read_json(facts)
