@@ -167,7 +167,7 @@ def _for_step(change: Override, name: str, plan: RunPlan) -> str:
 
 def preview(commands: Sequence[Sequence[str]], *, is_multirun: bool) -> str:
     """Return for each fork of some command lines: its checkpoint, what changes, and whether it is finished already."""
-    lines = []
+    lines: list[tuple[str, str]] = []  # run that is forked, line
     for arguments in commands:
         for member in members_of(command_of(arguments, is_multirun)):
             step = next(step for step in member.steps if step.fork is not None)
