@@ -22,17 +22,25 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from r1exp.config.compose import session
 from r1exp.errors import ExitCode
+from r1exp.files import read_json_rows
 from r1exp.launcher.base import Launch
 from r1exp.paths import RunPaths, StepPaths
+from r1exp.plan.fork import find_parent
 from r1exp.plan.members import member_of
 from r1exp.runner import run as run_module
+from r1exp.runner.fork import command_of_fork
 from r1exp.runner.process import PARENT_VARIABLE, inherited_environment, parent_mark
 from r1exp.runner.run_directory import perform, start_run
+from r1exp.statistics.student import quantile
 
 STEPS, FORK_AT, LAST = 24, 12, 6  # optimizer steps: of a run, before a fork, over which outcomes are averaged
 OUTCOMES = {
@@ -129,24 +137,144 @@ def whole(place: Path, model: Path, seed: int, change: str | None, *, is_seeded:
     return folder
 
 
+def fork(place: Path, trunk: Path, seed: int, change: str, *, is_seeded: bool) -> Path:
+    """Fork a trunk with a change, and return the folder of the fork."""
+    folder = place / f"fork-{change}-{seed}{'' if is_seeded else '-stream'}".replace("/", "-")
+    with session():
+        arguments = command_of_fork(find_parent(trunk, None, FORK_AT), [change])
+    run_once(folder, arguments)
+    return folder
+
+
+def outcomes_of(run: Path) -> list[float]:
+    """Return the outcomes of a run: means over its last optimizer steps."""
+    (file,) = run.glob("steps/*-grpo/metrics.jsonl")
+    rows = [row for row in read_json_rows(file) if row["step"] > STEPS - LAST and "loss" in row]
+    return [float(np.mean([row[metric] for row in rows])) for metric in OUTCOMES.values()]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The outcomes of one setting against the unchanged one; each array has a row for each seed and a column for each outcome."""
+
+    control: Any  # of the trunks
+    whole: Any  # of whole runs with the change
+    fork: Any  # of forks with the change
+
+    def noises(self, num_sharing: int) -> Any:
+        """Return variance x cost of a difference: independent, same seed, fork; an array of (3, outcomes)."""
+        independent = self.control.var(axis=0, ddof=1) + self.whole.var(axis=0, ddof=1)
+        same_seed = (self.whole - self.control).var(axis=0, ddof=1)
+        forked = (self.fork - self.control).var(axis=0, ddof=1)
+        cost = STEPS - FORK_AT + STEPS / num_sharing
+        return np.stack([independent * 2 * STEPS, same_seed * 2 * STEPS, forked * cost])
+
+    def effects(self) -> Any:
+        """Return the mean differences: whole runs of the same seed, forks; an array of (2, outcomes)."""
+        return np.stack([(self.whole - self.control).mean(axis=0), (self.fork - self.control).mean(axis=0)])
+
+    def at(self, seeds: Any) -> "Contrast":
+        """Return the contrast of some seeds."""
+        return Contrast(self.control[seeds], self.whole[seeds], self.fork[seeds])
+
+
+def ratios(contrasts: Sequence[Contrast], num_sharing: int) -> Any:
+    """Return for each outcome the geometric mean over contrasts of the noise of same seed and of fork, over independent; (2, outcomes)."""
+    noises = np.stack([each.noises(num_sharing) for each in contrasts])
+    return np.exp(np.log(np.maximum(noises[:, 1:], 1e-12) / np.maximum(noises[:, :1], 1e-12)).mean(axis=0))
+
+
+def interval(statistic: Callable[[Any], Any], num_seeds: int, num_draws: int = 2000) -> tuple[Any, Any]:
+    """Return the bounds of a 95 % bootstrap interval over seeds; a draw has at least three different ones."""
+    generator = np.random.default_rng(0)
+    found: list[Any] = []
+    while len(found) < num_draws:
+        seeds = generator.integers(0, num_seeds, num_seeds)
+        if len(set(seeds.tolist())) >= min(3, num_seeds):
+            found.append(statistic(seeds))
+    low, high = np.percentile(np.stack(found), [2.5, 97.5], axis=0)
+    return low, high
+
+
+def report(place: Path, seeds: Sequence[int], *, is_seeded: bool, changes: Mapping[str, str]) -> None:
+    """Print the tables of the runs that are there."""
+    end = "" if is_seeded else "-stream"
+    control = np.array([outcomes_of(place / f"whole-trunk-{seed}{end}") for seed in seeds])
+    contrasts = {
+        name: Contrast(
+            control,
+            np.array([outcomes_of(place / f"whole-{change}-{seed}") for seed in seeds]),
+            np.array([outcomes_of(place / f"fork-{change}-{seed}{end}") for seed in seeds]),
+        )
+        for name, change in changes.items()
+    }
+    every, number = list(contrasts.values()), len(seeds)
+    print(f"\n{number} seeds, {len(contrasts)} contrasts, rollout.seed_each_batch={str(is_seeded).lower()}\n")
+    print("| outcome | trunk shared by | same seed / independent | fork / independent |\n|---|---|---|---|")
+    for index, outcome in enumerate(OUTCOMES):
+        for sharing in (1, len(contrasts)):
+            value = ratios(every, sharing)[:, index]
+            low, high = interval(
+                lambda drawn, n=sharing: ratios([each.at(drawn) for each in every], n), number
+            )
+            cells = [f"{value[k]:.2f} [{low[k, index]:.2f}, {high[k, index]:.2f}]" for k in (0, 1)]
+            print(f"| {outcome} | {sharing} | {cells[0]} | {cells[1]} |")
+    for index, outcome in enumerate(OUTCOMES):
+        print(
+            f"\n| {outcome}: contrast | whole runs | forks | fork / independent noise | disagree |\n|---|---|---|---|---|"
+        )
+        for name, each in contrasts.items():
+            effects = each.effects()[:, index]
+            half = [
+                student(difference[:, index]) for difference in (each.whole - control, each.fork - control)
+            ]
+            gap = (each.whole - each.fork)[:, index]
+            noise = each.noises(len(contrasts))[:, index]
+            ratio = noise[2] / noise[0] if noise[0] else float("nan")
+            differs = abs(gap.mean()) > student(gap) and gap.any()
+            cells = [
+                f"{effects[k]:+.3f} [{effects[k] - half[k]:+.3f}, {effects[k] + half[k]:+.3f}]"
+                for k in (0, 1)
+            ]
+            word = "" if not differs else "sign" if effects[0] * effects[1] < 0 else "size"
+            print(f"| {name} | {cells[0]} | {cells[1]} | {ratio:.2f} | {word} |")
+
+
+def student(differences: Any) -> float:
+    """Return half of the width of Student's 95 % interval of a mean."""
+    return float(quantile(len(differences) - 1) * differences.std(ddof=1) / len(differences) ** 0.5)
+
+
 def main() -> None:
     """Run what is missing, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="of the runs")
     parser.add_argument("--seeds", type=int, default=5, help="replicates")
-    parser.add_argument("--whole", action="store_true", help="run the whole runs only")
+    parser.add_argument("--stream", action="store_true", help="also forks without rollout.seed_each_batch")
     parser.add_argument("--report", action="store_true", help="run nothing")
     options = parser.parse_args()
     place = options.folder.resolve()
     place.mkdir(parents=True, exist_ok=True)
-    import r1exp.stage.train_rl
-    import r1exp.stage.train_sft  # noqa: F401 - imported once, for all ranks
+    seeds = range(1, options.seeds + 1)
+    of_streams = dict(list(CONTRASTS.items())[:4])
+    if not options.report:
+        import r1exp.stage.train_rl
+        import r1exp.stage.train_sft  # noqa: F401 - imported once, for all ranks
 
-    run_module.run_process = _forked
-    model = start_model(place)
-    for seed in range(1, options.seeds + 1):
-        for change in (None, *CONTRASTS.values()):
-            whole(place, model, seed, change, is_seeded=True)
+        run_module.run_process = _forked
+        model = start_model(place)
+        for seed in seeds:
+            trunk = whole(place, model, seed, None, is_seeded=True)
+            for change in CONTRASTS.values():
+                whole(place, model, seed, change, is_seeded=True)
+                fork(place, trunk, seed, change, is_seeded=True)
+        for seed in seeds if options.stream else ():
+            trunk = whole(place, model, seed, None, is_seeded=False)
+            for change in of_streams.values():
+                fork(place, trunk, seed, change, is_seeded=False)
+    report(place, seeds, is_seeded=True, changes=CONTRASTS)
+    if options.stream:
+        report(place, seeds, is_seeded=False, changes=of_streams)
 
 
 if __name__ == "__main__":

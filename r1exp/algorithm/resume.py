@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import set_seed
-from transformers import Trainer
+from transformers import Trainer, set_seed
 from trl.trainer.utils import RepeatSampler
 
 from r1exp.paths import CheckpointPaths
@@ -127,7 +126,7 @@ class ExactResume(Trainer):
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)
         if self._has_own_seed:
-            set_seed(self.args.seed, device_specific=True)
+            set_seed(self.args.seed + self.args.process_index)
 
     def _rank_file(self, checkpoint: Path) -> Path:
         """Return the file with the state of this rank."""

@@ -12,8 +12,7 @@ Source: common random numbers, Owen, Monte Carlo theory, methods and examples, s
 
 from typing import Any
 
-from accelerate.utils import set_seed
-from transformers import Trainer
+from transformers import Trainer, set_seed
 
 from r1exp.files import hash_of
 
@@ -43,5 +42,5 @@ class SeededBatches(Trainer):
             if self._last_seeded[0] == step:
                 number = self._last_seeded[1] + 1
             self._last_seeded = (step, number)
-            set_seed(seed_of_batch(self.args.seed, step, number), device_specific=True)
+            set_seed(seed_of_batch(self.args.seed, step, number) + self.args.process_index)
         return super()._generate_and_score_completions(inputs)

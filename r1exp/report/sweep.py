@@ -23,6 +23,7 @@ from r1exp.paths import RunPaths, SweepPaths
 from r1exp.plan.run_plan import LEFT_OUT, read_plan
 from r1exp.report.effects import effects_of, effects_table
 from r1exp.report.export import markdown_of
+from r1exp.report.forks import fork_note
 from r1exp.report.over_runs import PROBLEMS, SAMPLING, SEEDS, Figure, accuracy_over, difference_over, t_over
 from r1exp.report.race import race_lines
 from r1exp.report.summary import summarize
@@ -33,6 +34,7 @@ from r1exp.statistics.several import holm
 _MODES = ("sampled", "greedy")
 _MOST_COMPARED = 500  # settings whose outcomes are compared with those of the first; a comparison takes 10 ms
 _KEYS = frozenset({"state", "objective", "overrides", "comparisons"})
+_FORKED = "fork.run"  # forks of several runs: what each of them has in common with its siblings
 _STEP_SEED = re.compile(r"pipeline\.steps\.[^.]+\.set\.seed")
 Seeds = tuple[str, ...]  # the overrides of a run that set a seed: of the run, or of one step
 
@@ -202,7 +204,7 @@ def _settings(runs: Sequence[dict[str, Any]], common: set[str]) -> list[Setting]
 
 def _is_seed(override: str) -> bool:
     key = override.lstrip("+").partition("=")[0]
-    return key == "seed" or _STEP_SEED.fullmatch(key) is not None
+    return key in ("seed", _FORKED) or _STEP_SEED.fullmatch(key) is not None
 
 
 def _seeds(run: dict[str, Any]) -> Seeds:
@@ -337,7 +339,8 @@ def _points(interval: Interval | None, is_signed: bool = False) -> str:
 
 
 def _note(settings: Sequence[Setting], seeds: set[Seeds], figures: _Figures) -> str:
-    note = "95 % intervals. Gain: change by the focus step."
+    forks = fork_note([run for setting in settings for run in setting.runs])
+    note = " ".join(filter(None, (forks, "95 % intervals. Gain: change by the focus step.")))
     for name, column in (
         ("accuracies", list(chain(*figures.accuracies.values()))),
         ("gains", list(chain(*figures.gains.values()))),

@@ -26,6 +26,7 @@ from r1exp.step.checkpoints import damage_of, last_checkpoint
 from r1exp.step.status import is_finished
 
 _OF_THE_RUN = ("fork", "hydra")  # heads of overrides that a fork has of its own
+_OF_A_FOLDER = ("paths.run", "sweep.parallel")
 
 
 def keep_origin(plan: RunPlan, run: Path) -> None:
@@ -123,27 +124,36 @@ class Target:
         return find_parent(self.run, self.step, self.at)
 
 
-def command_of_fork(parent: Parent, changes: Sequence[str]) -> list[str]:
+def command_of_fork(parent: Parent, changes: Sequence[str], *, is_multirun: bool = False) -> list[str]:
     """Return the command line of a fork: that of its run, the checkpoint, and the changes, for the forked step alone.
 
     Args:
         parent: The step that is forked.
         changes: Overrides as typed, some of which may list several values.
+        is_multirun: Whether -m was typed.
     """
     plan, name = parent.plan, parent.step.name
     is_pipeline = plan.config.pipeline is not None
     typed = parsed(changes)
     own = [_for_step(each, name, plan) if is_pipeline else each.text for each in typed]
-    replaced = {each.key for each in typed} | {each.key for each in parsed(own)}
+    replaced = {each.key for each in parsed(own)}
+    replaced |= {f"pipeline.steps.{name}.{place}.{each.key}" for each in typed for place in ("set", "use")}
     kept = [
-        each.text
+        each
         for each in parsed(plan.overrides)
-        if each.key not in replaced
-        and each.head not in _OF_THE_RUN
-        and each.key not in ("paths.run", "sweep.parallel")
+        if each.key not in replaced and each.head not in _OF_THE_RUN and each.key not in _OF_A_FOLDER
     ]
+    is_of_sweep = any(
+        each.head == "sweeps" for each in kept
+    )  # its file asks for a multirun, and this is one member
+    mode = ["hydra.mode=RUN"] if is_of_sweep and not is_multirun else []
     chosen = {"run": quote(str(parent.run)), "step": quote(name), "at": str(parent.at)}
-    return [*kept, *(f"fork.{key}={value}" for key, value in chosen.items()), *own]
+    return [
+        *(each.text for each in kept),
+        *mode,
+        *(f"fork.{key}={value}" for key, value in chosen.items()),
+        *own,
+    ]
 
 
 def _for_step(change: Override, name: str, plan: RunPlan) -> str:
@@ -157,7 +167,7 @@ def _for_step(change: Override, name: str, plan: RunPlan) -> str:
 
 def preview(commands: Sequence[Sequence[str]], *, is_multirun: bool) -> str:
     """Return for each fork of some command lines: its checkpoint, what changes, and whether it is finished already."""
-    lines = []
+    lines: list[tuple[str, str]] = []  # run that is forked, line
     for arguments in commands:
         for member in members_of(command_of(arguments, is_multirun)):
             step = next(step for step in member.steps if step.fork is not None)

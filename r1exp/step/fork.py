@@ -6,6 +6,7 @@ from pydantic import PositiveInt
 
 from r1exp.settings import Name, Settings
 
+_KIND = ".kind"
 _KL = ("beta", "algorithm.kl.")  # settings of the KL controller, whose state is in the checkpoint
 
 
@@ -33,9 +34,18 @@ class ForkOrigin(Settings):
         """Return what was changed, for messages and reports."""
         if not self.changes:
             return "nothing changed"
-        return ", ".join(
-            f"{key} {_short(now)} (was {_short(was)})" for key, (was, now) in self.changes.items()
-        )
+        whole = {  # entries of a mapping that are there on one side only, such as the members of a committee
+            key.removesuffix(_KIND): "left out" if now is None else "added"
+            for key, (was, now) in self.changes.items()
+            if key.endswith(_KIND) and None in (was, now)
+        }
+        parts = [f"{name} {what}" for name, what in whole.items()]
+        parts += [
+            f"{key} {_short(now)} (was {_short(was)})"
+            for key, (was, now) in self.changes.items()
+            if not any(key.startswith(f"{name}.") for name in whole)
+        ]
+        return ", ".join(parts)
 
 
 def _short(value: Any) -> str:

@@ -70,7 +70,9 @@ def main(arguments: Sequence[str]) -> ExitCode:
     config_dirs = [folder.resolve() for folder in options.config_dirs]
     parents = [target.parent() for target in targets]
     with session(config_dirs):
-        first, *further = [command_of_fork(parent, changes) for parent in parents]
+        first, *further = [
+            command_of_fork(parent, changes, is_multirun=options.is_multirun) for parent in parents
+        ]
     place = Path(parents[0].plan.working_directory)
     if not place.is_dir():
         place = Path.cwd()
