@@ -14,6 +14,7 @@ _IN_FIRST_PART = {
     "settings",
     "race",
     "race_rounds",
+    "pareto",
 }  # tables that report.md begins with
 
 

@@ -22,6 +22,7 @@ from r1exp.files import read_json_object, write_text
 from r1exp.paths import RunPaths, SweepPaths
 from r1exp.plan.run_plan import LEFT_OUT, read_plan
 from r1exp.report.over_runs import PROBLEMS, SAMPLING, SEEDS, Figure, accuracy_over, difference_over, t_over
+from r1exp.report.pareto import pareto_lines
 from r1exp.report.race import race_lines
 from r1exp.report.summary import summarize
 from r1exp.report.sweep_table import rows_of
@@ -118,6 +119,7 @@ def sweep_text(folder: Path, states: Mapping[str, dict[str, Any]] | None = None)
     lines += _left_out(folder, found, states or {})
     figures = _figures(settings, seeds)
     lines += [*_table(settings, figures), "", _note(settings, seeds, figures)]
+    lines += pareto_lines(folder, [(setting.overrides, setting.runs) for setting in settings])
     lines += race_lines(folder)
     if common:
         lines += ["", f"Every run: `{' '.join(text for text in done[0]['overrides'] if text in common)}`"]
