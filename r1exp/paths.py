@@ -452,6 +452,11 @@ class SweepPaths:
         """The log of a race: seeds, bounds, and when a setting was dropped."""
         return self.folder / "race.json"
 
+    @property
+    def objectives(self) -> Path:
+        """The names of the objectives, where there are others than the accuracy alone."""
+        return self.folder / "objectives.json"
+
     def member(self, number: int) -> Path:
         """Return the run directory of a member."""
         return self.folder / str(number)

@@ -15,6 +15,7 @@ _IN_FIRST_PART = {
     "race",
     "race_rounds",
     "effects",
+    "pareto",
 }  # tables that report.md begins with
 
 

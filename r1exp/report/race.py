@@ -57,12 +57,12 @@ def race_lines(sweep: Path) -> list[str]:
     race = race_of(sweep)
     if not race:
         return []
-    lines = ["", "## Race", "", race["verdict"][:1].upper() + race["verdict"][1:] + ".", ""]
+    lines = ["", "## Race"]
     for table in race_tables({"race": race}):
-        lines += ["| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
+        lines += ["", "| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
         lines += ["| " + " | ".join(_text(cell) for cell in row) + " |" for row in table.rows]
-        lines += ["", *([table.note, ""] if table.note else [])]
-    return lines[:-1]
+        lines += ["", table.note] if table.note else []
+    return lines
 
 
 def race_status(sweep: Path) -> str:
@@ -100,7 +100,7 @@ def race_tables(numbers: Mapping[str, Any]) -> list[Table]:
     columns = ("setting", "seeds", "mean, %", "behind, points", "at least", "state", "why")
     names = [label_of(setting) for setting in race["settings"]]
     return [
-        Table("race", "The race", columns, tuple(rows), f"{_sentence(race)} {_NOTE}"),
+        Table("race", "The race", columns, tuple(rows), f"Result: {race['verdict']}. {_NOTE}"),
         Table("race_rounds", "Rounds of the race", ("round", "leader", "seeds given", "no further seeds", "again"),
               tuple(_round(number, each, names) for number, each in enumerate(race["rounds"], start=1))),
     ]  # fmt: skip
@@ -109,11 +109,6 @@ def race_tables(numbers: Mapping[str, Any]) -> list[Table]:
 def _rank(setting: Mapping[str, Any]) -> tuple[int, float]:
     order = {"best": 0, "leader": 0, "open": 1, "dropped": 2, "left": 3}
     return order[setting["state"]], -(setting["mean"] or 0.0)
-
-
-def _sentence(race: Mapping[str, Any]) -> str:
-    verdict = str(race["verdict"])
-    return f"{verdict[:1].upper()}{verdict[1:]}."
 
 
 def _round(number: int, found: Mapping[str, Any], names: Sequence[str]) -> tuple[Cell, ...]:

@@ -25,6 +25,7 @@ from r1exp.report.effects import effects_of, effects_table
 from r1exp.report.export import markdown_of
 from r1exp.report.forks import fork_note
 from r1exp.report.over_runs import PROBLEMS, SAMPLING, SEEDS, Figure, accuracy_over, difference_over, t_over
+from r1exp.report.pareto import pareto_lines
 from r1exp.report.race import race_lines
 from r1exp.report.summary import summarize
 from r1exp.report.sweep_table import rows_of
@@ -122,6 +123,7 @@ def sweep_text(folder: Path, states: Mapping[str, dict[str, Any]] | None = None)
     lines += _left_out(folder, found, states or {})
     figures = _figures(settings, seeds)
     lines += [*_table(settings, figures), "", _note(settings, seeds, figures)]
+    lines += pareto_lines(folder, [(setting.overrides, setting.runs) for setting in settings])
     lines += race_lines(folder)
     effects = effects_table({"effects": effects_of(done)})
     if effects.rows:

@@ -112,7 +112,7 @@ class Standing:
         state = "open"
         if number in self.left:
             state = "left"
-        elif number == decision.leader:
+        elif number == decision.leader and any(self.objectives):
             state = "best" if decision.state == "decided" else "leader"
         elif number in self.dropped:
             state = "dropped"

@@ -23,6 +23,7 @@ from r1exp.plan.race import race_of
 from r1exp.plan.side_by_side import parallel_of
 from r1exp.plan.slurm_job import job_of
 from r1exp.plan.step_range import WHOLE, StepRange
+from r1exp.report.objectives import ONLY_ACCURACY
 from r1exp.report.summary import headline
 from r1exp.report.sweep import sweep_report
 from r1exp.report.write import write_pages_if_possible
@@ -31,7 +32,7 @@ from r1exp.runner.nodes import OtherNode
 from r1exp.runner.race import run_race
 from r1exp.runner.run_directory import perform, start_run
 from r1exp.runner.slurm_submit import refuse_job
-from r1exp.runner.sweeper import run_sweeper
+from r1exp.runner.sweeper import directions_of, run_sweeper
 from r1exp.terminal import say, show
 
 _FOLDER_KEY = "hydra.sweep.dir="
@@ -83,9 +84,12 @@ def run_members(
         if parallel.number > 1:
             say(f"{len(members)} members, {parallel.text}" if not command.is_optimization else parallel.text)
         code = ExitCode.DONE
+        objectives = members[0].experiment.run.sweep.objectives
+        if objectives != ONLY_ACCURACY:
+            write_json(SweepPaths(sweep.folder).objectives, {"objectives": list(objectives)})
         try:
             if command.is_optimization:
-                run_sweeper(command, sweep)
+                run_sweeper(command, sweep, objectives)
             elif race is not None:
                 run_race(race, sweep)
             else:
@@ -205,13 +209,8 @@ def _refuse_unmeasured(command: Command, members: Sequence[Member]) -> None:
             f"{what} compares runs by the sampled accuracy of their last evaluation, and this run "
             "has none; type evaluation.after=true evaluation.samples=1"
         )
-    sweeper = command.composition.hydra.hydra.sweeper if command.composition.hydra is not None else {}
-    direction = str(sweeper.get("direction", "maximize")).rpartition(".")[2]
-    if direction != "maximize":
-        raise Refused(
-            f"hydra.sweeper.direction={direction}: the objective of a run is one accuracy, which is better where it is "
-            "larger; leave hydra.sweeper.direction out"
-        )
+    if command.is_optimization:
+        directions_of(command, members[0].experiment.run.sweep.objectives)
 
 
 def _refuse_jobs(members: Sequence[Member], sweeper: str) -> None:
