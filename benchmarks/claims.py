@@ -241,10 +241,18 @@ def row_of(name: str, result: dict[str, Any]) -> str:
     unit = MEASURES[claim.measure][0]
     sign = {"higher": "> 0", "lower": "< 0", "not_lower": f"> -{claim.margin:g}"}[claim.direction]
     source = claim.paper if claim.arxiv is None else f"{claim.paper} (arXiv:{claim.arxiv})"
-    return (
-        f"| `{name}` | {source} | {claim.sentence} | {claim.test} | {claim.measure} {sign}; {claim.margin:g} {unit} matter "
-        f"| **{result['verdict']}** | {interval_text(result, unit)} | {result['core_minutes']:.0f} |"
-    )
+    cells = [
+        f"`make claims CLAIM={name}`",
+        source,
+        claim.sentence,
+        f"{claim.test}: {' against '.join(f'`{shlex.join(arm)}`' for arm in reversed(claim.arms().values()))}",
+        str(len(claim.seeds)),
+        f"{claim.measure} {sign}; {claim.margin:g} {unit} would matter",
+        f"**{result['verdict']}**",
+        interval_text(result, unit),
+        f"{result['core_minutes']:.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def interval_text(result: dict[str, Any], unit: str) -> str:
@@ -255,8 +263,19 @@ def interval_text(result: dict[str, Any], unit: str) -> str:
 
 def table(found: dict[str, dict[str, Any]]) -> str:
     """Return the table of the claims that have a result."""
-    head = "| claim | source | it says | test here | holds if | verdict | difference, 95 % interval | core-minutes |"
-    return "\n".join([head, "|---|---|---|---|---|---|---|---|", *(row_of(*each) for each in found.items())])
+    head = [
+        "command",
+        "source",
+        "it says",
+        "test here",
+        "seeds",
+        "holds if",
+        "verdict",
+        "difference, 95 % interval",
+        "core-minutes",
+    ]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    return "\n".join([*lines, *(row_of(*each) for each in found.items())])
 
 
 def ablation(found: dict[str, dict[str, Any]]) -> str:
