@@ -55,7 +55,7 @@ class Claim(Settings):
     test: str  # how it is tested here
     treatment: list[str]  # overrides of the arm that the claim is about
     control: list[str] | None  # overrides of the arm beside it; None: the measure itself is a change
-    seeds: list[int] = Field(min_length=2)
+    seeds: int = Field(ge=2)  # 1 to this number
     measure: Literal[
         "accuracy", "accuracy_gain", "sharpening", "entropy", "entropy_change", "wrong_length"
     ]  # see MEASURES
@@ -97,9 +97,9 @@ def names() -> list[str]:
     return sorted(path.stem for path in CLAIMS.glob("*.yaml"))
 
 
-def command(arm: Sequence[str], seeds: Sequence[int]) -> list[str]:
+def command(arm: Sequence[str], seeds: int) -> list[str]:
     """Return what follows `r1exp` in the command of an arm, without the folders."""
-    return ["-m", *arm, f"seed={','.join(map(str, seeds))}"]
+    return ["-m", *arm, f"seed={','.join(map(str, range(1, seeds + 1)))}"]
 
 
 def _rows(step: Path, key: str) -> list[dict[str, Any]]:
@@ -153,13 +153,15 @@ class Arm:
     core_minutes: float  # processor time, of the command that computed it
 
 
-def run_arm(name: str, arm: Sequence[str], claim: Claim, folder: Path, parallel: int) -> Arm:
+def run_arm(name: str, arm: list[str], claim: Claim, folder: Path, parallel: int) -> Arm:
     """Run one arm, or take what is finished of it.
 
     Raises:
         SystemExit: a member failed.
     """
-    place = folder / claim_key(arm, claim.seeds)
+    place = (
+        folder / hashlib.sha256(json.dumps(arm).encode()).hexdigest()[:12]
+    )  # the same for claims with this arm
     place.mkdir(parents=True, exist_ok=True)
     lock = (place / "lock").open("a")  # another claim with this arm waits; unlocked when this process ends
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -179,17 +181,15 @@ def run_arm(name: str, arm: Sequence[str], claim: Claim, folder: Path, parallel:
     spent = place / "core-minutes.json"  # a command that is typed again finds everything finished
     minutes = read_json_object(spent).get("core_minutes", 0.0) + (processor_time() - before) / 60.0
     write_json(spent, {"core_minutes": minutes})
-    members = sorted(
-        (path for path in place.iterdir() if path.name.isdigit()), key=lambda path: int(path.name)
-    )
-    steps = [max((member / "steps").iterdir(), key=lambda path: path.name) for member in members]
+    num_members = sum(
+        path.name.isdigit() for path in place.iterdir()
+    )  # a claim with more seeds may have this arm too
+    steps = [
+        max((place / str(seed) / "steps").iterdir(), key=lambda path: path.name)
+        for seed in range(claim.seeds)
+    ]
     lock.close()
-    return Arm([MEASURES[claim.measure][1](step) for step in steps], minutes)
-
-
-def claim_key(arm: Sequence[str], seeds: Sequence[int]) -> str:
-    """Return the name of an arm's folder: claims with an arm in common run it once."""
-    return hashlib.sha256(json.dumps([list(arm), list(seeds)]).encode()).hexdigest()[:12]
+    return Arm([MEASURES[claim.measure][1](step) for step in steps], minutes * claim.seeds / num_members)
 
 
 def processor_time() -> float:
@@ -246,7 +246,7 @@ def row_of(name: str, result: dict[str, Any]) -> str:
         source,
         claim.sentence,
         f"{claim.test}: {' against '.join(f'`{shlex.join(arm)}`' for arm in reversed(claim.arms().values()))}",
-        str(len(claim.seeds)),
+        str(claim.seeds),
         f"{claim.measure} {sign}; {claim.margin:g} {unit} would matter",
         f"**{result['verdict']}**",
         interval_text(result, unit),
