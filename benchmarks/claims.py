@@ -32,7 +32,7 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, field_validator
 
 from r1exp.files import read_json_object, write_json
 from r1exp.settings import Settings
@@ -56,11 +56,16 @@ class Claim(Settings):
     treatment: list[str]  # overrides of the arm that the claim is about
     control: list[str] | None  # overrides of the arm beside it; None: the measure itself is a change
     seeds: int = Field(ge=2)  # 1 to this number
-    measure: Literal[
-        "accuracy", "accuracy_gain", "sharpening", "entropy", "entropy_change", "wrong_length"
-    ]  # see MEASURES
+    measure: str  # one of MEASURES
     direction: Literal["higher", "lower", "not_lower"]
     margin: PositiveFloat  # smallest difference that would matter, in the unit of the measure
+
+    @field_validator("measure")
+    @classmethod
+    def _is_known(cls, measure: str) -> str:
+        if measure not in MEASURES:
+            raise ValueError(f"measure: {measure}; give one of: {', '.join(MEASURES)}")
+        return measure
 
     def arms(self) -> dict[str, list[str]]:
         """Return the overrides of each arm, the control first."""
@@ -125,6 +130,11 @@ def _third(step: Path, key: str, which: int) -> float:
     return fmean(values[:size] if which == 0 else values[-size:])
 
 
+def _change(step: Path, key: str) -> float:
+    """Return the mean over the last third of the logged optimizer steps less that over the first."""
+    return _third(step, key, 2) - _third(step, key, 0)
+
+
 def _wrong_length(step: Path) -> float:
     """Return the mean number of tokens of wrong answers that were not cut, in the last third of the kept completions."""
     files = sorted((step / "completions").glob("*.jsonl"))
@@ -140,7 +150,9 @@ MEASURES: dict[str, tuple[str, Callable[[Path], float]]] = {
     "accuracy_gain": ("points", lambda step: _gain(step, "sampled")),
     "sharpening": ("points", lambda step: _gain(step, "sampled") - _gain(step, "greedy")),
     "entropy": ("nats a token", lambda step: _third(step, "entropy", 2)),
-    "entropy_change": ("nats a token", lambda step: _third(step, "entropy", 2) - _third(step, "entropy", 0)),
+    "entropy_change": ("nats a token", lambda step: _change(step, "entropy")),
+    "length_change": ("tokens", lambda step: _change(step, "completions/mean_length")),
+    "signal_change": ("points", lambda step: 100.0 * _change(step, "groups_with_signal")),
     "wrong_length": ("tokens", _wrong_length),
 }
 

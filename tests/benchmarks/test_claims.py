@@ -55,6 +55,11 @@ def test_the_interval_and_the_margin_decide_the_verdict(
     assert claim(claims, direction=direction).verdict(low, high) == expected
 
 
+def test_a_measure_that_does_not_exist_is_refused(claims: ModuleType) -> None:
+    with pytest.raises(ValueError, match="measure: accurracy; give one of: accuracy, accuracy_gain"):
+        claim(claims, measure="accurracy")
+
+
 def test_the_difference_is_paired_by_seed(claims: ModuleType) -> None:
     arms = {"control": claims.Arm([10.0, 20.0, 30.0], 1.0), "treatment": claims.Arm([14.0, 25.0, 36.0], 2.0)}
     found = claims.result_of(claim(claims), arms)
@@ -79,7 +84,10 @@ def step(tmp_path: Path) -> Path:
         for at, values in ((0, (0.3, 0.6)), (6, (0.5, 0.65)))
         for how, value in zip(("sampled", "greedy"), values, strict=True)
     ]
-    trained = [{"step": at, "entropy": 1.0 - 0.1 * at} for at in range(1, 7)]
+    trained = [
+        {"step": at, "entropy": 1.0 - 0.1 * at, "completions/mean_length": at, "groups_with_signal": 1.0 / at}
+        for at in range(1, 7)
+    ]
     (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in evaluated + trained))
     kept = [
         {"step": at, "tokens": tokens, "rewards": {"strict": score}}
@@ -98,6 +106,8 @@ def step(tmp_path: Path) -> Path:
         pytest.param("sharpening", 15.0, id="gain in sampled less gain in greedy"),
         pytest.param("entropy", 0.45, id="last third"),
         pytest.param("entropy_change", -0.4, id="last third less first"),
+        pytest.param("length_change", 4.0, id="length of the last third less the first"),
+        pytest.param("signal_change", 100.0 * (11 / 60 - 0.75), id="groups with signal, in points"),
         pytest.param("wrong_length", 11.0, id="wrong answers of the last third"),
     ],
 )
