@@ -32,7 +32,7 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, field_validator
 
 from r1exp.files import read_json_object, write_json
 from r1exp.settings import Settings
@@ -55,12 +55,17 @@ class Claim(Settings):
     test: str  # how it is tested here
     treatment: list[str]  # overrides of the arm that the claim is about
     control: list[str] | None  # overrides of the arm beside it; None: the measure itself is a change
-    seeds: list[int] = Field(min_length=2)
-    measure: Literal[
-        "accuracy", "accuracy_gain", "sharpening", "entropy", "entropy_change", "wrong_length"
-    ]  # see MEASURES
+    seeds: int = Field(ge=2)  # 1 to this number
+    measure: str  # one of MEASURES
     direction: Literal["higher", "lower", "not_lower"]
     margin: PositiveFloat  # smallest difference that would matter, in the unit of the measure
+
+    @field_validator("measure")
+    @classmethod
+    def _is_known(cls, measure: str) -> str:
+        if measure not in MEASURES:
+            raise ValueError(f"measure: {measure}; give one of: {', '.join(MEASURES)}")
+        return measure
 
     def arms(self) -> dict[str, list[str]]:
         """Return the overrides of each arm, the control first."""
@@ -97,9 +102,9 @@ def names() -> list[str]:
     return sorted(path.stem for path in CLAIMS.glob("*.yaml"))
 
 
-def command(arm: Sequence[str], seeds: Sequence[int]) -> list[str]:
+def command(arm: Sequence[str], seeds: int) -> list[str]:
     """Return what follows `r1exp` in the command of an arm, without the folders."""
-    return ["-m", *arm, f"seed={','.join(map(str, seeds))}"]
+    return ["-m", *arm, f"seed={','.join(map(str, range(1, seeds + 1)))}"]
 
 
 def _rows(step: Path, key: str) -> list[dict[str, Any]]:
@@ -125,6 +130,11 @@ def _third(step: Path, key: str, which: int) -> float:
     return fmean(values[:size] if which == 0 else values[-size:])
 
 
+def _change(step: Path, key: str) -> float:
+    """Return the mean over the last third of the logged optimizer steps less that over the first."""
+    return _third(step, key, 2) - _third(step, key, 0)
+
+
 def _wrong_length(step: Path) -> float:
     """Return the mean number of tokens of wrong answers that were not cut, in the last third of the kept completions."""
     files = sorted((step / "completions").glob("*.jsonl"))
@@ -140,7 +150,9 @@ MEASURES: dict[str, tuple[str, Callable[[Path], float]]] = {
     "accuracy_gain": ("points", lambda step: _gain(step, "sampled")),
     "sharpening": ("points", lambda step: _gain(step, "sampled") - _gain(step, "greedy")),
     "entropy": ("nats a token", lambda step: _third(step, "entropy", 2)),
-    "entropy_change": ("nats a token", lambda step: _third(step, "entropy", 2) - _third(step, "entropy", 0)),
+    "entropy_change": ("nats a token", lambda step: _change(step, "entropy")),
+    "length_change": ("tokens", lambda step: _change(step, "completions/mean_length")),
+    "signal_change": ("points", lambda step: 100.0 * _change(step, "groups_with_signal")),
     "wrong_length": ("tokens", _wrong_length),
 }
 
@@ -153,13 +165,15 @@ class Arm:
     core_minutes: float  # processor time, of the command that computed it
 
 
-def run_arm(name: str, arm: Sequence[str], claim: Claim, folder: Path, parallel: int) -> Arm:
+def run_arm(name: str, arm: list[str], claim: Claim, folder: Path, parallel: int) -> Arm:
     """Run one arm, or take what is finished of it.
 
     Raises:
         SystemExit: a member failed.
     """
-    place = folder / claim_key(arm, claim.seeds)
+    place = (
+        folder / hashlib.sha256(json.dumps(arm).encode()).hexdigest()[:12]
+    )  # the same for claims with this arm
     place.mkdir(parents=True, exist_ok=True)
     lock = (place / "lock").open("a")  # another claim with this arm waits; unlocked when this process ends
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -179,17 +193,15 @@ def run_arm(name: str, arm: Sequence[str], claim: Claim, folder: Path, parallel:
     spent = place / "core-minutes.json"  # a command that is typed again finds everything finished
     minutes = read_json_object(spent).get("core_minutes", 0.0) + (processor_time() - before) / 60.0
     write_json(spent, {"core_minutes": minutes})
-    members = sorted(
-        (path for path in place.iterdir() if path.name.isdigit()), key=lambda path: int(path.name)
-    )
-    steps = [max((member / "steps").iterdir(), key=lambda path: path.name) for member in members]
+    num_members = sum(
+        path.name.isdigit() for path in place.iterdir()
+    )  # a claim with more seeds may have this arm too
+    steps = [
+        max((place / str(seed) / "steps").iterdir(), key=lambda path: path.name)
+        for seed in range(claim.seeds)
+    ]
     lock.close()
-    return Arm([MEASURES[claim.measure][1](step) for step in steps], minutes)
-
-
-def claim_key(arm: Sequence[str], seeds: Sequence[int]) -> str:
-    """Return the name of an arm's folder: claims with an arm in common run it once."""
-    return hashlib.sha256(json.dumps([list(arm), list(seeds)]).encode()).hexdigest()[:12]
+    return Arm([MEASURES[claim.measure][1](step) for step in steps], minutes * claim.seeds / num_members)
 
 
 def processor_time() -> float:
@@ -241,10 +253,18 @@ def row_of(name: str, result: dict[str, Any]) -> str:
     unit = MEASURES[claim.measure][0]
     sign = {"higher": "> 0", "lower": "< 0", "not_lower": f"> -{claim.margin:g}"}[claim.direction]
     source = claim.paper if claim.arxiv is None else f"{claim.paper} (arXiv:{claim.arxiv})"
-    return (
-        f"| `{name}` | {source} | {claim.sentence} | {claim.test} | {claim.measure} {sign}; {claim.margin:g} {unit} matter "
-        f"| **{result['verdict']}** | {interval_text(result, unit)} | {result['core_minutes']:.0f} |"
-    )
+    cells = [
+        f"`make claims CLAIM={name}`",
+        source,
+        claim.sentence,
+        f"{claim.test}: {' against '.join(f'`{shlex.join(arm)}`' for arm in reversed(claim.arms().values()))}",
+        str(claim.seeds),
+        f"{claim.measure} {sign}; {claim.margin:g} {unit} would matter",
+        f"**{result['verdict']}**",
+        interval_text(result, unit),
+        f"{result['core_minutes']:.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def interval_text(result: dict[str, Any], unit: str) -> str:
@@ -255,8 +275,19 @@ def interval_text(result: dict[str, Any], unit: str) -> str:
 
 def table(found: dict[str, dict[str, Any]]) -> str:
     """Return the table of the claims that have a result."""
-    head = "| claim | source | it says | test here | holds if | verdict | difference, 95 % interval | core-minutes |"
-    return "\n".join([head, "|---|---|---|---|---|---|---|---|", *(row_of(*each) for each in found.items())])
+    head = [
+        "command",
+        "source",
+        "it says",
+        "test here",
+        "seeds",
+        "holds if",
+        "verdict",
+        "difference, 95 % interval",
+        "core-minutes",
+    ]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    return "\n".join([*lines, *(row_of(*each) for each in found.items())])
 
 
 def ablation(found: dict[str, dict[str, Any]]) -> str:

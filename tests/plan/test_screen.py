@@ -28,6 +28,11 @@ SHIPPED = [
     ),
     *(f"experiment={file.stem}" for file in sorted((CONF / "experiment").glob("*.yaml"))),
 ]
+# Their focus step is no RL.
+WITHOUT_RL = (
+    *(f"pipeline={name}" for name in ("limo_sft", "limo_sft_twin", "sft_distil", "sft_rft")),
+    *(f"experiment={name}" for name in ("gemma2_limo_sft", "limo_sft_twin")),
+)
 GPU = ("launcher=zero3", "launcher.num_processes=8", "rollout=vllm_colocate")
 
 
@@ -49,11 +54,11 @@ def test_every_shipped_pipeline_and_experiment_fits_on_one_screen(choice: str) -
     typed = [
         "seed=1",
         "name=fits",
-        *([] if "limo_sft" in choice and "grpo" not in choice else ["beta=0.01"]),  # its focus step is SFT
+        *([] if choice in WITHOUT_RL else ["beta=0.01"]),
         "debug=fast",
         "evaluation.samples=2",
         "learning_rate=0.001",
-        *GPU,
+        *(GPU[:2] if choice == "pipeline=sft_distil" else GPU),  # its student samples with transformers
     ]
     assert fits(plan_text([choice, *typed], given=H100))
 
@@ -73,7 +78,7 @@ def test_every_shipped_sweep_fits_on_one_screen(name: str) -> None:
     text = plan_text([f"sweeps={name}", *SWEPT.get(name, [])])
     assert fits(text)
     assert "runs," in text.splitlines()[0] and (" times for " in text or name in SWEPT)
-    assert ("some runs have other steps" in text) == (name == "algorithms")
+    assert ("some runs have other steps" in text) == (name in ("algorithms", "critic"))
 
 
 def line_of(text: str, start: str) -> str:
