@@ -236,10 +236,10 @@ class OtherNode:
 
     def _start(self, folder: Path) -> ProcessTree:
         """Start the ranks of this node for a step."""
-        step = self._planned(folder)
+        launcher = self._launcher_of(folder)
         self._step = folder
         say(f"node {self._index}: joins {folder.name}")
-        launch = step.config.launcher.launch(folder)
+        launch = launcher.launch(folder)
         served = read_step(folder).served()
         if served is not None:
             launch = served.beside(launch)
@@ -247,16 +247,21 @@ class OtherNode:
         with StepPaths(folder).log_of_node(self._index).open("ab") as log:
             return ProcessTree(launch.arguments, environment, log)
 
-    def _planned(self, folder: Path) -> PlanStep:
-        """Return the step of the first node's plan; raise Refused if it is none of the command typed here."""
+    def _launcher_of(self, folder: Path) -> Launcher:
+        """Return the launcher of a step as it was typed here, with the index of this node.
+
+        Raises:
+            Refused: the step of the first node's plan is none of the command typed here.
+        """
         plan: RunPlan = read_plan(self._run)
         step = next(step for step in plan.steps if step.paths(self._run).folder.name == folder.name)
-        if step.key not in {own.key for own in self._steps}:
+        own = next((own for own in self._steps if own.key == step.key), None)
+        if own is None:
             raise Refused(
                 f"the first node runs {step.name} with other settings than those typed here; type the same command on every "
                 f"node: {' '.join(plan.overrides)}"
             )
-        return step
+        return own.config.launcher
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         """Let the ranks save a checkpoint and end, because the scheduler ends this node."""

@@ -37,12 +37,15 @@ def launcher(patience: float = 60.0, rank: int = 0) -> Torchrun:
 
 
 @contextmanager
-def nodes(folder: Path, *overrides: str) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Start the same command on two nodes; the second one first."""
+def nodes(folder: Path, *overrides: str, is_typed: bool = False) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Start the same command on two nodes, whose places are variables or typed; the second one first."""
     port, started = free_port("127.0.0.1"), []
     for rank in (1, 0):
         place = {"NNODES": "2", "NODE_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         command = [sys.executable, "-m", "r1exp", *LINE, f"paths.run={folder}", f"paths.store={folder}-store", *overrides]  # fmt: skip
+        if is_typed:
+            place = {}
+            command += ["launcher.nodes=2", f"launcher.node_rank={rank}", "launcher.address=127.0.0.1", f"launcher.port={port}"]  # fmt: skip
         log = (folder.parent / f"{folder.name}-node-{rank}.txt").open("ab")
         started.append(
             subprocess.Popen(
@@ -92,8 +95,8 @@ def test_two_nodes_train_to_the_weights_of_two_ranks_on_one(of_ddp: str, tmp_pat
 
 
 @pytest.mark.slow
-def test_two_nodes_share_weights_as_two_ranks_of_fsdp2(tmp_path: Path) -> None:
-    with nodes(tmp_path / "run", "launcher=torchrun", "launcher.strategy=fsdp2") as both:
+def test_two_nodes_whose_places_are_typed_share_weights_as_two_ranks_of_fsdp2(tmp_path: Path) -> None:
+    with nodes(tmp_path / "run", "launcher=torchrun", "launcher.strategy=fsdp2", is_typed=True) as both:
         assert ended(both) == [0, 0]
     assert result(tmp_path / "run") == on_one_node(tmp_path / "one", "fsdp2")
 
