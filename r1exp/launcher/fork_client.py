@@ -36,6 +36,7 @@ _OWN = frozenset(
     ("TMPDIR", "CUDA_VISIBLE_DEVICES", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "COLUMNS", "LINES", "_")
 )
 _OWN_PREFIXES = ("R1EXP_", "ACCELERATE_")
+ENTRY = ("-m", "r1exp.worker_server")
 _servers: list[subprocess.Popen[bytes]] = []  # that this process has started
 
 
@@ -54,7 +55,7 @@ def fork_servers() -> Iterator[None]:
     try:
         yield
     finally:
-        del os.environ[VARIABLE]
+        os.environ.pop(VARIABLE, None)
         if before is not None:
             os.environ[VARIABLE] = before
         _end_servers(folder)
@@ -153,7 +154,7 @@ def _start(path: Path, environment: Mapping[str, str], uses_deepspeed: bool) -> 
     with socket.socket(socket.AF_UNIX) as listener, path.with_suffix(".log").open("ab") as log:
         listener.bind(str(path))
         listener.listen(128)
-        command = [sys.executable, "-m", "r1exp.worker_server", str(listener.fileno()), str(path), *owner]
+        command = [sys.executable, *ENTRY, str(listener.fileno()), str(path), *owner]
         server = subprocess.Popen(
             [*command, *(["--deepspeed"] if uses_deepspeed else [])],
             env=dict(environment),
