@@ -66,6 +66,14 @@ def is_off() -> bool:
     return _folder() is None
 
 
+def last_output() -> str:
+    """Return the last line that the server which was started last has printed; empty if there is none."""
+    folder = _folder()
+    logs = [] if folder is None else sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime_ns)
+    lines = logs[-1].read_text(encoding="utf-8", errors="replace").split("\n") if logs else []
+    return next((line for line in reversed(lines) if line.strip()), "")
+
+
 def start_server(environment: Mapping[str, str], uses_deepspeed: bool) -> None:
     """Start the server for an environment unless it runs, and do not wait for it."""
     with suppress(OSError):
@@ -110,6 +118,13 @@ class ForkedTree(Tree):
     def starts(self) -> bool:
         """Whether the server has neither forked the processes yet nor ended."""
         return self.poll() is None and not self._is_known
+
+    def end(self) -> int:
+        """End every process now; what the server has not started yet is not started, and not waited for."""
+        if self.starts():
+            self._control.close()
+            self.returncode = -signal.SIGKILL
+        return super().end() if self.returncode is None else self.returncode
 
     def _keeper_runs(self) -> bool:
         try:
@@ -221,6 +236,8 @@ def _end_servers(folder: Path) -> None:
 
 
 def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+    """Return the umask of this process; setting it to read it would change it for other threads."""
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("Umask:"):
+            return int(line.split()[1], 8)
+    return 0o022

@@ -158,7 +158,9 @@ def test_the_end_of_a_step_ends_what_it_started(place: Path) -> None:
 
 def test_a_killed_server_leaves_its_steps_running_and_is_replaced(place: Path) -> None:
     del place
-    tree = started("import time\nwhile not __import__('os').path.exists('go'): time.sleep(0.02)\nprint('went')")
+    tree = started(
+        "import time\nwhile not __import__('os').path.exists('go'): time.sleep(0.02)\nprint('went')"
+    )
     (server,) = servers()
     os.kill(server, signal.SIGKILL)
     wait_for(lambda: is_gone([server]))
@@ -169,9 +171,19 @@ def test_a_killed_server_leaves_its_steps_running_and_is_replaced(place: Path) -
 
 
 def test_a_server_that_dies_before_it_answers_is_noticed(place: Path) -> None:
-    (place / "server.py").write_text("raise SystemExit(1)")
+    (place / "server.py").write_text("raise SystemExit('broken')")
     tree = started("print(1)")
     assert (tree.pid, tree.returncode) == (0, -signal.SIGKILL)
+    assert fork_client.last_output() == "broken"
+
+
+def test_a_step_that_is_ended_before_it_was_forked_does_not_start(place: Path) -> None:
+    (place / "server.py").write_text(f"import time; time.sleep(1.0)\n{SERVER}")
+    with Path("log").open("ab") as log:
+        tree = ForkedTree(["open('started', 'w')"], os.environ, log, uses_deepspeed=False)
+    assert tree.end() == -signal.SIGKILL  # at once
+    assert started("print(1)").wait(20.0) == 0
+    assert not (place / "started").exists()
 
 
 def test_a_killed_command_leaves_neither_processes_nor_a_server(
