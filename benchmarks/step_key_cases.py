@@ -18,7 +18,7 @@ _TEMPLATE = """{%- for message in messages -%}
 {%- endfor -%}{{ '!' if add_generation_prompt and loud is defined and loud }}"""
 _COMMON = (
     "tracking=none", "evaluation.before=false", "evaluation.after=false",
-    "launcher.device=cpu", "launcher.threads_per_process=1",
+    "launcher.device=cpu", "launcher=local",
     "debug=fast", "debug.max_completion_length=20", "debug.num_prompts=8", "debug.num_rows=64", "debug.num_problems=8",
 )  # fmt: skip
 _SUMS = ("dataset.num_operands=2", "dataset.max_operand=9")

@@ -36,6 +36,7 @@ _OWN = frozenset(
     ("TMPDIR", "CUDA_VISIBLE_DEVICES", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "COLUMNS", "LINES", "_")
 )
 _OWN_PREFIXES = ("R1EXP_", "ACCELERATE_")
+ENTRY = ("-m", "r1exp.worker_server")
 _servers: list[subprocess.Popen[bytes]] = []  # that this process has started
 
 
@@ -54,7 +55,7 @@ def fork_servers() -> Iterator[None]:
     try:
         yield
     finally:
-        del os.environ[VARIABLE]
+        os.environ.pop(VARIABLE, None)
         if before is not None:
             os.environ[VARIABLE] = before
         _end_servers(folder)
@@ -63,6 +64,14 @@ def fork_servers() -> Iterator[None]:
 def is_off() -> bool:
     """Whether steps start in fresh processes, because no server may be started."""
     return _folder() is None
+
+
+def last_output() -> str:
+    """Return the last line that the server which was started last has printed; empty if there is none."""
+    folder = _folder()
+    logs = [] if folder is None else sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime_ns)
+    lines = logs[-1].read_text(encoding="utf-8", errors="replace").split("\n") if logs else []
+    return next((line for line in reversed(lines) if line.strip()), "")
 
 
 def start_server(environment: Mapping[str, str], uses_deepspeed: bool) -> None:
@@ -110,6 +119,13 @@ class ForkedTree(Tree):
         """Whether the server has neither forked the processes yet nor ended."""
         return self.poll() is None and not self._is_known
 
+    def end(self) -> int:
+        """End every process now; what the server has not started yet is not started, and not waited for."""
+        if self.starts():
+            self._control.close()
+            self.returncode = -signal.SIGKILL
+        return super().end() if self.returncode is None else self.returncode
+
     def _keeper_runs(self) -> bool:
         try:
             while data := self._control.recv(64):
@@ -153,7 +169,7 @@ def _start(path: Path, environment: Mapping[str, str], uses_deepspeed: bool) -> 
     with socket.socket(socket.AF_UNIX) as listener, path.with_suffix(".log").open("ab") as log:
         listener.bind(str(path))
         listener.listen(128)
-        command = [sys.executable, "-m", "r1exp.worker_server", str(listener.fileno()), str(path), *owner]
+        command = [sys.executable, *ENTRY, str(listener.fileno()), str(path), *owner]
         server = subprocess.Popen(
             [*command, *(["--deepspeed"] if uses_deepspeed else [])],
             env=dict(environment),
@@ -220,6 +236,8 @@ def _end_servers(folder: Path) -> None:
 
 
 def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+    """Return the umask of this process; setting it to read it would change it for other threads."""
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("Umask:"):
+            return int(line.split()[1], 8)
+    return 0o022

@@ -84,11 +84,13 @@ def _answer(listener: socket.socket) -> Request | None:
         return None
     listener.close()
     request = _received(connection)
+    if select.select([connection], [], [], 0)[0]:  # it was closed, or the step was ended, meanwhile
+        os._exit(1)
     control = connection.detach()
-    keeper.adopt()
+    segments = keeper.adopt()
     child = keeper.fork_bound()
     if child:
-        keeper.watch(control, child, request.grace)
+        keeper.watch(control, child, request.grace, segments)
         os._exit(0)  # without the exit handlers of what is imported
     os.close(control)
     return request

@@ -221,12 +221,15 @@ class Keeper:
         control: File descriptor of the socket to r1exp.
         child: The process id of the command.
         grace: Seconds between SIGTERM and SIGKILL for what the command has left.
+        segments: Made before the command was forked.
         parent: The process whose end ends the command too; None: only the end of the socket's other side does.
     """
 
-    def __init__(self, control: int, child: int, grace: float, parent: int | None = None) -> None:
+    def __init__(
+        self, control: int, child: int, grace: float, segments: Segments, parent: int | None = None
+    ) -> None:
         self._control, self._parent, self._grace, self._child = control, parent, grace, child
-        self._segments = Segments()
+        self._segments = segments
         self._status: int | None = None  # of the command, when it has ended
         self._is_connected = True
         self._must_end = False  # at once
@@ -328,10 +331,15 @@ def _prctl(option: int, value: int) -> None:
         ctypes.CDLL(None).prctl(option, value)
 
 
-def adopt() -> None:
-    """Make this process the parent of orphaned descendants, and remove what killed keepers have left."""
+def adopt() -> Segments:
+    """Make this process the parent of orphaned descendants, and remove what killed keepers have left.
+
+    Returns:
+        The segments of shared memory that its descendants will create.
+    """
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     remove_abandoned()
+    return Segments()
 
 
 def fork_bound() -> int:
@@ -346,9 +354,9 @@ def fork_bound() -> int:
     return child
 
 
-def watch(control: int, child: int, grace: float, parent: int | None = None) -> None:
+def watch(control: int, child: int, grace: float, segments: Segments, parent: int | None = None) -> None:
     """Watch a forked command to its end, as `Keeper`; signals that this process receives are passed on to it."""
-    keeper = Keeper(control, child, grace, parent)
+    keeper = Keeper(control, child, grace, segments, parent)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, keeper.forward)
     keeper.run()
@@ -357,11 +365,11 @@ def watch(control: int, child: int, grace: float, parent: int | None = None) -> 
 def main() -> None:
     """Run the command that the arguments name."""
     control, parent, grace = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-    adopt()
+    segments = adopt()
     child = fork_bound()
     if child == 0:
         _execute(control, sys.argv[5:])
-    watch(control, child, grace, parent)
+    watch(control, child, grace, segments, parent)
 
 
 def _execute(control: int, command: list[str]) -> NoReturn:

@@ -12,7 +12,7 @@ import psutil
 
 from r1exp.files import write_text
 from r1exp.launcher.base import Launch
-from r1exp.launcher.fork_client import ForkedTree, is_off, start_server
+from r1exp.launcher.fork_client import ForkedTree, is_off, last_output, start_server
 from r1exp.launcher.keeper import ticks_of
 from r1exp.launcher.process_tree import ProcessTree, Tree
 from r1exp.launcher.scratch import scratch
@@ -87,7 +87,9 @@ def _forked(
         raise
     if tree.pid:
         return tree
-    say("the fork server ended before it had started the step, which starts in a fresh process")
+    say(
+        f"the fork server ended, and the step starts in a fresh process: {last_output() or 'it printed nothing'}"
+    )
     return None
 
 

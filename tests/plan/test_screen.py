@@ -94,7 +94,7 @@ def test_the_screen_says_what_runs_on_what_and_what_was_typed() -> None:
     )
     assert line_of(text, "rewards=vote_partial").split() == ["rewards=vote_partial", "rl", "graded"]
     assert line_of(text, "beta=0.01").split() == ["beta=0.01", "rl", "0.005"]
-    assert line_of(text, "launcher=ddp").split() == ["launcher=ddp", "every", "step", "local"]
+    assert line_of(text, "launcher=ddp").split() == ["launcher=ddp", "every", "step", "auto"]
     assert line_of(text, "pipeline.steps").split()[1:] == ["sft", "150"]
     assert "32 prompts x 8 = 256" in line_of(text, "4  rl (focus)") and "(2 ranks x 128)" in text
     assert line_of(text, "rewards  ").split(maxsplit=1)[1] == "vote_partial 1 + format 1; logged only: strict"
