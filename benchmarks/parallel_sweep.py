@@ -33,6 +33,7 @@ from r1exp.report.sweep_table import rows_of
 from r1exp.step.status import read_status
 
 _POLL = 0.2  # seconds
+_INTO_A_STEP = 3.0  # seconds that a step has run when the sweep is killed
 _OUTLIVES = 20.0  # seconds that a process may live after its sweep
 _STARTS = re.compile(r"^\[\d+/\d+\] (\S+): starts", re.MULTILINE)
 _TIMES = ("seconds", "elapsed_seconds", "original_seconds", "reused_from", "timing", "memory")
@@ -89,6 +90,12 @@ class Sweep:
             (path for path in self.folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name)
         )
 
+    def num_running(self) -> int:
+        """Return the steps that run."""
+        folders = [paths.folder for member in self.members() for paths in RunPaths(member).all_steps()]
+        states = [status.state for status in map(read_status, folders) if status is not None]
+        return states.count("running")
+
     def executed(self) -> int:
         """Return how many steps were started, in all times that it was typed."""
         logs = [self._log, *(RunPaths(member).log for member in self.members())]
@@ -125,26 +132,21 @@ def killed(sweep: Sweep, at: int, failing: str) -> tuple[int, float]:
 
     Args:
         sweep: The sweep.
-        at: Kill when so many members have ended,
-        failing: and this one has failed.
+        at: Kill when so many members have ended, a step has run for some seconds,
+        failing: and this member has failed.
     """
     begun = time.monotonic()
     process = sweep.start()
-    while True:
+    since: float | None = None  # when a step was first seen running after that
+    while since is None or time.monotonic() - since < _INTO_A_STEP:
         time.sleep(_POLL)
-        codes = (
-            {row["member"]: row["exit_code"] for row in rows_of(sweep.folder)}
-            if sweep.folder.exists()
-            else {}
-        )
+        rows = rows_of(sweep.folder) if sweep.folder.exists() else []
+        codes = {row["member"]: row["exit_code"] for row in rows}
         if process.poll() is not None:
             raise SystemExit(f"the sweep ended before it was killed: {codes}")
-        if sum(code == 0 for code in codes.values()) >= at and codes.get(failing):
-            break
-    statuses = [
-        read_status(paths.folder) for member in sweep.members() for paths in RunPaths(member).all_steps()
-    ]
-    running = sum(status is not None and status.state == "running" for status in statuses)
+        is_due = sum(code == 0 for code in codes.values()) >= at and bool(codes.get(failing))
+        since = (since or time.monotonic()) if is_due and sweep.num_running() else None
+    running = sweep.num_running()
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     sweep.seconds.append(time.monotonic() - begun)

@@ -52,26 +52,31 @@ def refuse_launcher_plugins(overrides: Sequence[Override], chosen: str | None = 
     found = [override.text for override in typed if override.text != f"{LAUNCHER}=basic"]
     found += [f"{LAUNCHER}={name} in a file"] if name is not None and not found else []
     found += [override.text for override in settings]
-    known = [_instead(override) for override in settings]
-    instead = list(dict.fromkeys(text for text in known if text is not None))
     first = _INSTEAD.get(name or "")
+    known = [_instead(override, first) for override in settings]
+    instead = list(dict.fromkeys(text for text in known if text is not None))
     if first is None and name is not None:
         advice = f"{_HERE} for members side by side on this machine, or {_JOBS} for an array of jobs"
     else:
         is_given = first == _HERE and any(text.startswith("sweep.parallel=") for text in instead)
         advice = " ".join([*([first] if first is not None and not is_given else []), *instead])
     unknown = [override.text for override, text in zip(settings, known, strict=True) if text is None]
-    rest = f" ({', '.join(unknown)}: see docs/slurm.md)" if unknown and name is not None else ""
+    rest = f"; nothing is like {', '.join(unknown)}" if unknown and name is not None else ""
     raise Refused(
         f"{' '.join(found)}: r1exp starts the members of a sweep itself, and no launcher plug-in of Hydra; type "
         f"{advice or f'{_HERE}, or {_JOBS}'}{rest}"
     )
 
 
-def _instead(override: Override) -> str | None:
-    """Return what to type in place of a setting of a plug-in; None where there is nothing like it."""
+def _instead(override: Override, place: str | None) -> str | None:
+    """Return what to type in place of a setting of a plug-in; None where there is nothing like it.
+
+    Args:
+        override: The setting.
+        place: What replaces the plug-in: settings of a job mean nothing on this machine.
+    """
     text = _KEYS.get(override.key.removeprefix(_SETTINGS))
     value = override.value
-    if text is None:
+    if text is None or (place == _HERE and text.startswith("launcher.")):
         return None
     return text.format("auto" if text == _KEYS["n_jobs"] and value.startswith("-") else value)

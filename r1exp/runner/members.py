@@ -146,6 +146,8 @@ class MemberRuns:
             screen.ended(number, self._state(), _in_short(text, self.rows[-1]))
             return self.codes[-1] not in _ENDINGS
 
+        if screen.is_terminal and waiting:
+            screen.note(f"the output of a member is in {RunPaths(self.folder / 'MEMBER').log}")
         machine = Machine(self.parallel, self.devices, self.members_per_device)
         processes = SideBySide(machine, screen, refused, ended)
         try:

@@ -135,6 +135,11 @@ class MembersScreen:
             else None
         )
 
+    @property
+    def is_terminal(self) -> bool:
+        """Whether running members have lines on a terminal."""
+        return self._live is not None
+
     def started(self, number: int, title: str, folder: Path, steps: Sequence[PlanStep]) -> None:
         """Show a member from now on."""
         self._running[number] = _Shown(number, title, folder, steps, self._clock())

@@ -162,7 +162,8 @@ class SideBySide:
             return
         log = RunPaths(task.folder).log
         RunPaths(task.folder).summary.unlink(missing_ok=True)  # of an earlier start
-        self._screen.note(f"{task.title}: starts; its output is in {log}")
+        if not self._screen.is_terminal:
+            self._screen.note(f"{task.title}: starts; its output is in {log}")
         environment = os.environ | {PARENT_VARIABLE: parent_mark()} | self._machine.environment(share)
         numbers = (str(share), str(self._machine.parallel))
         with log.open("ab") as output:

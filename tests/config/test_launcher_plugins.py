@@ -11,7 +11,11 @@ from r1exp.__main__ import main
     ("line", "instead"),
     [
         pytest.param(["hydra/launcher=joblib", "hydra.launcher.n_jobs=-1"], "type sweep.parallel=auto", id="joblib"),
-        pytest.param(["hydra/launcher=submitit_local"], "type sweep.parallel=auto", id="submitit_local"),
+        pytest.param(
+            ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"],
+            "type sweep.parallel=auto; nothing is like hydra.launcher.timeout_min=5",
+            id="submitit_local",
+        ),
         pytest.param(
             [
                 "hydra/launcher=submitit_slurm",
