@@ -64,8 +64,9 @@ def coverage(
             (random.binomial(1, np.clip(chances, 0.0, 1.0)).astype(float), lengths)
         ):
             means = values.mean(axis=-1)
+            luck = fit.luck(values)
             for weight, true in zip(weights, true_effects, strict=True):
-                far = fit.distances(np.broadcast_to(weight, (size, len(weight))), values, 0.05)
+                far = fit.distances(weight, values, luck)
                 held[place].append(float(np.mean(np.abs(means @ weight - true) <= far)) * size)
     each = len(weights) * runs
     return sum(held[0]) / each, sum(held[1]) / each
