@@ -169,9 +169,9 @@ class Fit:
         def half(level: float) -> float:
             return float(self.distances(weights, table, luck, level))
 
-        width = half(alpha)
-        if not width > 0.0:
-            return Effect(contrast, value, None, None, None)
+        width, scale = half(alpha), float(abs(table).max())
+        if not width > _ZERO * scale:  # nothing varies but rounding
+            return Effect(contrast, value if abs(value) > _ZERO * scale else 0.0, None, None, None)
         return Effect(contrast, value, value - width, value + width, _p_value(half, abs(value)))
 
     def luck(self, tables: Any) -> "Luck":

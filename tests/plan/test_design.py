@@ -74,6 +74,6 @@ def test_factors_that_do_not_fit_are_refused_with_what_to_type(arguments: list[s
 
 
 def test_the_screen_shows_the_design_and_what_it_can_see() -> None:
-    text = plan_text(["stage=rl", "sweep.design=fractional", *THREE, "seed=1,2,3"], is_multirun=True)
+    text = plan_text(["stage=rl", "sweep.design=fractional", *THREE], is_multirun=True)
     assert "fractional: 4 of 8 combinations, resolution 3, generators a b ab" in text
     assert "confounded: graded.weight = xml_count.weight x beta" in text
