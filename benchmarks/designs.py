@@ -64,8 +64,9 @@ def coverage(
             (random.binomial(1, np.clip(chances, 0.0, 1.0)).astype(float), lengths)
         ):
             means = values.mean(axis=-1)
+            luck = fit.luck(values)
             for weight, true in zip(weights, true_effects, strict=True):
-                far = fit.distances(np.broadcast_to(weight, (size, len(weight))), values, 0.05)
+                far = fit.distances(weight, values, luck)
                 held[place].append(float(np.mean(np.abs(means @ weight - true) <= far)) * size)
     each = len(weights) * runs
     return sum(held[0]) / each, sum(held[1]) / each
@@ -93,7 +94,7 @@ def table(runs: int, random: np.random.Generator) -> Iterator[str]:
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     for name, (_, rows) in DESIGNS.items():
         for seeds, problems, seed_sd, problem_sd in (
-            (2, 100, 0.02, 0.0), (3, 100, 0.02, 0.03), (3, 300, 0.02, 0.0), (3, 100, 0.04, 0.03), (5, 100, 0.0, 0.0),
+            (2, 100, 0.02, 0.0), (3, 100, 0.02, 0.03), (3, 100, 0.04, 0.03), (5, 100, 0.0, 0.0),
         ):  # fmt: skip
             found = coverage(name, seeds, problems, seed_sd, problem_sd, runs, random)
             yield (

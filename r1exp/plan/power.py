@@ -64,56 +64,58 @@ class Forecast:
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of the screen."""
-        size, target = self.size, f"{self.priors.target:g} points"
-        comparisons = f", {size.comparisons} comparisons" if size.comparisons > 1 else ""
-        seeds = f"{size.seeds} seed{'s' if size.seeds > 1 else ''}"
-        answers = f"{size.samples} answer{'s' if size.samples > 1 else ''} each"
-        has = f"{seeds}, {size.problems:,} problems, {answers}{comparisons}"
+        size = self.size
         between = "two settings" if size.seeds > 1 else "two models"
-        yield f"with {100 * POWER:.0f} % a difference of {_points(self.smallest)} between {between} is seen ({has})"
-        if self.smallest_effect is not None:
-            yield f"a main effect of two values, over all settings: {_points(self.smallest_effect)}"
+        seen = (
+            f"a difference of {100 * self.smallest:.1f} points" if self.smallest <= 1.0 else "no difference"
+        )
+        effect = ""
+        if self.smallest_effect is not None and self.smallest_effect <= 1.0:
+            effect = f"; main effects of {100 * self.smallest_effect:.1f} points"
+        yield f"{100 * POWER:.0f} %: {seen} between {between} is seen ({_described(size)}){effect}"
         if size.seeds == 1:
             yield "one seed compares models, not settings: another seed may rank them otherwise; type seed=1,2,3"
-        yield f"to see {target}: {self._what_is_needed()}"
+        yield f"to see {self.priors.target:g} points: {self._what_is_needed()}"
         yield self._source()
 
     def _what_is_needed(self) -> str:
-        size, found = self.size, self.needed
+        size, found, more = self.size, self.needed, self.seeds_with_more_answers
         if size.seeds > 1 and self.smallest <= self.priors.target / 100.0:
             return "this is enough"
-        ways = [
-            f"{found.seeds} seeds" if found.seeds else f"more than {MOST_SEEDS} seeds",
-        ]
-        if self.seeds_with_more_answers and self.seeds_with_more_answers != found.seeds:
-            ways.append(f"{self.seeds_with_more_answers} seeds with evaluation.samples={_MORE_ANSWERS}")
-        if size.seeds > 1:
-            ways += [f"{found.problems:,} problems"] if found.problems else []
-            ways += [f"{found.samples} answers each"] if found.samples else []
-        alone = [] if found.problems or size.seeds == 1 else ["problems"]
-        alone += [] if found.samples or size.seeds == 1 else ["answers"]
-        lacking = f"; more {' or '.join(alone)} alone are not enough" if alone else ""
-        return ", or ".join(ways) + lacking
+        ways = [f"{found.seeds} seeds" if found.seeds else f"more than {MOST_SEEDS} seeds"]
+        if more and more != found.seeds:
+            ways.append(f"{more} seeds with evaluation.samples={_MORE_ANSWERS}")
+        if size.seeds == 1:
+            return ", or ".join(ways)
+        ways += [f"{found.problems:,} problems"] if found.problems else []
+        ways += [f"{found.samples} answers each"] if found.samples else []
+        lacking = [] if found.problems else ["problems"]
+        lacking += [] if found.samples else ["answers"]
+        tail = f"; more {' or '.join(lacking)} alone are not enough" if lacking else ""
+        return ", or ".join(ways) + tail
 
     def _source(self) -> str:
         estimate, priors = self.estimate, self.priors
-        named = f"sweep.power.seed_sd={priors.seed_sd:g} points, problem_sd={priors.problem_sd:g} points"
+        problems = f"settings on a problem by {priors.problem_sd:g} points"
         if not estimate.runs:
             return (
-                f"assumed, as no finished run has this model, data and evaluation: {named}, "
-                f"accuracy={priors.accuracy:g}, agreement={priors.agreement:g}"
+                f"assumed (sweep.power), no finished run has this model, data and evaluation: seeds differ by {priors.seed_sd:g} "
+                f"points, {problems}, accuracy {priors.accuracy:g}, agreement {priors.agreement:g}"
             )
         first = self.used[0] + (f" and {len(self.used) - 1} more" if len(self.used) > 1 else "")
         sd = 100 * sqrt(estimate.components.seed / 2.0)
-        assumed = "" if estimate.pairs else f"; assumed, as no two settings share seeds: {named}"
+        assumed = "" if estimate.pairs else f"; assumed (sweep.power): {problems}"
         return (
-            f"from {estimate.runs} runs of {estimate.settings} settings ({first}): seeds differ by {sd:.1f} points (standard deviation, "
-            f"{estimate.seed_degrees} degrees of freedom){assumed}"
+            f"from {estimate.runs} runs of {estimate.settings} settings ({first}): seeds differ by {sd:.1f} points "
+            f"({estimate.seed_degrees} degrees of freedom){assumed}"
         )
 
 
-def _points(difference: float) -> str:
-    return f"{100 * difference:.1f} points" if difference <= 1.0 else "no size"
+def _described(size: Size) -> str:
+    seeds = f"{size.seeds} seed{'s' if size.seeds > 1 else ''}"
+    answers = f"{size.samples} answer{'s' if size.samples > 1 else ''} each"
+    comparisons = f", {size.comparisons} comparisons" if size.comparisons > 1 else ""
+    return f"{seeds}, {size.problems:,} problems, {answers}{comparisons}"
 
 
 def forecast(members: Sequence[Member], design: Design | None = None) -> Forecast | str:

@@ -67,7 +67,7 @@ def sweep_screen_of(
                 ("members", parallel.text or None),
                 ("memory", memory_line(first.steps, facts)),
                 ("time", time_line(list(durations.values()))),
-                *_planned(command, members),
+                *planned_facts(command, members, _MOST_CONFOUNDED),
             ]
         ),
         Text(),
@@ -78,17 +78,25 @@ def sweep_screen_of(
     return rendered(with_odd(parts, odd, width), width, colors)
 
 
-def _planned(command: Command, members: Sequence[Member]) -> list[tuple[str, str | None]]:
-    """Return the design of the sweep, and which differences it can see."""
+def planned_facts(
+    command: Command, members: Sequence[Member], most: int | None = None
+) -> list[tuple[str, str | None]]:
+    """Return the design of the sweep, and which differences it can see.
+
+    Args:
+        command: Of the sweep; one whose sweeper chooses values as it goes has neither.
+        members: Of the sweep.
+        most: Groups of confounded effects that are listed; None: all.
+    """
     if command.is_optimization:
         return []
     design = design_of(command)
     expected = forecast(members, design)
     lines = [expected] if isinstance(expected, str) else list(expected.lines())
-    return [("design", None if design is None else _design_text(design)), ("power", "\n".join(lines))]
+    return [("design", None if design is None else _design_text(design, most)), ("power", "\n".join(lines))]
 
 
-def _design_text(design: Design) -> str | None:
+def _design_text(design: Design, most: int | None) -> str | None:
     """Return how many combinations run, and which effects they cannot tell apart; None where all run."""
     if design.kind == "full":
         return None
@@ -100,9 +108,8 @@ def _design_text(design: Design) -> str | None:
     found = design.confounded()
     if not found:
         return f"{text}; no two effects of one or two factors are confounded"
-    shown = "; ".join(found[:_MOST_CONFOUNDED])
-    more = f"; and {len(found) - _MOST_CONFOUNDED} more: --full" if len(found) > _MOST_CONFOUNDED else ""
-    return f"{text}\nconfounded: {shown}{more}"
+    more = "" if most is None or len(found) <= most else f"; and {len(found) - most} more: --full"
+    return f"{text}\nconfounded: {'; '.join(found[:most])}{more}"
 
 
 def _by_key(members: Sequence[Member], every: Sequence[Facts]) -> dict[str, Duration | None]:
