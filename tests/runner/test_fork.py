@@ -14,9 +14,10 @@ import pytest
 from r1exp.__main__ import main
 from r1exp.config.compose import session
 from r1exp.errors import Refused
-from r1exp.files import hash_of_file, read_json, read_json_rows
+from r1exp.files import hash_of_file, read_json
 from r1exp.paths import CheckpointPaths, RunPaths, StepPaths
 from r1exp.runner.fork import Target, command_of_fork
+from r1exp.tracking.metrics import MetricsFile
 
 LINE = [
     "stage=rl", "max_steps=6", "algorithm.prompts_per_step=2", "num_generations=2", "algorithm.minibatches=2", "dataset.num_train=64",
@@ -35,7 +36,7 @@ def weights_of(run: Path) -> str:
 
 
 def rows_of(run: Path) -> list[dict[str, Any]]:
-    return [row for row in read_json_rows(step_of(run).metrics) if "loss" in row]
+    return [row for row in MetricsFile(step_of(run).metrics).rows() if "loss" in row]
 
 
 @pytest.fixture(scope="module")
