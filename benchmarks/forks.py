@@ -236,7 +236,8 @@ def report(place: Path, seeds: Sequence[int], *, is_seeded: bool, changes: Mappi
                 f"{effects[k]:+.3f} [{effects[k] - half[k]:+.3f}, {effects[k] + half[k]:+.3f}]"
                 for k in (0, 1)
             ]
-            word = "" if not differs else "sign" if effects[0] * effects[1] < 0 else "size"
+            told = all(abs(effects[k]) > half[k] for k in (0, 1))
+            word = "" if not differs else "sign" if told and effects[0] * effects[1] < 0 else "size"
             print(f"| {name} | {cells[0]} | {cells[1]} | {ratio:.2f} | {word} |")
 
 
