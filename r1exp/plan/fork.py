@@ -154,8 +154,8 @@ def forked(step: Planned, parent: Parent, keys: Mapping[str, str]) -> Planned:
         Refused: the checkpoint cannot be continued with these settings.
     """
     changes = changes_of(parent.step.config, step.config)
-    _refuse_fixed(changes, parent)
     _refuse_other_trainer(step, parent)
+    _refuse_fixed(changes, parent)
     _refuse_other_reads(step, parent, keys)
     _refuse_other_batch(step, parent)
     if step.config.max_steps is not None and step.config.max_steps <= parent.at:
