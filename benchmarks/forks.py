@@ -249,7 +249,7 @@ def student(differences: Any) -> float:
 def main() -> None:
     """Run what is missing, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="of the runs")
+    parser.add_argument("--folder", type=Path, default=Path("runs/forks"), help="of the runs")
     parser.add_argument("--seeds", type=int, default=5, help="replicates")
     parser.add_argument("--stream", action="store_true", help="also forks without rollout.seed_each_batch")
     parser.add_argument("--report", action="store_true", help="run nothing")
