@@ -31,7 +31,6 @@ import numpy as np
 
 from r1exp.config.compose import session
 from r1exp.errors import ExitCode
-from r1exp.files import read_json_rows
 from r1exp.launcher.base import Launch
 from r1exp.paths import RunPaths, StepPaths
 from r1exp.plan.fork import find_parent
@@ -41,6 +40,7 @@ from r1exp.runner.fork import command_of_fork
 from r1exp.runner.process import PARENT_VARIABLE, inherited_environment, parent_mark
 from r1exp.runner.run_directory import perform, start_run
 from r1exp.statistics.student import quantile
+from r1exp.tracking.metrics import MetricsFile
 
 STEPS, FORK_AT, LAST = 24, 12, 6  # optimizer steps: of a run, before a fork, over which outcomes are averaged
 OUTCOMES = {
@@ -149,8 +149,8 @@ def fork(place: Path, trunk: Path, seed: int, change: str, *, is_seeded: bool) -
 def outcomes_of(run: Path) -> list[float]:
     """Return the outcomes of a run: means over its last optimizer steps."""
     (file,) = run.glob("steps/*-grpo/metrics.jsonl")
-    rows = [row for row in read_json_rows(file) if row["step"] > STEPS - LAST and "loss" in row]
-    return [float(np.mean([row[metric] for row in rows])) for metric in OUTCOMES.values()]
+    rows = [row for row in MetricsFile(file).rows() if row["step"] > STEPS - LAST]
+    return [float(np.mean([row[metric] for row in rows if metric in row])) for metric in OUTCOMES.values()]
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,8 @@ def report(place: Path, seeds: Sequence[int], *, is_seeded: bool, changes: Mappi
                 f"{effects[k]:+.3f} [{effects[k] - half[k]:+.3f}, {effects[k] + half[k]:+.3f}]"
                 for k in (0, 1)
             ]
-            word = "" if not differs else "sign" if effects[0] * effects[1] < 0 else "size"
+            told = all(abs(effects[k]) > half[k] for k in (0, 1))
+            word = "" if not differs else "sign" if told and effects[0] * effects[1] < 0 else "size"
             print(f"| {name} | {cells[0]} | {cells[1]} | {ratio:.2f} | {word} |")
 
 
@@ -248,7 +249,7 @@ def student(differences: Any) -> float:
 def main() -> None:
     """Run what is missing, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="of the runs")
+    parser.add_argument("--folder", type=Path, default=Path("runs/forks"), help="of the runs")
     parser.add_argument("--seeds", type=int, default=5, help="replicates")
     parser.add_argument("--stream", action="store_true", help="also forks without rollout.seed_each_batch")
     parser.add_argument("--report", action="store_true", help="run nothing")

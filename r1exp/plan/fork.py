@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from r1exp.algorithm.menu import ALGORITHMS
 from r1exp.config.experiment import RunConfig
 from r1exp.config.targets import flat
 from r1exp.errors import Refused
@@ -45,6 +44,9 @@ _FIXED = {
     "rollout.seed_each_batch": "the unchanged control would have other random numbers than the run; start the run with it",
     "algorithm.prompts_per_step": _OTHER_PROMPTS,
     "algorithm.minibatches": _OTHER_PROMPTS,
+    "algorithm.critic.": "the checkpoint has the state of the critic",
+    "algorithm.rest_steps": _OTHER_PROMPTS,
+    "algorithm.resampling_rounds": _OTHER_PROMPTS,
     "trainer.num_iterations": _OTHER_PROMPTS,
     "trainer.optim": "the checkpoint has the state of another optimizer",
     "trainer.optim_args": "the checkpoint has the state of another optimizer",
@@ -56,9 +58,10 @@ _FIXED = {
     "launcher.num_processes": "each rank has its own random numbers and its share of the prompts in the checkpoint",
     "launcher.num_nodes": "each rank has its own random numbers and its share of the prompts in the checkpoint",
 }
+_FREE = ("model.rows_per_device.", "model.gradient_checkpointing")  # they shift last digits only
 _OF_THE_OPTIMIZER = ("learning_rate", "trainer.weight_decay", "trainer.adam_")
 # Settings of where and how a step runs; that they differ is no change of the fork.
-_OUTSIDE = ("tracking", "launcher", "completions", "debug", "evaluation")
+_OUTSIDE = ("tracking", "launcher", "completions", "debug", "evaluation", *_FREE)
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,7 @@ def forked(step: Planned, parent: Parent, keys: Mapping[str, str]) -> Planned:
         Refused: the checkpoint cannot be continued with these settings.
     """
     changes = changes_of(parent.step.config, step.config)
+    _refuse_other_trainer(step, parent)
     _refuse_fixed(changes, parent)
     _refuse_other_reads(step, parent, keys)
     _refuse_other_batch(step, parent)
@@ -210,8 +214,9 @@ def changes_of(there: StepConfig, here: StepConfig) -> dict[str, tuple[Any, Any]
 
 
 def _refuse_fixed(changes: Mapping[str, tuple[Any, Any]], parent: Parent) -> None:
-    there = parent.step.config
     for key, (was, now) in changes.items():
+        if key.startswith(_FREE):
+            continue
         why = next(
             (
                 why
@@ -224,17 +229,16 @@ def _refuse_fixed(changes: Mapping[str, tuple[Any, Any]], parent: Parent) -> Non
             raise Refused(
                 f"{key} {now} (was {was}) cannot change in a fork of {parent.run}@{parent.at}: {why}; start a whole run with it"
             )
-    if "algorithm.kind" in changes and there.algorithm is not None:
-        was, now = changes["algorithm.kind"]
-        if not _has_same_trainer(str(was), str(now)):
-            raise Refused(
-                f"algorithm={now} (was {was}) cannot change in a fork of {parent.run}@{parent.at}: {_OTHER_STATE}; start a whole "
-                "run with it"
-            )
 
 
-def _has_same_trainer(was: str, now: str) -> bool:
-    return ALGORITHMS.find(was).trainer == ALGORITHMS.find(now).trainer
+def _refuse_other_trainer(step: PlanStep, parent: Parent) -> None:
+    """Raise Refused if the algorithm has another trainer, whose state has other parts."""
+    ours, theirs = step.config.algorithm, parent.step.config.algorithm
+    if ours is not None and theirs is not None and ours.trainer != theirs.trainer:
+        raise Refused(
+            f"algorithm={ours.kind} (was {theirs.kind}) cannot change in a fork of {parent.run}@{parent.at}: {_OTHER_STATE}; start a "
+            "whole run with it"
+        )
 
 
 def _refuse_other_reads(step: PlanStep, parent: Parent, keys: Mapping[str, str]) -> None:
@@ -265,19 +269,27 @@ def _refuse_other_batch(step: PlanStep, parent: Parent) -> None:
             ("prompts sampled at once", theirs.prompts_per_generation, ours.prompts_per_generation),
             ("optimizer steps per generation batch", theirs.updates_per_batch, ours.updates_per_batch),
         ]
-        if ours.num_generations != theirs.num_generations and parent.at % ours.updates_per_batch:
+        shapes = [(each.num_generations, each.rows_per_device) for each in (theirs, ours)]
+        if shapes[0] != shapes[1] and parent.at % ours.updates_per_batch:
             raise Refused(
-                f"num_generations={ours.num_generations}: the checkpoint after {parent.at} optimizer steps lies within a generation "
-                f"batch, whose groups have {theirs.num_generations} completions; fork after a multiple of {ours.updates_per_batch}"
+                f"{shapes[1][0]} completions of a prompt, {shapes[1][1]} at once, instead of {shapes[0][0]} and {shapes[0][1]}: the "
+                f"checkpoint after {parent.at} optimizer steps lies within a generation batch, which is cut so already; fork after a "
+                f"multiple of {ours.updates_per_batch}"
             )
     else:
         pairs = [
             ("ranks", theirs.world_size, ours.world_size),
             ("rows per optimizer step", theirs.rows_per_step, ours.rows_per_step),
         ]
-    for what, there, here in pairs:
+    held_out = [_num_held_out(each.config) for each in (parent.step, step)]
+    for what, there, here in [*pairs, ("problems held out for validation", *held_out)]:
         if there != here:
             raise Refused(
                 f"{here} {what} (were {there}) cannot change in a fork of {parent.run}@{parent.at}: {_OTHER_PROMPTS}; start a whole "
                 "run with it"
             )
+
+
+def _num_held_out(config: StepConfig) -> int:
+    assert config.stage is not None
+    return config.stage.num_validation(config)

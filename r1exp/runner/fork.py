@@ -25,8 +25,7 @@ from r1exp.runner.store import StepStore, continue_from
 from r1exp.step.checkpoints import damage_of, last_checkpoint
 from r1exp.step.status import is_finished
 
-_OF_THE_RUN = ("fork", "hydra")  # heads of overrides that a fork has of its own
-_OF_A_FOLDER = ("paths.run", "sweep.parallel")
+_OF_THE_RUN = ("fork", "hydra", "sweep")  # heads of overrides that a fork has of its own
 
 
 def keep_origin(plan: RunPlan, run: Path) -> None:
@@ -141,7 +140,7 @@ def command_of_fork(parent: Parent, changes: Sequence[str], *, is_multirun: bool
     kept = [
         each
         for each in parsed(plan.overrides)
-        if each.key not in replaced and each.head not in _OF_THE_RUN and each.key not in _OF_A_FOLDER
+        if each.key not in replaced and each.head not in _OF_THE_RUN and each.key != "paths.run"
     ]
     is_of_sweep = any(
         each.head == "sweeps" for each in kept

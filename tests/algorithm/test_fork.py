@@ -73,10 +73,11 @@ def test_each_batch_has_random_numbers_of_its_own_however_many_were_drawn_before
 
 
 def test_random_numbers_are_left_alone_where_no_seed_is_asked_for() -> None:
+    trainer = Seeded()
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    assert torch.equal(Seeded()._generate_and_score_completions(3), expected)
+    assert torch.equal(trainer._generate_and_score_completions(3), expected)
 
 
 def test_seeds_differ_between_runs_steps_and_batches() -> None:
