@@ -1,6 +1,6 @@
 """Simulates races: how often they choose wrongly, and how many runs they need beside designs with a fixed number of seeds.
 
-    python benchmarks/races.py                     # the tables of docs/race.md; about 2 min on one core
+    python benchmarks/races.py                     # the tables of docs/race.md; about 30 s on one core
     python benchmarks/races.py --only ladder --races 200
 
 Units are points of accuracy. A run's result is the mean of its setting, plus the luck of its seed that all settings share (common random
@@ -72,12 +72,11 @@ def heavy(generator: np.random.Generator, means: Array, races: int, seeds: int) 
 def binomial(generator: np.random.Generator, means: Array, races: int, seeds: int) -> Array:
     """Accuracies, %: one answer to each of 200 problems, which differ in difficulty and are those of every run.
 
-    The mean of a setting over problems and seeds is 60 + its own; the luck of seeds is 1 point of the mean accuracy.
+    The mean of a setting over problems and seeds is 57 + its own; the luck of seeds is 1 point of the mean accuracy.
     """
     found = np.empty((races, len(means), seeds))
     for race in range(races):
-        difficulty = np.sort(generator.beta(1.2, 0.8, 200))
-        difficulty += 0.6 - difficulty.mean()
+        difficulty = 0.15 + 0.7 * generator.beta(1.2, 0.8, 200)
         shift = (means[:, None] + generator.standard_normal((len(means), seeds))) / 100
         chance = np.clip(difficulty + shift[..., None], 0.0, 1.0)
         found[race] = 100 * (generator.random((len(means), seeds, 200)) < chance).mean(-1)
