@@ -134,7 +134,7 @@ def race_lines(race: Race) -> list[tuple[str, str]]:
     first = ", ".join(str(seed) for seed in race.seeds[: rules.first])
     return [
         ("race", f"{num} settings; each gets the seeds {first} first, then the leader and those that it has not beaten get the next one"),
-        ("", f"ends when one setting is shown to be at most {100 * rules.delta:g} points worse than each other (error at most "
+        ("", f"ends when one setting is shown to be worse than each other by at most {100 * rules.delta:g} points (error at most "
              f"{100 * rules.alpha:g} %), or after {rules.runs} runs, {rules.most} seeds of a setting"),
         ("", f"expected: {expected:.0f} runs, and {100 * decided:.0f} % of races decided, if settings spread by {100 * _SPREAD:g} points and seeds by "
              f"{100 * _LUCK:g} (standard deviations; simulated)"),

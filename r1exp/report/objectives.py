@@ -31,7 +31,8 @@ def values_of(summary: Mapping[str, Any], names: Sequence[str]) -> list[float] |
         return None
     label, _, mode = str(summary.get("objective_of", "")).partition(" ")
     suites: Mapping[str, Any] = summary.get("evaluations", {}).get(label, {})
-    measured = next(iter(suites.values()), {}).get(mode, {})
+    empty: Mapping[str, Any] = {}
+    measured = next(iter(suites.values()), empty).get(mode, {})
     found = {
         "accuracy": summary["objective"],
         "tokens": measured.get("output_tokens_mean"),

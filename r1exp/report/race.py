@@ -25,11 +25,16 @@ def label_of(setting: Mapping[str, Any]) -> str:
     return " ".join(setting["overrides"]) or "defaults"
 
 
+def points_of(share: float) -> str:
+    """Return a difference of accuracies in percentage points."""
+    return f"{100 * share:g} point{'' if share == 0.01 else 's'}"
+
+
 def verdict_of(race: Mapping[str, Any]) -> str:
     """Return the result of a race as a sentence."""
     settings, rules = race["settings"], race["rules"]
     runs = f"{race['num_runs']} runs"
-    delta = f"{100 * rules['delta']:g} points"
+    delta = points_of(rules["delta"])
     ahead = next((each for each in settings if each["state"] in ("best", "leader")), None)
     left = sum(each["state"] == "left" for each in settings)
     others = f"; {left} of {len(settings)} settings left the race without a result" if left else ""

@@ -96,6 +96,7 @@ def test_a_race_stops_losers_and_names_the_best(results: Results, capsys: pytest
     assert "Rounds of the race" in page
 
 
+@pytest.mark.slow
 def test_an_interrupted_race_goes_on_to_the_same_decisions(results: Results) -> None:
     main(TWO)
     whole, runs = race(), set(results.runs)
