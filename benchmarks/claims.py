@@ -375,6 +375,8 @@ def main() -> int:
         result = result_of(claim, arms)
         write_json(CLAIMS / "results" / f"{name}.json", result)
         print(row_of(name, result), flush=True)
+    if not given.names:
+        print(table(results()))
     if given.write:
         PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
