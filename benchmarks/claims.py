@@ -274,7 +274,7 @@ def interval_text(result: dict[str, Any], unit: str) -> str:
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:
-    """Return the table of the claims that have a result."""
+    """Return the table of the claims that have a result, and the names of those that have none."""
     head = [
         "command",
         "source",
@@ -287,7 +287,11 @@ def table(found: dict[str, dict[str, Any]]) -> str:
         "core-minutes",
     ]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    return "\n".join([*lines, *(row_of(*each) for each in found.items())])
+    lines += [row_of(*each) for each in found.items()]
+    waiting = [f"`{name}`" for name in names() if name not in found]
+    return "\n".join(
+        lines + (["", f"Written down and not run yet: {', '.join(waiting)}."] if waiting else [])
+    )
 
 
 def ablation(found: dict[str, dict[str, Any]]) -> str:
@@ -371,6 +375,8 @@ def main() -> int:
         result = result_of(claim, arms)
         write_json(CLAIMS / "results" / f"{name}.json", result)
         print(row_of(name, result), flush=True)
+    if not given.names:
+        print(table(results()))
     if given.write:
         PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
