@@ -18,6 +18,7 @@ import io
 import json
 import os
 import select
+import shutil
 import socket
 import struct
 import sys
@@ -64,15 +65,15 @@ def serve(listener: socket.socket, path: Path, owner: tuple[int, int]) -> Reques
         SystemExit: the owner has ended, or the socket was removed.
     """
     gc.freeze()  # forked processes share the pages of what is imported, and do not look through it
-    while keeper.ticks_of(owner[0]) == owner[1] and path.exists():
+    while path.exists():
+        if keeper.ticks_of(owner[0]) != owner[1]:
+            shutil.rmtree(path.parent, ignore_errors=True)
+            break
         is_requested = bool(select.select([listener], [], [], _POLL)[0])
         _reap()
         if is_requested and (request := _answer(listener)) is not None:
             gc.enable()
             return request
-    with suppress(OSError):
-        path.unlink()
-        path.parent.rmdir()  # by the last one
     raise SystemExit(0)
 
 

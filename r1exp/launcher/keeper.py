@@ -153,7 +153,7 @@ class Segments:
                 fcntl.flock(self._record, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._record.seek(0)
             self._record.truncate()
-            json.dump({"namespace": _namespace(), "segments": list(self._own.items())}, self._record)
+            json.dump({"namespace": namespace(), "segments": list(self._own.items())}, self._record)
             self._record.flush()
 
 
@@ -190,7 +190,7 @@ def remove_unmapped(own: dict[int, str]) -> None:
             os.unlink(f"{SHARED}/{name}")
 
 
-def _namespace() -> str:
+def namespace() -> str:
     """Return the namespace of process ids, in which `mapped` sees every process."""
     try:
         return os.readlink("/proc/self/ns/pid")
@@ -209,7 +209,7 @@ def remove_abandoned() -> None:
         with suppress(OSError, ValueError), os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW), "r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             content = json.load(file)
-            if os.fstat(file.fileno()).st_uid == os.geteuid() and content["namespace"] == _namespace():
+            if os.fstat(file.fileno()).st_uid == os.geteuid() and content["namespace"] == namespace():
                 remove_unmapped({int(inode): str(segment) for inode, segment in content["segments"]})
                 os.unlink(path)
 
