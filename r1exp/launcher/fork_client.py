@@ -157,7 +157,8 @@ def _connected(environment: Mapping[str, str], uses_deepspeed: bool) -> socket.s
         try:
             connection.connect(str(path))
         except OSError:  # not started yet, or killed
-            _start(path, shared | {VARIABLE: str(folder)}, uses_deepspeed)
+            own = {name: value for name, value in os.environ.items() if name.startswith("R1EXP_")}
+            _start(path, shared | own, uses_deepspeed)
             connection.connect(str(path))
         return connection
 

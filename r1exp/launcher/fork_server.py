@@ -64,6 +64,7 @@ def serve(listener: socket.socket, path: Path, owner: tuple[int, int]) -> Reques
     Raises:
         SystemExit: the owner has ended, or the socket was removed.
     """
+    keeper.name_process("r1exp-server")
     gc.freeze()  # forked processes share the pages of what is imported, and do not look through it
     while path.exists():
         if keeper.ticks_of(owner[0]) != owner[1]:
@@ -91,9 +92,11 @@ def _answer(listener: socket.socket) -> Request | None:
     segments = keeper.adopt()
     child = keeper.fork_bound()
     if child:
+        keeper.name_process("r1exp-keeper")
         keeper.watch(control, child, request.grace, segments)
         os._exit(0)  # without the exit handlers of what is imported
     os.close(control)
+    keeper.name_process("r1exp-rank")
     return request
 
 
