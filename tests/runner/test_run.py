@@ -214,10 +214,9 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 def workers_on(folder: Path) -> list[int]:
     """Return the ranks of a step, which hold the lock in its folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with suppress(OSError):  # it has ended, or is somebody else's
-                if str(folder / "ranks.lock") in {os.readlink(file) for file in (entry / "fd").iterdir()}:
-                    found.append(int(entry.name))
-    return found
+    found = set()
+    for file in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):  # it has been closed
+            if file.readlink() == folder / "ranks.lock":
+                found.add(int(file.parts[2]))
+    return sorted(found - {os.getpid()})
