@@ -29,6 +29,7 @@ from r1exp.launcher.process_tree import GRACE, TREE_VARIABLE, Tree
 
 VARIABLE = "R1EXP_FORK_SERVER"  # folder of the servers' sockets; `off`: no server
 _OFF = "off"
+_PREFIX = "r1exp-fork-"  # of the folders
 _PACKAGE = Path(__file__).parents[1]
 _LONGEST = 100  # bytes of a socket's path, of 108
 # Read when a step runs, and not by an import; a step may have its own.
@@ -156,7 +157,8 @@ def _connected(environment: Mapping[str, str], uses_deepspeed: bool) -> socket.s
         try:
             connection.connect(str(path))
         except OSError:  # not started yet, or killed
-            _start(path, shared | {VARIABLE: str(folder)}, uses_deepspeed)
+            own = {name: value for name, value in os.environ.items() if name.startswith("R1EXP_")}
+            _start(path, shared | own, uses_deepspeed)
             connection.connect(str(path))
         return connection
 
@@ -165,7 +167,7 @@ def _start(path: Path, environment: Mapping[str, str], uses_deepspeed: bool) -> 
     """Start a server; requests can be sent at once, and are answered when it has imported everything."""
     with suppress(FileNotFoundError):
         path.unlink()
-    owner = (path.parent / "owner").read_text().split()
+    owner = (path.parent / "owner").read_text().split()[:2]
     with socket.socket(socket.AF_UNIX) as listener, path.with_suffix(".log").open("ab") as log:
         listener.bind(str(path))
         listener.listen(128)
@@ -206,28 +208,45 @@ def _folder() -> Path | None:
     if value == _OFF:
         return None
     try:
-        pid, ticks = map(int, (Path(value) / "owner").read_text().split())
+        pid, ticks, _ = (Path(value) / "owner").read_text().split()
+        return Path(value) if _runs(pid, ticks) else None
     except (OSError, ValueError):
         return None
-    return Path(value) if keeper.ticks_of(pid) == ticks else None
 
 
 def _new_folder() -> Path:
     """Make a folder that only this user can enter, for servers that end with this process."""
     parent = tempfile.gettempdir()
     short = len(parent) < _LONGEST // 2
-    folder = Path(tempfile.mkdtemp(prefix="r1exp-fork-", dir=parent if short else "/tmp"))
-    (folder / "owner").write_text(f"{os.getpid()} {keeper.ticks_of(os.getpid())}")
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent if short else "/tmp"))
+    for old in folder.parent.glob(f"{_PREFIX}*"):
+        with suppress(OSError, ValueError):
+            *owner, place = (old / "owner").read_text().split()
+            if place == _place() and not _runs(*owner):
+                shutil.rmtree(
+                    old, ignore_errors=True
+                )  # its command was killed before it had started a server
+    (folder / "owner").write_text(f"{os.getpid()} {keeper.ticks_of(os.getpid())} {_place()}")
     return folder
+
+
+def _place() -> str:
+    """Return the namespace in which the ids of processes are unique."""
+    return keeper.namespace() or "-"
+
+
+def _runs(pid: str, ticks: str) -> bool:
+    """Whether a process runs that was identified by its id and its start in clock ticks."""
+    return keeper.ticks_of(int(pid)) == int(ticks)
 
 
 def _end_servers(folder: Path) -> None:
     """End the servers of a folder, and remove it; steps that still run are not ended."""
     for path in folder.glob("*.pid"):
         with suppress(OSError, ValueError):
-            pid, ticks = map(int, path.read_text().split())
-            if keeper.ticks_of(pid) == ticks:
-                os.kill(pid, signal.SIGTERM)
+            pid, ticks = path.read_text().split()
+            if _runs(pid, ticks):
+                os.kill(int(pid), signal.SIGTERM)
     shutil.rmtree(folder, ignore_errors=True)
     for server in _servers:
         with suppress(subprocess.TimeoutExpired):

@@ -18,6 +18,7 @@ import io
 import json
 import os
 import select
+import shutil
 import socket
 import struct
 import sys
@@ -63,16 +64,17 @@ def serve(listener: socket.socket, path: Path, owner: tuple[int, int]) -> Reques
     Raises:
         SystemExit: the owner has ended, or the socket was removed.
     """
+    keeper.name_process("r1exp-server")
     gc.freeze()  # forked processes share the pages of what is imported, and do not look through it
-    while keeper.ticks_of(owner[0]) == owner[1] and path.exists():
+    while path.exists():
+        if keeper.ticks_of(owner[0]) != owner[1]:
+            shutil.rmtree(path.parent, ignore_errors=True)
+            break
         is_requested = bool(select.select([listener], [], [], _POLL)[0])
         _reap()
         if is_requested and (request := _answer(listener)) is not None:
             gc.enable()
             return request
-    with suppress(OSError):
-        path.unlink()
-        path.parent.rmdir()  # by the last one
     raise SystemExit(0)
 
 
@@ -90,9 +92,11 @@ def _answer(listener: socket.socket) -> Request | None:
     segments = keeper.adopt()
     child = keeper.fork_bound()
     if child:
+        keeper.name_process("r1exp-keeper")
         keeper.watch(control, child, request.grace, segments)
         os._exit(0)  # without the exit handlers of what is imported
     os.close(control)
+    keeper.name_process("r1exp-rank")
     return request
 
 

@@ -57,6 +57,7 @@ def fork_ranks(arguments: Sequence[str]) -> list[str]:
             os.environ.update(shared | {"RANK": number, "LOCAL_RANK": number, "ROLE_RANK": number})
             return [options.training_script, *options.training_script_args]
         ranks[child] = rank
+    keeper.name_process("r1exp-agent")
     return _Agent(ranks).watch(host, listener)
 
 

@@ -46,6 +46,7 @@ _DIES = (
     30.0  # seconds after which a process that SIGKILL did not end, as one that waits for a disk, is given up
 )
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+_PR_SET_NAME = 15
 _EXEC_FAILED = 127
 _RESOURCE_TRACKER = b"from multiprocessing.resource_tracker import main"  # part of its command line
 
@@ -153,7 +154,7 @@ class Segments:
                 fcntl.flock(self._record, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._record.seek(0)
             self._record.truncate()
-            json.dump({"namespace": _namespace(), "segments": list(self._own.items())}, self._record)
+            json.dump({"namespace": namespace(), "segments": list(self._own.items())}, self._record)
             self._record.flush()
 
 
@@ -190,7 +191,7 @@ def remove_unmapped(own: dict[int, str]) -> None:
             os.unlink(f"{SHARED}/{name}")
 
 
-def _namespace() -> str:
+def namespace() -> str:
     """Return the namespace of process ids, in which `mapped` sees every process."""
     try:
         return os.readlink("/proc/self/ns/pid")
@@ -209,7 +210,7 @@ def remove_abandoned() -> None:
         with suppress(OSError, ValueError), os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW), "r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             content = json.load(file)
-            if os.fstat(file.fileno()).st_uid == os.geteuid() and content["namespace"] == _namespace():
+            if os.fstat(file.fileno()).st_uid == os.geteuid() and content["namespace"] == namespace():
                 remove_unmapped({int(inode): str(segment) for inode, segment in content["segments"]})
                 os.unlink(path)
 
@@ -324,6 +325,12 @@ class Keeper:
     def _send(self, line: str) -> None:
         with suppress(OSError):
             os.write(self._control, f"{line}\n".encode())
+
+
+def name_process(name: str) -> None:
+    """Set what `ps -o comm` and `top` show for this process: 15 characters."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 def _prctl(option: int, value: int) -> None:

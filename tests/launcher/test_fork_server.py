@@ -51,6 +51,19 @@ with fork_client.fork_servers(), open("log", "ab") as log:
 """
 
 
+# Two ranks, of which the second is killed, and their agent.
+RANKS = """
+import os, signal, socket, time
+from r1exp.launcher import keeper
+from r1exp.launcher.forked_ranks import _Agent
+listener = socket.create_server(("127.0.0.1", 0))
+first = keeper.fork_bound() or time.sleep(600)
+second = keeper.fork_bound() or os.kill(os.getpid(), signal.SIGKILL)
+print(first, second, flush=True)
+_Agent({first: 0, second: 1}).watch("127.0.0.1", listener)
+"""
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Yield the working directory of a process that may start servers without libraries."""
@@ -263,6 +276,19 @@ def test_the_report_of_forked_ranks_is_read_as_that_of_torchrun() -> None:
     found = root_cause("1 | step\n" + report_of(rank=3, exit_code=-9, pid=4711))
     assert found is not None
     assert (found.rank, found.exit_code, found.pid) == (3, -9, 4711)
+
+
+@pytest.mark.slow  # imports torch
+def test_the_other_ranks_are_ended_when_one_is_killed_and_it_is_named() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", RANKS], capture_output=True, text=True, timeout=120, check=False
+    )
+    first, second = map(int, done.stdout.split())
+    found = root_cause(done.stderr)
+    assert done.returncode == 1
+    assert found is not None
+    assert (found.rank, found.exit_code, found.pid) == (1, -signal.SIGKILL, second)
+    assert is_gone([first, second])
 
 
 def test_both_kinds_of_trees_end_alike(place: Path) -> None:

@@ -166,7 +166,7 @@ def test_time_comes_from_earlier_steps_of_the_same_kind_and_is_else_unknown(
 ) -> None:
     def time_of(*overrides: str) -> str:
         experiment = compose_line(
-            "stage=sft", "evaluation.before=false", "evaluation.after=false", *overrides
+            "stage=sft", "launcher=local", "evaluation.before=false", "evaluation.after=false", *overrides
         )
         return line_of(screen_of(experiment, planned_steps(experiment)), "1  sft").rpartition(")")[2].strip()
 
@@ -178,7 +178,7 @@ def test_time_comes_from_earlier_steps_of_the_same_kind_and_is_else_unknown(
     assert time_of("max_steps=1000") == "?"  # too far from it
     assert time_of("max_steps=100", "stage.rows_per_step=128") == "?"  # other work
     experiment = compose_line(
-        "stage=sft", "evaluation.before=false", "evaluation.after=false", "max_steps=100"
+        "stage=sft", "launcher=local", "evaluation.before=false", "evaluation.after=false", "max_steps=100"
     )
     text = screen_of(experiment, planned_steps(experiment))
     assert "reused (1:30)" in text and "reused from 12-00-00-earlier" in text

@@ -49,7 +49,8 @@ def test_a_reward_file_that_changes_between_two_members_is_read_again(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(VARIABLE, raising=False)
     line = [
-        "stage=rl", "debug=fast", "tracking=none", "launcher=local", "evaluation.after=false", "dataset.num_train=100",
+        "stage=rl", "debug=fast", "tracking=none", "launcher=local", "evaluation.before=false", "evaluation.after=false",
+        "dataset.num_train=100",
         '+rewards.own={kind: "own_reward:length", weight: 0.0}',
     ]  # fmt: skip
     found = []
