@@ -6,6 +6,7 @@ import pytest
 
 from r1exp.config.compose import session
 from r1exp.errors import Refused
+from r1exp.launcher.base import Device
 from r1exp.plan.devices import Hardware, planning_for
 from r1exp.plan.members import command_of, members_of
 from r1exp.plan.show import plan_text
@@ -22,7 +23,7 @@ def parallel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Parallel
     def plan(*overrides: str, cores: int = 8, memory: int = 64 * GIB, gpus: int = 0) -> Parallel:
         monkeypatch.setattr("r1exp.plan.side_by_side.available_cores", lambda: cores)
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus))))
-        device = "cuda" if gpus else "cpu"
+        device: Device = "cuda" if gpus else "cpu"
         with planning_for(Hardware("a machine", device, memory, gpus or None)):
             kind = [] if any(text.startswith("launcher=") for text in overrides) else ["launcher=local"]
             line = [*SFT, *kind, f"launcher.device={device}", *overrides]
