@@ -55,7 +55,7 @@ def theirs(job: str, turn_control: TurnControl | None) -> None:
         AutoTokenizer,
         TrainerCallback,
     )
-    from trl.experimental.ppo import PPOConfig, PPOTrainer  # type: ignore[import-not-found]  # of TRL 1.12
+    from trl.experimental.ppo import PPOConfig, PPOTrainer  # on the path since the lines above
 
     assert trl.__version__.startswith("1.12"), trl.__version__
     tokenizer = AutoTokenizer.from_pretrained(given["model"], padding_side="left")

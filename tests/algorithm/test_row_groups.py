@@ -87,3 +87,21 @@ def test_scoring_passes_of_grpo_have_no_padding(grpo: Callable[..., Grpo]) -> No
         found[short] = [row["kl"] for row in trainer.state.log_history if "kl" in row]
     assert sum(widths["sorted"]) < sum(widths[True])
     assert found["sorted"] == pytest.approx(found[True], rel=1e-2, abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("critic", ["separate", "shared"])
+def test_ppo_ends_with_the_same_weights_with_its_short_passes_and_without(
+    ppo: Callable[..., Ppo], weights: Callable[..., torch.Tensor], critic: str
+) -> None:
+    found = {}
+    for is_short in (True, False):
+        trainer = ppo(
+            critic, short_passes="sorted" if is_short else False, sampled_logps=is_short, optim="sgd", max_steps=6,
+            max_completion_length=16, temperature=1.5,
+        )  # fmt: skip
+        start = weights(trainer.model).clone()
+        trainer.train()
+        found[is_short] = weights(trainer.model)
+        assert (found[is_short] - start).abs().max() > 1e-3
+    torch.testing.assert_close(found[True], found[False], atol=1e-5, rtol=0.0)
