@@ -7,7 +7,8 @@
 Simulated: the chance of a right answer varies over problems, seeds and settings as the model of `r1exp.statistics.power` says, cut off
 at 0.5 % and 99.5 %; answers are drawn with it, and the outcomes go through the test that the report uses.
 
-Real: from the runs of two settings, S seeds and N problems are drawn 2,000 times, without putting back within a sweep, and tested. The
+Real: from the runs of two settings, S seeds are drawn 2,000 times without putting back, and N problems with putting back, since other problems
+are part of the luck of a sweep (all 100 without putting back would be the same ones each time), and tested. The
 prediction has the difference and the components of all runs ("of all"); or it has the components that the runs of four other
 seeds give, as a plan with a small earlier sweep would have, and its median and range over 40 such sweeps are shown ("from earlier").
 """
@@ -157,9 +158,11 @@ def _found(pair: Sequence[Table], size: Size, draws: int, random: np.random.Gene
     number, problems, most = answers[0].shape
     for _ in range(draws):
         seeds = random.choice(number, size.seeds, replace=False)
-        asked = random.choice(problems, size.problems, replace=False)
-        kept = random.choice(most, size.samples, replace=False)
-        counts = [side[np.ix_(seeds, asked, kept)].sum(axis=-1) for side in answers]
+        asked = random.choice(problems, size.problems)
+        counts = []
+        for side in answers:
+            drawn = random.permuted(side[np.ix_(seeds, asked, np.arange(most))], axis=-1)
+            counts.append(drawn[..., : size.samples].sum(axis=-1))
         seen.append(bool(_is_seen(counts[0][None], counts[1][None], size)[0]))
     return float(np.mean(seen))
 

@@ -55,7 +55,10 @@ class Forecast:
             "compares": "settings" if self.size.seeds > 1 else "models",
             "target": self.priors.target / 100.0,
             "needed_for_target": asdict(self.needed),
-            "components": {name: sqrt(value) for name, value in asdict(components).items()},
+            "standard_deviations": {
+                name: sqrt(value) for name, value in asdict(components).items() if name != "accuracy"
+            },
+            "accuracy": components.accuracy,
             "from_runs": list(self.used),
             "num_settings": self.estimate.settings,
             "seed_degrees": self.estimate.seed_degrees,
@@ -172,6 +175,7 @@ def prior_components(priors: PowerSettings) -> Components:
         problem=2.0 * (priors.problem_sd / 100.0) ** 2,
         rest=0.0,
         sampling=2.0 * priors.accuracy * (1.0 - priors.accuracy) * (1.0 - priors.agreement),
+        accuracy=priors.accuracy,
     )
 
 

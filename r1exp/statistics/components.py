@@ -119,7 +119,13 @@ def estimated(tables: Sequence[Table], prior: Components) -> Estimate:
         )
     mean = sum(float(table.shares.sum()) for table in tables) / sum(table.shares.size for table in tables)
     return Estimate(
-        Components(seed=seed, problem=problem, rest=rest, sampling=sampling),
+        Components(
+            seed=seed,
+            problem=problem,
+            rest=rest,
+            sampling=sampling,
+            accuracy=min(max(mean, 0.01), 0.99),
+        ),
         accuracy=mean,
         runs=sum(len(table.seeds) for table in tables),
         settings=len(tables),

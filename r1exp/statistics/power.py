@@ -11,6 +11,10 @@ paired t test): it rejects where
 
     d² > h² + max(0, t(S-1)² MS_seed - t(N-1)² MS_rest) / (S N)        h² = t(N-1)² MS_problem / (S N)
 
+The interval of a share counts a quarter of a problem that is always answered and a quarter of one that never is
+(r1exp.statistics.intervals), which widens it where few answers are wrong or few are right: h² is larger by the share
+(p² + (1 - p)²) / (4 N var), with the accuracy p and the variance of a setting over problems, var = p (1 - p) - W²/2 + W² / (2 S K).
+
 MS_seed is (N T² + R² + W² / K) times a chi-square with S - 1 degrees of freedom over S - 1. The other mean squares have N - 1
 and more degrees of freedom and are taken at their expectation. Power is then an integral over one chi-square, which is computed
 with 64 quantiles; with P = R = W = 0 it is the power of the t test, the noncentral t distribution.
@@ -30,6 +34,7 @@ from dataclasses import dataclass, replace
 from r1exp.statistics.intervals import ALPHA
 from r1exp.statistics.student import quantile
 
+_ADDED = 0.25  # of a problem, as in r1exp.statistics.intervals
 _NODES = 64  # quantiles of the chi-square of the seeds
 MOST_SEEDS, MOST_PROBLEMS, MOST_SAMPLES = 200, 100_000, 256  # beyond which a number is called out of reach
 
@@ -42,6 +47,14 @@ class Components:
     problem: float  # P²: over problems
     rest: float  # R²: of seed and problem together, without sampling
     sampling: float  # W²: of one answer to a problem
+    accuracy: float = 0.5  # p: share of right answers, which bounds the intervals of single settings
+
+    def widening(self, size: "Size") -> float:
+        """Return by which factor the squared distance over problems is larger than that of Student's t."""
+        p, own = self.accuracy, self.sampling / 2.0
+        answers = size.seeds * size.samples
+        spread = max(p * (1.0 - p) - own + own / answers, p * (1.0 - p) / answers)
+        return 1.0 + _ADDED * (p**2 + (1.0 - p) ** 2) / (size.problems * spread) if spread > 0.0 else 1.0
 
     def of_one(self, samples: int) -> float:
         """Return the variance of one run's difference on one problem, around those of seed and problem."""
@@ -79,6 +92,7 @@ def power_of(difference: float, components: Components, size: Size) -> float:
     problems = float(quantile(size.problems - 1, size.alpha)) ** 2
     bound = np.array([problems * variance])
     if size.seeds > 1:
+        bound = bound * components.widening(size)
         variance += components.seed / size.seeds
         at = (np.arange(_NODES) + 0.5) / _NODES
         squares = (

@@ -42,7 +42,7 @@ def written(
         ]  # fmt: skip
         if with_answers:
             (folder / "artifact" / "answers.jsonl").write_text("\n".join(map(json.dumps, rows)))
-        sampled = [row["correct"] for row in rows if row["mode"] == "sampled"]
+        sampled = [bool(row["correct"]) for row in rows if row["mode"] == "sampled"]
         overrides = [FACTORS[0]["overrides"][first], FACTORS[1]["overrides"][second], f"seed={seed}"]
         summary = {
             "name": "mine", "overrides": overrides, "state": "done", "objective": sum(sampled) / len(sampled),
