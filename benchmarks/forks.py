@@ -214,9 +214,11 @@ def report(place: Path, seeds: Sequence[int], *, is_seeded: bool, changes: Mappi
     for index, outcome in enumerate(OUTCOMES):
         for sharing in (1, len(contrasts)):
             value = ratios(every, sharing)[:, index]
-            low, high = interval(
-                lambda drawn, n=sharing: ratios([each.at(drawn) for each in every], n), number
-            )
+
+            def drawn(chosen: Any, num_sharing: int = sharing) -> Any:
+                return ratios([each.at(chosen) for each in every], num_sharing)
+
+            low, high = interval(drawn, number)
             cells = [f"{value[k]:.2f} [{low[k, index]:.2f}, {high[k, index]:.2f}]" for k in (0, 1)]
             print(f"| {outcome} | {sharing} | {cells[0]} | {cells[1]} |")
     for index, outcome in enumerate(OUTCOMES):
