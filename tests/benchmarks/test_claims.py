@@ -143,7 +143,7 @@ def test_an_arm_is_a_sweep_over_the_seeds_and_adds_up_its_processor_time(
 def test_the_number_of_seeds_is_that_of_the_paired_t_test(
     claims: ModuleType, effect: float, expected: int
 ) -> None:
-    assert claims.seeds_needed(3.0 / effect, 3.0) in (expected, expected - 1)
+    assert claims.seeds_needed(3.0 / effect, 3.0) == expected
 
 
 def test_the_contrasts_of_the_ablation_are_those_of_its_four_settings(claims: ModuleType) -> None:
@@ -170,7 +170,12 @@ def test_the_page_has_the_results_that_are_committed(claims: ModuleType) -> None
             claims.claim_of(name),
             {arm: claims.Arm(each["values"], each["core_minutes"]) for arm, each in result["arms"].items()},
         )
-        assert again == pytest.approx(result), name
+        numbers = ("difference", "low", "high")
+        assert [again[key] for key in numbers] == pytest.approx([result[key] for key in numbers]), name
+        assert again["core_minutes"] == pytest.approx(result["core_minutes"], abs=0.11), (
+            name
+        )  # sums of rounded numbers
+        assert (again["verdict"], again["design"]) == (result["verdict"], result["design"]), name
 
 
 @pytest.mark.parametrize("name", NAMES)
