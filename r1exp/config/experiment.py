@@ -2,22 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
-
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
+from typing import Any
 
 from r1exp.config.compose import Composition, compose, compose_steps, parsed
 from r1exp.config.debug import cut_short, typed_keys
+from r1exp.config.fork import ForkSettings
 from r1exp.config.origin import experiment_overrides
 from r1exp.config.overrides import Override
 from r1exp.config.pipeline import PipelineSettings
+from r1exp.config.sweep import SweepSettings
 from r1exp.config.targets import NAMED, overrides_for_step
 from r1exp.config.validation import validated
 from r1exp.errors import Refused
@@ -27,7 +20,6 @@ from r1exp.stage.config import StepConfig, fields_read_by
 from r1exp.stage.menu import STAGES
 
 _LENGTH = "max_completion_length"
-ObjectiveName = Literal["accuracy", "tokens", "format"]
 
 
 class PathSettings(Settings):
@@ -36,73 +28,6 @@ class PathSettings(Settings):
     runs: Name  # folder of all runs
     run: Name | None  # folder of this run; null: a new one below `runs`
     store: Name  # finished steps, shared by runs
-
-
-DesignName = Literal["full", "fractional", "plackett_burman", "latin"]
-
-
-class PowerSettings(Settings):
-    """What `r1exp plan -m` assumes of a sweep where no earlier runs tell it, and which difference is to be seen."""
-
-    target: PositiveFloat = (
-        3.0  # percentage points; the difference for which seeds, problems and answers are counted
-    )
-    accuracy: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5  # share of right answers
-    agreement: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5  # correlation of two answers to one problem
-    seed_sd: NonNegativeFloat = (
-        2.0  # percentage points; standard deviation of the accuracy over training seeds
-    )
-    # Percentage points; standard deviation over problems of what a setting adds to the chance of a right answer.
-    problem_sd: NonNegativeFloat = 5.0
-
-
-class SweepSettings(Settings):
-    """How the members of a sweep (`-m`) are run."""
-
-    # Members at once, each with its share of the cores and GPUs; auto: as many as cores, memory and GPUs allow; null: one
-    # after the other on this machine, and no limit with launcher=slurm.
-    parallel: PositiveInt | Literal["auto"] | None = None
-    members_per_device: PositiveInt = 1  # members that share one GPU, each with a part of its memory
-    # Which combinations of the listed values run, each with every listed seed; docs/design-of-experiments.md.
-    design: DesignName = "full"
-    # Resolution of a fractional design: 3 keeps main effects apart from each other, 4 also from two-way interactions, 5 those
-    # from each other too; null: 4, of three factors 3.
-    resolution: Annotated[int, Field(ge=3)] | None = None
-    power: PowerSettings = PowerSettings()
-    race: bool = False  # give seeds to settings until the best one is known, instead of the same seeds to all
-    race_seeds: PositiveInt = 15  # seeds that a setting gets at most
-    race_runs: PositiveInt | None = None  # runs of all settings together at most; null: no further limit
-    race_delta: NonNegativeFloat = (
-        0.01  # a setting worse by at most that counts as good as the best; of the objective, from 0 to 1
-    )
-    objectives: tuple[ObjectiveName, ...] = (
-        "accuracy",
-    )  # what the report shows the Pareto front of, and Optuna optimizes
-
-    @field_validator("objectives")
-    @classmethod
-    def _different(cls, names: tuple[ObjectiveName, ...]) -> tuple[ObjectiveName, ...]:
-        if not names or len(set(names)) < len(names):
-            raise ValueError(
-                f"{list(names)}: name each objective once, and at least one; type sweep.objectives=[accuracy,tokens]"
-            )
-        return names
-
-
-class ForkSettings(Settings):
-    """The checkpoint that a step of the run begins with; `r1exp fork RUN@STEP` sets it."""
-
-    run: Name | None = None  # directory of the run that wrote it; null: no fork
-    step: Name | None = None  # the step that is forked
-    at: PositiveInt | None = None  # optimizer steps that the checkpoint has taken
-
-    @model_validator(mode="after")
-    def _is_whole_or_nothing(self) -> Self:
-        if len({value is None for value in (self.run, self.step, self.at)}) > 1:
-            raise ValueError(
-                "fork.run, fork.step and fork.at go together; type r1exp fork RUN@STEP KEY=VALUE, which sets them"
-            )
-        return self
 
 
 class RunConfig(StepConfig):

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import get_args
 
 from r1exp.config.compose import Composition, compose, expanded, first_value, parsed
-from r1exp.config.experiment import DesignName, Experiment, experiment_from
+from r1exp.config.experiment import Experiment, experiment_from
 from r1exp.config.launcher_plugins import LAUNCHER, refuse_launcher_plugins
 from r1exp.config.overrides import Override
+from r1exp.config.sweep import DesignName
 from r1exp.errors import Refused
 from r1exp.plan.design import Design, combinations_of, designed
 from r1exp.plan.reuse import within

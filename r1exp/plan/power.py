@@ -10,7 +10,8 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
-from r1exp.config.experiment import Experiment, PowerSettings
+from r1exp.config.experiment import Experiment
+from r1exp.config.sweep import PowerSettings
 from r1exp.plan.design import Design, is_seed
 from r1exp.plan.earlier_runs import earlier_runs
 from r1exp.plan.members import Member

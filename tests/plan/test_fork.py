@@ -82,7 +82,7 @@ def test_forks_of_two_checkpoints_have_two_keys(compose_line: Compose, parent: P
         ("trainer.optim=sgd", "another optimizer"),
         ("rollout.seed_each_batch=true", "other random numbers"),
         ("algorithm=rloo", "another trainer"),
-        ("launcher=ddp", "which files"),
+        ("launcher=local", "which files"),
         ("max_steps=10", "has taken 10 optimizer steps already"),
     ],
 )
