@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.venv/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help install parts trackers vllm verl harness quickstart test test-slow test-all matrix lint rooms keys health recipes bench soak lock clean
+.PHONY: help install parts trackers vllm verl harness quickstart test test-slow test-all matrix lint rooms keys health recipes bench claims soak lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -105,6 +105,9 @@ bench: install  ## run every benchmark
 
 recipes: install  ## run every recipe of the source documents on its tiny twin: half an hour; ONLY=open_r1 for one, SEEDS=1,2,3
 	$(BIN)/python benchmarks/recipes.py $(if $(ONLY),--only $(ONLY)) $(if $(SEEDS),--seeds $(SEEDS))
+
+claims: install  ## test a published claim on the tiny model, at most an hour on four cores: CLAIM=clip_higher; without CLAIM the table only
+	$(BIN)/python benchmarks/claims.py $(CLAIM) --parallel $(or $(PARALLEL),4) --write
 
 soak: install  ## run for MINUTES (3) on CORES (2) while random processes are killed; all must come back, nothing be left
 	$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),3) --cores $(or $(CORES),2) --seed $(or $(SEED),1)

@@ -39,7 +39,7 @@ ROWS: dict[str, list[str]] = {
 }
 COMMON = [
     "stage=rl", "model.path=policy", "evaluation.before=false", "evaluation.after=false", "tracking=none", "learning_rate=1e-7",
-    "launcher.threads_per_process=1", "trainer.save_strategy=no", "max_steps=100000",
+    "launcher=local", "trainer.save_strategy=no", "max_steps=100000",
 ]  # fmt: skip
 REWARDS = ["rewards=strict", "~rewards.format"]  # equal to bare_rewards.strict
 
@@ -47,7 +47,7 @@ REWARDS = ["rewards=strict", "~rewards.format"]  # equal to bare_rewards.strict
 def policy(folder: Path, num_steps: int) -> None:
     """Train a policy whose completions end by themselves."""
     overrides = ["stage=sft", f"max_steps={num_steps}", "tracking=none", "evaluation.before=false",
-             "evaluation.after=false", "paths.run=sft", "launcher.threads_per_process=1"]  # fmt: skip
+             "evaluation.after=false", "paths.run=sft", "launcher=local"]  # fmt: skip
     subprocess.run([sys.executable, "-m", "r1exp", *overrides], cwd=folder, check=True, capture_output=True)
     (folder / "policy").symlink_to(folder / "sft" / "steps" / "01-sft" / "artifact")
 

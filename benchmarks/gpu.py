@@ -183,7 +183,7 @@ def measure(
         job = {"kind": kind, "algorithm": algorithm, "model": str(folder / "model"), "sizes": asdict(sizes)}
         output = folder / f"{kind}-{algorithm}"
         log = output.with_suffix(".log")
-        return Runner(train, (job, str(output)), steps[algorithm], log, sizes.device == "cuda")
+        return Runner(train, (job, str(output)), steps[algorithm], log, is_new=sizes.device == "cuda")
 
     found: dict[str, Any] = {}
     deadlines = [until - (until - time.monotonic()) * left for left in (0.8, 0.4, 0.0)]  # SFT is fast

@@ -56,7 +56,7 @@ def measured(
     build_model(shape, sizes.dtype, folder / "model")
     steps = sizes.completions // sizes.rows if algorithm in ("sft", "ppo") else 1
     job = {"kind": "r1exp", "algorithm": algorithm, "model": str(folder / "model"), "sizes": asdict(sizes)}
-    runner = Runner(train, (job, str(folder / "out")), steps, folder / "log", sizes.device == "cuda")
+    runner = Runner(train, (job, str(folder / "out")), steps, folder / "log", is_new=sizes.device == "cuda")
     for _ in range(3):  # a CPU's peak is known after the third turn
         runner.turn()
     costs = [runner.turn() for _ in range(num_turns)]

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 NUM_STEPS = 20  # optimizer steps within which a rule must break
 _COMMON = (
-    "tracking=none", "evaluation.before=false", "evaluation.after=false", "launcher.threads_per_process=1",
+    "tracking=none", "evaluation.before=false", "evaluation.after=false", "launcher=local",
 )  # fmt: skip
 _RL = (
     "num_generations=8",

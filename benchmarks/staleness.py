@@ -17,8 +17,8 @@ import tempfile
 from pathlib import Path
 
 _VARIANTS = {
-    "staleness=0, 1 process x 1 thread": ("rollout.staleness=0", "launcher.threads_per_process=1"),
-    "staleness=1, 2 processes x 1 thread": ("rollout.staleness=1", "launcher.threads_per_process=1"),
+    "staleness=0, 1 process x 1 thread": ("rollout.staleness=0", "launcher=local"),
+    "staleness=1, 2 processes x 1 thread": ("rollout.staleness=1", "launcher=local"),
 }
 _THREADS = {"staleness=0, 1 process x 2 threads": ("rollout.staleness=0", "launcher.threads_per_process=2")}
 _SKIPPED = 3  # optimizer steps; the helper starts during the first

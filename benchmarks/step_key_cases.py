@@ -18,7 +18,7 @@ _TEMPLATE = """{%- for message in messages -%}
 {%- endfor -%}{{ '!' if add_generation_prompt and loud is defined and loud }}"""
 _COMMON = (
     "tracking=none", "evaluation.before=false", "evaluation.after=false",
-    "launcher.device=cpu", "launcher.threads_per_process=1",
+    "launcher.device=cpu", "launcher=local",
     "debug=fast", "debug.max_completion_length=20", "debug.num_prompts=8", "debug.num_rows=64", "debug.num_problems=8",
 )  # fmt: skip
 _SUMS = ("dataset.num_operands=2", "dataset.max_operand=9")
@@ -277,6 +277,8 @@ OF_STAGE: dict[str, dict[str, Case | Unmeasured | Callable[[Inputs], Case]]] = {
     },
     "grpo": {"model.lora.dropout": _TRAINED_DROPOUT},
     "ppo": {
+        "algorithm.short_passes": Case(("algorithm.short_passes=false",)),
+        "trainer.loss_type": Case(("trainer.loss_type=bnpo",), ("algorithm.short_passes=false",)),
         "model.lora.dropout": _TRAINED_DROPOUT,
         # The penalty is computed once per generation batch.
         "algorithm.kl.target": Case(("algorithm.kl.target=1e-6",), _EACH_STEP),

@@ -66,11 +66,12 @@ class TurnControl:
         class Turns(transformers.TrainerCallback):
             def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
                 if state.global_step % turn_control._steps == 0:
-                    turn_control._end_turn()
+                    turn_control.end_turn()
 
         transformers.trainer.DEFAULT_CALLBACKS.append(Turns)
 
-    def _end_turn(self) -> None:
+    def end_turn(self) -> None:
+        """Report what the turn cost, and wait for the next one."""
         other = self.report()
         wall, processor = time.perf_counter() - self._started[0], time.process_time() - self._started[1]
         self._connection.send(Cost(wall, processor, other))
@@ -89,14 +90,14 @@ class Runner:
         arguments: Arguments of `work`, before the TurnControl.
         steps_per_turn: Optimizer steps per turn.
         log: File for the output of the child.
-        on_cuda: Whether the child computes on a GPU.
+        is_new: Whether the child is a new process, which has loaded nothing: on CUDA, or with another version of a library.
     """
 
     def __init__(
-        self, work: Work, arguments: tuple[Any, ...], steps_per_turn: int, log: Path, on_cuda: bool = False
+        self, work: Work, arguments: tuple[Any, ...], steps_per_turn: int, log: Path, is_new: bool = False
     ) -> None:
         self._log = log
-        context: Any = multiprocessing.get_context("spawn") if on_cuda else FORKED
+        context: Any = multiprocessing.get_context("spawn") if is_new else FORKED
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
             target=_child,

@@ -70,7 +70,8 @@ def _dispatch(arguments: list[str]) -> ExitCode:
         hint = f" Did you mean {close[0]}?" if close else _as_key(verb)
         raise Refused(f"{verb!r} is neither a verb nor an override.{hint} Verbs: {', '.join(VERBS)}.")
     if {"-h", "--help"} & set(rest):
-        show(command_help(rest), end="")
+        own = getattr(import_module(f"r1exp.verbs.{verb}"), "HELP", None)
+        show(own or command_help(rest), end="")
         return ExitCode.DONE
     if verb in ("run", "plan") and any(map(is_hydra_flag, rest)):
         verb = "hydra_flags"

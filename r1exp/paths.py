@@ -1,13 +1,14 @@
 """Names every file of a run directory, a sweep, a step and the step store.
 
 <run>/manifest.json, plan.json, summary.json, report.html, report.md, tables/, figures/, reproduction.json, job.sbatch, job.json, slurm.log
+<run>/fork/forked-plan.json, metrics.jsonl, completions/, checkpoints/  (of a fork: what it began with)
 <run>/steps/<nn>-<name>/step.json, status.json, stop.json, progress.json, log.txt, log-rank-<n>.txt, metrics.jsonl, health.jsonl, kept.json, spent.json,
     failed-rank-<n>.json, ranks.lock, reserve.bin, check.txt, memory.json, server.json, server.log, accelerate.yaml, deepspeed.json, checkpoints/, best/, completions/, artifact/
 <checkpoint>/complete.json, health.json, validation.json, best/, critic.safetensors, memory-<rank>-of-<n>.pt, and what transformers writes
 <step>/checkpoints/rows/rank-<n>-of-<m>.jsonl
 <completions>/step-<n>.jsonl, evaluation.jsonl, samples.jsonl, answers.jsonl
 <artifact>/scores.json, answers.jsonl, facts.json, samples.jsonl, dropped.jsonl, data.jsonl, or a model
-<sweep>/sweep.json, sweep-rows.jsonl, sweep-summary.json, report.html, report.md, tables/, figures/, <n>/ (the run of member n)
+<sweep>/sweep.json, sweep-rows.jsonl, sweep-summary.json, array-<n>.sbatch, array.log, report.html, report.md, tables/, figures/, <n>/ (the run of member n)
 <store>/steps/<key>/, leases/, models/
 <user's cache>/folder-hashes/
 """
@@ -337,6 +338,16 @@ class RunPaths:
         return self.folder / "report.md"
 
     @property
+    def fork(self) -> StepPaths:
+        """Of a fork: what the forked step began with, as far as the folder of a step has it."""
+        return StepPaths(self.folder / "fork")
+
+    @property
+    def fork_plan(self) -> Path:
+        """Of a fork: the plan of the run that the checkpoint is of."""
+        return self.fork.folder / "forked-plan.json"
+
+    @property
     def reproduction(self) -> Path:
         """Of a run that was started again from a manifest: whether its result is the same."""
         return self.folder / "reproduction.json"
@@ -412,10 +423,39 @@ class SweepPaths:
         """The ranked table."""
         return self.folder / "report.md"
 
+    def array_script(self, number: int) -> Path:
+        """Return the script of an array of SLURM jobs that members were submitted as."""
+        return self.folder / f"array-{number}.sbatch"
+
+    @property
+    def array_log(self) -> Path:
+        """Output of the elements of an array before they write to the log of their run."""
+        return self.folder / "array.log"
+
+    @property
+    def design(self) -> Path:
+        """Which combinations of the listed values run, and which effects they cannot tell apart."""
+        return self.folder / "design.json"
+
+    @property
+    def power(self) -> Path:
+        """Which differences the sweep was expected to see, computed before it started."""
+        return self.folder / "power.json"
+
     @property
     def results(self) -> Path:
         """The best values that a sweeper plug-in found; written by the plug-in."""
         return self.folder / "optimization_results.yaml"
+
+    @property
+    def race(self) -> Path:
+        """The log of a race: seeds, bounds, and when a setting was dropped."""
+        return self.folder / "race.json"
+
+    @property
+    def objectives(self) -> Path:
+        """The names of the objectives, where there are others than the accuracy alone."""
+        return self.folder / "objectives.json"
 
     def member(self, number: int) -> Path:
         """Return the run directory of a member."""

@@ -65,6 +65,11 @@ class Registry(Generic[Base]):
         """Return the registry whose classes extend `base`, or None."""
         return Registry._by_base.get(base)
 
+    @property
+    def own(self) -> Mapping[str, str]:
+        """The kinds that r1exp provides, and their import paths."""
+        return self._members
+
     def kinds(self) -> list[str]:
         """Return every kind that has a name, sorted."""
         return sorted(self._paths())

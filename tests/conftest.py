@@ -96,7 +96,9 @@ def frozen(compose_line: Callable[..., Experiment]) -> Callable[..., Step]:
     """Return a function that returns the only step of a command line, as its ranks read it."""
 
     def freeze(*overrides: str, model: str = "unused") -> Step:
-        (step,) = planned_steps(compose_line(*overrides, "evaluation.before=false", "evaluation.after=false"))
+        alone = [] if any(text.startswith("launcher=") for text in overrides) else ["launcher=local"]
+        line = [*alone, *overrides, "evaluation.before=false", "evaluation.after=false"]
+        (step,) = planned_steps(compose_line(*line))
         return Step(
             name=step.name, index=1, run_id="run", run_name="run", key=step.key, data=step.data, config=step.config,
             device="cpu", world_size=1, trainer_args=step.trainer_args, model_path=model,

@@ -29,7 +29,7 @@ ORDER = [
     "step", "stage",
     "config", "plan", "export", "report", "runner",
     "doctor", "verbs", "api",
-    "worker", "__main__",
+    "worker", "worker_server", "__main__",
 ]  # fmt: skip
 
 

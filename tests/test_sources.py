@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("benchmarks", "conf", "docs", "launchers", "r1exp", "sweeps", "tests")
+FOLDERS = ("benchmarks", "claims", "conf", "docs", "launchers", "r1exp", "sweeps", "tests")
 SOURCES = ROOT / "docs" / "sources.md"
 PAPER = re.compile(r"arXiv:\d{4}\.\d{4,5}")
 

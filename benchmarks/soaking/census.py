@@ -27,6 +27,7 @@ _KINDS = (  # part of the command line -> kind, in this order
     ("-m r1exp", "parent"),
 )
 _COMMANDS = {"slurmctld": "slurmctld", "slurmd": "slurmd", "slurmstepd": "slurmstepd", "srun": "srun"}
+_COMMANDS |= {f"r1exp-{kind}": kind for kind in ("keeper", "agent", "rank")} | {"r1exp-server": "fork server"}
 
 
 @dataclass(frozen=True, order=True)

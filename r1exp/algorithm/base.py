@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from r1exp.algorithm.kl_controller import KlSettings
 from r1exp.model.settings import ModelSettings, RowsPerDevice
@@ -135,6 +135,11 @@ class OnlineAlgorithm(Algorithm):
         """Whether the rows of an optimizer step are sorted by length before they are cut into passes."""
         return False
 
+    @property
+    def takes_sampled_logps(self) -> bool | None:
+        """Whether log-probabilities are taken from sampling, where that is the same; None: its trainer cannot."""
+        return None
+
     def rows(self, num_generations: int | None, fit: RowsPerDevice) -> Rows:
         """Return the completions of one optimizer step."""
         assert num_generations is not None
@@ -171,7 +176,42 @@ class OnlineAlgorithm(Algorithm):
         return replace(load, keeps_reference=bool(beta) or self.track_kl, logit_tokens=completion_tokens)
 
 
-class TokenReturns(OnlineAlgorithm):
+class OnGrpoTrainer(OnlineAlgorithm):
+    """An online algorithm on TRL's GRPOTrainer, whose passes can be made shorter and fewer."""
+
+    # Trim the rows of each pass to the longest of them, or sort the rows of an optimizer step by length and leave out all padding:
+    # faster, and other last digits. In no key where it is false.
+    short_passes: bool | Literal["sorted"] = Field(default=False, exclude_if=lambda value: not value)
+    # Take the log-probabilities of the policy that sampled from sampling, instead of from a further pass, where both compute the
+    # same: one process, float32, no dropout (r1exp.algorithm.sampled_logps). Other last digits. In no key where it is false.
+    sampled_logps: bool = Field(default=False, exclude_if=lambda value: not value)
+
+    @property
+    def trims_passes(self) -> bool:
+        """Whether the rows of each pass are trimmed to the longest of them."""
+        return bool(self.short_passes)
+
+    @property
+    def sorts_passes(self) -> bool:
+        """Whether the rows of an optimizer step are sorted by length before they are cut into passes."""
+        return self.short_passes == "sorted"
+
+    @property
+    def takes_sampled_logps(self) -> bool:
+        """Whether log-probabilities are taken from sampling."""
+        return self.sampled_logps
+
+    def check(self, beta: float | None, trainer: Mapping[str, Any]) -> None:
+        """Raise ValueError also where sorted passes would change what is learnt, not its last digits only."""
+        super().check(beta, trainer)
+        if self.sorts_passes and trainer.get("loss_type") == "bnpo":
+            raise ValueError(
+                "algorithm.short_passes=sorted with trainer.loss_type=bnpo: this loss is a mean over the tokens of a pass, so "
+                "that it matters which rows are in it; use algorithm.short_passes=true, or another loss"
+            )
+
+
+class TokenReturns(OnGrpoTrainer):
     """An online algorithm whose advantages are made of each token's return, with the KL penalty as part of the reward."""
 
     least_generations = 1

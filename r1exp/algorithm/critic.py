@@ -24,11 +24,13 @@ from typing import Any
 import torch
 from accelerate.utils import is_peft_model
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations import is_deepspeed_zero3_enabled
 from trl.trainer.utils import FusedCausalLMOutput, disable_dropout_in_model
 
+from r1exp.algorithm.row_groups import RowGroups, in_groups
 from r1exp.errors import Refused
 from r1exp.model.load import load_backbone
 from r1exp.model.value_head import read_head, save_critic
@@ -104,20 +106,38 @@ class Critic(nn.Module):
             own = _merged(own, lora.lora_alpha / lora.r)
         save_critic(trunk, own, head, policy, folder)
 
-    def forward(self, ids_bs: Tensor, mask_bs: Tensor, hidden_bsd: Tensor | None) -> Tensor:
+    def forward(
+        self, ids_bs: Tensor, mask_bs: Tensor | None, hidden_bsd: Tensor | None, *, is_shifted: bool = False
+    ) -> Tensor:
         """Return float32 values before each next token, (B, S - 1).
 
         Args:
             ids_bs: Token ids of prompt and completion.
-            mask_bs: Attention mask.
+            mask_bs: Attention mask; None: all tokens.
             hidden_bsd: Last hidden states of the policy's trunk; only used without a backbone.
+            is_shifted: Whether hidden states are of the tokens before a scored one only, as in `row_groups`: all have a value.
         """
         if self.backbone is not None:
             hidden_bsd = self.backbone(
                 input_ids=ids_bs, attention_mask=mask_bs, use_cache=False
             ).last_hidden_state
         assert hidden_bsd is not None
-        return self.head(hidden_bsd[:, :-1]).squeeze(-1).float()
+        return self.head(hidden_bsd if is_shifted else hidden_bsd[:, :-1]).squeeze(-1).float()
+
+    def values_in_groups(
+        self, ids_bs: Tensor, mask_bs: Tensor, labels_bs: Tensor, groups: RowGroups
+    ) -> Tensor:
+        """Return the values of a critic with a backbone before each scored token, (B, S - 1); see `in_groups`."""
+        assert self.backbone is not None
+
+        def one(input_ids: Tensor, attention_mask: Tensor | None, shift_labels: Tensor) -> ValuedOutput:
+            del shift_labels
+            return ValuedOutput(state_values=self(input_ids, attention_mask, None, is_shifted=True))
+
+        found: Tensor = in_groups(
+            one, groups, [self.backbone], input_ids=ids_bs, attention_mask=mask_bs, labels=labels_bs
+        ).state_values
+        return found
 
 
 def _below(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -205,16 +225,21 @@ def attach(policy: PreTrainedModel, critic: Critic) -> None:
     """
     inner = policy.get_base_model() if is_peft_model(policy) else policy
     scored = inner.forward
+    adapters = [module for module in inner.modules() if isinstance(module, BaseTunerLayer)]
     setattr(inner, NAME, critic)
 
     @functools.wraps(type(inner).forward)  # `generate` validates its arguments by the signature
     def forward(self: Any, *args: Any, fused_lm_head: bool = False, **kwargs: Any) -> Any:
         if not fused_lm_head:
             return scored(*args, **kwargs)
+        if adapters and adapters[0].disable_adapters:  # the reference needs no values
+            return scored(*args, fused_lm_head=True, **kwargs)
         with _last_hidden_states(inner.base_model) as hidden:
             output = scored(*args, fused_lm_head=True, **kwargs)
         shared_bsd = hidden[-1] if critic.backbone is None else None
-        values_bs = getattr(self, NAME)(kwargs["input_ids"], kwargs["attention_mask"], shared_bsd)
+        values_bs = getattr(self, NAME)(
+            kwargs["input_ids"], kwargs["attention_mask"], shared_bsd, is_shifted="shift_labels" in kwargs
+        )
         return ValuedOutput(**output, state_values=values_bs)
 
     inner.forward = MethodType(forward, inner)

@@ -12,6 +12,7 @@ Source: PPO (arXiv:1707.06347), with KL in the reward as in InstructGPT, eq. 2 (
 Shapes: B completions of this rank, T tokens of the longest one, F reward functions, N completions of all ranks.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ from r1exp.algorithm.critic import (
 )
 from r1exp.algorithm.gae import gae, length_adaptive_lambda, moments, whiten
 from r1exp.algorithm.ppo_loss import explained_variance, token_rewards, value_losses
+from r1exp.algorithm.sampled_logps import widened
+from r1exp.algorithm.short_passes import rearranged
 from r1exp.algorithm.steadiness import Steadiness
 from r1exp.algorithm.trainers import Grpo, Policy
 from r1exp.model.shards import is_sharded, load_shards, plain, save_shards, start_alike
@@ -100,6 +103,7 @@ class Ppo(Grpo):
 
         shared = partial(shared_critic, path=critic.path)
         return {
+            **_short(algorithm),
             "critic": {"separate": separate, "shared": shared, "zero": None}[critic.kind],
             "options": PpoOptions(
                 gamma=algorithm.gamma,
@@ -121,20 +125,32 @@ class Ppo(Grpo):
         options: PpoOptions,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
         self.options = options
+        self._build_critic = critic
+        self._critic: Critic | None = None
         self._engine: Engine | None = None  # DeepSpeed's
         self._critic_norm = 0.0  # of its gradient in the last optimizer step
         self._seen: list[Tensor] = []  # values of the last scoring passes, newest last
-        # After TRL has built the reference, wrapped adapters and patched the forward, which must not meet the critic.
-        self._critic = None if critic is None else critic(_inner(self.model))
-        if self._critic is not None and self.is_fsdp_enabled:
-            start_alike(self._critic, self.accelerator.device)  # TRL has seeded the ranks apart by now
-            attach(self.model, self._critic)  # moved to the device when it is sharded
-        elif self._critic is not None:
-            attach(self.model, self._critic.to(self.accelerator.device))
+        super().__init__(*args, **kwargs)
         if self.use_vllm:
             self._keep_critic_from_vllm()
+
+    def extend_forward(self) -> None:
+        """Attach the critic."""
+        # After TRL has built the reference, wrapped adapters and patched the forward, which must not meet the critic.
+        if self._build_critic is None:
+            return
+        self._critic = self._build_critic(_inner(self.model))
+        if self.is_fsdp_enabled:
+            start_alike(self._critic, self.accelerator.device)  # TRL has seeded the ranks apart by now
+            attach(self.model, self._critic)  # moved to the device when it is sharded
+        else:
+            attach(self.model, self._critic.to(self.accelerator.device))
+
+    def further_trunks(self) -> list[torch.nn.Module]:
+        """Return the critic's trunk."""
+        has_own = self._critic is not None and self._critic.backbone is not None
+        return [self._critic.backbone] if has_own else []  # type: ignore[union-attr,list-item]  # checked
 
     def _keep_critic_from_vllm(self) -> None:
         # TRL sends every named parameter to vLLM, which has no critic.
@@ -232,7 +248,7 @@ class Ppo(Grpo):
             logps_bt = self.policy_logps(batch)
             batch.setdefault("old_per_token_logps", logps_bt)  # the sampler's if that had older weights
         # The values of the first pass; with adapters, the pass of the reference comes second.
-        values_bt = self._seen[0]
+        values_bt = self._seen[0] if self._recorded is None else self._values_alone(batch)
         scores_b = self.totals()[self.own_slice(len(inputs))]
         mask_bt = batch["completion_mask"] * batch.get("tool_mask", 1) * torch.isfinite(scores_b).unsqueeze(1)
         log_ratio_bt = batch["old_per_token_logps"] - batch.get(
@@ -248,6 +264,40 @@ class Ppo(Grpo):
         return batch | {
             "advantages": advantages_bt, "values": values_bt, "returns": returns_bt, "value_mask": mask_bt,
         }  # fmt: skip
+
+    def value_head(self) -> torch.nn.Module | None:
+        """Return the value head on the policy's trunk; None: there is none."""
+        return self._critic.head if self._critic is not None and self._critic.backbone is None else None
+
+    def _values_alone(self, batch: dict[str, Any]) -> Tensor:
+        """Return the critic's values of a new batch whose policy needs no scoring pass, (B, T)."""
+        mask_bt = batch["completion_mask"]
+        assert self._recorded is not None
+        if self._critic is None:
+            return torch.zeros_like(mask_bt, dtype=torch.float32)
+        if self._recorded[1] is not None:
+            return widened(self._recorded[1], mask_bt.size(1)).masked_fill(mask_bt == 0, 0.0)
+        ids_bs = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+        attention_bs = torch.cat([batch["prompt_mask"], mask_bt], dim=1)
+        with torch.no_grad():
+            labels_bs = ids_bs.masked_fill(attention_bs == 0, -100)
+            labels_bs[:, : -mask_bt.size(1)] = -100
+            values_bs = self._critic.values_in_groups(ids_bs, attention_bs, labels_bs, self.row_groups())
+        return values_bs[:, -mask_bt.size(1) :]
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        # Each further pass over a generation batch has its rows in other minibatches.
+        passes = self._buffered_inputs
+        is_new = self._step % self.passes_per_generation() == 0
+        if self.model.training and passes and not is_new and self._step % self.args.steps_per_generation == 0:
+            generator = torch.Generator().manual_seed(
+                _seed(self.args.seed, self._step, self.args.process_index)
+            )
+            rows = sum(len(each["prompt_ids"]) for each in passes)
+            order = torch.randperm(rows, generator=generator).to(passes[0]["prompt_ids"].device)
+            self._buffered_inputs = self.in_order(rearranged(passes, order))
+        inputs: dict[str, Any] = super()._prepare_inputs(generation_batch)
+        return inputs
 
     def _estimates(self, rewards_bt: Tensor, values_bt: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
         """Return the advantages of the policy and the returns that the critic learns, both (B, T)."""
@@ -352,7 +402,7 @@ class ReinforcePp(Ppo):
     @classmethod
     def own_arguments(cls, algorithm: Any, policy: Policy) -> dict[str, Any]:
         """Return no critic, and the numbers with which GAE is the return."""
-        del algorithm, policy
+        del policy
         options = PpoOptions(
             gamma=1.0,
             lam=1.0,
@@ -361,7 +411,17 @@ class ReinforcePp(Ppo):
             whiten_advantages=True,
             critic_learning_rate=0.0,
         )
-        return {"critic": None, "options": options}
+        return {**_short(algorithm), "critic": None, "options": options}
+
+
+def _short(algorithm: Any) -> dict[str, Any]:
+    """Return the arguments of the parts that PPO shares with GRPO."""
+    return {"short_passes": algorithm.short_passes, "sampled_logps": algorithm.sampled_logps}
+
+
+def _seed(*numbers: int) -> int:
+    """Return a seed that depends on all of the numbers."""
+    return int.from_bytes(hashlib.sha256(" ".join(map(str, numbers)).encode()).digest()[:6], "big")
 
 
 def _inner(model: Any) -> PreTrainedModel:

@@ -10,6 +10,8 @@ states, and skips the batches already used. This module restores what transforme
 * the additional state of r1exp's trainers: the KL controller, the stream of further prompts;
 * the end: from a checkpoint of the last optimizer step it would train one more, where that is not the end of an epoch;
 * tensors saved on the device `cpu:0`, which several CPU ranks save and torch 2.13 cannot load;
+* what a fork changes: settings of the optimizer and of the schedule, which the checkpoint has too, and with them the KL
+  controller and the random numbers, where their settings changed;
 * the powers of beta in DeepSpeed's Adam for CPUs (offload), which it computes by repeated multiplication,
   but after a resume with pow(), which differs by an ulp.
 """
@@ -21,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer
+from transformers import Trainer, set_seed
 from trl.trainer.utils import RepeatSampler
 
 from r1exp.paths import CheckpointPaths
@@ -62,6 +64,23 @@ class ExactResume(Trainer):
     has_finished = False  # training had ended before its last optimizer step where the checkpoint was saved
     save_began = 0.0  # when the newest checkpoint was begun, in seconds of the monotonic clock
 
+    _begins_fork = False  # the checkpoint is of a run with other settings
+    _started_anew: frozenset[str] = (
+        frozenset()
+    )  # parts of the additional state that a fork does not take over
+    _has_own_seed = False
+
+    def begin_fork(self, *, starts_kl_anew: bool, starts_random_numbers_anew: bool) -> None:
+        """Continue the next checkpoint with the settings of this trainer, where the checkpoint has settings too.
+
+        Args:
+            starts_kl_anew: Whether `beta` or its controller has other settings.
+            starts_random_numbers_anew: Whether the seed is another one.
+        """
+        self._begins_fork = True
+        self._started_anew = frozenset({"kl"} if starts_kl_anew else ())
+        self._has_own_seed = starts_random_numbers_anew
+
     def resume_state(self) -> dict[str, Any]:
         """Return the additional state of this trainer, as JSON values."""
         return {}
@@ -90,15 +109,24 @@ class ExactResume(Trainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         # transformers loads this last before the first batch, in every mode of training.
+        groups, rates = _settings_of(self.optimizer, self.lr_scheduler)
         super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and self._begins_fork:
+            _set_settings(self.optimizer, self.lr_scheduler, groups, rates)
         if checkpoint is None:
             return
         saved = self._load_rank_state(Path(checkpoint))
         if hasattr(self, "_buffered_inputs"):
             self._step = self.state.global_step * self.args.gradient_accumulation_steps
             self._buffered_inputs = saved["buffer"]
-        self.restore_state(saved["state"])
+        fresh = self.resume_state() if self._started_anew else {}
+        self.restore_state(saved["state"] | {name: fresh[name] for name in self._started_anew & fresh.keys()})
         _multiply_beta_powers(self.optimizer)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        if self._has_own_seed:
+            set_seed(self.args.seed + self.args.process_index)
 
     def _rank_file(self, checkpoint: Path) -> Path:
         """Return the file with the state of this rank."""
@@ -141,6 +169,32 @@ class RepeatedPrompts(ExactResume):
             shuffle=theirs.shuffle,
             seed=theirs.seed,
         )
+
+
+def _settings_of(optimizer: Any, scheduler: Any) -> tuple[list[dict[str, Any]], list[float]]:
+    """Return the settings of each parameter group, without the current learning rate, and the rates that are scheduled."""
+    groups = [
+        {name: value for name, value in group.items() if name not in ("params", "lr")}
+        for group in getattr(optimizer, "param_groups", ())
+    ]
+    return groups, list(getattr(scheduler, "base_lrs", ()))
+
+
+def _set_settings(optimizer: Any, scheduler: Any, groups: list[dict[str, Any]], rates: list[float]) -> None:
+    """Set the settings of an optimizer whose state was loaded; a schedule continues at its place with the rates that are given."""
+    for group, settings in zip(optimizer.param_groups, groups, strict=True):
+        group.update(settings)
+    if not hasattr(
+        scheduler, "lr_lambdas"
+    ):  # DeepSpeed's, whose settings cannot be changed (r1exp.plan.fork)
+        return
+    scheduler.base_lrs = list(rates)
+    now = [
+        rate * factor(scheduler.last_epoch) for rate, factor in zip(rates, scheduler.lr_lambdas, strict=True)
+    ]
+    for group, rate in zip(optimizer.param_groups, now, strict=True):
+        group["lr"] = rate
+    scheduler._last_lr = now
 
 
 def _multiply_beta_powers(optimizer: Any) -> None:

@@ -1,18 +1,24 @@
-"""Trims the rows of each forward and backward pass to the longest of them, and sorts rows by length so that there is more to trim.
+"""Trims the rows of each forward and backward pass to the longest of them, or sorts rows by length and leaves out all padding.
 
 TRL 1.16 pads the prompts and completions of a whole generation batch to its longest ones, and keeps this padding when it splits
 the batch into passes. Masked columns at the left of prompts and at the right of completions add nothing to the loss; without
 them matrix products have other shapes, and so may differ in the last digits.
 
-Rows are sorted within an optimizer step, whose gradient is a sum over its passes. Metrics that TRL logs as a mean over passes (`kl`,
+Rows are sorted within an optimizer step, whose gradient is a sum over its passes, and what is left of padding in a pass is left
+out by cutting it (`r1exp.algorithm.row_groups`); passes that only score, of the policy and of the reference, are cut from the rows
+of the whole generation batch. Metrics that TRL logs as a mean over passes (`kl`,
 `entropy`, shares of clipped tokens) then give the tokens of short rows more weight: passes count alike, whatever their length.
 """
 
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from accelerate.utils import is_peft_model
+from torch import Tensor, nn
 from transformers import Trainer
+from transformers.integrations import is_deepspeed_zero3_enabled
+
+from r1exp.algorithm.row_groups import RowGroups, cut_rows
 
 _PROMPT = "prompt_"  # start of the names of tensors of prompts
 
@@ -21,7 +27,7 @@ class ShortPasses(Trainer):
     """A trainer of TRL that samples, with passes of the length that their rows need.
 
     Args:
-        short_passes: Whether to trim, or to sort as well; false: as TRL pads them.
+        short_passes: Whether to trim, or to sort and cut as well; false: as TRL pads them.
     """
 
     _buffered_inputs: list[dict[str, Any]]  # attribute of TRL's trainers: the passes of the generation batch
@@ -30,15 +36,62 @@ class ShortPasses(Trainer):
         self._trims = bool(short_passes)
         self._sorts = short_passes == "sorted"
         super().__init__(*args, **kwargs)
+        self.extend_forward()
+        if not self._sorts:
+            return
+        for model in (self.model, self.ref_model):
+            if model is not None:
+                inner = self.accelerator.unwrap_model(model)
+                inner = inner.get_base_model() if is_peft_model(inner) else inner
+                further = self.further_trunks() if model is self.model else []
+                cut_rows(inner, self.row_groups(), [inner.base_model, *further])
+
+    def extend_forward(self) -> None:
+        """Add to the policy's forward what it has to compute in addition, before its rows are cut."""
+
+    def further_trunks(self) -> list[nn.Module]:
+        """Return the trunks of what `extend_forward` has added."""
+        return []
+
+    def row_groups(self) -> RowGroups:
+        """Return how the rows of a pass are cut."""
+        return RowGroups.on(
+            self.accelerator.device.type,
+            self.args.per_device_train_batch_size,
+            are_even=self.is_fsdp_enabled or is_deepspeed_zero3_enabled(),
+        )
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        # Passes that only score are cut from all rows; TRL would cut them into passes of neighbors before.
+        is_plain = not any(value is not None and value is not False for value in kwargs.values())
+        if self._sorts and is_plain and not torch.is_grad_enabled():
+            batch_size = None
+        return super()._get_per_token_logps_and_entropies(
+            model, input_ids, attention_mask, logits_to_keep, batch_size, **kwargs
+        )
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         known = self._buffered_inputs
         inputs: dict[str, Any] = super()._prepare_inputs(generation_batch)
         if self._sorts and self._buffered_inputs is not known:  # a new generation batch, cut into passes
-            number = min(self.args.gradient_accumulation_steps, self.args.steps_per_generation)
-            self._buffered_inputs = sorted_by_length(self._buffered_inputs, number)
+            self._buffered_inputs = self.in_order(self._buffered_inputs)
             inputs = self._buffered_inputs[self._step % self.args.steps_per_generation]
         return trimmed(inputs) if self._trims else inputs
+
+    def in_order(self, passes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the passes of a generation batch as they are trained on."""
+        if not self._sorts:
+            return passes
+        number = min(self.args.gradient_accumulation_steps, self.args.steps_per_generation)
+        return sorted_by_length(passes, number)
 
 
 def sorted_by_length(passes: list[dict[str, Any]], number: int) -> list[dict[str, Any]]:
@@ -58,8 +111,12 @@ def _sorted(passes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     lengths = torch.cat(
         [each["prompt_mask"].sum(dim=1) + each["completion_mask"].sum(dim=1) for each in passes]
     )
-    order = torch.argsort(lengths, stable=True)
-    rows = len(lengths) // len(passes)
+    return rearranged(passes, torch.argsort(lengths, stable=True))
+
+
+def rearranged(passes: list[dict[str, Any]], order: Tensor) -> list[dict[str, Any]]:
+    """Return passes of the same sizes with the rows of all of them in another order; `order` holds the index of each row."""
+    rows = len(order) // len(passes)
     places = order.split(rows)
     return [
         {name: _taken([other[name] for other in passes], place, rows) for name in each}

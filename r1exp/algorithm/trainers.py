@@ -26,7 +26,9 @@ from r1exp.algorithm.learned_turns import LearnedTurns
 from r1exp.algorithm.resting import Resting
 from r1exp.algorithm.resume import ExactResume, RepeatedPrompts
 from r1exp.algorithm.sample_ahead import SampleAhead
+from r1exp.algorithm.sampled_logps import SampledLogps
 from r1exp.algorithm.sampler import SamplerLogprobs
+from r1exp.algorithm.seeded_batches import SeededBatches
 from r1exp.algorithm.sharded import WholeSampling
 from r1exp.algorithm.short_passes import ShortPasses
 from r1exp.algorithm.weight_sync import UntouchedBase
@@ -71,6 +73,7 @@ class Rloo(
     UntouchedBase,
     WholeSampling,
     Guards,
+    SeededBatches,
     RepeatedPrompts,
     RLOOTrainer,
 ):
@@ -88,6 +91,7 @@ class Rloo(
 
 class Grpo(
     ShortPasses,
+    SampledLogps,
     Resting,
     OwnAdvantages,
     SampleAhead,
@@ -96,6 +100,7 @@ class Grpo(
     UntouchedBase,
     WholeSampling,
     Guards,
+    SeededBatches,
     RepeatedPrompts,
     GRPOTrainer,
 ):
@@ -108,4 +113,8 @@ class Grpo(
     def own_arguments(cls, algorithm: Any, policy: Policy) -> dict[str, Any]:
         """Return the trainer's arguments that follow from the settings of the algorithm."""
         del policy
-        return {"advantages": algorithm.advantages, "short_passes": algorithm.short_passes}
+        return {
+            "advantages": algorithm.advantages,
+            "short_passes": algorithm.short_passes,
+            "sampled_logps": algorithm.sampled_logps,
+        }

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import PositiveInt
-
 from r1exp.config.compose import Composition, compose, compose_steps, parsed
 from r1exp.config.debug import cut_short, typed_keys
+from r1exp.config.fork import ForkSettings
 from r1exp.config.origin import experiment_overrides
 from r1exp.config.overrides import Override
 from r1exp.config.pipeline import PipelineSettings
+from r1exp.config.sweep import SweepSettings
 from r1exp.config.targets import NAMED, overrides_for_step
 from r1exp.config.validation import validated
 from r1exp.errors import Refused
@@ -30,18 +30,13 @@ class PathSettings(Settings):
     store: Name  # finished steps, shared by runs
 
 
-class SweepSettings(Settings):
-    """How the members of a sweep (`-m`) are run."""
-
-    parallel: PositiveInt = 1  # members at once on this machine, each with its share of the cores and GPUs
-
-
 class RunConfig(StepConfig):
     """The composed configuration of a run: settings of one step, and settings of the run as a whole."""
 
     name: Name  # name of the run: part of its folder's name, and shown in W&B and in the report
     paths: PathSettings  # the folders that r1exp writes to
     sweep: SweepSettings = SweepSettings()  # how the members of a sweep are run
+    fork: ForkSettings = ForkSettings()  # the checkpoint that a step begins with
     pipeline: PipelineSettings | None  # several steps instead of one
 
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 from hydra.core.global_hydra import GlobalHydra
 
+from r1exp.config.launcher_plugins import refuse_launcher_plugins
 from r1exp.config.overrides import Override
 from r1exp.errors import Refused
 from r1exp.settings import nearest
 
 SWEEPER = "hydra/sweeper"
-_LAUNCHER = "hydra/launcher"
 # Groups of named entries, whose options can be merged: rewards=[strict,graded].
 _SEVERAL = frozenset({"rewards", "health", "tracking", "suites"})
 # Settings of Hydra that r1exp does not read -> what to type instead.
@@ -21,7 +21,6 @@ _UNUSED = {
     "hydra.job.chdir": "r1exp stays in the current folder; relative paths start there",
     "hydra.job.name": "type name=...",
     "hydra.job.env_": "set variables before the command: NAME=value r1exp ...",
-    "hydra.launcher": "type sweep.parallel=4 for members side by side, or launcher=slurm for one job each",
     "hydra.callbacks": "r1exp calls no callbacks of Hydra; plug-ins are described in docs/extending.md",
 }
 
@@ -37,11 +36,12 @@ def check_options(overrides: Sequence[Override], known: Mapping[str, list[str]],
     Raises:
         Refused: for one of these reasons.
     """
+    refuse_launcher_plugins(overrides)
     for override in overrides:
         if override.is_group and not override.is_sweep and override.value:
             _check_option(override, known[override.key], place)
-        elif override.text.startswith((f"{SWEEPER}=", f"{_LAUNCHER}=")):
-            _check_plugin(override)
+        elif override.text.startswith(f"{SWEEPER}="):
+            _check_sweeper(override)
         elif override.key.startswith(tuple(_UNUSED)):
             instead = next(text for key, text in _UNUSED.items() if override.key.startswith(key))
             raise Refused(f"{override.text} would have no effect: {instead}")
@@ -72,16 +72,9 @@ def _check_option(override: Override, options: list[str], place: str) -> None:
     )
 
 
-def _check_plugin(override: Override) -> None:
-    """Refuse a sweeper that is not installed, and every launcher plug-in of Hydra."""
-    group, _, value = override.text.partition("=")
-    if group == _LAUNCHER:
-        if value != "basic":
-            raise Refused(
-                f"{override.text}: r1exp starts the members of a sweep itself, and no launcher plug-in of Hydra; type "
-                "sweep.parallel=4 for members side by side, or launcher=slurm for one job each"
-            )
-        return
+def _check_sweeper(override: Override) -> None:
+    """Refuse a sweeper that is not installed."""
+    value = override.text.partition("=")[2]
     repository = GlobalHydra.instance().config_loader().repository  # type: ignore[attr-defined]
     options = repository.get_group_options(SWEEPER)
     if value in options and (value != "optuna" or repository.get_group_options(f"{SWEEPER}/sampler")):

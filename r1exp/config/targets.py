@@ -27,7 +27,7 @@ TRAINING = frozenset(
         "stage",
     }
 )
-RUN_ONLY = frozenset({"hydra", "pipeline", "name", "paths", "sweep"})
+RUN_ONLY = frozenset({"hydra", "pipeline", "name", "paths", "sweep", "fork"})
 NAMED = frozenset({"experiment", "sweeps"})  # groups whose files contain overrides
 
 

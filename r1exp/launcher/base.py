@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import psutil
 from pydantic import PositiveInt
@@ -28,6 +28,7 @@ _INTERFACES = (
 )  # without them they listen at the address of the host's name
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 _NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")  # one folder for each device
+_NO_SPINNING = {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}  # libgomp; OpenMP of Intel and LLVM
 _ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",  # TRL reports to the hub when a trainer is built
     "TOKENIZERS_PARALLELISM": "false",
@@ -41,6 +42,13 @@ class Launch:
     arguments: tuple[str, ...]  # argv
     environment: dict[str, str]  # added to the parent's own
     files: dict[str, str]  # name below the step's folder -> text
+    can_fork: bool = False  # whether a fork server may start the processes
+    uses_deepspeed: bool = False
+
+    @property
+    def module(self) -> tuple[str, ...]:
+        """What `python -m` runs, where a fork server may run it."""
+        return self.arguments[2:]
 
     def text(self) -> str:
         """Return the command as it would be typed in a shell."""
@@ -53,11 +61,12 @@ class Launcher(Settings):
 
     kind: str
     device: Literal["auto", "cpu", "cuda"]  # auto: cuda where NVIDIA's driver is loaded
-    threads_per_process: PositiveInt | None  # OMP_NUM_THREADS; null: cores divided by ranks on a CPU
+    threads_per_process: PositiveInt | None  # OMP_NUM_THREADS; null: 1 on a CPU
 
     is_distributed: ClassVar[bool] = False  # the ranks meet at a port, even if there is only one rank
     # A scheduler started this process and ends it with SIGTERM, after which it starts it again.
     is_scheduled: ClassVar[bool] = False
+    can_fork: ClassVar[bool] = False  # the ranks may be forked on this machine instead of started
     ranks_setting: ClassVar[str] = (
         "launcher.num_processes"  # the setting of the number of ranks, for messages
     )
@@ -132,16 +141,17 @@ class Launcher(Settings):
         """Return the CUDA devices that this process, or a node of the job, may use, by number or id."""
         return devices_here()
 
-    def for_step(self, num_kept: int) -> Self:
+    def for_step(self, num_kept: int, can_share: bool = True) -> "Launcher":
         """Return this launcher with every number stated, as a step runs with it.
 
         Args:
             num_kept: GPUs of this machine that the ranks do not get, because a vLLM server of the step has them.
+            can_share: Whether two ranks can share the step: its rows divide, and no engine runs in each of them.
 
         Raises:
             Refused: this machine has too few GPUs.
         """
-        del num_kept
+        del num_kept, can_share
         return self
 
     def server_command(self, python: str) -> list[str]:
@@ -172,7 +182,13 @@ class Launcher(Settings):
         accelerate = ["-m", "r1exp.launcher.agent", "--config_file", str(config)]
         accelerate += ["--log_dir", os.devnull]  # else torchrun makes a folder in /tmp, and leaves it
         arguments = self.command(folder, accelerate, ["-m", "r1exp.worker", str(folder)])
-        return Launch(tuple(arguments), self._environment(device), self.files(folder, device))
+        files = self.files(folder, device)
+        # A process that has used CUDA cannot be forked, and importing libraries may use it. accelerate starts a single
+        # rank without a rendezvous in another way.
+        can_fork = self.can_fork and device == "cpu" and (self.has_rendezvous or not files)
+        return Launch(
+            tuple(arguments), self._environment(device), files, can_fork, uses_deepspeed=self.zero_stage > 0
+        )
 
     def command(self, folder: Path, accelerate: list[str], worker: list[str]) -> list[str]:
         """Return the whole command, given accelerate's part and the worker's."""
@@ -201,10 +217,6 @@ class Launcher(Settings):
             use_cpu="true" if device == "cpu" else "false",
         )
 
-    def cores_per_rank(self) -> int | None:
-        """Return the CPU cores of one rank; None where only the node knows."""
-        return max(1, available_cores() // self.num_processes)
-
     def _distributed_type(self) -> str:
         # MULTI_GPU also for several ranks on CPUs: accelerate 1.15 starts one process for MULTI_CPU.
         return '"NO"' if self.num_processes == 1 else "MULTI_GPU"
@@ -222,12 +234,14 @@ class Launcher(Settings):
 
     def _threads(self, device: Device) -> int | None:
         if self.threads_per_process is None and device == "cpu":
-            return self.cores_per_rank()
+            return 1
         return self.threads_per_process
 
     def _environment(self, device: Device) -> dict[str, str]:
         threads = self._threads(device)
         own = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+        if device == "cpu":  # threads that wait leave their core to other processes; the user's own are kept
+            own |= {name: os.environ.get(name, value) for name, value in _NO_SPINNING.items()}
         own |= self._own_devices(device)
         return _ENVIRONMENT | own | (self._interfaces() if self._is_on_one_machine else {})
 

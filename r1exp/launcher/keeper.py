@@ -2,8 +2,9 @@
 
     r1exp --socket--> keeper ----> launcher agent ----> ranks ----> trackers, reward workers, engines, ...
 
-`r1exp.launcher.process_tree` starts it for the processes of a step and for a vLLM server. It imports the standard
-library only, and starts in 20 ms. No process of the command outlives the command or r1exp, whichever is killed:
+`r1exp.launcher.process_tree` starts it for the processes of a step and for a vLLM server, and the fork server
+(`r1exp.launcher.fork_server`) forks it. It imports the standard library only, and starts in 20 ms. No process of the command
+outlives the command or r1exp, whichever is killed:
 
 * The keeper is a subreaper: orphaned descendants become its children, also those with a process group or a session of
   their own. When the command has ended, descendants get `_LEAVE` seconds to end by themselves (a tracker that sends its
@@ -17,8 +18,8 @@ belongs to them if it is newer than the keeper and one of them has mapped it, an
 The keeper writes their names to a file beside them and holds a lock on it; where the keeper was killed, the next one
 that starts finds the file without its lock and removes the segments (`remove_abandoned`).
 
-The parent writes `t` (send SIGTERM to the command) or `k` (end everything now); the keeper writes the command's process
-id, and at the end its exit status as `subprocess.Popen.returncode` has it, one line each.
+The parent writes `t` (send SIGTERM to the command) or `k` (end everything now); the keeper writes its own process
+id and the command's, and at the end its exit status as `subprocess.Popen.returncode` has it, one line each.
 """
 
 import ctypes
@@ -31,7 +32,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import IO
+from typing import IO, NoReturn
 
 SHARED = "/dev/shm"
 RECORD = "r1exp-segments-"  # files in SHARED that name the segments of one keeper
@@ -45,6 +46,7 @@ _DIES = (
     30.0  # seconds after which a process that SIGKILL did not end, as one that waits for a disk, is given up
 )
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+_PR_SET_NAME = 15
 _EXEC_FAILED = 127
 _RESOURCE_TRACKER = b"from multiprocessing.resource_tracker import main"  # part of its command line
 
@@ -152,7 +154,7 @@ class Segments:
                 fcntl.flock(self._record, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._record.seek(0)
             self._record.truncate()
-            json.dump({"namespace": _namespace(), "segments": list(self._own.items())}, self._record)
+            json.dump({"namespace": namespace(), "segments": list(self._own.items())}, self._record)
             self._record.flush()
 
 
@@ -189,7 +191,7 @@ def remove_unmapped(own: dict[int, str]) -> None:
             os.unlink(f"{SHARED}/{name}")
 
 
-def _namespace() -> str:
+def namespace() -> str:
     """Return the namespace of process ids, in which `mapped` sees every process."""
     try:
         return os.readlink("/proc/self/ns/pid")
@@ -208,22 +210,36 @@ def remove_abandoned() -> None:
         with suppress(OSError, ValueError), os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW), "r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             content = json.load(file)
-            if os.fstat(file.fileno()).st_uid == os.geteuid() and content["namespace"] == _namespace():
+            if os.fstat(file.fileno()).st_uid == os.geteuid() and content["namespace"] == namespace():
                 remove_unmapped({int(inode): str(segment) for inode, segment in content["segments"]})
                 os.unlink(path)
 
 
 class Keeper:
-    """Runs the command."""
+    """Watches a command that was forked from this process.
 
-    def __init__(self, control: int, parent: int, grace: float, command: list[str]) -> None:
-        self._control, self._parent, self._grace = control, parent, grace
-        self._segments = Segments()
+    Args:
+        control: File descriptor of the socket to r1exp.
+        child: The process id of the command.
+        grace: Seconds between SIGTERM and SIGKILL for what the command has left.
+        segments: Made before the command was forked.
+        parent: The process whose end ends the command too; None: only the end of the socket's other side does.
+    """
+
+    def __init__(
+        self, control: int, child: int, grace: float, segments: Segments, parent: int | None = None
+    ) -> None:
+        self._control, self._parent, self._grace, self._child = control, parent, grace, child
+        self._segments = segments
         self._status: int | None = None  # of the command, when it has ended
         self._is_connected = True
         self._must_end = False  # at once
-        self._child = self._start(command)
-        self._send(str(self._child))
+        self._send(f"{os.getpid()} {child}")
+        self._ended, wakes = os.pipe()  # a byte for each signal, SIGCHLD included
+        for end in (self._ended, wakes):
+            os.set_blocking(end, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
 
     def run(self) -> None:
         """Watch the command to its end, and end everything that it started."""
@@ -234,31 +250,18 @@ class Keeper:
         self._segments.remove()
         self._send(str(self._status))
 
-    def _start(self, command: list[str]) -> int:
-        keeper = os.getpid()
-        child = os.fork()
-        if child == 0:
-            os.close(self._control)
-            os.setsid()
-            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != keeper:
-                os._exit(_EXEC_FAILED)
-            try:
-                os.execvp(command[0], command)
-            except OSError as error:
-                os.write(2, f"{command[0]}: {error.strerror}\n".encode())
-            os._exit(_EXEC_FAILED)
-        return child
-
     def _wait(self) -> None:
         """Wait a moment; answer the parent, and reap what has ended."""
         poll = select.poll()
+        poll.register(self._ended, select.POLLIN)
         if self._is_connected:
             poll.register(self._control, select.POLLIN)
-        with suppress(InterruptedError):
-            if poll.poll(_POLL * 1000):
-                self._receive()
-        if os.getppid() != self._parent:
+        ready = {descriptor for descriptor, _ in poll.poll(_POLL * 1000)}
+        if self._ended in ready:
+            os.read(self._ended, 64)
+        if self._control in ready:
+            self._receive()
+        if self._parent is not None and os.getppid() != self._parent:
             self._must_end = True
         self._segments.look()
         self._reap()
@@ -324,20 +327,66 @@ class Keeper:
             os.write(self._control, f"{line}\n".encode())
 
 
+def name_process(name: str) -> None:
+    """Set what `ps -o comm` and `top` show for this process: 15 characters."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
+
+
 def _prctl(option: int, value: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(option, value)
 
 
-def main() -> None:
-    """Run the command that the arguments name."""
-    control, parent, grace = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+def adopt() -> Segments:
+    """Make this process the parent of orphaned descendants, and remove what killed keepers have left.
+
+    Returns:
+        The segments of shared memory that its descendants will create.
+    """
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     remove_abandoned()
-    keeper = Keeper(control, parent, grace, sys.argv[5:])
+    return Segments()
+
+
+def fork_bound() -> int:
+    """Fork a process with a session of its own that the kernel kills when this one ends; return its id, and 0 in it."""
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(_EXEC_FAILED)
+    return child
+
+
+def watch(control: int, child: int, grace: float, segments: Segments, parent: int | None = None) -> None:
+    """Watch a forked command to its end, as `Keeper`; signals that this process receives are passed on to it."""
+    keeper = Keeper(control, child, grace, segments, parent)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, keeper.forward)
     keeper.run()
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    control, parent, grace = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    segments = adopt()
+    child = fork_bound()
+    if child == 0:
+        _execute(control, sys.argv[5:])
+    watch(control, child, grace, segments, parent)
+
+
+def _execute(control: int, command: list[str]) -> NoReturn:
+    """Replace this process by a command."""
+    os.close(control)
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        os.write(2, f"{command[0]}: {error.strerror}\n".encode())
+    os._exit(_EXEC_FAILED)
 
 
 if __name__ == "__main__":

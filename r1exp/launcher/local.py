@@ -1,7 +1,7 @@
 """One process on this machine, without accelerate's launcher, which takes more than a second to import torch."""
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from r1exp.launcher.base import Device, Launcher
 
@@ -11,6 +11,7 @@ class Local(Launcher):
 
     kind: Literal["local"]
     num_processes: Literal[1]  # one process; launcher=ddp runs several
+    can_fork: ClassVar[bool] = True
 
     def command(self, folder: Path, accelerate: list[str], worker: list[str]) -> list[str]:
         """Return the command of the worker alone."""

@@ -9,6 +9,7 @@ LAUNCHERS: Registry[Launcher] = Registry(
     "launcher",
     Launcher,
     {
+        "auto": "r1exp.launcher.auto:Auto",
         "ddp": "r1exp.launcher.ddp:Ddp",
         "fsdp2": "r1exp.launcher.fsdp2:Fsdp2",
         "local": "r1exp.launcher.local:Local",

@@ -1,9 +1,10 @@
 """Starts a command with a keeper (`r1exp.launcher.keeper`), so that nothing that the command started outlives it.
 
-The keeper ends the processes of the command; where the keeper itself was killed, `ProcessTree` does.
+The keeper ends the processes of the command; where the keeper itself was killed, the tree does.
 """
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ TREE_VARIABLE = (
     "R1EXP_TREE"  # names the command that a process belongs to, also of a process without a parent
 )
 GRACE = 2.0  # seconds between SIGTERM and SIGKILL for what a command has left, as a tracker that sends its last rows
+_SHORT = 0.01  # seconds, the shortest pause
 _RECORD = 1.0  # seconds between two records of the descendants
 _KEEPER_STARTS = 30.0  # seconds
 _DIES = (
@@ -27,62 +29,43 @@ _DIES = (
 )
 
 
-class ProcessTree:
-    """A running command and everything that it starts.
+class Tree:
+    """Everything below a keeper, which says through a socket what the command does.
 
     Args:
-        command: Its arguments.
-        environment: All of its variables.
-        output: File that it writes to.
-        grace: Seconds between SIGTERM and SIGKILL for processes that are left when it has ended.
-
-    Raises:
-        OSError: the keeper cannot be started.
+        control: The socket to the keeper.
+        token: Names the command in the environment of its processes (TREE_VARIABLE).
     """
 
-    def __init__(
-        self,
-        command: Sequence[str],
-        environment: Mapping[str, str],
-        output: IO[bytes] | None = None,
-        grace: float = GRACE,
-    ) -> None:
-        self._token = uuid.uuid4().hex
+    def __init__(self, control: socket.socket, token: str) -> None:
+        self._control, self._token = control, token
         self._older = set(keeper.segments())  # inodes of the shared memory of other programs
-        self._control, theirs = socket.socketpair()
-        with theirs:
-            arguments = [str(theirs.fileno()), str(os.getpid()), str(grace), "--", *command]
-            self._keeper = subprocess.Popen(
-                [sys.executable, "-I", "-S", keeper.__file__, *arguments],
-                env={**environment, TREE_VARIABLE: self._token},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C signals only r1exp
-            )
-        self._control.settimeout(_KEEPER_STARTS)
         self._received = b""
         self._recorded: dict[int, int] = {}  # descendants of the keeper: id -> start in clock ticks
         self._next_record = 0.0
         self.returncode: int | None = None  # of the command, as in `subprocess.Popen`
-        self.pid = (
-            self._first_line()
-        )  # of the command, the leader of a process group; 0: the keeper was killed
-
-    @property
-    def keeper_pid(self) -> int:
-        """The process id of the keeper."""
-        return self._keeper.pid
+        self.keeper_pid = 0
+        self.pid = 0  # of the command, the leader of a process group; 0: the keeper was killed
 
     def poll(self) -> int | None:
         """Return the exit status of the command once all of its processes have ended; None before."""
         if self.returncode is None:
-            if self._keeper.poll() is None:
+            if self._keeper_runs():
                 self._record()
             else:
                 self.returncode = self._finish()
         return self.returncode
+
+    def _keeper_runs(self) -> bool:
+        raise NotImplementedError
+
+    def _know(self) -> bool:
+        """Read the process ids that the keeper writes first; return whether they have been received."""
+        if b"\n" not in self._received:
+            return False
+        first, _, self._received = self._received.partition(b"\n")
+        self.keeper_pid, self.pid = map(int, first.split())
+        return True
 
     def wait(self, seconds: float | None = None) -> int | None:
         """Wait until all processes have ended; return the exit status, or None after `seconds`."""
@@ -90,6 +73,13 @@ class ProcessTree:
         while self.poll() is None and (end is None or time.monotonic() < end):
             time.sleep(0.02)
         return self.returncode
+
+    def pause(self, seconds: float) -> None:
+        """Wait for `seconds`, or until the keeper has something to say."""
+        begun = time.monotonic()
+        with suppress(OSError, ValueError):  # it is closed
+            select.select([self._control], [], [], seconds)
+        time.sleep(max(0.0, min(_SHORT, seconds - (time.monotonic() - begun))))
 
     def terminate(self) -> None:
         """Send SIGTERM to the process group of the command."""
@@ -106,16 +96,6 @@ class ProcessTree:
         with suppress(OSError):  # the keeper has ended
             self._control.sendall(order)
 
-    def _first_line(self) -> int:
-        with suppress(OSError):
-            while b"\n" not in self._received:
-                data = self._control.recv(64)
-                if not data:
-                    return 0
-                self._received += data
-        first, _, self._received = self._received.partition(b"\n")
-        return int(first or b"0")
-
     def _finish(self) -> int:
         """Return the exit status that the keeper wrote; end what a keeper without one has left."""
         with suppress(OSError):
@@ -130,8 +110,8 @@ class ProcessTree:
 
     def _record(self) -> None:
         """Record the descendants, in case the keeper is killed."""
-        if time.monotonic() >= self._next_record:
-            self._recorded |= keeper.descendants(self._keeper.pid)
+        if self.keeper_pid and time.monotonic() >= self._next_record:
+            self._recorded |= keeper.descendants(self.keeper_pid)
             self._next_record = time.monotonic() + _RECORD
 
     def _end_recorded(self) -> None:
@@ -152,3 +132,46 @@ class ProcessTree:
         below = {child: ticks for pid in known for child, ticks in keeper.descendants(pid).items()}
         self._recorded = {pid: self._recorded[pid] for pid in known} | below
         return known | set(below) | set(keeper.with_variable(TREE_VARIABLE, self._token))
+
+
+class ProcessTree(Tree):
+    """A running command, started with a keeper of its own, and everything that it starts.
+
+    Args:
+        command: Its arguments.
+        environment: All of its variables.
+        output: File that it writes to.
+        grace: Seconds between SIGTERM and SIGKILL for processes that are left when it has ended.
+
+    Raises:
+        OSError: the keeper cannot be started.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        output: IO[bytes] | None = None,
+        grace: float = GRACE,
+    ) -> None:
+        control, theirs = socket.socketpair()
+        super().__init__(control, uuid.uuid4().hex)
+        with theirs:
+            arguments = [str(theirs.fileno()), str(os.getpid()), str(grace), "--", *command]
+            self._keeper = subprocess.Popen(
+                [sys.executable, "-I", "-S", keeper.__file__, *arguments],
+                env={**environment, TREE_VARIABLE: self._token},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C signals only r1exp
+            )
+        self.keeper_pid = self._keeper.pid
+        control.settimeout(_KEEPER_STARTS)
+        with suppress(OSError):
+            while not self._know() and (data := control.recv(64)):
+                self._received += data
+
+    def _keeper_runs(self) -> bool:
+        return self._keeper.poll() is None

@@ -1,4 +1,4 @@
-"""Runs each run as one SLURM job: its settings, the script that sbatch reads, and the srun commands.
+"""Runs each run as one SLURM job, and the members of a sweep as an array: its settings, the script that sbatch reads, and the srun commands.
 
 The job's own process, `python -m r1exp.runner.slurm_entry RUN`, runs on the first node of the ranks and starts every
 step with one task of srun per node. The node of a vLLM server comes after those of the ranks.
@@ -8,7 +8,9 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -16,8 +18,9 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, field_v
 
 from r1exp.launcher.base import Device, Launcher, filled
 from r1exp.launcher.fsdp2 import strategy_files
+from r1exp.launcher.slurm_client import JobId
 from r1exp.launcher.zero import stage_of
-from r1exp.paths import RunPaths
+from r1exp.paths import RunPaths, SweepPaths
 from r1exp.settings import Name
 
 JOB_VARIABLE = "R1EXP_JOB"  # set only in a job that r1exp submitted
@@ -63,8 +66,8 @@ _RESERVED = {
     "-o": "nothing: the log is in the run directory",
     "--error": "nothing: the log is in the run directory",
     "-e": "nothing: the log is in the run directory",
-    "--array": "-m: each member of a sweep is a job",
-    "-a": "-m: each member of a sweep is a job",
+    "--array": "-m: the members of a sweep are an array; sweep.parallel=N runs N at once",
+    "-a": "-m: the members of a sweep are an array; sweep.parallel=N runs N at once",
     "--ntasks": "launcher.nodes and launcher.processes_per_node",
     "-n": "launcher.nodes and launcher.processes_per_node",
     "--chdir": "the command in that folder",
@@ -167,10 +170,6 @@ class Slurm(Launcher):
         """Return the GPUs of a node."""
         return tuple(map(str, range(self.gpus_per_node)))
 
-    def cores_per_rank(self) -> int | None:
-        """Return the CPU cores of one rank; None where the cluster decides."""
-        return None if self.cpus_per_node is None else max(1, self.cpus_per_node // self.ranks_per_node)
-
     def server_command(self, python: str) -> list[str]:
         """Return the arguments before `-m` that start Python on the server's node, if there is one."""
         return [*on_server_node(self), *python_of(self)] if self.has_server_node else [python]
@@ -240,7 +239,7 @@ def job_text(settings: Slurm, name: str, working_directory: Path, run: Path) -> 
     return filled(
         "job.sbatch",
         mark=JOB_VARIABLE,
-        options="\n".join(f"#SBATCH {option}" for option in _options(settings, name, run)),
+        options=_lines(_options(settings, name, RunPaths(run).job_log.name)),
         working_directory=shlex.quote(str(working_directory)),
         setup="".join(f"{line}\n" for line in settings.setup),
         python=shlex.quote(sys.executable),
@@ -248,7 +247,60 @@ def job_text(settings: Slurm, name: str, working_directory: Path, run: Path) -> 
     )
 
 
-def _options(settings: Slurm, name: str, run: Path) -> list[str]:
+@dataclass(frozen=True)
+class Elements:
+    """The members of a sweep that one array runs."""
+
+    sweep: Path  # folder of the sweep
+    numbers: tuple[int, ...]  # of the members
+    first: int  # the member with index 0
+    at_once: int | None  # members that may run at once; None: as many as the cluster starts
+    after: JobId | None  # the array that has to end first; None: none
+
+    def options(self) -> list[str]:
+        """Return the options of sbatch for the array."""
+        limit = "" if self.at_once is None else f"%{self.at_once}"
+        indices = ",".join(_ranges([number - self.first for number in self.numbers]))
+        after = [] if self.after is None else [f"--dependency=afterany:{self.after}"]
+        return [f"--array={indices}{limit}", *after]
+
+
+def _ranges(numbers: Sequence[int]) -> Iterator[str]:
+    """Yield the numbers as sbatch reads them: 0-3,5."""
+    for _, group in groupby(enumerate(sorted(numbers)), lambda item: item[1] - item[0]):
+        found = [number for _, number in group]
+        yield str(found[0]) if len(found) == 1 else f"{found[0]}-{found[-1]}"
+
+
+def array_text(settings: Slurm, name: str, working_directory: Path, elements: Elements) -> str:
+    """Return the script of an array whose elements are members of a sweep.
+
+    Args:
+        settings: The launcher of all of them.
+        name: Name of the runs.
+        working_directory: Folder in which the command was typed; relative paths start there.
+        elements: The members.
+    """
+    return filled(
+        "array.sbatch",
+        mark=JOB_VARIABLE,
+        options=_lines(
+            [*_options(settings, name, SweepPaths(elements.sweep).array_log.name), *elements.options()]
+        ),
+        working_directory=shlex.quote(str(working_directory)),
+        setup="".join(f"{line}\n" for line in settings.setup),
+        python=shlex.quote(sys.executable),
+        sweep=shlex.quote(str(elements.sweep)),
+        first=str(elements.first),
+        log=RunPaths(elements.sweep).job_log.name,
+    )
+
+
+def _lines(options: Sequence[str]) -> str:
+    return "\n".join(f"#SBATCH {option}" for option in options)
+
+
+def _options(settings: Slurm, name: str, output: str) -> list[str]:
     """Return the options of sbatch, one per #SBATCH line."""
     options = [
         f"--job-name={_quoted(' '.join(name.split())[:_NAME_LENGTH])}",
@@ -257,7 +309,7 @@ def _options(settings: Slurm, name: str, run: Path) -> list[str]:
         f"--time={settings.time}",
         f"--signal=B:USR1@{settings.signal_seconds}",
         "--requeue" if settings.requeue else "--no-requeue",
-        f"--output={RunPaths(run).job_log.name}",
+        f"--output={output}",
         "--open-mode=append",
     ]
     if settings.gpus_per_node:

@@ -1,5 +1,6 @@
 """Submits, queries and requeues SLURM jobs. The only file that calls sbatch, squeue and scontrol."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -8,6 +9,10 @@ from pathlib import Path
 
 from r1exp.errors import Refused, StepFailed
 
+JobId = int | str  # of a job; `123_4` of element 4 of the array 123
+_MOST_ELEMENTS = (
+    1001  # MaxArraySize of a cluster that does not state it; the indices of an array are below it
+)
 _COMMANDS = ("sbatch", "srun", "squeue", "scontrol")
 _TIMEOUT = 60.0  # seconds for a response of the controller
 _AT_ONCE = (
@@ -94,25 +99,48 @@ def submit(script: Path) -> int:
     return int(result.stdout.strip().partition(";")[0])
 
 
-def jobs(ids: Iterable[int]) -> dict[int, Job]:
+def this_job() -> JobId:
+    """Return the id of the job, or of the element of an array, in which this process runs."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    element = os.environ.get("SLURM_ARRAY_TASK_ID")
+    return int(os.environ["SLURM_JOB_ID"]) if not array or not element else f"{array}_{element}"
+
+
+def array_size() -> int:
+    """Return the number of indices that an array may have on this cluster."""
+    result = _run(["scontrol", "show", "config"])
+    for line in result.stdout.splitlines():
+        name, _, value = line.partition("=")
+        if name.strip() == "MaxArraySize" and value.strip().isdigit():
+            return max(1, int(value))
+    return _MOST_ELEMENTS
+
+
+def _id_of(text: str) -> JobId:
+    return int(text) if text.isdigit() else text
+
+
+def jobs(ids: Iterable[JobId]) -> dict[JobId, Job]:
     """Return the state of each job that SLURM still lists; it drops jobs some minutes after their end.
 
     Raises:
         StepFailed: SLURM does not answer.
     """
     numbers = list(ids)
-    found: dict[int, Job] = {}
+    found: dict[JobId, Job] = {}
     for start in range(0, len(numbers), _AT_ONCE):
         listed = ",".join(map(str, numbers[start : start + _AT_ONCE]))
-        result = _run(["squeue", "--noheader", "--states=all", "--format=%i|%T|%r", f"--jobs={listed}"])
+        result = _run(
+            ["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%r", f"--jobs={listed}"]
+        )
         if result.returncode != 0 and "Invalid job id" not in result.stderr:
             raise StepFailed(f"squeue does not answer: {_reason(result)}")
         rows = [line.split("|", 2) for line in result.stdout.splitlines() if line.count("|") >= 2]
-        found |= {int(number): Job(state, reason) for number, state, reason in rows}
+        found |= {_id_of(number.strip()): Job(state, reason) for number, state, reason in rows}
     return found
 
 
-def is_being_canceled(job: int, restarts: int) -> bool:
+def is_being_canceled(job: JobId, restarts: int) -> bool:
     """Whether a job that was told to end was canceled, and not preempted or requeued.
 
     While its processes end, SLURM calls a job COMPLETING, whatever ended it. A job that is requeued has been counted as
@@ -165,7 +193,7 @@ def seconds_of(limit: str) -> float | None:
     return total or None  # 0: no limit
 
 
-def requeue(job: int) -> None:
+def requeue(job: JobId) -> None:
     """Put a running job back into the queue, which ends its processes.
 
     Raises:

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import PositiveInt
 
@@ -18,8 +18,9 @@ class OnThisMachine(Launcher):
     # Ranks; null until `for_step` has counted the devices, which planning does before anything reads the number.
     num_processes: PositiveInt | None  # type: ignore[assignment]  # see above
     port: PositiveInt | None  # of the rendezvous; null: a free one
+    can_fork: ClassVar[bool] = True
 
-    def for_step(self, num_kept: int) -> Self:
+    def for_step(self, num_kept: int, can_share: bool = True) -> Self:
         """Return this launcher with a number of ranks: one for each GPU but `num_kept`, or two on a CPU.
 
         Raises:

@@ -17,7 +17,9 @@ _ROOT = re.compile(
 )
 _NODE_FAILURE = re.compile(r"^srun: error: Node failure on (\S+)", re.MULTILINE)
 _KILLED_TASK = re.compile(r"^srun: error: (\S+): (tasks? \S+: Killed)", re.MULTILINE)
-_OWN_LINE = re.compile(r"^[EW]\d{4} .*torch/distributed/", re.MULTILINE)  # torchrun's warnings and errors
+_OWN_LINE = re.compile(  # torchrun's warnings and errors, and the report of forked ranks
+    r"^[EW]\d{4} .*torch/distributed/|^Root Cause \(first observed failure\):", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,11 @@ def root_cause(log: str) -> RootCause | None:
     found = [RootCause(int(rank), int(code), int(pid)) for rank, code, pid in _ROOT.findall(log)]
     own = [cause for cause in found if cause.exit_code != -signal.SIGTERM]
     return next(iter(own or found), None)
+
+
+def report_of(rank: int, exit_code: int, pid: int) -> str:
+    """Return the part of torchrun's report that `root_cause` reads, for ranks that torchrun did not start."""
+    return f"Root Cause (first observed failure):\n  rank      : {rank} (local_rank: {rank})\n  exitcode  : {exit_code} (pid: {pid})\n"
 
 
 def before_report(log: str) -> str:

@@ -12,7 +12,7 @@ from typing import Literal, Self
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from r1exp.errors import Refused
-from r1exp.launcher.base import Device, Launcher, available_cores
+from r1exp.launcher.base import Device, Launcher
 from r1exp.launcher.cluster import Place, place_in
 from r1exp.launcher.extensions import refuse_without_deepspeed
 from r1exp.launcher.fsdp2 import strategy_files
@@ -95,7 +95,7 @@ class Torchrun(Launcher):
             "(Kubernetes: terminationGracePeriodSeconds)"
         )
 
-    def for_step(self, num_kept: int) -> Self:
+    def for_step(self, num_kept: int, can_share: bool = True) -> Self:
         """Return this launcher with its nodes and ranks stated; every node has as many GPUs as this one.
 
         Raises:
@@ -120,10 +120,6 @@ class Torchrun(Launcher):
             self._place()
         if self.zero_stage:
             refuse_without_deepspeed(f"{self.kind} launcher.strategy={self.strategy}")
-
-    def cores_per_rank(self) -> int | None:
-        """Return the CPU cores of one rank; all nodes have as many as this one."""
-        return max(1, available_cores() // self.ranks_per_node)
 
     def command(self, folder: Path, accelerate: list[str], worker: list[str]) -> list[str]:
         """Return the command that starts the ranks of this node."""

@@ -43,8 +43,14 @@ _STRATEGIES = (
 )
 
 
-def chosen(config: StepConfig, device: Device, num_problems: int | None) -> StepConfig:
+def chosen(config: StepConfig, device: Device, num_problems: int | None, sharing: int = 1) -> StepConfig:
     """Return the settings of a step with a value in place of each `auto`.
+
+    Args:
+        config: Settings of the step.
+        device: Its device.
+        num_problems: Problems of its split; None: not known yet.
+        sharing: Members of a sweep that share one GPU.
 
     Raises:
         Refused: rows or checkpointing depend on a device whose memory is not known here, or nothing fits.
@@ -70,6 +76,7 @@ def chosen(config: StepConfig, device: Device, num_problems: int | None) -> Step
             "model.rows_per_device.sft=4 model.rows_per_device.rl=8 model.gradient_checkpointing=true"
         )
     report = MemoryReport(memory)
+    memory //= sharing
     smallest: int | None = None
     for uses in (False, True) if checkpoints == AUTO else (checkpoints,):
         for size in _sizes(config):

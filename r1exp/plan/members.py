@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from r1exp.config.compose import Composition, compose, expanded, first_value, parsed
 from r1exp.config.experiment import Experiment, experiment_from
+from r1exp.config.launcher_plugins import LAUNCHER, refuse_launcher_plugins
 from r1exp.config.overrides import Override
+from r1exp.config.sweep import DesignName
 from r1exp.errors import Refused
+from r1exp.plan.design import Design, combinations_of, designed
 from r1exp.plan.reuse import within
 from r1exp.plan.step_range import WHOLE, StepRange
 from r1exp.plan.steps import PlannedStep, planned_steps
@@ -79,15 +83,23 @@ def command_of(arguments: Sequence[str], is_multirun: bool, span: StepRange = WH
     """
     overrides = parsed(arguments)
     composition = compose(overrides)
+    refuse_launcher_plugins(overrides, composition.choices.get(LAUNCHER))
     is_sweep = is_multirun or composition.is_multirun
     swept = [override.text for override in overrides if override.is_sweep]
     if swept and not is_sweep:
         raise Refused(f"{swept[0]} lists several values, so it is a sweep: put -m before the overrides")
     composition.configure_logging()
     command = Command(overrides, composition, is_sweep, span)
+    if not is_sweep:
+        _refuse_settings_of_a_sweep(overrides)
     if command.sweeper != BASIC and not is_sweep:
         raise Refused(
             f"hydra/sweeper={command.sweeper} chooses the values of a sweep: put -m before the overrides"
+        )
+    if command.is_optimization and command.composition.config.sweep.design != "full":
+        raise Refused(
+            f"sweep.design={command.composition.config.sweep.design} chooses the runs of a sweep, and so does "
+            f"hydra/sweeper={command.sweeper}; give one of the two"
         )
     if command.is_optimization and not command.swept():
         raise Refused(
@@ -95,6 +107,15 @@ def command_of(arguments: Sequence[str], is_multirun: bool, span: StepRange = WH
             "'learning_rate=interval(1e-5,1e-3)'"
         )
     return command
+
+
+def _refuse_settings_of_a_sweep(overrides: Sequence[Override]) -> None:
+    """Refuse the settings of a sweep that divide the machine, where there is none."""
+    for override in overrides:
+        if override.key == "sweep.members_per_device":
+            raise Refused(
+                f"{override.text} divides the GPUs among the runs of a sweep: put -m before the overrides"
+            )
 
 
 def members_of(command: Command) -> list[Member]:
@@ -107,8 +128,29 @@ def members_of(command: Command) -> list[Member]:
         return [member_of(typed, command.composition, span=command.span)]
     if command.is_optimization:
         return [_first_member(command)]
-    listed = [f"{key}={value}" for key, value in command.sweep_values().items()] + typed
-    return [member_of(combination, span=command.span, is_compared=True) for combination in expanded(listed)]
+    combinations = combinations_of(_all_overrides(command), expanded, design_of(command))
+    return [member_of(combination, span=command.span, is_compared=True) for combination in combinations]
+
+
+def design_of(command: Command) -> Design | None:
+    """Return the design of a sweep; None if all combinations of fewer than two factors run.
+
+    Raises:
+        Refused: the factors do not fit `sweep.design`.
+    """
+    sweep = command.composition.config.sweep
+    kind, resolution = str(sweep.design), sweep.resolution
+    if kind not in get_args(DesignName):  # refused with the other values when the first member is composed
+        kind, resolution = "full", None
+    if not isinstance(resolution, int):
+        resolution = None
+    return designed(_all_overrides(command), expanded, kind, resolution)
+
+
+def _all_overrides(command: Command) -> list[Override]:
+    """Return the overrides of the sweep file and of the command line."""
+    listed = parsed([f"{key}={value}" for key, value in command.sweep_values().items()])
+    return [*listed, *command.overrides]
 
 
 def _first_member(command: Command) -> Member:

@@ -18,6 +18,7 @@ from r1exp.plan.batch import Batch, RlBatch
 from r1exp.serving.step_server import ServedStep
 from r1exp.settings import Name, Settings
 from r1exp.stage.config import StepConfig
+from r1exp.step.fork import ForkOrigin
 from r1exp.step.status import read_status
 
 LEFT_OUT = "left_out"  # state of a step outside of --from, --until and --only that is not finished
@@ -45,6 +46,7 @@ class PlanStep(Settings):
     trainer_args: dict[str, Any]
     # false: outside of --from, --until and --only; taken where it is finished, and never executed
     runs: bool = True
+    fork: ForkOrigin | None = None  # the checkpoint of another run that it begins with
 
     def paths(self, run: Path) -> StepPaths:
         """Return the paths of the step in a run directory."""
@@ -146,7 +148,11 @@ def read_plan(run: Path) -> RunPlan:
     Raises:
         Refused: another version of r1exp wrote it, it is damaged, or it names code that is not installed here.
     """
-    path = RunPaths(run).plan
+    return read_plan_file(RunPaths(run).plan)
+
+
+def read_plan_file(path: Path) -> RunPlan:
+    """Return the plan in a file, as `read_plan` does."""
     try:
         return RunPlan.model_validate_json(path.read_bytes(), strict=True)
     except OSError as error:

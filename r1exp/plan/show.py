@@ -9,7 +9,8 @@ from r1exp.config.compose import search_path_of, session
 from r1exp.errors import Refused
 from r1exp.plan.devices import Hardware, planning_for
 from r1exp.plan.full import full_text, launch_text
-from r1exp.plan.members import Member, command_of, members_of
+from r1exp.plan.members import Command, Member, command_of, members_of
+from r1exp.plan.race import race_of
 from r1exp.plan.saved import refuse_other_steps, saved_text
 from r1exp.plan.step_range import WHOLE, StepRange
 
@@ -50,6 +51,7 @@ def plan_text(
         command = command_of(overrides, is_multirun, span)
         members = members_of(command)
         first = members[0]
+        race_of(command, members)  # refused here also where the view says nothing of it
         if view == "screen":
             # Imported late: rich is needed for the screen only.
             from r1exp.plan.screen import screen_of
@@ -65,12 +67,26 @@ def plan_text(
                 )
             text = saved_text(first.experiment)
         elif view == "full":
-            text = _listed(members) + full_text(first.experiment, first.steps, given)
+            text = _facts(command, members) + _listed(members)
+            text += full_text(first.experiment, first.steps, given)
         else:
             text = _listed(members) + launch_text(first.experiment, first.steps)
     if view == "yaml":
         refuse_other_steps(text, [step.key for step in first.steps], config_dirs, search_path)
     return text
+
+
+def _facts(command: Command, members: Sequence[Member]) -> str:
+    """Return the design of a sweep and which differences it can see, in full."""
+    if not command.is_sweep or len(members) < 2:
+        return ""
+    from r1exp.plan.sweep_screen import planned_facts  # rich, as for the screen
+
+    found = [(name, text) for name, text in planned_facts(command, members) if text]
+    return (
+        "".join(f"{name}\n" + "".join(f"  {line}\n" for line in text.splitlines()) for name, text in found)
+        + "\n"
+    )
 
 
 def _listed(members: Sequence[Member]) -> str:

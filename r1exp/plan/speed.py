@@ -23,6 +23,7 @@ def speed_lines(step: PlanStep, hardware: Hardware) -> list[str]:
         *_packing(step),
         *_kl(step),
         *_passes(step),
+        *_sampled_logps(step),
         *_sleep(step, need, memory),
         *_overlap(step),
     ]
@@ -68,11 +69,24 @@ def _passes(step: PlanStep) -> Iterator[str]:
     online = step.config.online
     trims = None if online is None else online.trims_passes
     if online is not None and online.sorts_passes:
-        yield "rows sorted by length and passes trimmed to their longest row (algorithm.short_passes), with other last digits"
+        yield "rows sorted by length and passes without padding (algorithm.short_passes), with other last digits"
     elif trims:
         yield "passes trimmed to their longest row (algorithm.short_passes), with other last digits"
     elif trims is not None:
-        yield "passes padded to the longest row of the batch; algorithm.short_passes=true trims them, =sorted sorts rows too, with other last digits"
+        yield "passes padded to the longest row of the batch; algorithm.short_passes=true trims them, =sorted leaves out all padding, with other last digits"
+
+
+def _sampled_logps(step: PlanStep) -> Iterator[str]:
+    online = step.config.online
+    if online is None or not online.takes_sampled_logps:
+        return
+    model = step.config.model
+    if step.config.rollout.kind != "hf":
+        yield f"log-probabilities of the policy computed again, because rollout={step.config.rollout.kind} samples with another engine"
+    elif {model.dtype, model.compute_dtype} != {"float32"}:
+        yield "log-probabilities of the policy computed again: those of sampling are the same with model.dtype and compute_dtype float32 only"
+    else:
+        yield "log-probabilities of the policy taken from sampling (algorithm.sampled_logps), with other last digits"
 
 
 def _sleep(step: PlanStep, need: Need | None, memory: int | None) -> Iterator[str]:

@@ -23,6 +23,7 @@ from r1exp.model.settings import ModelSettings
 from r1exp.model.shapes import shape_of
 from r1exp.plan.batch import Batch, batch_of
 from r1exp.plan.fit import chosen
+from r1exp.plan.fork import forked, of_parent, parent_of
 from r1exp.plan.health_metrics import refuse_unknown_metrics
 from r1exp.plan.other_models import refuse_code_of_artifacts
 from r1exp.plan.provenance import inputs_of, versions, without
@@ -72,9 +73,14 @@ def planned_steps(experiment: Experiment) -> tuple[PlannedStep, ...]:
     starts: dict[str, ModelSettings] = {}  # step -> the model that its weights come from
     steps: list[PlannedStep] = []
     sourced_steps = _with_evaluations(experiment)
+    parent = parent_of(experiment.run)
     _refuse_shared_names(sourced_steps)
     for sourced in sourced_steps:
-        step = _planned(len(steps) + 1, sourced, keys, variants)
+        step = _planned(len(steps) + 1, sourced, keys, variants, experiment.run.sweep.members_per_device)
+        if parent is not None:
+            step = (
+                forked(step, parent, keys) if step.name == parent.step.name else of_parent(step, parent, keys)
+            )
         refuse_code_of_artifacts(step.config, starts)
         starts[step.name] = starts.get(step.model_from, step.config.model)
         keys[step.name] = step.key
@@ -238,11 +244,20 @@ def _is_read_by_evaluation(override: Override, step: str) -> bool:
 
 
 def _planned(
-    index: int, sourced: _SourcedStep, keys: dict[str, str], variants: dict[str, str]
+    index: int, sourced: _SourcedStep, keys: dict[str, str], variants: dict[str, str], sharing: int
 ) -> PlannedStep:
+    """Plan one step.
+
+    Args:
+        index: Its position, from 1.
+        sourced: The composed step and where its model comes from.
+        keys: Names of the earlier steps -> their keys.
+        variants: Names of the earlier steps -> the second parts of their keys.
+        sharing: Members of a sweep that share one GPU.
+    """
     composed, source = sourced.composed, sourced.source
     stage, data_from = composed.stage, composed.data_from
-    config = _pinned(_on_the_machine(composed.config), source, data_from)
+    config = _pinned(_on_the_machine(composed.config, sharing), source, data_from)
     config = config if data_from is None else stage.reading_from(config, data_from)
     _refuse_what_needs_logprobs(config)
     _refuse_beyond_context(config)
@@ -253,7 +268,7 @@ def _planned(
     if config.generates:
         config.rollout.check(config.launcher, device, config.trainer if config.online is not None else None)
     num_problems = None if data_from else stage.check_data(config, stage.count(config))
-    config = chosen(config, device, num_problems)
+    config = chosen(config, device, num_problems, sharing)
     batch = batch_of(config, num_problems) if stage.trains else None
     inputs = inputs_of(config, from_base=source == BASE, own_data=data_from is None)
     data = _data_key(config, inputs, keys, composed.name) if data_from is None else keys[data_from]
@@ -284,15 +299,27 @@ def _planned(
     )
 
 
-def _on_the_machine(config: StepConfig) -> StepConfig:
+def _on_the_machine(config: StepConfig, sharing: int) -> StepConfig:
     """Return the settings with a number of ranks, which depends on the GPUs, and the share of them that an engine gets."""
     server = config.rollout.server if config.online is not None else None
     launcher = config.launcher
     kept = 0 if server is None or launcher.has_server_node else server.num_devices
-    counted = launcher.for_step(kept)
+    counted = launcher.for_step(kept, _can_share(config))
     is_alone = config.stage is not None and not config.stage.trains
     rollout = config.rollout.when_alone() if is_alone else config.rollout
-    return config.model_copy(update={"launcher": counted, "rollout": rollout})
+    return config.model_copy(
+        update={"launcher": counted, "rollout": rollout.among(sharing) if sharing > 1 else rollout}
+    )
+
+
+def _can_share(config: StepConfig) -> bool:
+    """Whether two ranks can share a step: its rows divide, and no engine runs in each of them."""
+    if config.generates and config.rollout.uses_vllm:
+        return False
+    if config.stage is None or not config.stage.trains:
+        return True
+    rows = config.rows
+    return rows.number % 2 == 0 and (rows.number // 2) % rows.least_per_device == 0
 
 
 def _pinned(config: StepConfig, source: str, data_from: str | None) -> StepConfig:

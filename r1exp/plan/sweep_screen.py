@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
+from r1exp.plan.design import Design
 from r1exp.plan.devices import Hardware
 from r1exp.plan.durations import Duration, as_clock
 from r1exp.plan.facts import Facts, facts_of
-from r1exp.plan.members import BASIC, Command, Member
+from r1exp.plan.members import BASIC, Command, Member, design_of
+from r1exp.plan.power import forecast
+from r1exp.plan.race import Race, race_lines, race_of
 from r1exp.plan.screen import (
     HEIGHT,
     WIDTH,
@@ -25,9 +28,11 @@ from r1exp.plan.screen import (
     typed_texts,
     with_odd,
 )
+from r1exp.plan.side_by_side import parallel_of
 from r1exp.plan.typed import TypedRow, typed_rows
 
 _MOST_MEMBERS = 8  # rows
+_MOST_CONFOUNDED = 6  # groups of effects
 _LONGEST = 80  # characters of a member's overrides
 
 
@@ -44,10 +49,12 @@ def sweep_screen_of(
     every = [
         facts_of(member.experiment, member.steps, given, is_compared=len(members) > 1) for member in members
     ]
+    race = race_of(command, members)
     facts = every[0]
     durations = _by_key(members, every)
+    parallel = parallel_of(command, members)
     parts: list[RenderableType] = [
-        _title(command, members, facts, durations),
+        _title(command, members, facts, durations, race),
         Text(),
         typed_table(_typed(members, typed_texts(first.experiment, given)), len(first.steps)),
         Text(),
@@ -55,17 +62,54 @@ def sweep_screen_of(
         Text(),
         labelled(
             [
+                *([] if race is None else race_lines(race)),
                 ("others", _others(members)),
+                ("members", parallel.text or None),
                 ("memory", memory_line(first.steps, facts)),
                 ("time", time_line(list(durations.values()))),
+                *planned_facts(command, members, _MOST_CONFOUNDED),
             ]
         ),
         Text(),
     ]
     used = len(rendered(parts, width).splitlines())
     parts.append(_members(members, max(3, min(_MOST_MEMBERS, HEIGHT - used - 5))))
-    odd = list(dict.fromkeys(text for found in every for text in found.odd))
+    odd = list(dict.fromkeys([*(text for found in every for text in found.odd), *parallel.odd]))
     return rendered(with_odd(parts, odd, width), width, colors)
+
+
+def planned_facts(
+    command: Command, members: Sequence[Member], most: int | None = None
+) -> list[tuple[str, str | None]]:
+    """Return the design of the sweep, and which differences it can see.
+
+    Args:
+        command: Of the sweep; one whose sweeper chooses values as it goes has neither.
+        members: Of the sweep.
+        most: Groups of confounded effects that are listed; None: all.
+    """
+    if command.is_optimization:
+        return []
+    design = design_of(command)
+    expected = forecast(members, design)
+    lines = [expected] if isinstance(expected, str) else list(expected.lines())
+    return [("design", None if design is None else _design_text(design, most)), ("power", "\n".join(lines))]
+
+
+def _design_text(design: Design, most: int | None) -> str | None:
+    """Return how many combinations run, and which effects they cannot tell apart; None where all run."""
+    if design.kind == "full":
+        return None
+    resolution = "" if design.resolution is None else f", resolution {design.resolution}"
+    generators = "" if design.generators is None else f", generators {design.generators}"
+    text = (
+        f"{design.kind}: {len(design.rows)} of {design.num_combinations} combinations{resolution}{generators}"
+    )
+    found = design.confounded()
+    if not found:
+        return f"{text}; no two effects of one or two factors are confounded"
+    more = "" if most is None or len(found) <= most else f"; and {len(found) - most} more: --full"
+    return f"{text}\nconfounded: {'; '.join(found[:most])}{more}"
 
 
 def _by_key(members: Sequence[Member], every: Sequence[Facts]) -> dict[str, Duration | None]:
@@ -78,18 +122,29 @@ def _by_key(members: Sequence[Member], every: Sequence[Facts]) -> dict[str, Dura
 
 
 def _title(
-    command: Command, members: Sequence[Member], facts: Facts, durations: dict[str, Duration | None]
+    command: Command,
+    members: Sequence[Member],
+    facts: Facts,
+    durations: dict[str, Duration | None],
+    race: Race | None,
 ) -> Text:
     first = members[0].experiment
     text = Text(first.name, style="bold")
     number = sum(len(member.steps) for member in members)
-    if command.sweeper == BASIC:
+    if race is not None:
+        num, rules = len(race.settings), race.rules
+        what = f"a race of {num} settings, {num * rules.first} to {rules.runs} runs; below are the planned {len(members)}"
+    elif command.sweeper == BASIC:
         what = f"{len(members)} run{'s' if len(members) > 1 else ''}, {number} steps, {len(durations)} of them different"
     else:
         what = f"runs whose values hydra/sweeper={command.sweeper} chooses as it goes; below is the run with the first values"
     text.append(f": {what}; {model_text(first)}; ", style="not bold")
     text.append(processes_text(members[0].steps, facts.hardware), style="not bold")
-    if command.sweeper == BASIC and all(duration is not None for duration in durations.values()):
+    if (
+        command.sweeper == BASIC
+        and race is None
+        and all(duration is not None for duration in durations.values())
+    ):
         seconds = sum(
             duration.seconds
             for duration in durations.values()

@@ -11,8 +11,8 @@ Document.data      what the page's script draws, as JSON:
     notes      {texts, curves}  what was left out to keep the page small
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from r1exp.plan.run_plan import has_plan
 from r1exp.report.answers import changed_problems, completions_of, within_budget
 from r1exp.report.curves import panels_of, points_of
 from r1exp.report.numbers import Sentence, Table
+from r1exp.report.pareto import pareto_figure
 from r1exp.report.provenance import provenance_of
 from r1exp.report.records import RunRecord, read_run
 from r1exp.report.sections import run_tables
@@ -56,6 +57,7 @@ class Document:
     problems: Sequence[dict[str, str]]  # steps that failed
     provenance: Sequence[Json]
     data: Json
+    drawings: Mapping[str, str] = field(default_factory=dict)  # name of a table -> SVG below it
 
 
 def members_of(folder: Path) -> list[Path]:
@@ -88,13 +90,16 @@ def read_runs(folders: Sequence[Path]) -> list[RunRecord]:
     return [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
 
 
-def document_of(records: Sequence[RunRecord], is_several: bool, title: str | None = None) -> Document:
+def document_of(
+    records: Sequence[RunRecord], is_several: bool, title: str | None = None, sweep: Path | None = None
+) -> Document:
     """Return the document of runs.
 
     Args:
         records: The runs, at least one.
         is_several: Whether they are compared, as the members of a sweep; else there is one run.
         title: Of the report; None: the name of the run.
+        sweep: The folder of the sweep that the runs are the members of.
     """
     if not is_several:
         record = records[0]
@@ -108,12 +113,14 @@ def document_of(records: Sequence[RunRecord], is_several: bool, title: str | Non
     numbers = numbers_of(
         {record.name: record.summary for record in records},
         {record.name: record.folder for record in records},
+        sweep,
     )
     return Document(
         title=title or str(numbers["name"]), is_several=True,
         question=question_of_several(numbers), verdict=verdict_of_several(numbers),
         numbers=numbers, tables=several_tables(numbers), problems=problems_of(records),
         provenance=[provenance_of(record) for record in records], data=_data(records, numbers["settings"]),
+        drawings={"pareto": figure} if (figure := pareto_figure(numbers)) else {},
     )  # fmt: skip
 
 

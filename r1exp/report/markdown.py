@@ -7,7 +7,16 @@ from r1exp.report.collect import Document
 from r1exp.report.export import markdown_of
 from r1exp.report.numbers import Code, Sentence, Table
 
-_IN_FIRST_PART = {"accuracy", "differences", "steps", "settings"}  # tables that report.md begins with
+_IN_FIRST_PART = {
+    "accuracy",
+    "differences",
+    "steps",
+    "settings",
+    "race",
+    "race_rounds",
+    "effects",
+    "pareto",
+}  # tables that report.md begins with
 
 
 def markdown_part(document: Document, figures: Sequence[tuple[str, str]]) -> str:

@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from r1exp.report.effects import effects_of, effects_table
 from r1exp.report.numbers import Cell, Code, Number, Style, Table, interval_at, number_at
+from r1exp.report.pareto import pareto_of, pareto_tables
+from r1exp.report.race import race_of, race_tables
 from r1exp.report.sections import REWARDS_NOTE, SEGMENTS_NOTE
 from r1exp.report.shown import shown
 from r1exp.report.sweep import ranking
@@ -38,14 +41,17 @@ def label_of(setting: Mapping[str, Any]) -> str:
     return " ".join(setting["overrides"]) or "defaults"
 
 
-def numbers_of(summaries: Mapping[str, Json], folders: Mapping[str, Path]) -> Json:
+def numbers_of(summaries: Mapping[str, Json], folders: Mapping[str, Path], sweep: Path | None = None) -> Json:
     """Return the content of sweep-summary.json.
 
     Args:
         summaries: Name of a run -> its summary.
         folders: Name of a run -> its directory.
+        sweep: The folder of the sweep that the runs are the members of.
     """
-    found = ranking({name: summary | {"folder": str(folders[name])} for name, summary in summaries.items()})
+    placed = {name: summary | {"folder": str(folders[name])} for name, summary in summaries.items()}
+    found = ranking(placed)
+    effects = effects_of(list(placed.values()))
     for setting in found["settings"]:
         runs = [summaries[name]["steps"] for name in setting["runs"]]
         setting["segments"] = _joined(
@@ -54,6 +60,7 @@ def numbers_of(summaries: Mapping[str, Json], folders: Mapping[str, Path]) -> Js
         setting["rewards"] = _joined(
             [{step: entry.get("rewards", {}) for step, entry in run.items()} for run in runs]
         )
+    settings = [(each["overrides"], [summaries[name] for name in each["runs"]]) for each in found["settings"]]
     states: dict[str, int] = {}
     for summary in summaries.values():
         states[summary["state"]] = states.get(summary["state"], 0) + 1
@@ -62,6 +69,9 @@ def numbers_of(summaries: Mapping[str, Json], folders: Mapping[str, Path]) -> Js
         "name": first.get("name", ""),
         "states": states,
         **found,
+        **({"pareto": pareto} if sweep is not None and (pareto := pareto_of(sweep, settings)) else {}),
+        **({"race": race} if sweep is not None and (race := race_of(sweep)) else {}),
+        **({"effects": effects} if effects else {}),
         "seconds": round(sum(summary.get("seconds", 0.0) for summary in summaries.values()), 3),
         "runs": dict(summaries),
     }
@@ -86,7 +96,14 @@ def _joined(runs: Sequence[Json]) -> Json:
 
 def several_tables(numbers: Json) -> list[Table]:
     """Return the tables of several runs that have rows."""
-    tables = [ranking_table(numbers), segment_table(numbers), reward_table(numbers)]
+    tables = [
+        ranking_table(numbers),
+        *race_tables(numbers),
+        *pareto_tables(numbers),
+        effects_table(numbers),
+        segment_table(numbers),
+        reward_table(numbers),
+    ]
     tables += [run_table(numbers), health_table(numbers)]
     return [table for table in tables if table.rows]
 

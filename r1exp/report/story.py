@@ -5,6 +5,7 @@ from typing import Any
 
 from r1exp.plan.run_plan import LEFT_OUT
 from r1exp.report.dropped import filters_of, verdict_of_filters
+from r1exp.report.forks import fork_lines, fork_note
 from r1exp.report.numbers import Cell, Code, Sentence, interval_at, number_at
 from r1exp.report.records import RunRecord
 from r1exp.report.several import code_of, label_of
@@ -37,6 +38,7 @@ def question_of_run(record: RunRecord) -> Sentence:
         parts += [" do to the held-out answers of ", Code(name), "?"]
     else:
         parts = ["How well does ", Code(name), " answer held-out problems?"]
+    parts += [part for line in fork_lines(record.summary) for part in (" ", line)]
     if record.summary["overrides"]:
         return [*parts, " What differs from the defaults: ", Code(" ".join(record.summary["overrides"])), "."]
     return [*parts, " Nothing differs from the defaults."]
@@ -107,9 +109,9 @@ def question_of_several(numbers: Json) -> Sentence:
         text.lstrip("+").partition("=")[0] for setting in numbers["settings"] for text in setting["overrides"]
     ))  # fmt: skip
     settings = len(numbers["settings"])
-    common: list[Cell] = (
-        [" All runs share ", Code(" ".join(numbers["common"])), "."] if numbers["common"] else []
-    )
+    forks = fork_note(list(numbers["runs"].values()))
+    common: list[Cell] = [" ", forks] if forks else []
+    common += [" All runs share ", Code(" ".join(numbers["common"])), "."] if numbers["common"] else []
     if not keys:
         return ["How much do runs of the same settings differ?", *common]
     differing: list[Cell] = []

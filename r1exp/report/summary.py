@@ -15,6 +15,7 @@ from r1exp.plan.run_plan import LEFT_OUT, PlanStep, RunPlan
 from r1exp.report.dropped import filter_lines
 from r1exp.report.evaluations import as_lines, as_markdown, comparisons_of, evaluations_of, tables
 from r1exp.report.facts import training_facts
+from r1exp.report.forks import fork_lines
 from r1exp.report.measurements import Measurement, measurement_of, objective_of, pairs
 from r1exp.statistics.several import holm
 from r1exp.step.status import is_changed, read_status
@@ -62,6 +63,10 @@ def summarize(plan: RunPlan, folder: Path, elapsed: float | None = None) -> dict
             entry["original_seconds"] = status.original_seconds or 0.0
             if status.other_numerics is not None:
                 entry["other_numerics"] = status.other_numerics
+        if step.fork is not None:
+            entry["fork"] = step.fork.model_dump(mode="json", include={"run", "step", "at", "changes"}) | {
+                "text": step.fork.text()
+            }
         facts = paths.results.facts
         if state == "done" and facts.exists():
             entry["facts"] = read_json(facts)
@@ -152,6 +157,8 @@ def report_text(summary: dict[str, Any]) -> str:
             lines += ["", _signal_line(name, entry["groups"])]
         if "kept" in entry:
             lines += ["", _kept_line(name, entry["kept"])]
+    for line in fork_lines(summary):
+        lines += ["", line]
     lines += ["", *_accuracy_table(summary), "", *_comparison_table(summary)]
     for suite, table in tables(summary):
         lines += ["", f"Suite {suite}:", "", *as_markdown(table)]
@@ -236,6 +243,7 @@ def headline(summary: dict[str, Any], folder: Path) -> str:
         _signal_line(name, entry["groups"]) for name, entry in summary["steps"].items() if "groups" in entry
     ]
     lines += filter_lines(summary)
+    lines += fork_lines(summary)
     lines += [_kept_line(name, entry["kept"]) for name, entry in summary["steps"].items() if "kept" in entry]
     for suite, table in tables(summary):
         lines += [f"suite {suite}:", *(f"  {line}" for line in as_lines(table))]

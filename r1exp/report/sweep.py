@@ -21,7 +21,12 @@ from r1exp.errors import Refused
 from r1exp.files import read_json_object, write_text
 from r1exp.paths import RunPaths, SweepPaths
 from r1exp.plan.run_plan import LEFT_OUT, read_plan
+from r1exp.report.effects import effects_of, effects_table
+from r1exp.report.export import markdown_of
+from r1exp.report.forks import fork_note
 from r1exp.report.over_runs import PROBLEMS, SAMPLING, SEEDS, Figure, accuracy_over, difference_over, t_over
+from r1exp.report.pareto import pareto_lines
+from r1exp.report.race import race_lines
 from r1exp.report.summary import summarize
 from r1exp.report.sweep_table import rows_of
 from r1exp.statistics.intervals import Interval
@@ -30,6 +35,7 @@ from r1exp.statistics.several import holm
 _MODES = ("sampled", "greedy")
 _MOST_COMPARED = 500  # settings whose outcomes are compared with those of the first; a comparison takes 10 ms
 _KEYS = frozenset({"state", "objective", "overrides", "comparisons"})
+_FORKED = "fork.run"  # forks of several runs: what each of them has in common with its siblings
 _STEP_SEED = re.compile(r"pipeline\.steps\.[^.]+\.set\.seed")
 Seeds = tuple[str, ...]  # the overrides of a run that set a seed: of the run, or of one step
 
@@ -117,6 +123,11 @@ def sweep_text(folder: Path, states: Mapping[str, dict[str, Any]] | None = None)
     lines += _left_out(folder, found, states or {})
     figures = _figures(settings, seeds)
     lines += [*_table(settings, figures), "", _note(settings, seeds, figures)]
+    lines += pareto_lines(folder, [(setting.overrides, setting.runs) for setting in settings])
+    lines += race_lines(folder)
+    effects = effects_table({"effects": effects_of(done)})
+    if effects.rows:
+        lines += ["", f"## {effects.title}", "", markdown_of(effects).rstrip(), "", effects.note]
     if common:
         lines += ["", f"Every run: `{' '.join(text for text in done[0]['overrides'] if text in common)}`"]
     return "\n".join(lines) + "\n"
@@ -195,7 +206,7 @@ def _settings(runs: Sequence[dict[str, Any]], common: set[str]) -> list[Setting]
 
 def _is_seed(override: str) -> bool:
     key = override.lstrip("+").partition("=")[0]
-    return key == "seed" or _STEP_SEED.fullmatch(key) is not None
+    return key in ("seed", _FORKED) or _STEP_SEED.fullmatch(key) is not None
 
 
 def _seeds(run: dict[str, Any]) -> Seeds:
@@ -330,7 +341,8 @@ def _points(interval: Interval | None, is_signed: bool = False) -> str:
 
 
 def _note(settings: Sequence[Setting], seeds: set[Seeds], figures: _Figures) -> str:
-    note = "95 % intervals. Gain: change by the focus step."
+    forks = fork_note([run for setting in settings for run in setting.runs])
+    note = " ".join(filter(None, (forks, "95 % intervals. Gain: change by the focus step.")))
     for name, column in (
         ("accuracies", list(chain(*figures.accuracies.values()))),
         ("gains", list(chain(*figures.gains.values()))),

@@ -43,7 +43,7 @@ class Target:
     def document(self) -> Document:
         """Return what the report shows, read from the files as they are now."""
         title = None if self.sweep is None or not _is_default(self.sweep) else self.sweep.resolve().name
-        return document_of(read_runs(self.runs), self.is_several, title)
+        return document_of(read_runs(self.runs), self.is_several, title, self.sweep)
 
 
 def _is_default(sweep: Path) -> bool:
@@ -93,6 +93,9 @@ def write_pages(target: Target, *, draws: bool, states: States | None = None) ->
         write_text(paths.table(table.name, "csv"), csv_of(table))
         write_text(paths.table(table.name, "tex"), latex_of(table))
     drawn = figures.draw(document, paths.figures) if draws and figures.can_draw() else []
+    for name, drawing in document.drawings.items():
+        write_text(paths.figures / f"{name}.svg", drawing)
+        drawn.append((f"Figure: {name}", paths.figures / f"{name}.svg"))
     relative = [(title, path.relative_to(paths.folder).as_posix()) for title, path in drawn]
     write_text(paths.text, _first_part(target, document, states or {}) + markdown_part(document, relative))
     return paths.page

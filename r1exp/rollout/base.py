@@ -91,6 +91,11 @@ class Rollout(Settings):
         """Generation batches that are sampled before their turn, while the trainer trains on earlier ones."""
         return 0
 
+    @property
+    def seeds_batches(self) -> bool:
+        """Whether the random numbers of each generation batch of training follow from the seed and the optimizer step alone."""
+        return False
+
     def when_alone(self) -> Self:
         """Return this rollout as it is in a step that trains nothing, so that an engine may have the whole device."""
         return self
@@ -148,6 +153,11 @@ class Rollout(Settings):
         """
         del device, weights, capacity
         return 0
+
+    def among(self, number: int) -> Self:
+        """Return this rollout with its part of a GPU that `number` members of a sweep share."""
+        del number
+        return self
 
     @property
     def sleeps(self) -> bool:

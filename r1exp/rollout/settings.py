@@ -28,20 +28,33 @@ class HfRollout(Rollout):
     # Generation batches that a helper process samples ahead while the trainer trains: each is trained on with weights that are
     # as many batches newer. In no key where it is 0.
     staleness: NonNegativeInt = Field(default=0, exclude_if=lambda value: value == 0)
+    # Seed the random numbers of each generation batch from the seed and the optimizer step alone, so that runs that differ in a
+    # setting, such as forks, have common random numbers in every batch. In no key where it is false.
+    seed_each_batch: bool = Field(default=False, exclude_if=lambda value: not value)
 
     generator = "r1exp.rollout.hf:generator"
     outside_key_of_training = frozenset({"batch_size"})  # the trainer generates its own batch
-    outside_key_without_training = frozenset({"staleness"})
+    outside_key_without_training = frozenset({"staleness", "seed_each_batch"})
 
     @property
     def batches_ahead(self) -> int:
         """Generation batches that are sampled before their turn."""
         return self.staleness
 
+    @property
+    def seeds_batches(self) -> bool:
+        """Whether each generation batch has a seed of its own."""
+        return self.seed_each_batch
+
     def check(self, launcher: Launcher, device: Device, trainer: Mapping[str, Any] | None) -> None:
         """Raise Refused if no process of its own can sample ahead."""
         if trainer is None or self.staleness == 0:
             return
+        if self.seed_each_batch:
+            raise Refused(
+                "rollout.seed_each_batch=true seeds the process that trains, and with rollout.staleness another one samples; use "
+                "rollout.staleness=0, or rollout.seed_each_batch=false"
+            )
         if device != "cpu":
             raise Refused(
                 f"rollout.staleness={self.staleness} has a second process sample with rollout=hf, and on a GPU it would share the "
@@ -100,6 +113,10 @@ class VllmEngine(Rollout, ABC):
         "leave it out"
     }
     outside_key = frozenset({"gpu_memory_utilization", "enforce_eager", "cpu_kvcache_gib"})
+
+    def among(self, number: int) -> Self:
+        """Return this engine with its part of a GPU that `number` members of a sweep share."""
+        return self.model_copy(update={"gpu_memory_utilization": self.gpu_memory_utilization / number})
 
     def with_longest(self, num_tokens: Callable[[], int | None]) -> Self:
         """Return this engine with a limit: vLLM reserves memory for one sequence of the whole limit of a model."""

@@ -6,15 +6,18 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import psutil
 
 from r1exp.files import write_text
 from r1exp.launcher.base import Launch
+from r1exp.launcher.fork_client import ForkedTree, is_off, last_output, start_server
 from r1exp.launcher.keeper import ticks_of
-from r1exp.launcher.process_tree import ProcessTree
+from r1exp.launcher.process_tree import ProcessTree, Tree
 from r1exp.launcher.scratch import scratch
 from r1exp.paths import StepPaths
+from r1exp.terminal import say
 
 PARENT_VARIABLE = "R1EXP_PARENT"  # "pid:start" of the parent; workers end when that process has ended
 # A scheduler, an outer torchrun or a notebook may have set these variables; the launcher sets them again. torchrun takes
@@ -51,17 +54,49 @@ def run_process(
         write_text(folder / name, text)
     with scratch(folder) as own, StepPaths(folder).log().open("ab") as log:
         environment = {**inherited_environment(), **own, **launch.environment, PARENT_VARIABLE: parent_mark()}
-        tree = ProcessTree(launch.arguments, environment, log)
+        tree = _forked(launch, environment, log, follow) or ProcessTree(launch.arguments, environment, log)
         has_started(tree.pid)
         try:
             while tree.poll() is None:
                 follow()
-                time.sleep(_POLL)
+                tree.pause(_POLL)
         except BaseException:
             _end_all(tree, grace)
             raise
     assert tree.returncode is not None
     return tree.returncode
+
+
+def _forked(
+    launch: Launch, environment: dict[str, str], log: IO[bytes], follow: Callable[[], None]
+) -> Tree | None:
+    """Return the processes of a step that a fork server has started; None where they need a fresh process."""
+    if not launch.can_fork or is_off():
+        return None
+    try:
+        tree = ForkedTree(launch.module, environment, log, launch.uses_deepspeed)
+    except OSError as error:
+        say(f"the step starts in a fresh process, for no fork server could be used: {error}")
+        return None
+    try:
+        while tree.starts():
+            follow()
+            tree.pause(_POLL)
+    except BaseException:
+        tree.end()
+        raise
+    if tree.pid:
+        return tree
+    say(
+        f"the fork server ended, and the step starts in a fresh process: {last_output() or 'it printed nothing'}"
+    )
+    return None
+
+
+def prepare(launch: Launch) -> None:
+    """Let the fork server for a step that runs soon import its libraries meanwhile, and do not wait for it."""
+    if launch.can_fork and not is_off():
+        start_server(inherited_environment() | launch.environment, launch.uses_deepspeed)
 
 
 def inherited_environment() -> dict[str, str]:
@@ -95,7 +130,7 @@ def _start_of(pid: int) -> int | None:
         return None
 
 
-def _end_all(tree: ProcessTree, grace: Callable[[], float]) -> None:
+def _end_all(tree: Tree, grace: Callable[[], float]) -> None:
     """End a command and everything it started; `grace` is 0 from a second signal on."""
     tree.terminate()
     begun = time.monotonic()

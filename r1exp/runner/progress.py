@@ -114,8 +114,8 @@ class StepProgress:
         self._clock = clock
         self._run_begun, self._begun = begun, clock()
         self._last_line = self._begun
-        self._rows = _Rows(StepPaths(folder).metrics)
-        self._health = _Rows(StepPaths(folder).health_log)
+        self._rows = Rows(StepPaths(folder).metrics)
+        self._health = Rows(StepPaths(folder).health_log)
         self._broken: dict[str, None] = {}  # health rules that were broken, in order
         self._pace = Pace()
         self._found: Progress | None = None
@@ -220,7 +220,7 @@ class StepProgress:
         self._stream.flush()
 
 
-class _Rows:
+class Rows:
     """The newest values in a file of JSON lines that is being written."""
 
     def __init__(self, path: Path) -> None:
@@ -244,6 +244,11 @@ class _Rows:
         for row in rows:
             self.row |= row
         return rows
+
+    def first(self) -> str:
+        """Return the first of the values that are shown."""
+        known = ((short, self.row.get(key)) for key, short in _SHOWN.items())
+        return next((f"{short} {value:.3f}" for short, value in known if isinstance(value, float | int)), "")
 
     def text(self) -> str:
         """Return the values that are shown."""

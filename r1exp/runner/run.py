@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from r1exp.files import (
     write_text,
 )
 from r1exp.launcher import scratch
+from r1exp.launcher.base import Launch
+from r1exp.launcher.fork_client import fork_servers
 from r1exp.paths import RunPaths, StepPaths
 from r1exp.plan.provenance import refuse_changed_inputs
 from r1exp.plan.references import resolved
@@ -39,8 +42,9 @@ from r1exp.runner.attempt import Attempt
 from r1exp.runner.base_model import base_model
 from r1exp.runner.checkpoint_time import CheckpointTime
 from r1exp.runner.disk_space import refuse_full_disk
+from r1exp.runner.fork import begin_with_origin
 from r1exp.runner.nodes import first_node_of
-from r1exp.runner.process import run_process
+from r1exp.runner.process import prepare, run_process
 from r1exp.runner.progress import StepProgress
 from r1exp.runner.reward_check import report_of
 from r1exp.runner.signals import Listener, listening
@@ -58,6 +62,10 @@ from r1exp.tracking.base import TrackedRun
 from r1exp.tracking.trackers import Trackers
 
 
+class WouldWait(Exception):
+    """Another process executes the next step of a run that does not wait for it."""
+
+
 class Run:
     """A run directory and its plan.
 
@@ -65,10 +73,16 @@ class Run:
         plan: The steps.
         folder: The run directory.
         reward_checks: For each step whose rewards have been checked already, the report.
+        waits: Whether the run waits for a step that another process executes; else `execute` raises WouldWait.
     """
 
     def __init__(
-        self, plan: RunPlan, folder: Path, reward_checks: Mapping[str, Report] | None = None
+        self,
+        plan: RunPlan,
+        folder: Path,
+        reward_checks: Mapping[str, Report] | None = None,
+        *,
+        waits: bool = True,
     ) -> None:
         self.plan = plan
         self.folder = folder
@@ -78,10 +92,11 @@ class Run:
         self._listener = Listener()
         self._nodes = first_node_of(plan, folder)
         self._begun = time.monotonic()
+        self._waits = waits
 
     def execute(self) -> tuple[ExitCode, dict[str, Any]]:
         """Run every step in order; return the exit code and the summary. No step is left `running`."""
-        with self._nodes.owning():
+        with self._nodes.owning(), fork_servers():
             code, summary = self._execute_steps()
             self._nodes.end(code)
         return code, summary
@@ -172,13 +187,15 @@ class Run:
 
     def _step(self, step: PlanStep) -> Status:
         folder = self.paths_of(step).folder
-        with self.store.lease(
-            self._slot(step),
-            on_wait=lambda: say(f"{step.name}: waiting for another run that executes this step"),
-        ):
+        with self.store.lease(self._slot(step), on_wait=lambda: self._on_wait(step)):
             scratch.remove(folder)  # of an execution that was killed, perhaps after the step was done
             sockets.remove(folder)
             return self._finished(step, folder) or self._execute(step, folder)
+
+    def _on_wait(self, step: PlanStep) -> None:
+        say(f"{step.name}: waiting for another run that executes this step")
+        if not self._waits:
+            raise WouldWait
 
     def _taken(self, step: PlanStep) -> Status | None:
         """Return the status of a step that --from, --until or --only leaves out, if it is finished; else None.
@@ -281,6 +298,8 @@ class Run:
             self.store.take_over(self._slot(step), folder)
             for message in pass_over_damaged(folder):
                 say(f"{self._title(step)}: {message}")
+            if step.fork is not None:
+                begin_with_origin(self.folder, folder)
             refuse_full_disk(step, folder)
         except R1ExpError as refused:
             with suppress(OSError):
@@ -296,6 +315,7 @@ class Run:
         code = int(ExitCode.FAILED)
         try:
             with self._listener.interruptible():
+                prepare(self._launch(step, folder))
                 frozen = self._frozen(step)
                 frozen.write(folder)
                 failure = self._reward_check_failure(step, folder)
@@ -356,7 +376,7 @@ class Run:
             ):
                 with self._listener.interruptible():
                     server = stack.enter_context(serving(frozen, folder))
-                launch = step.config.launcher.launch(folder)
+                launch = self._launch(step, folder)
                 if server is not None and served is not None:
                     frozen.model_copy(update={"server": server.url}).write(folder)
                     launch = served.beside(launch)
@@ -371,6 +391,11 @@ class Run:
         finally:
             self._listener.note = say
             progress.close()
+
+    @staticmethod
+    def _launch(step: PlanStep, folder: Path) -> Launch:
+        launch = step.config.launcher.launch(folder)
+        return replace(launch, can_fork=launch.can_fork and step.config.can_fork)
 
     def _follower(
         self, folder: Path, step: PlanStep, progress: StepProgress, server: Server | None
@@ -417,6 +442,7 @@ class Run:
             world_size=step.config.launcher.num_processes,
             trainer_args=step.trainer_args,
             model_path=str(self._model_of(step)),
+            fork=step.fork,
         )
 
     def _config_of(self, step: PlanStep) -> StepConfig:

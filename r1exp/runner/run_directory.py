@@ -16,6 +16,7 @@ from r1exp.plan.run_plan import PlanStep
 from r1exp.plan.slurm_job import job_of
 from r1exp.plan.steps import BASE, PlannedStep, run_plan
 from r1exp.rewards.check_report import Report
+from r1exp.runner.fork import keep_origin
 from r1exp.runner.manifest import manifest, why_not_continued
 from r1exp.runner.reward_check import refuse_failing_rewards
 from r1exp.runner.run import Run
@@ -59,6 +60,7 @@ def start_run(
         if theirs["step_keys"] != [step.key for step in steps]:
             raise Refused(why_not_continued(chosen, theirs, experiment))
         plan = run_plan(experiment, steps, is_compared)
+        keep_origin(plan, chosen)
         plan.write(chosen)
     except OSError as error:
         raise Refused(

@@ -24,7 +24,7 @@ def main(run: Path) -> ExitCode:
         code, _ = Run(plan, run).execute()
         settings = job_of(plan.config, plan.steps)
         if code == ExitCode.PREEMPTED and settings is not None:
-            job = int(os.environ["SLURM_JOB_ID"])
+            job = slurm_client.this_job()
             if slurm_client.is_being_canceled(job, int(os.environ.get("SLURM_RESTART_COUNT", "0"))):
                 say(f"job {job}: canceled")
                 note_canceled(run)
@@ -36,7 +36,7 @@ def main(run: Path) -> ExitCode:
         return error.exit_code
 
 
-def _requeue(job: int) -> None:
+def _requeue(job: slurm_client.JobId) -> None:
     """Requeue this job, unless SLURM requeues it itself or a user has cancelled it."""
     known = slurm_client.jobs([job]).get(job)
     if known is not None and known.state == "RUNNING":

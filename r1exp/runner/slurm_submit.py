@@ -5,15 +5,17 @@
 """
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import PositiveInt, ValidationError
+from pydantic import Field, PositiveInt, ValidationError
 
 from r1exp.errors import ExitCode, Refused
 from r1exp.files import read_json, write_text
 from r1exp.launcher import slurm_client
 from r1exp.launcher.slurm import Slurm, job_text
+from r1exp.launcher.slurm_client import Job, JobId
 from r1exp.paths import RunPaths
 from r1exp.plan.run_plan import RunPlan
 from r1exp.plan.slurm_job import job_of
@@ -26,14 +28,17 @@ _POLL = 3.0  # seconds between requests to the controller
 _SUMMARY_PATIENCE = 10.0  # seconds that a shared file system may take to show the summary
 
 
+_Id = PositiveInt | Annotated[str, Field(pattern=r"^\d+_\d+$")]  # of a job, or of an element of an array
+
+
 class JobNote(Settings):
     """The jobs that a run was submitted as."""
 
-    ids: tuple[PositiveInt, ...]  # newest last; a requeued job keeps its id
-    canceled: tuple[PositiveInt, ...] = ()  # those that a user ended with scancel, as far as r1exp noticed
+    ids: tuple[_Id, ...]  # newest last; a requeued job keeps its id
+    canceled: tuple[_Id, ...] = ()  # those that a user ended with scancel, as far as r1exp noticed
 
 
-def job_ids(run: Path) -> tuple[int, ...]:
+def job_ids(run: Path) -> tuple[JobId, ...]:
     """Return the ids of a run's jobs, newest last; none for a run on this machine.
 
     Raises:
@@ -78,13 +83,7 @@ def submit_run(plan: RunPlan, run: Path) -> int:
         Refused: the newest job of this run has not ended.
         StepFailed: SLURM rejects the job.
     """
-    earlier = job_ids(run)
-    if earlier:
-        known = slurm_client.jobs(earlier[-1:]).get(earlier[-1])
-        if known is not None and known.is_alive:
-            raise Refused(
-                f"{run} is job {earlier[-1]}, which is {known.state}; `scancel {earlier[-1]}` ends it"
-            )
+    refuse_living(run, slurm_client.jobs(job_ids(run)[-1:]))
     settings = job_of(plan.config, plan.steps)
     assert settings is not None
     paths = RunPaths(run)
@@ -92,9 +91,27 @@ def submit_run(plan: RunPlan, run: Path) -> int:
     write_text(paths.job_script, job_text(settings, plan.name, directory, run.resolve()))
     paths.summary.unlink(missing_ok=True)  # of an earlier job
     number = slurm_client.submit(paths.job_script)
-    note = _note(run)
-    _write(run, note.model_copy(update={"ids": (*note.ids, number)}))
+    note_job(run, number)
     return number
+
+
+def refuse_living(run: Path, jobs: Mapping[JobId, Job]) -> None:
+    """Raise Refused if the newest job of a run has not ended.
+
+    Args:
+        run: The run directory.
+        jobs: What SLURM says about that job.
+    """
+    newest = job_ids(run)[-1:]
+    known = jobs.get(newest[0]) if newest else None
+    if known is not None and known.is_alive:
+        raise Refused(f"{run} is job {newest[0]}, which is {known.state}; `scancel {newest[0]}` ends it")
+
+
+def note_job(run: Path, job: JobId) -> None:
+    """Write down the newest job of a run."""
+    note = _note(run)
+    _write(run, note.model_copy(update={"ids": (*note.ids, job)}))
 
 
 def refuse_job(settings: Slurm, name: str) -> None:

@@ -193,7 +193,7 @@ class StepStore:
         # Of those that are equally far the newest: it began with what the others had.
         source = max((*reversed(earlier), own), key=_num_steps_saved)
         if source != own:
-            _continue_from(source, folder)
+            continue_from(source, folder)
         note_execution(self.paths.working_directory(key), folder)
 
     def _executions(self, key: str) -> list[Path]:
@@ -221,7 +221,7 @@ def _num_steps_saved(folder: Path) -> int:
     return 0 if checkpoint is None else CheckpointPaths(checkpoint).global_step
 
 
-def _continue_from(source: Path, folder: Path) -> None:
+def continue_from(source: Path, folder: Path) -> None:
     """Copy what an execution logged, then link its checkpoints, which the logs reach at least."""
     theirs, ours = StepPaths(source), StepPaths(folder)
     # The newest execution began with the kept rows of the others.

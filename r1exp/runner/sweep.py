@@ -14,25 +14,36 @@ from typing import Any
 
 from r1exp.config.compose import search_path_of, session
 from r1exp.errors import ExitCode, R1ExpError, Refused
-from r1exp.files import why_not_written
-from r1exp.plan.members import BASIC, Command, Member, command_of, members_of
+from r1exp.files import why_not_written, write_json
+from r1exp.launcher.fork_client import fork_servers
+from r1exp.paths import SweepPaths
+from r1exp.plan.members import BASIC, Command, Member, command_of, design_of, members_of
+from r1exp.plan.power import forecast
+from r1exp.plan.race import race_of
+from r1exp.plan.side_by_side import parallel_of
 from r1exp.plan.slurm_job import job_of
 from r1exp.plan.step_range import WHOLE, StepRange
+from r1exp.report.objectives import ONLY_ACCURACY
 from r1exp.report.summary import headline
 from r1exp.report.sweep import sweep_report
 from r1exp.report.write import write_pages_if_possible
 from r1exp.runner.members import MemberRuns, Task
 from r1exp.runner.nodes import OtherNode
+from r1exp.runner.race import run_race
 from r1exp.runner.run_directory import perform, start_run
 from r1exp.runner.slurm_submit import refuse_job
-from r1exp.runner.sweeper import run_sweeper
+from r1exp.runner.sweeper import directions_of, run_sweeper
 from r1exp.terminal import say, show
 
 _FOLDER_KEY = "hydra.sweep.dir="
 
 
 def run_members(
-    arguments: Sequence[str], is_multirun: bool, config_dirs: Sequence[Path], span: StepRange = WHOLE
+    arguments: Sequence[str],
+    is_multirun: bool,
+    config_dirs: Sequence[Path],
+    span: StepRange = WHOLE,
+    further: Sequence[Sequence[str]] = (),
 ) -> ExitCode:
     """Plan every member of a command line, then run them; return the worst exit code.
 
@@ -41,12 +52,16 @@ def run_members(
         is_multirun: Whether -m was typed.
         config_dirs: Folders of the user with config groups.
         span: The steps that may run.
+        further: Command lines whose members are run in the same sweep.
     """
     folders, arguments = search_path_of(arguments)
-    with session(config_dirs, folders):
+    with session(config_dirs, folders), fork_servers():
         command = command_of(arguments, is_multirun, span)
         members = members_of(command)
+        for other in further:
+            members += members_of(command_of(other, is_multirun, span))
         _refuse_jobs(members, command.sweeper)
+        race = race_of(command, members)
         _refuse_unmeasured(command, members)
         _refuse_sweep_over_nodes(command, members)
         if not command.is_sweep:
@@ -57,14 +72,28 @@ def run_members(
             code, summary, job = perform(run)
             show(_result(run.folder, summary, job))
             return code
-        parallel, devices = _parallel(command, members), _devices(command, members)
+        parallel = parallel_of(command, members)
         is_typed = any(text.startswith(_FOLDER_KEY) for text in arguments)
-        sweep = MemberRuns(_own_folder(command.composition.sweep_folder(), is_typed), parallel, devices, span)
+        sweep = MemberRuns(
+            _own_folder(command.composition.sweep_folder(), is_typed),
+            parallel.number,
+            parallel.devices,
+            span,
+            members_per_device=members[0].experiment.run.sweep.members_per_device,
+        )
+        if parallel.number > 1:
+            say(f"{len(members)} members, {parallel.text}" if not command.is_optimization else parallel.text)
         code = ExitCode.DONE
+        objectives = members[0].experiment.run.sweep.objectives
+        if objectives != ONLY_ACCURACY:
+            write_json(SweepPaths(sweep.folder).objectives, {"objectives": list(objectives)})
         try:
             if command.is_optimization:
-                run_sweeper(command, sweep)
+                run_sweeper(command, sweep, objectives)
+            elif race is not None:
+                run_race(race, sweep)
             else:
+                _write_facts(command, members, sweep.folder)
                 sweep.run(_tasks(members))
         except Refused:
             raise
@@ -72,6 +101,16 @@ def run_members(
             say(f"r1exp: {error}")
             code = error.exit_code
         return max(code, _finish(sweep))
+
+
+def _write_facts(command: Command, members: Sequence[Member], folder: Path) -> None:
+    """Write the design of a sweep, and which differences it is expected to see, beside its table."""
+    design = design_of(command)
+    if design is not None:
+        write_json(SweepPaths(folder).design, design.to_json())
+    expected = forecast(members, design)
+    if not isinstance(expected, str):
+        write_json(SweepPaths(folder).power, expected.to_json())
 
 
 def _follow(member: Member) -> ExitCode:
@@ -155,62 +194,23 @@ def _finish(sweep: MemberRuns) -> ExitCode:
     return max(sweep.codes, default=ExitCode.DONE)
 
 
-def _parallel(command: Command, members: Sequence[Member]) -> int:
-    """Return how many members run at once.
-
-    Raises:
-        Refused: they are jobs, which SLURM already runs side by side.
-    """
-    parallel = members[0].experiment.run.sweep.parallel
-    job = job_of(members[0].experiment.run, members[0].steps)
-    if parallel > 1 and job is not None and not job.wait:
-        raise Refused(
-            f"sweep.parallel={parallel}: launcher=slurm submits every member at once, and SLURM runs them side by side; "
-            "leave sweep.parallel out"
-        )
-    return parallel if command.is_optimization else min(parallel, len(members))
-
-
-def _devices(command: Command, members: Sequence[Member]) -> tuple[str, ...]:
-    """Return the GPUs that members running at once divide among themselves; none where they compute on the CPU.
-
-    Raises:
-        Refused: there are too few for that many members.
-    """
-    parallel = _parallel(command, members)
-    steps = [step for member in members for step in member.steps if step.device == "cuda"]
-    if parallel == 1 or not steps or steps[0].config.launcher.job is not None:
-        return ()
-    devices = steps[0].config.launcher.devices()
-    needed = max(step.config.launcher.num_processes for step in steps)
-    if len(devices) < parallel * needed:
-        raise Refused(
-            f"sweep.parallel={parallel} members of {needed} process(es) need {parallel * needed} GPUs, and this machine "
-            f"shows {len(devices)}; type sweep.parallel={max(1, len(devices) // needed)}, or "
-            f"launcher.num_processes={max(1, len(devices) // parallel)}"
-        )
-    return devices
-
-
 def _refuse_unmeasured(command: Command, members: Sequence[Member]) -> None:
     """Refuse a sweeper that would receive no objective."""
-    if not command.is_optimization:
+    what = f"hydra/sweeper={command.sweeper}"
+    if members[0].experiment.run.sweep.race:
+        what = "sweep.race=true"
+    elif not command.is_optimization:
         return
     evaluations = [
         step for step in members[0].steps if step.config.stage and step.config.stage.makes == "scores"
     ]
     if not evaluations or evaluations[-1].config.evaluation.samples == 0:
         raise Refused(
-            f"hydra/sweeper={command.sweeper} maximizes the sampled accuracy of a run's last evaluation, and this run "
+            f"{what} compares runs by the sampled accuracy of their last evaluation, and this run "
             "has none; type evaluation.after=true evaluation.samples=1"
         )
-    sweeper = command.composition.hydra.hydra.sweeper if command.composition.hydra is not None else {}
-    direction = str(sweeper.get("direction", "maximize")).rpartition(".")[2]
-    if direction != "maximize":
-        raise Refused(
-            f"hydra.sweeper.direction={direction}: the objective of a run is one accuracy, which is better where it is "
-            "larger; leave hydra.sweeper.direction out"
-        )
+    if command.is_optimization:
+        directions_of(command, members[0].experiment.run.sweep.objectives)
 
 
 def _refuse_jobs(members: Sequence[Member], sweeper: str) -> None:

@@ -9,7 +9,7 @@ without writing a status; `canceled`, that a user ended its job with scancel. A 
 import os
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,15 @@ from typing import Any
 from r1exp.errors import ExitCode, R1ExpError, Refused
 from r1exp.files import read_json_object, why_not_written
 from r1exp.launcher import slurm_client
-from r1exp.launcher.slurm_client import Job
+from r1exp.launcher.slurm_client import Job, JobId
 from r1exp.paths import RunPaths, SweepPaths
 from r1exp.plan.run_plan import PlanStep, RunPlan, has_plan, read_plan
+from r1exp.plan.side_by_side import at_once_of
 from r1exp.plan.slurm_job import job_of
+from r1exp.report.race import race_status
 from r1exp.report.sweep_table import add_row, rows_of, write_rows
 from r1exp.runner.run import Run
+from r1exp.runner.slurm_array import submit_members
 from r1exp.runner.slurm_submit import is_canceled, job_ids, note_canceled, submit_run
 from r1exp.runner.store import is_leased
 from r1exp.step.status import EXIT_CODES, Status, read_status
@@ -40,7 +43,7 @@ class MemberState:
     folder: Path
     overrides: tuple[str, ...]
     state: str  # done, running, pending, failed, stopped, preempted, interrupted, vanished, canceled, refused, damaged, unknown
-    job: int | None
+    job: JobId | None
     step: str  # the current step, or the last one
     progress: str  # optimizer steps: done/total
     reason: str
@@ -68,7 +71,7 @@ def sweep_status(folder: Path) -> str:
     total = f"{len(states)} runs: " + ", ".join(f"{count} {name}" for name, count in counts.items())
     num_retried = sum(counts[name] for name in RETRIED)
     hint = f"\n`r1exp sweep retry {folder}` restarts {num_retried} of them" if num_retried else ""
-    return "\n".join([*lines, total]) + hint + "\n"
+    return "\n".join([*lines, total]) + hint + "\n" + race_status(folder)
 
 
 def sweep_retry(folder: Path) -> ExitCode:
@@ -88,14 +91,46 @@ def sweep_retry(folder: Path) -> ExitCode:
         say(f"{state.folder}: not restarted: {state.reason}")
     show(f"{len(chosen)} of {len(states)} runs are restarted")
     worst = ExitCode.REFUSED if unknown else ExitCode.DONE
+    jobs = {} if has_plan(folder) else _plans_of_jobs(chosen)
     try:
+        if len(jobs) > 1:
+            worst = max(worst, _resubmit(folder, jobs))
         for state in chosen:
+            if len(jobs) > 1 and state.folder.name.isdigit() and int(state.folder.name) in jobs:
+                continue
             code = _retry(state)
             if code == ExitCode.INTERRUPTED:
                 return code
             worst = max(worst, code)
     finally:
         write_rows(folder)
+    return worst
+
+
+def _plans_of_jobs(states: Sequence[MemberState]) -> dict[int, RunPlan]:
+    """Return the plans of the members that are jobs of SLURM, by their numbers."""
+    found = {}
+    for state in states:
+        try:
+            plan = read_plan(state.folder)
+            if state.folder.name.isdigit() and job_of(plan.config, plan.steps) is not None:
+                found[int(state.folder.name)] = plan
+        except R1ExpError:  # said when it is started alone
+            continue
+    return found
+
+
+def _resubmit(sweep: Path, plans: Mapping[int, RunPlan]) -> ExitCode:
+    """Submit members again, as an array; return the worst exit code."""
+    worst = ExitCode.DONE
+    for number, job in sorted(submit_members(sweep, plans, at_once_of(plans.values())).items()):
+        folder = SweepPaths(sweep).member(number)
+        if isinstance(job, R1ExpError):
+            show(f"{folder}: {job}")
+            worst = max(worst, job.exit_code)
+            continue
+        show(f"{folder}: job {job}")
+        _update_row(folder.resolve(), {"job_id": job, "exit_code": 0, "reason": ""})
     return worst
 
 
@@ -161,7 +196,7 @@ def _known_states(folder: Path) -> list[MemberState]:
     return states
 
 
-def _newest_job(run: Path) -> tuple[int, ...]:
+def _newest_job(run: Path) -> tuple[JobId, ...]:
     """Return the id of the newest job of a run; none where the file that names it is damaged."""
     try:
         return job_ids(run)[-1:]
@@ -170,7 +205,7 @@ def _newest_job(run: Path) -> tuple[int, ...]:
         return ()
 
 
-def _state(run: Path, ids: Sequence[int], jobs: dict[int, Job]) -> MemberState:
+def _state(run: Path, ids: Sequence[JobId], jobs: dict[JobId, Job]) -> MemberState:
     try:
         plan = read_plan(run)
     except (

@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from r1exp.config.compose import as_choices
 from r1exp.errors import Interrupted, Refused, StepFailed
 from r1exp.plan.members import Command
+from r1exp.report.objectives import DIRECTIONS, Direction, values_of
 from r1exp.report.sweep import why_without_objective
 from r1exp.runner.members import MemberRuns, Task
 
@@ -41,15 +42,41 @@ _PLUGIN_ERRORS = (
 )
 
 
-def run_sweeper(command: Command, members: MemberRuns) -> None:
-    """Run the members that the sweeper of a command line proposes.
+def directions_of(command: Command, objectives: Sequence[str]) -> list[Direction]:
+    """Return whether each objective is maximized or minimized.
+
+    Raises:
+        Refused: `hydra.sweeper.direction` says something else, or the sweeper takes one objective only.
+    """
+    wanted = [DIRECTIONS[name] for name in objectives]
+    sweeper = command.composition.hydra.hydra.sweeper if command.composition.hydra is not None else {}
+    given = sweeper.get("direction", "maximize")
+    typed = [str(each).rpartition(".")[2] for each in ([given] if isinstance(given, str) else given)]
+    shown = f"sweep.objectives=[{','.join(objectives)}]"
+    if typed not in (wanted, ["maximize"]):  # "maximize" is the default of conf/hydra/sweeper/optuna.yaml
+        better = "; ".join(
+            f"{name} is better where it is {'larger' if DIRECTIONS[name] == 'maximize' else 'smaller'}"
+            for name in objectives
+        )
+        raise Refused(
+            f"hydra.sweeper.direction={','.join(typed)} does not fit {shown}: {better}; leave hydra.sweeper.direction out"
+        )
+    if "direction" not in sweeper and wanted != ["maximize"]:
+        raise Refused(
+            f"{shown}: hydra/sweeper={command.sweeper} maximizes one objective; type sweep.objectives=[accuracy], or hydra/sweeper=optuna"
+        )
+    return wanted
+
+
+def run_sweeper(command: Command, members: MemberRuns, objectives: Sequence[str]) -> None:
+    """Run the members that the sweeper of a command line proposes, for the objectives that are named.
 
     Raises:
         Refused: the plug-in cannot use its settings or the values, and no member has started.
         StepFailed: the plug-in ended with an error after that.
         Interrupted: a member was interrupted.
     """
-    config = _config(command, members)
+    config = _config(command, members, directions_of(command, objectives))
     context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks())
     try:
         sweeper = Plugins.instance().instantiate_sweeper(
@@ -60,7 +87,7 @@ def run_sweeper(command: Command, members: MemberRuns) -> None:
         )  # it announces on standard error that it created a study
         logging.getLogger("hydra_plugins").setLevel(logging.CRITICAL)  # r1exp reports failed members itself
         inner = getattr(sweeper, "sweeper", sweeper)  # published sweepers wrap one of their own
-        inner.launcher = _Members(command, members)
+        inner.launcher = _Members(command, members, objectives)
         sweeper.sweep(arguments=[as_choices(text) for text in command.swept()])
     except _PLUGIN_ERRORS as error:
         cause = error.__cause__ or error
@@ -80,7 +107,8 @@ def run_sweeper(command: Command, members: MemberRuns) -> None:
 class _Members(Launcher):
     """Runs the members that a sweeper proposes."""
 
-    def __init__(self, command: Command, members: MemberRuns) -> None:
+    def __init__(self, command: Command, members: MemberRuns, objectives: Sequence[str]) -> None:
+        self._objectives = objectives
         self._fixed = command.fixed()
         self._members = members
 
@@ -101,11 +129,15 @@ class _Members(Launcher):
 
     def _result(self, task: Task) -> JobReturn:
         row = self._members.row(task.number)
-        objective = None if row is None or row.get("state") != "done" else row.get("objective")
-        if objective is None:
+        values = None if row is None else values_of(row, self._objectives)
+        if values is None:
             reason = "did not start" if row is None else why_without_objective(row)
             return _WithoutObjective(overrides=task.arguments, status=JobStatus.FAILED, _return_value=reason)
-        return JobReturn(overrides=task.arguments, status=JobStatus.COMPLETED, _return_value=float(objective))
+        return JobReturn(
+            overrides=task.arguments,
+            status=JobStatus.COMPLETED,
+            _return_value=values[0] if len(values) == 1 else tuple(values),
+        )
 
 
 class _WithoutObjective(JobReturn):
@@ -121,7 +153,7 @@ class _WithoutObjective(JobReturn):
         self._return_value = value
 
 
-def _config(command: Command, members: MemberRuns) -> DictConfig:
+def _config(command: Command, members: MemberRuns, directions: Sequence[Direction]) -> DictConfig:
     """Return the configuration with Hydra's node as a sweeper reads it."""
     assert command.composition.hydra is not None
     config = command.composition.hydra.copy()
@@ -130,6 +162,10 @@ def _config(command: Command, members: MemberRuns) -> DictConfig:
     with open_dict(config):
         config.hydra.mode = RunMode.MULTIRUN
         config.hydra.sweep.dir = str(members.folder)
+        if "n_jobs" in config.hydra.sweeper and config.sweep.parallel in ("auto", None):
+            config.sweep.parallel = members.parallel
+        if "direction" in config.hydra.sweeper:
+            config.hydra.sweeper.direction = directions[0] if len(directions) == 1 else list(directions)
         if config.hydra.sweeper.get("params"):
             config.hydra.sweeper.params = None  # passed as arguments, without the keys that were typed
     return config

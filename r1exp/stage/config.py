@@ -218,6 +218,11 @@ class StepConfig(StepSettings):
         return self.online is not None or (self.stage is not None and self.stage.generates)
 
     @property
+    def can_fork(self) -> bool:
+        """Whether a fork server may start the step: it leaves out vLLM and bitsandbytes, which must be imported before the rest."""
+        return self.model.quantization is None and not (self.generates and self.rollout.uses_vllm)
+
+    @property
     def loads_model(self) -> bool:
         """Whether the result depends on the model that the step starts from."""
         # A stage that does not declare what it reads may read the model as well.

@@ -10,6 +10,7 @@ from r1exp.paths import StepPaths
 from r1exp.serving.step_server import ServedStep
 from r1exp.settings import Name, Settings
 from r1exp.stage.config import StepConfig
+from r1exp.step.fork import ForkOrigin
 
 
 class Step(Settings):
@@ -28,6 +29,7 @@ class Step(Settings):
     world_size: PositiveInt  # number of ranks
     trainer_args: dict[str, Any]  # for the trainer's dataclass, complete except for output_dir
     model_path: Name  # hub id or folder from which the model is loaded
+    fork: ForkOrigin | None = None  # the checkpoint that it begins with; None: it begins with its model
     server: Name | None = None  # base URL of the vLLM server that was started for the step
 
     def deciding_settings(self) -> dict[str, Any]:

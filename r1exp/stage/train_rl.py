@@ -102,6 +102,8 @@ def trainer_of(
     if config.online is not None and config.online.resting_steps:
         names, judge = list(config.rewards or {}), evaluating_member(config.rewards)
         trainer.let_rest(config.online.resting_steps, None if judge is None else names.index(judge))
+    if config.online is not None and config.rollout.seeds_batches:
+        trainer.seeds_each_batch = True
     if config.online is not None and config.rollout.batches_ahead:
         _sample_ahead(trainer, step)
     return trainer

@@ -67,7 +67,8 @@ def train(
     """
     set_seed(step.config.seed)  # LoRA weights are sampled before the trainer sets the seed
     resume = last_checkpoint(folder)
-    known = None if resume is None else mark_of(resume, step).tracking_id
+    begins = begins_fork(step, resume)
+    known = None if resume is None or begins else mark_of(resume, step).tracking_id
     if resume is not None:
         refuse_other_format(resume, step.config.launcher.kind, checkpoint_format())
     # A resumed step computes the rows after its checkpoint again, which the trackers have had before.
@@ -82,6 +83,11 @@ def train(
             [tracking, health, stop, progress],
         )
         _check(trainer, step)
+        if step.fork is not None and begins:
+            trainer.begin_fork(
+                starts_kl_anew=step.fork.starts_kl_anew,
+                starts_random_numbers_anew=step.fork.starts_random_numbers_anew,
+            )
         validation = None
         if step.config.validates:
             export = partial(_export, trainer, tokenizer, step=step, is_over=False)
@@ -98,6 +104,10 @@ def train(
             health.forget()
         else:
             health.resume(resume)
+        if begins:
+            health.stopped = health.finished = (
+                None  # a rule that ended the other run there may not end this one
+            )
         if validation is not None:
             validation.resume(resume)
         trainer.has_finished = health.finished is not None
@@ -112,6 +122,23 @@ def train(
             raise error
         _save_result(trainer, tokenizer, step, folder, validation, health)
     return trackers.identity
+
+
+def begins_fork(step: Step, resume: Path | None) -> bool:
+    """Whether a step is a fork that continues the checkpoint of the other run now, and none of its own.
+
+    Raises:
+        StepFailed: it is a fork, and has no checkpoint.
+    """
+    if step.fork is None:
+        return False
+    if resume is None:
+        raise StepFailed(
+            f"{step.name} is a fork of {step.fork.run}@{step.fork.at}, and its folder has no checkpoint to begin with; type the "
+            "command again"
+        )
+    mark = mark_of(resume, step, step.fork)
+    return mark.key != step.key
 
 
 def _check(trainer: Trainer, step: Step) -> None:

@@ -28,9 +28,10 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationEr
 
 from r1exp import __version__
 from r1exp.errors import Refused
-from r1exp.files import hash_of_file, sync_file, sync_folders, write_text
+from r1exp.files import hash_of, hash_of_file, sync_file, sync_folders, write_text
 from r1exp.paths import CheckpointPaths, StepPaths
 from r1exp.settings import Name, Settings
+from r1exp.step.fork import ForkOrigin
 
 _NUM_LISTED = 3  # differing settings that a refusal lists
 _NUM_THREADS = 4  # that hash the files of a rank; a hash takes 0.8 s a GiB and thread
@@ -264,8 +265,13 @@ def rotate(step_folder: Path, limit: int | None, kept: Path | None = None) -> No
             shutil.rmtree(checkpoint, ignore_errors=True)
 
 
-def mark_of(checkpoint: Path, step: Owner) -> Mark:
+def mark_of(checkpoint: Path, step: Owner, fork: ForkOrigin | None = None) -> Mark:
     """Return the mark of a checkpoint that `step` may continue from.
+
+    Args:
+        checkpoint: Its folder.
+        step: The step.
+        fork: The checkpoint of another run that the step begins with, which it may continue from too.
 
     Raises:
         Refused: it belongs to another experiment; the message states the differences.
@@ -277,9 +283,28 @@ def mark_of(checkpoint: Path, step: Owner) -> Mark:
         raise Refused(f"{path} was not written by this version of r1exp; {_advice(checkpoint)}") from error
     if (mark.key, mark.data) == (step.key, step.data):
         return mark
+    if fork is not None and is_origin(mark, fork):
+        return mark
     raise Refused(
         f"{checkpoint} belongs to another experiment: {_difference(mark, step)}; {_advice(checkpoint)}"
     )
+
+
+def is_origin(mark: Mark, fork: ForkOrigin) -> bool:
+    """Whether a checkpoint is the one that a step was forked from."""
+    return (mark.key, mark.global_step, content_of(mark)) == (fork.key, fork.at, fork.checkpoint)
+
+
+def content_of(mark: Mark) -> str:
+    """Return the hash of the files of a checkpoint."""
+    return hash_of({name: record.hash for name, record in mark.files.items()})
+
+
+def read_mark(checkpoint: Path) -> Mark | None:
+    """Return the mark of a checkpoint; None where there is none, or another version wrote it."""
+    with suppress(OSError, ValidationError):
+        return _read(CheckpointPaths(checkpoint).mark)
+    return None
 
 
 def _read(mark: Path) -> Mark:

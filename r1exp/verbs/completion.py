@@ -99,7 +99,9 @@ def candidates(line: str) -> list[str]:
     if verb in ("doctor", "report", "watch"):  # folders, which the shell completes
         return []
     if word.startswith("-"):
-        return _matching(_OPTIONS, word)
+        return _matching((*_OPTIONS, "--plan") if verb == "fork" else _OPTIONS, word)
+    if verb == "fork" and len(words) == 1:  # RUN@STEP, of which the shell completes the folder
+        return []
     found = list(VERBS) if not words else []
     typed = words[1:] if words and words[0] in VERBS else words
     return sorted({*_matching(found, word), *_overrides(word, typed, is_help=verb == "help")})

@@ -35,6 +35,10 @@ VERBS = {  # verb: (its arguments, what it does)
         "RUN [--checkout] | RUN OTHER",
         "start a run again from its manifest, and say what differs and whether the result is the same",
     ),
+    "fork": (
+        "[-m] [--plan] RUN@STEP... overrides...",
+        "branch a checkpoint of a run with changed settings and the same random numbers; --help says more",
+    ),
     "export": (
         "verl [output=DIR] [devices=N] [nodes=N] overrides...",
         "write a run for another framework: data, rewards, settings and the command",
@@ -52,6 +56,7 @@ _EXAMPLES = """\
   r1exp rewards=vote_partial beta=0.01        change the reward and the KL penalty
   r1exp -m rewards.graded.weight=0,1 seed=1,2 four runs, compared
   r1exp -m hydra/sweeper=optuna 'learning_rate=interval(1e-5,1e-3)'   values that Optuna chooses
+  r1exp fork RUN@60 beta=0,0.01 -m            two ways on from one checkpoint, with common random numbers
   r1exp debug=fast                            every step shortened to a few optimizer steps
 
 Options: -m/--multirun, --config-dir DIR (a folder with config groups of your own), --help, --version.

@@ -115,6 +115,9 @@ def ppo(tiny: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Calla
         options: dict[str, Any] | None = None,
         num_prompts: int = 12,
         start: Path | None = None,
+        short_passes: bool | str = "sorted",
+        sampled_logps: bool = True,
+        trainer: Any = Ppo,
         **changes: Any,
     ) -> Ppo:
         critics = {
@@ -130,7 +133,8 @@ def ppo(tiny: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Calla
             "steps_per_generation": 2,
             "per_device_train_batch_size": 4,
         }
-        return Ppo(
+        return trainer(
+            short_passes=short_passes, sampled_logps=sampled_logps,
             model=AutoModelForCausalLM.from_pretrained(tiny), reward_funcs=reward,
             args=PpoConfig(**arguments(tmp_path, **{**plain, **changes})), train_dataset=rows(num_prompts),
             processing_class=tokenizer, peft_config=deepcopy(lora), good_checkpoint=lambda most: None,

@@ -27,7 +27,7 @@ def test_values_explain_a_reward_that_depends_on_the_prompt(
     overrides = [
         "stage=rl", "algorithm=ppo", "~rewards.graded", "~rewards.xml_count", "max_steps=61",
         "+rewards.large={kind: 'bare_rewards:large'}", "max_completion_length=8", "evaluation.before=false",
-        "evaluation.after=false", "tracking=none", "health=off", "launcher.threads_per_process=1", "paths.run=run",
+        "evaluation.after=false", "tracking=none", "health=off", "launcher=local", "paths.run=run",
     ]  # fmt: skip
     assert main(overrides) == 0
     rows = map(json.loads, (tmp_path / "run/steps/01-ppo/metrics.jsonl").read_text().splitlines())

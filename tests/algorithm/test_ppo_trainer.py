@@ -169,6 +169,23 @@ def test_resumed_ppo_equals_an_uninterrupted_run_bit_for_bit(
     assert any("critic" in name for name, _ in whole.model.named_parameters())
 
 
+@pytest.mark.parametrize("at", [pytest.param(2, id="between passes"), pytest.param(3, id="in a pass")])
+def test_reshuffled_minibatches_resume_bit_for_bit(
+    ppo: Callable[..., Ppo], weights: Callable[..., torch.Tensor], tmp_path: Path, at: int
+) -> None:
+    settings: dict[str, Any] = {
+        "num_iterations": 2,
+        "max_steps": 4,
+        "save_strategy": "steps",
+        "save_steps": 1,
+    }
+    whole = ppo("shared", **settings)
+    whole.train()
+    resumed = ppo("shared", **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoints" / f"checkpoint-{at}"))
+    assert torch.equal(weights(resumed.model), weights(whole.model))
+
+
 def test_a_checkpoint_has_a_plain_policy_and_the_critic_in_its_own_file(
     ppo: Callable[..., Ppo], tmp_path: Path
 ) -> None:

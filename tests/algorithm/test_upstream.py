@@ -65,6 +65,7 @@ KNOWN: dict[str, str] = {
     "transformers.trainer.Trainer._init_training_state": "8fbd17ebb7d3",
     "transformers.trainer.Trainer._inner_training_loop": "59b69168df65",
     "transformers.trainer.Trainer._load_from_checkpoint": "4711d0506786",
+    "transformers.trainer.Trainer._load_rng_state": "d5ebdfc0a088",
     "transformers.trainer.Trainer._load_optimizer_and_scheduler": "bdcb956f06c4",
     "transformers.trainer.Trainer._maybe_log_save_evaluate": "af101534f0f7",
     "transformers.trainer.Trainer._prepare_for_training": "0a4d89b3fdfd",

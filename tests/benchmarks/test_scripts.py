@@ -32,6 +32,9 @@ def run(script: str, *arguments: str, **environment: str) -> subprocess.Complete
         pytest.param("overhead.py", ["--processes=2", "--turns=1"], "r1exp / bare TRL: ", id="overhead"),
         pytest.param("data.py", ["--rows=2000"], ".parquet      all     1,900", id="data"),
         pytest.param("coverage.py", ["--runs=20", "--only=exact"], "| 2000 | 94.4 |", id="coverage"),
+        pytest.param(
+            "races.py", ["--races=20", "--only=two"], "| two settings, 3 points apart | ", id="races"
+        ),
         pytest.param("judgement.py", ["0.01"], "10^{12}", id="judgement"),
         pytest.param("rewards.py", ["0.01"], "time grows with the power", id="rewards"),
         pytest.param(

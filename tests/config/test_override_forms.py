@@ -166,7 +166,10 @@ REFUSED = [
     ("no value", "seed=", "seed"),
     ("a mistake in brackets", "tracking.tags=[a", "cannot read the override"),
     ("a folder of Hydra", "hydra.run.dir=somewhere", "paths.run=DIR"),
-    ("a launcher of Hydra", "hydra/launcher=joblib", "sweep.parallel=4"),
+    ("a launcher of Hydra", "hydra/launcher=joblib", "type sweep.parallel=auto"),
+    ("a launcher of Hydra for SLURM", "hydra/launcher=submitit_slurm", "type launcher=slurm"),
+    ("an unknown launcher of Hydra", "hydra/launcher=ray", "sweep.parallel=auto for members side by side"),
+    ("a setting of a launcher of Hydra", "hydra.launcher.n_jobs=3", "type sweep.parallel=3"),
     ("a sweeper that is not installed", "hydra/sweeper=nevergradd", "no such sweeper is installed"),
 ]  # fmt: skip
 

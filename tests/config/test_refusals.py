@@ -143,7 +143,7 @@ def test_no_correct_key_is_refused() -> None:
         pytest.param("num_generations=1", "needs at least 2", id="one completion per group"),
         pytest.param("seed=10.0", "integer", id="10.0 for an integer"),
         pytest.param("model.lora.r=-1", "greater than or equal to 0", id="a negative rank"),
-        pytest.param("launcher.num_processes=2", "1", id="two processes of launcher=local"),
+        pytest.param("launcher=local launcher.num_processes=2", "1", id="two processes of launcher=local"),
         pytest.param("rewards.graded.weight=-1", "greater than or equal to 0", id="a negative weight"),
         pytest.param("trainer.epsilon=much", "takes float", id="text for a trainer's number"),
         pytest.param("trainer.lr_scheduler_type=cosinus", "cosine", id="an unknown scheduler"),

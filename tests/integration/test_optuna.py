@@ -39,6 +39,14 @@ def table(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
+def measured(tokens: float) -> dict[str, Any]:
+    """Return the metrics of an evaluation."""
+    share = {"value": 0.5, "n": 10, "low": 0.2, "high": 0.8}
+    rates = dict.fromkeys(("accuracy", "exact", "plausible", "format", "cut_off"), share)
+    sides = {f"{side}_tokens_{what}": tokens for side in ("input", "output") for what in ("mean", "max")}
+    return {**rates, **sides, "samples": 1}
+
+
 @pytest.fixture
 def finish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Replace the training of a member by a formula: best at a rate of 2; rates above 3 fail, above 5 are stopped."""
@@ -52,6 +60,7 @@ def finish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "name": "mine", "overrides": list(run.plan.overrides), "state": state, "steps": steps, "comparisons": {},
             "objective": -abs(rate - 2.0) if state == "done" else None, "elapsed_seconds": 0.0,
             "objective_of": "post sampled", "post_accuracy": {},
+            "evaluations": {"post": {"test": {"sampled": measured(10.0 * rate)}}},
         }  # fmt: skip
         (run.folder / "summary.json").write_text(json.dumps(summary))
         return ExitCode(code), summary, None
@@ -119,6 +128,53 @@ def test_a_study_is_kept_in_its_storage(finish: Path) -> None:
     assert len(optuna.load_study(study_name="mine", storage="sqlite:///study.db").trials) == 4
 
 
+TWO = "sweep.objectives=[accuracy,tokens]"
+
+
+def test_two_objectives_end_in_a_pareto_front(finish: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = [*SWEEP, *SHORT, TWO, "hydra.sweeper.n_trials=12", "learning_rate=interval(0.5,4.0)"]
+    assert main(line) in (0, 3)  # rates above 3 fail
+    found = yaml.safe_load((finish / "sweep" / "optimization_results.yaml").read_text())
+    assert all(len(solution["values"]) == 2 for solution in found["solutions"])
+    pareto = json.loads((finish / "sweep" / "sweep-summary.json").read_text())["pareto"]
+    assert pareto["objectives"] == {"accuracy": "maximize", "tokens": "minimize"}
+    front = {point["values"]["accuracy"]["value"] for point in pareto["points"] if point["on_front"]}
+    assert front == {solution["values"][0] for solution in found["solutions"]}  # Optuna's own front
+    assert "## Pareto front" in capsys.readouterr().out
+    assert "<svg" in (finish / "sweep" / "report.html").read_text()
+    assert (finish / "sweep" / "figures" / "pareto.svg").exists()
+    assert "(figures/pareto.svg)" in (finish / "sweep" / "report.md").read_text()
+
+
+def test_fewer_tokens_alone_are_minimized(finish: Path) -> None:
+    line = [
+        *SWEEP,
+        *SHORT,
+        "sweep.objectives=[tokens]",
+        "hydra.sweeper.n_trials=5",
+        "learning_rate=interval(0.5,2.5)",
+    ]
+    assert main(line) == 0
+    found = yaml.safe_load((finish / "sweep" / "optimization_results.yaml").read_text())
+    tokens = [row["evaluations"]["post"]["test"]["sampled"]["output_tokens_mean"] for row in table(finish)]
+    assert found["best_value"] == min(tokens)
+
+
+def test_a_study_with_two_objectives_is_kept_in_its_storage(finish: Path) -> None:
+    kept = [
+        "hydra.sweeper.storage=sqlite:///study.db",
+        "hydra.sweeper.study_name=mine",
+        "hydra.sweeper.n_trials=2",
+    ]
+    assert main([*SWEEP, *SHORT, TWO, *kept, "learning_rate=interval(0.5,2.5)"]) == 0
+    assert main([*SWEEP, *SHORT, TWO, *kept, "learning_rate=interval(0.5,2.5)", "hydra.sweep.dir=more"]) == 0
+    import optuna
+
+    study = optuna.load_study(study_name="mine", storage="sqlite:///study.db")
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 4
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+
+
 @pytest.mark.parametrize(
     ("line", "part"),
     [
@@ -136,6 +192,13 @@ def test_a_study_is_kept_in_its_storage(finish: Path) -> None:
         pytest.param(
             [*SWEEP, "learning_rate=interval(1,2)", "hydra.sweeper.direction=minimize"], "larger", id="direction"
         ),
+        pytest.param(
+            [*SWEEP, "learning_rate=interval(1,2)", TWO, "hydra.sweeper.direction=[maximize,maximize]"],
+            "tokens is better where it is smaller",
+            id="directions",
+        ),
+        pytest.param([*SWEEP, "learning_rate=interval(1,2)", "sweep.objectives=[speed]"], "'tokens'", id="an objective"),
+        pytest.param([*SWEEP, "learning_rate=interval(1,2)", "sweep.race=true"], "leave one of the two out", id="a race"),
         pytest.param([*SWEEP, "learning_rate=interval(2,1)"], "hydra/sweeper=optuna: The `low`", id="upside down"),
         pytest.param([*SWEEP, "max_steps=interval(1,9)"], "type int(interval(...))", id="a fraction of a step"),
         pytest.param([*SWEEP, "learning_rat=interval(1,2)"], "Did you mean learning_rate?", id="a misspelt key"),

@@ -184,7 +184,8 @@ def test_a_sweep_is_submitted_at_once_and_failed_members_are_retried(tmp_path: P
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10.0
     (sweep,) = tmp_path.glob("runs/*/*-six-sweep")
     numbers = [str(row["job_id"]) for row in content(sweep / "sweep.json")]
-    assert len(set(numbers)) == 6
+    array = numbers[0].partition("_")[0]
+    assert numbers == [f"{array}_{index}" for index in range(6)]
     assert "6 runs: 6 pending" in r1exp(tmp_path, "sweep", "status", str(sweep))
     (tmp_path / "3.jsonl").rename(tmp_path / "away.jsonl")
 
@@ -249,6 +250,23 @@ def test_a_signalled_job_saves_is_requeued_and_ends_with_the_same_weights(
     assert weights(started) == weights(whole)
     ids = {path.name.rpartition("-")[2] for path in step_of(started).glob("wandb/offline-run-*")}
     assert len(ids) == 1  # both starts are one W&B run
+
+
+def test_an_element_of_an_array_is_requeued_alone_and_no_more_run_than_typed(
+    whole: Path, tmp_path: Path
+) -> None:
+    overrides = [*SFT, f"max_steps={NUM_STEPS}", "trainer.save_steps=10", "tracking=none"]
+    r1exp(tmp_path, "-m", *overrides, "seed=1,2", "sweep.parallel=1", "hydra.sweep.dir=sweep")
+    first, second = tmp_path / "sweep" / "0", tmp_path / "sweep" / "1"
+    wait_for(lambda: optimizer_steps(first) >= 12, first)
+    table = r1exp(tmp_path, "sweep", "status", "sweep")
+    assert "1 running, 1 pending" in table and "JobArrayTaskLimit" in table, table
+    slurm("scancel", "--signal=USR1", "--batch", job_of(first))
+    wait_until_requeued(first)
+    slurm("scancel", job_of(second))
+    wait_for(lambda: done(first), first)
+    assert output(first).count("starts from checkpoint-") == 1
+    assert weights(first) == weights(whole)
 
 
 def test_a_requeued_job_ends_with_the_same_weights(whole: Path, started: Path) -> None:

@@ -21,7 +21,7 @@ def rl_batch(compose_line: Compose, *overrides: str) -> RlBatch:
 
 
 def test_the_rows_of_an_optimizer_step_do_not_depend_on_the_number_of_ranks(compose_line: Compose) -> None:
-    alone = rl_batch(compose_line, "model.rows_per_device.rl=64")
+    alone = rl_batch(compose_line, "model.rows_per_device.rl=64", "launcher=local")
     shared = rl_batch(compose_line, "model.rows_per_device.rl=64", "launcher=ddp")
     assert (alone.rows_per_step, alone.rows_per_device, alone.accumulation) == (256, 64, 4)
     assert (shared.rows_per_step, shared.rows_per_device, shared.accumulation) == (256, 64, 2)

@@ -28,6 +28,11 @@ SHIPPED = [
     ),
     *(f"experiment={file.stem}" for file in sorted((CONF / "experiment").glob("*.yaml"))),
 ]
+# Their focus step is no RL.
+WITHOUT_RL = (
+    *(f"pipeline={name}" for name in ("limo_sft", "limo_sft_twin", "sft_distil", "sft_rft")),
+    *(f"experiment={name}" for name in ("gemma2_limo_sft", "limo_sft_twin")),
+)
 GPU = ("launcher=zero3", "launcher.num_processes=8", "rollout=vllm_colocate")
 
 
@@ -49,11 +54,11 @@ def test_every_shipped_pipeline_and_experiment_fits_on_one_screen(choice: str) -
     typed = [
         "seed=1",
         "name=fits",
-        *([] if "limo_sft" in choice and "grpo" not in choice else ["beta=0.01"]),  # its focus step is SFT
+        *([] if choice in WITHOUT_RL else ["beta=0.01"]),
         "debug=fast",
         "evaluation.samples=2",
         "learning_rate=0.001",
-        *GPU,
+        *(GPU[:2] if choice == "pipeline=sft_distil" else GPU),  # its student samples with transformers
     ]
     assert fits(plan_text([choice, *typed], given=H100))
 
@@ -73,7 +78,7 @@ def test_every_shipped_sweep_fits_on_one_screen(name: str) -> None:
     text = plan_text([f"sweeps={name}", *SWEPT.get(name, [])])
     assert fits(text)
     assert "runs," in text.splitlines()[0] and (" times for " in text or name in SWEPT)
-    assert ("some runs have other steps" in text) == (name == "algorithms")
+    assert ("some runs have other steps" in text) == (name in ("algorithms", "critic"))
 
 
 def line_of(text: str, start: str) -> str:
@@ -89,7 +94,7 @@ def test_the_screen_says_what_runs_on_what_and_what_was_typed() -> None:
     )
     assert line_of(text, "rewards=vote_partial").split() == ["rewards=vote_partial", "rl", "graded"]
     assert line_of(text, "beta=0.01").split() == ["beta=0.01", "rl", "0.005"]
-    assert line_of(text, "launcher=ddp").split() == ["launcher=ddp", "every", "step", "local"]
+    assert line_of(text, "launcher=ddp").split() == ["launcher=ddp", "every", "step", "auto"]
     assert line_of(text, "pipeline.steps").split()[1:] == ["sft", "150"]
     assert "32 prompts x 8 = 256" in line_of(text, "4  rl (focus)") and "(2 ranks x 128)" in text
     assert line_of(text, "rewards  ").split(maxsplit=1)[1] == "vote_partial 1 + format 1; logged only: strict"
@@ -161,7 +166,7 @@ def test_time_comes_from_earlier_steps_of_the_same_kind_and_is_else_unknown(
 ) -> None:
     def time_of(*overrides: str) -> str:
         experiment = compose_line(
-            "stage=sft", "evaluation.before=false", "evaluation.after=false", *overrides
+            "stage=sft", "launcher=local", "evaluation.before=false", "evaluation.after=false", *overrides
         )
         return line_of(screen_of(experiment, planned_steps(experiment)), "1  sft").rpartition(")")[2].strip()
 
@@ -173,7 +178,7 @@ def test_time_comes_from_earlier_steps_of_the_same_kind_and_is_else_unknown(
     assert time_of("max_steps=1000") == "?"  # too far from it
     assert time_of("max_steps=100", "stage.rows_per_step=128") == "?"  # other work
     experiment = compose_line(
-        "stage=sft", "evaluation.before=false", "evaluation.after=false", "max_steps=100"
+        "stage=sft", "launcher=local", "evaluation.before=false", "evaluation.after=false", "max_steps=100"
     )
     text = screen_of(experiment, planned_steps(experiment))
     assert "reused (1:30)" in text and "reused from 12-00-00-earlier" in text

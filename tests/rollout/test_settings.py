@@ -110,3 +110,23 @@ def test_sampling_ahead_is_part_of_the_key_of_training_only(
     assert identity("evaluate", 0) == identity("evaluate", 1)
     assert identity("rl", 0) != identity("rl", 1)
     assert "staleness" not in identity("rl", 0)["rollout"]
+
+
+def test_seeds_of_batches_are_in_the_key_only_where_they_are_asked_for(
+    compose_line: Callable[..., Experiment],
+) -> None:
+    def identity(stage: str, seeds: str) -> dict[str, Any]:
+        step = compose_line(f"stage={stage}", f"rollout.seed_each_batch={seeds}").steps[0]
+        return step.config.deciding_settings()
+
+    assert "seed_each_batch" not in identity("rl", "false")["rollout"]
+    assert identity("rl", "false") != identity("rl", "true")
+    assert identity("evaluate", "false") == identity("evaluate", "true")
+
+
+def test_seeds_of_batches_are_refused_where_another_process_samples(
+    compose_line: Callable[..., Experiment],
+) -> None:
+    config = compose_line("stage=rl", "rollout.staleness=1", "rollout.seed_each_batch=true").steps[0].config
+    with pytest.raises(Refused, match="seeds the process that trains"):
+        config.rollout.check(config.launcher, "cpu", {})

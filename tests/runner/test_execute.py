@@ -164,7 +164,9 @@ def test_a_step_whose_artifact_was_edited_is_not_reported(started: Callable[...,
 @pytest.fixture
 def made_elsewhere(started: Callable[..., Run]) -> Run:
     """Return a run whose only step is in the store, made with one more rank."""
-    run = started("stage=sft", "tracking=none", "evaluation.before=false", "evaluation.after=false")
+    run = started(
+        "launcher=local", "stage=sft", "tracking=none", "evaluation.before=false", "evaluation.after=false"
+    )
     (step,) = run.plan.steps
     stored = run.store.paths.steps / f"{step.key}-other"
     write_json(stored / "artifact" / "weights.json", {})

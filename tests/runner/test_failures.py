@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from r1exp.__main__ import main
+from r1exp.launcher.fork_client import VARIABLE
 from r1exp.launcher.kills import Kills
 from r1exp.launcher.torchrun import RootCause, root_cause
 from r1exp.paths import StepPaths
@@ -48,6 +49,7 @@ def test_the_first_failed_rank_and_its_traceback_are_shown(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).with_name("failing")), prepend=":")
     monkeypatch.setenv("FAIL_AS", how)
+    monkeypatch.setenv(VARIABLE, "off")  # sitecustomize is imported when Python starts
     assert main(OVERRIDES) == 3
     terminal = capsys.readouterr().err
     status = read_status(tmp_path / "run" / "steps" / "01-sft")
@@ -72,6 +74,7 @@ def test_a_rank_waits_for_another_one_for_the_seconds_of_ddp_timeout(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).with_name("failing")), prepend=":")
     monkeypatch.setenv("FAIL_AS", "sleep13")
+    monkeypatch.setenv(VARIABLE, "off")
     assert main([*OVERRIDES, f"trainer.ddp_timeout={seconds}"]) == code
     status = read_status(tmp_path / "run" / "steps" / "01-sft")
     assert status is not None

@@ -26,7 +26,7 @@ def test_it_ends_with_the_same_model(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     line = [*stage, "tracking=none", "evaluation.before=false", "evaluation.after=false", "paths.run=run"]
-    line += ["launcher.threads_per_process=1", "trainer.save_strategy=steps", "trainer.save_steps=1"]
+    line += ["launcher=local", "trainer.save_strategy=steps", "trainer.save_steps=1"]
     assert main(line) == 0
     [folder] = (tmp_path / "run" / "steps").iterdir()
     done = read_status(folder)

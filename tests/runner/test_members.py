@@ -8,10 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from r1exp.__main__ import main
-from r1exp.runner.members import share_of
+from r1exp.runner.member import share_of
 
 SHORT = ["stage=sft", "tracking=none", "evaluation.before=false", "evaluation.after=false", "debug=fast"]
 SWEEP = ["-m", "hydra.sweep.dir=sweep", *SHORT]
@@ -35,11 +36,6 @@ def test_the_machine_is_shared(items: list[int], shares: list[list[int]]) -> Non
     [
         pytest.param(["sweep.parallel=0", "seed=1,2"], "greater than 0", id="none at once"),
         pytest.param(
-            ["sweep.parallel=2", "seed=1,2", "launcher=slurm", "launcher.partition=gpu", "launcher.device=cpu"],
-            "SLURM runs them side by side",
-            id="jobs",
-        ),
-        pytest.param(
             ["sweep.parallel=2", "seed=1,2", "launcher.device=cuda"], "type sweep.parallel=1", id="too few GPUs"
         ),
     ],
@@ -53,7 +49,6 @@ def test_a_number_of_members_that_cannot_run_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    monkeypatch.setattr("r1exp.runner.sweep.refuse_job", lambda *_: None)
     assert main([*SWEEP, *line]) == 2
     assert part in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -106,3 +101,28 @@ def test_a_signal_saves_and_ends_the_running_members_and_starts_no_further_one(t
     assert [(row["member"], row["state"]) for row in rows] == [("0", "interrupted"), ("1", "interrupted")]
     assert not (tmp_path / "sweep" / "2").exists()
     assert list((tmp_path / "sweep" / "0" / "steps" / "01-sft" / "checkpoints").glob("checkpoint-*"))
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_the_members_at_once_and_leaves_nothing(tmp_path: Path) -> None:
+    line = ["-m", "hydra.sweep.dir=sweep", *SHORT[:-1], "sweep.parallel=2", "seed=1,2", "max_steps=3000"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "r1exp", *line], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as process:
+        until = time.monotonic() + 120
+        logs = [
+            tmp_path / "sweep" / str(number) / "steps" / "01-sft" / "metrics.jsonl" for number in range(2)
+        ]
+        while not all(log.exists() and log.stat().st_size for log in logs) and time.monotonic() < until:
+            time.sleep(0.2)
+        started = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        errors = process.stderr.read()
+        assert process.wait(timeout=120) == 130, errors
+    assert len(started) >= 4, "two members, and a rank of each"
+    psutil.wait_procs(started, timeout=60)
+    assert not [each for each in started if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    rows = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
+    assert [(row["member"], row["state"]) for row in rows] == [("0", "interrupted"), ("1", "interrupted")]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -212,17 +213,10 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 def workers_on(folder: Path) -> list[int]:
-    """Return the processes whose command line names the step's folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                if (entry / "cwd").readlink() != folder.parents[2].resolve():
-                    continue  # a run of somebody else
-                arguments = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            relative = str(folder.relative_to(folder.parents[2])).encode()
-            if b"r1exp.worker" in arguments and any(each.endswith(relative) for each in arguments):
-                found.append(int(entry.name))
-    return found
+    """Return the ranks of a step, which hold the lock in its folder."""
+    found = set()
+    for file in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):  # it has been closed
+            if file.readlink() == folder / "ranks.lock":
+                found.add(int(file.parts[2]))
+    return sorted(found - {os.getpid()})

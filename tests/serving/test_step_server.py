@@ -73,7 +73,9 @@ def test_the_server_runs_the_code_of_a_trusted_model_only(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     for trusted in (False, True):
-        step = config(compose_line, *RL, *(["model.trust_remote_code=true"] if trusted else []))
+        step = config(
+            compose_line, *RL, "launcher=local", *(["model.trust_remote_code=true"] if trusted else [])
+        )
         served = step.served("cuda", "ab")
         assert served is not None
         assert ("--trust-remote-code" in served.launch("m").arguments) == trusted

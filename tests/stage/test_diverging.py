@@ -15,7 +15,7 @@ LINE = [
     "trainer.save_steps=1", "trainer.save_total_limit=2", "learning_rate=300", "trainer.warmup_steps=400",
     "trainer.lr_scheduler_type=constant_with_warmup", "dataset.num_train=400", "stage.rows_per_step=8",
     "model.shape.hidden_size=32", "model.shape.num_hidden_layers=1", "model.shape.intermediate_size=64",
-    "launcher.threads_per_process=1", "launcher.device=cpu", "paths.run=run", "paths.store=store",
+    "launcher=local", "launcher.device=cpu", "paths.run=run", "paths.store=store",
 ]  # fmt: skip
 
 

@@ -36,7 +36,7 @@ def test_two_suites_are_measured_printed_and_written(
         "stage=evaluate",
         "rewards=graded",
         "tracking=none",
-        "launcher.threads_per_process=1",
+        "launcher=local",
         "paths.run=run",
     ]
     arguments += ["evaluation.suites=[arithmetic,gsm8k]", f"evaluation.suites.gsm8k.dataset.path={data}"]

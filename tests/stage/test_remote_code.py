@@ -18,7 +18,7 @@ from tests.model.code_model import CODE, code_model
 COMMON = [
     "model=hf", "model.compute_dtype=float32", "model.gradient_checkpointing=false", "debug=fast",
     "debug.num_problems=4", "debug.max_completion_length=8", "evaluation.before=false", "tracking=none",
-    "launcher.threads_per_process=1", "max_steps=2",
+    "launcher=local", "max_steps=2",
 ]  # fmt: skip
 TRUSTED = "model.trust_remote_code=true"
 

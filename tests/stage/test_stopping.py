@@ -26,7 +26,7 @@ OVERRIDES += [
     "evaluation.after=false",
     "tracking=none",
 ]
-OVERRIDES += ["launcher.threads_per_process=1"]
+OVERRIDES += ["launcher=local"]
 
 
 def num_rows(folder: Path) -> int:

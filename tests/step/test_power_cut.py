@@ -27,7 +27,7 @@ LINE = [
     "stage=sft", "tracking=none", "evaluation.before=false", "evaluation.after=false", "max_steps=6", "trainer.save_steps=2",
     "trainer.save_total_limit=1", "trainer.warmup_steps=0", "trainer.logging_steps=1", "dataset.num_train=20",
     "stage.rows_per_step=8", "model.shape.hidden_size=32", "model.shape.num_hidden_layers=1",
-    "model.shape.intermediate_size=64", "launcher.threads_per_process=1", "launcher.device=cpu",
+    "model.shape.intermediate_size=64", "launcher=local", "launcher.device=cpu",
 ]  # fmt: skip
 CHANGES = {"write", "writev", "pwrite64", "ftruncate", "openat", "lseek"}  # also of logs, and of files read
 RESUMED = ((0.45, "dropped"), (0.7, "mixed"))  # at which share of the calls the power is cut, and how

@@ -142,7 +142,7 @@ def test_a_run_with_everything_of_ones_own_finishes(folder: Path) -> None:
     for kind in ("reward", "dataset", "prompt", "algorithm"):
         assert main(["new", kind, f"all_{kind}"]) == 0
     options = [f"{KINDS[kind].group}=all_{kind}" for kind in ("reward", "dataset", "prompt", "algorithm")]
-    smaller = ["max_completion_length=32", "algorithm.prompts_per_step=4", "launcher.threads_per_process=1"]
+    smaller = ["max_completion_length=32", "algorithm.prompts_per_step=4", "launcher=local"]
     run = ["debug=fast", "tracking=none", "paths.run=run", "evaluation.before=false"]
     done = python(folder, "-m", "r1exp", "--config-dir", "conf", *options, *run, *smaller)
     assert done.returncode == 0, done.stderr
