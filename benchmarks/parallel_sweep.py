@@ -32,8 +32,8 @@ from r1exp.plan.run_plan import read_plan
 from r1exp.report.sweep_table import rows_of
 from r1exp.step.status import read_status
 
-_POLL = 0.2  # seconds
-_INTO_A_STEP = 3.0  # seconds that a step has run when the sweep is killed
+_POLL = 0.05  # seconds
+_INTO_A_STEP = 0.5  # seconds that a step has run when the sweep is killed
 _OUTLIVES = 20.0  # seconds that a process may live after its sweep
 _STARTS = re.compile(r"^\[\d+/\d+\] (\S+): starts", re.MULTILINE)
 _TIMES = ("seconds", "elapsed_seconds", "original_seconds", "reused_from", "timing", "memory")
@@ -163,7 +163,7 @@ def main(arguments: argparse.Namespace) -> int:
     swept = ["seed=1,2", "beta=" + ",".join(f"{number / 1000:g}" for number in range(settings))]
     if arguments.short:
         seeds = ",".join(map(str, range(1, settings + 1)))
-        swept = ["stage=sft", "evaluation.after=false", f"seed={seeds}", "name=first,second"]
+        swept = ["stage=sft", "max_steps=60", "evaluation.after=false", f"seed={seeds}", "name=first,second"]
     census = Census()
     one = Sweep(folder / "one-after-the-other", [*_TINY, *swept], census)
     several = Sweep(folder / "side-by-side", [*_TINY, *swept, f"sweep.parallel={arguments.parallel}"], census)

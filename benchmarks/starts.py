@@ -9,7 +9,7 @@ CHECKOUT is an older version with its environment, for example made with
 
 Old and new take turns, each in a new folder, so that no finished step is shared. `beside one busy core` runs the quickstart
 while another process computes without a pause. A cell has the median of the rounds and their range in seconds; the load is that of
-the machine before the round. The bar is the largest ratio that issue 17 asks for.
+the machine before the round. The bar is the largest ratio that is aimed at.
 """
 
 import argparse
