@@ -216,6 +216,8 @@ def _state(run: Path, ids: Sequence[JobId], jobs: dict[JobId, Job]) -> MemberSta
     if status is None:  # perhaps it ended before this step began
         status = _ended_as(read_json_object(RunPaths(run).summary))
     job = jobs.get(ids[0]) if ids else None
+    if ids and job is None and _left_the_queue(run, ids[0], jobs):
+        job = Job("CANCELLED", "")
     state, reason = _state_and_reason(plan, run, step, status, bool(ids), job)
     return MemberState(
         folder=run,
@@ -226,6 +228,18 @@ def _state(run: Path, ids: Sequence[JobId], jobs: dict[JobId, Job]) -> MemberSta
         progress=_progress(run, step),
         reason=reason,
     )
+
+
+def _left_the_queue(run: Path, job: JobId, jobs: Mapping[JobId, Job]) -> bool:
+    """Whether an element of an array was canceled before it started.
+
+    SLURM (22.05) keeps no record of such an element, and one of the others of the array.
+    """
+    array, _, element = str(job).partition("_")
+    if not element or not any(str(other).startswith(f"{array}_") for other in jobs):
+        return False
+    log, noted = RunPaths(run).job_log, RunPaths(run).job_ids
+    return not log.exists() or log.stat().st_mtime < noted.stat().st_mtime
 
 
 def unfinished(folder: Path) -> dict[str, dict[str, str]]:
