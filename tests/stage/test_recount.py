@@ -153,7 +153,7 @@ def test_two_ranks_log_the_metrics_of_the_kept_completions(
     algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    ranks = ["launcher=ddp", "launcher.num_processes=2", "launcher=local", "paths.run=run"]
+    ranks = ["launcher=ddp", "launcher.num_processes=2", "paths.run=run"]
     off = ["evaluation.before=false", "evaluation.after=false"]
     assert main([*SHORT, *ranks, *off, f"algorithm={algorithm}"]) == 0
     [folder] = (tmp_path / "run" / "steps").iterdir()
