@@ -313,8 +313,11 @@ def _on_the_machine(config: StepConfig, sharing: int) -> StepConfig:
 
 
 def _can_share(config: StepConfig) -> bool:
-    """Whether two ranks can share a step: its rows divide, and no engine runs in each of them."""
-    if config.generates and config.rollout.uses_vllm:
+    """Whether two ranks can share a step: its rows divide, and no engine runs in each of them.
+
+    Nor do ranks share an endpoint, at which each would keep `rollout.concurrency` and the limits per minute on its own.
+    """
+    if config.generates and (config.rollout.uses_vllm or config.rollout.is_remote):
         return False
     if config.stage is None or not config.stage.trains:
         return True

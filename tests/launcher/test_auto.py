@@ -11,10 +11,13 @@ from r1exp.launcher.base import Launcher
 from r1exp.plan.steps import planned_steps
 
 Compose = Callable[..., Experiment]
+SFT = ("stage=sft", "evaluation.before=false", "evaluation.after=false")
+EVALUATE = ("stage=evaluate",)
 
 
 def launcher_of(compose_line: Compose, *overrides: str) -> Launcher:
-    line = compose_line("stage=sft", "evaluation.before=false", "evaluation.after=false", *overrides)
+    stage = [] if "stage=evaluate" in overrides else SFT
+    line = compose_line(*stage, *overrides)
     (step,) = planned_steps(line)
     return step.config.launcher
 
@@ -26,10 +29,12 @@ def launcher_of(compose_line: Compose, *overrides: str) -> Launcher:
         pytest.param(("launcher.num_processes=1",), "local", 1, id="one is typed"),
         pytest.param(("launcher.num_processes=4",), "ddp", 4, id="four are typed"),
         pytest.param(("stage.rows_per_step=7",), "local", 1, id="rows that two cannot share"),
+        pytest.param((*EVALUATE, "rollout=endpoint", "rollout.url=http://127.0.0.1:1/v1", "rollout.model=m"), "local", 1, id="endpoint"),
+        pytest.param((*EVALUATE, "rollout=hf"), "ddp", 2, id="evaluation"),
         pytest.param(("launcher.device=cuda",), "local", 1, id="GPU"),
         pytest.param(("launcher=local",), "local", 1, id="a launcher is typed"),
     ],
-)
+)  # fmt: skip
 def test_the_number_of_ranks(
     compose_line: Compose, overrides: tuple[str, ...], kind: str, ranks: int
 ) -> None:
