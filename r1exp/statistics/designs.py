@@ -38,7 +38,7 @@ def fractional(num_factors: int, resolution: int) -> tuple[Rows, str]:
     from pyDOE3 import fracfact, fracfact_opt
 
     if num_factors < 3:
-        raise NoDesignError(f"a fraction takes three factors or more, and there are {num_factors}")
+        raise NoDesignError(f"{num_factors} factors have no fraction, which takes three or more")
     if num_factors > _MOST_FACTORS:
         raise NoDesignError(
             f"{num_factors} factors are more than the {_MOST_FACTORS} for which generators are searched; "
