@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import IO
@@ -29,7 +30,7 @@ _DIES = (
 )
 
 
-class Tree:
+class Tree(ABC):
     """Everything below a keeper, which says through a socket what the command does.
 
     Args:
@@ -56,8 +57,9 @@ class Tree:
                 self.returncode = self._finish()
         return self.returncode
 
+    @abstractmethod
     def _keeper_runs(self) -> bool:
-        raise NotImplementedError
+        """Whether the keeper runs; reads what it has written."""
 
     def _know(self) -> bool:
         """Read the process ids that the keeper writes first; return whether they have been received."""
