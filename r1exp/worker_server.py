@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from r1exp.files import provide_cache
-from r1exp.launcher.fork_server import Request, leave, serve
+from r1exp.launcher.fork_server import Request, ending_with, leave, serve
 from r1exp.launcher.forked_ranks import fork_ranks
 from r1exp.registry import load
 from r1exp.stage.menu import STAGES
@@ -34,7 +34,8 @@ def main(listener: socket.socket, path: Path, owner: tuple[int, int], uses_deeps
     """Serve until the owner has ended; a forked rank runs its step and ends with its exit code."""
     gc.disable()  # a fifth of the time of the imports
     provide_cache()
-    preload(uses_deepspeed)  # requests wait for it
+    with ending_with(path, owner):
+        preload(uses_deepspeed)  # requests wait for it
     request = serve(listener, path, owner)
     code = 1
     try:

@@ -17,6 +17,7 @@ _KINDS = (  # part of the command line -> kind, in this order
     ("r1exp.runner.member", "member"),
     ("r1exp.launcher.agent", "agent"),
     ("accelerate.commands.launch", "agent"),
+    ("r1exp.worker_server", "fork server"),
     ("r1exp.worker", "rank"),
     ("r1exp.rewards.worker_process", "reward worker"),
     ("r1exp.serving", "supervisor"),

@@ -19,12 +19,14 @@ import json
 import os
 import select
 import shutil
+import signal
 import socket
 import struct
 import sys
 import tempfile
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -53,6 +55,35 @@ class Request:
         return HEADER.pack(len(data)) + data
 
 
+@contextmanager
+def ending_with(path: Path, owner: tuple[int, int]) -> Iterator[None]:
+    """End this process as soon as it is useless, also within the block: imports take 10 s or more on a loaded machine.
+
+    Args:
+        path: Of the socket.
+        owner: As for `serve`.
+    """
+
+    def check(*_: object) -> None:
+        if not _is_needed(path, owner):
+            os._exit(0)
+
+    before = signal.signal(signal.SIGALRM, check)
+    signal.setitimer(signal.ITIMER_REAL, _POLL, _POLL)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _is_needed(path: Path, owner: tuple[int, int]) -> bool:
+    """Whether the owner runs and the socket exists; removes the folder of an owner that has ended."""
+    if keeper.ticks_of(owner[0]) != owner[1]:
+        shutil.rmtree(path.parent, ignore_errors=True)
+    return path.exists()
+
+
 def serve(listener: socket.socket, path: Path, owner: tuple[int, int]) -> Request:
     """Fork a keeper and a process for each request; return only in a forked process, which runs the request.
 
@@ -66,10 +97,7 @@ def serve(listener: socket.socket, path: Path, owner: tuple[int, int]) -> Reques
     """
     keeper.name_process("r1exp-server")
     gc.freeze()  # forked processes share the pages of what is imported, and do not look through it
-    while path.exists():
-        if keeper.ticks_of(owner[0]) != owner[1]:
-            shutil.rmtree(path.parent, ignore_errors=True)
-            break
+    while _is_needed(path, owner):
         is_requested = bool(select.select([listener], [], [], _POLL)[0])
         _reap()
         if is_requested and (request := _answer(listener)) is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from r1exp.launcher import fork_client, keeper
+from r1exp.launcher import fork_client, fork_server, keeper
 from r1exp.launcher.fork_client import ForkedTree, fork_servers, start_server
 from r1exp.launcher.process_tree import ProcessTree
 from r1exp.launcher.torchrun import report_of, root_cause
@@ -211,6 +211,45 @@ def test_a_killed_command_leaves_neither_processes_nor_a_server(
     command.wait()
     wait_for(lambda: is_gone([*pids, server]))
     wait_for(lambda: not folder.exists())
+
+
+def test_a_server_whose_owner_was_killed_ends_while_it_still_imports(tmp_path: Path) -> None:
+    script = """
+import sys, time
+from pathlib import Path
+from r1exp.launcher.fork_server import ending_with
+with ending_with(Path(sys.argv[1]), (int(sys.argv[2]), int(sys.argv[3]))):
+    print("imports", flush=True)
+    time.sleep(600)
+"""
+    path = tmp_path / "servers" / "socket"
+    path.parent.mkdir()
+    path.touch()
+    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as owner:
+        command = [sys.executable, "-c", script, str(path), str(owner.pid), str(keeper.ticks_of(owner.pid))]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None
+            assert server.stdout.readline() == "imports\n"
+            owner.kill()
+            owner.wait()
+            try:
+                assert server.wait(30) == 0
+            finally:
+                server.kill()
+    assert not path.parent.exists()
+
+
+def test_a_server_imports_on_while_its_owner_runs(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    path.touch()
+    own = keeper.ticks_of(os.getpid())
+    assert own is not None
+    before = signal.getsignal(signal.SIGALRM)
+    with fork_server.ending_with(path, (os.getpid(), own)):
+        assert signal.getitimer(signal.ITIMER_REAL)[1] > 0
+        signal.raise_signal(signal.SIGALRM)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGALRM) == before
 
 
 def test_the_servers_of_a_command_end_with_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
