@@ -38,7 +38,7 @@ from soaking.scenarios import CHECKOUT, SCENARIOS, Scenario
 
 _POLL = 0.25  # seconds
 _LONGEST = 8 * 60.0  # seconds that a place may take; one that takes longer is lost
-_AFTER = 3 * 60.0  # seconds that the last places may take after the last disturbance
+_AFTER = 5 * 60.0  # seconds that the last places may take after the last disturbance
 _INSIDE = "R1EXP_SOAK_MOUNTS"  # set in the private mount namespace
 
 
@@ -61,6 +61,7 @@ class Soak:
     lanes: list[Lane]
     scenarios: list[Scenario]
     seed: int
+    leaves: float  # seconds that what a command started may run after it
     census: Census = field(default_factory=Census)
     cluster: Cluster | None = None
     expected: dict[str, Artifacts] = field(default_factory=dict)
@@ -132,7 +133,8 @@ class Soak:
         lane.count += 1
         name = f"{lane.number}-{lane.count:03d}-{scenario.name}"
         numbers = random.Random(f"{self.seed}/{name}")
-        lane.place = Place(scenario, lane.folder / name, self.folder / "logs" / name, numbers, self.census)
+        log = self.folder / "logs" / name
+        lane.place = Place(scenario, lane.folder / name, log, numbers, self.census, self.leaves)
 
     def _end(self, lane: Lane, place: Place) -> None:
         if place.is_done:
@@ -210,7 +212,7 @@ def main(arguments: argparse.Namespace) -> int:
     for number in range(arguments.lanes or arguments.cores + 1):
         own = folder / f"lane-{number}"
         lanes.append(Lane(number, own, Disk(own) if has_mounts else None))
-    soak = Soak(folder, lanes, chosen, arguments.seed)
+    soak = Soak(folder, lanes, chosen, arguments.seed, arguments.leaves)
     if any(scenario.is_job for scenario in chosen):
         soak.cluster = Cluster(folder / "cluster", soak.census, random.Random(f"{arguments.seed}/cluster"))
     begun = time.monotonic()
@@ -290,6 +292,9 @@ if __name__ == "__main__":
     parser.add_argument("--cores", type=int, default=2, help="that are used, the first ones of those allowed")
     parser.add_argument("--lanes", type=int, default=0, help="scenarios at once; 0: one more than cores")
     parser.add_argument("--only", default="", help="names of scenarios, with commas; all if left out")
+    parser.add_argument(
+        "--leaves", type=float, default=10.0, help="seconds that what a command started may run after it"
+    )
     parser.add_argument("--folder", default="", help="new folder for all files; runs/soak/<time> if left out")
     parsed = parser.parse_args()
     _in_private_mounts()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from soaking.census import Census, listening
-from soaking.place import OUTLIVES, Place
+from soaking.place import Place
 
 _SHM = Path("/dev/shm")
 _CACHES = ("torchinductor_",)  # one folder for each user, which torch keeps and uses again
@@ -43,7 +43,7 @@ def judge(place: Place, census: Census, expected: Artifacts | None) -> Verdict:
         census: Finds what is left.
         expected: The artifacts of the undisturbed run; None: this is it.
     """
-    faults = [f"{kind} ran on for {OUTLIVES:g} s after its command" for kind in place.outlived]
+    faults = [f"{kind} ran on for {place.leaves:g} s after its command" for kind in place.outlived]
     faults += place.unexpected
     faults += _states(place.folder)
     found = artifacts(place.folder)
@@ -69,8 +69,8 @@ def _states(folder: Path) -> list[str]:
 
 
 def _left(place: Place, census: Census) -> list[str]:
-    """Return what is left of a place 10 seconds after its end: processes, ports, leases, temporary files."""
-    end = time.monotonic() + OUTLIVES
+    """Return what is left of a place some seconds after its end: processes, ports, leases, temporary files."""
+    end = time.monotonic() + place.leaves
     tokens = [command.token for command in place.commands]
     while any(census.alive(token) for token in tokens) and time.monotonic() < end:
         time.sleep(0.2)

@@ -14,7 +14,6 @@ from pathlib import Path
 from soaking.census import MARK, Census, Process, now_in_ticks
 from soaking.scenarios import PORT_OF_ENDPOINT, Scenario
 
-OUTLIVES = 10.0  # seconds that what a command started may run after it
 _PAUSE = (0.0, 4.0)  # seconds before a command is typed again
 _ENDPOINT = Path(__file__).with_name("endpoint.py")
 
@@ -53,12 +52,19 @@ class Place:
         log: Folder of the commands' output, which no full disk concerns.
         random_numbers: Decides the pauses.
         census: Finds the processes.
+        leaves: Seconds that what a command started may run after it.
     """
 
     def __init__(
-        self, scenario: Scenario, folder: Path, log: Path, random_numbers: random.Random, census: Census
+        self,
+        scenario: Scenario,
+        folder: Path,
+        log: Path,
+        random_numbers: random.Random,
+        census: Census,
+        leaves: float,
     ) -> None:
-        self.scenario, self.folder, self.log = scenario, folder, log
+        self.scenario, self.folder, self.log, self.leaves = scenario, folder, log, leaves
         self.begun = time.monotonic()
         self.disturbances: list[Disturbance] = []
         self.outlived: list[str] = []  # kinds of processes that ran on after their command
@@ -142,7 +148,7 @@ class Place:
         command.codes.append(code)
         command.is_done = code == 0
         command.type_at = now + self._random.uniform(*_PAUSE)
-        command.ended.append((now + OUTLIVES, now_in_ticks()))
+        command.ended.append((now + self.leaves, now_in_ticks()))
         if code == 1:
             self.unexpected.append(f"exit code 1 in start {len(command.codes)}")
 
