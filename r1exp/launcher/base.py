@@ -29,6 +29,11 @@ _INTERFACES = (
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 _NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")  # one folder for each device
 _NO_SPINNING = {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}  # libgomp; OpenMP of Intel and LLVM
+# glibc returns large blocks to the system when they are freed, and gets them again, page by page, in the next pass.
+_KEPT_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2),  # bytes; the most that glibc accepts
+    "MALLOC_TRIM_THRESHOLD_": str(1024**3),
+}
 _ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",  # TRL reports to the hub when a trainer is built
     "TOKENIZERS_PARALLELISM": "false",
@@ -241,7 +246,8 @@ class Launcher(Settings):
         threads = self._threads(device)
         own = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
         if device == "cpu":  # threads that wait leave their core to other processes; the user's own are kept
-            own |= {name: os.environ.get(name, value) for name, value in _NO_SPINNING.items()}
+            ours = _NO_SPINNING | _KEPT_MEMORY
+            own |= {name: os.environ.get(name, value) for name, value in ours.items()}
         own |= self._own_devices(device)
         return _ENVIRONMENT | own | (self._interfaces() if self._is_on_one_machine else {})
 

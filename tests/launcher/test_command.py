@@ -29,6 +29,7 @@ def test_the_command_of_one_process_accepts_any_folder_name(folder: str) -> None
     assert launch.environment == {
         "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "2",
         "OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0",
+        "MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "1073741824",
         "ACCELERATE_USE_CPU": "True", "ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_DYNAMO_BACKEND": "NO",
     }  # fmt: skip
     assert launch.files == {}
