@@ -400,6 +400,15 @@ OF_STAGE: dict[str, dict[str, Case | Unmeasured | Callable[[Inputs], Case]]] = {
         "stage.permutations": Case(("stage.permutations=256",), idle="finds candidates, which are compared with all their n-grams"),
         "stage.examples": Case(("stage.examples=0",)),
     },
+    "generate": {
+        "model.dtype": Case(("model.dtype=bfloat16",), _NOISY),
+        "prompt.style": Case(("prompt.style=reasoning_summary",), (*_NOISY, "stage.only_right=false")),
+        "dataset.num_train": Case(("dataset.num_train=10",), ("dataset.num_train=12", "debug.num_prompts=12")),
+        "debug.num_rows": Case(("debug.num_rows=6",)),
+        "temperature": Case(("temperature=2.0",), _NOISY),
+        "stage.only_finished": Case(("stage.only_finished=false",), (*_NOISY, "stage.only_right=false")),
+        "stage.min_reward": Case(("stage.min_reward=1.0",), (*_NOISY, "stage.only_right=false", "rewards=graded")),
+    },
     "preferences": {
         "stage.samples": lambda inputs: Case((f"stage.samples={inputs['other-samples']}",)),
     },
