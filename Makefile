@@ -103,7 +103,7 @@ health: install  ## break the health rules in short runs; make health HEALTHY=--
 bench: install  ## run every benchmark
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit; done
 
-recipes: install  ## run every recipe of the source documents on its tiny twin: half an hour; ONLY=open_r1 for one, SEEDS=1,2,3
+recipes: install  ## run every recipe of the source documents on its tiny twin: 20 minutes; ONLY=open_r1 for one, SEEDS=1,2,3
 	$(BIN)/python benchmarks/recipes.py $(if $(ONLY),--only $(ONLY)) $(if $(SEEDS),--seeds $(SEEDS))
 
 claims: install  ## test a published claim on the tiny model, at most an hour on four cores: CLAIM=clip_higher; without CLAIM the table only

@@ -26,12 +26,7 @@ RECIPES: dict[str, list[str]] = {
     "rlhf_ppo": ["pipeline=rlhf_ppo", "max_steps=200"],
     "dpo_from_rewards": ["pipeline=dpo_from_rewards"],
 }
-COMMON = [
-    "tracking=none",
-    "evaluation.before=false",
-    "evaluation.greedy=false",
-    "launcher.threads_per_process=2",
-]
+COMMON = ["tracking=none", "evaluation.before=false", "evaluation.greedy=false"]
 
 
 @dataclass(frozen=True)

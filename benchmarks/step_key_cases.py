@@ -6,7 +6,7 @@ together with other settings (`Case.setup`), or that cannot be measured, with th
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -16,6 +16,46 @@ from typing import Any
 _TEMPLATE = """{%- for message in messages -%}
 {{ message['content'] }}{{ eos_token if message['role'] == 'assistant' else ' ' }}
 {%- endfor -%}{{ '!' if add_generation_prompt and loud is defined and loud }}"""
+# The rows of stage=filter: question, answer, solution and pass rate, with what each filter is to find.
+_WALK = (
+    "Tom walks to the market in the morning and buys three big red apples and pears for his little sister, "
+    "who waits at home."
+)
+_RIVER = "A boat crosses the wide river four times every day and carries twelve people on each of its trips."
+_CARTS = "How many wheels do 9 carts with 2 oxen have in all?"
+_FILTERED: tuple[tuple[str, str, str, float | None], ...] = (
+    (_WALK, "3", "He buys three.", 0.25),
+    (_WALK.upper(), "3", "He buys three.", 0.25),  # the same question in more tokens
+    (_WALK, "3", "He buys three.", 0.25),  # the same row
+    (_WALK.replace("at home", "over there"), "3", "He buys three.", 0.5),  # a near duplicate
+    (_WALK.replace("in the morning", "at noon"), "3", "He buys three.", 0.5),  # a less similar one
+    (_RIVER.replace("four", "six").replace("twelve", "nine"), "54", "6 * 9 = 54.", 0.5),  # a near copy
+    (_RIVER.replace("wide river", "wide stream"), "48", "4 * 12 = 48.", 0.5),  # a near copy with another word
+    (
+        "A boat crosses the wide river four times every day and carries mail.",
+        "4",
+        "Four.",
+        0.5,
+    ),  # a less similar one
+    (
+        "Every day and in any weather a boat crosses the wide river, with fish.",
+        "1",
+        "One.",
+        0.5,
+    ),  # shares some words
+    (_CARTS.replace("9", "7").replace("2", "3"), "28", "7 * 4 = 28.", 0.75),  # a near copy of few words
+    ("How many wheels has a cart?", "4", "Four.", 0.75),
+    ("How many wheels has a cart?", "2", "Two at most.", 0.75),  # the same question with another answer
+    ("小明有三个苹果，又得到十二个。小明现在有几个苹果？", "15", "三加十二等于十五。", 0.75),
+    ("Ada says 你好 to 小明 and counts the birds, then adds two.", "2", "Two.", 1.0),  # partly Chinese
+    (" ".join(f"Bird number {number} sits on the roof." for number in range(12)), "12", "Twelve.", 0.0),
+    ("What is two and two?", "4", " ".join(["Two and two is four."] * 8), None),  # a long solution
+)
+_EVALUATED: tuple[tuple[str, str], ...] = (
+    (_RIVER, "48"),
+    (_CARTS, "36"),
+    ("A very long train with twenty wagons leaves the station early and comes back late at night.", "20"),
+)
 _COMMON = (
     "tracking=none", "evaluation.before=false", "evaluation.after=false",
     "launcher.device=cpu", "launcher=local",
@@ -103,7 +143,18 @@ class Inputs:
             row = json.loads(line)
             text = row["answer"] if len(rows) % 2 else f"{row['answer']}.0"
             rows.append({"id": row["id"], "question": row["question"], "answer": text})
-        (self.folder / "decimals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        self._write("decimals.jsonl", rows)
+        filtered = [
+            {"question": question, "answer": answer, "solution": solution, "pass_rate": rate}
+            for question, answer, solution, rate in _FILTERED
+        ]
+        self._write("unfiltered.jsonl", filtered)
+        self._write("fewer-unfiltered.jsonl", filtered[:-2])
+        for name, questions in (("evaluated.jsonl", _EVALUATED), ("fewer-evaluated.jsonl", _EVALUATED[:1])):
+            self._write(name, [{"question": question, "answer": answer} for question, answer in questions])
+
+    def _write(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        (self.folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 @dataclass(frozen=True)
@@ -146,6 +197,12 @@ BASES: dict[str, Base] = {
     "reward_model": Base("reward_model", ("stage=reward_model", "dataset=preference", *_TRAINING, *_OTHER_RULES), _PAIRS),
     "sample": Base("sample", ("stage=sample", *_SUMS, "debug.num_problems=null", *_OTHER_RULES), _FROM_START),
     "generate": Base("generate", ("stage=generate", *_SUMS, "debug.num_problems=null", *_OTHER_RULES), _FROM_START),
+    "distil": Base("distil", ("stage=distil", *_TRAINING, *_SUMS, *_OTHER_RULES, "model.learning_rate.rl=1e-3", "trainer.max_grad_norm=0.1"), {**_FROM_START, "stage.teacher": "other-start"}),
+    "filter": Base(
+        "filter",
+        ("stage=filter", "dataset=jsonl", "stage.max_prompt_tokens=130", "stage.max_total_tokens=145", *_OTHER_RULES),
+        {**_FROM_START, "stage.path": "unfiltered.jsonl", "dataset.path": "evaluated.jsonl", "dataset.test_path": "evaluated.jsonl"},
+    ),
     "preferences": Base("preferences", ("stage=preferences", *_SUMS, *_OTHER_RULES), {"stage.samples": "samples"}),
     "evaluate": Base("evaluate", ("stage=evaluate", *_SUMS, "debug.num_problems=null", "dataset.num_test=12", *_OTHER_RULES), _FROM_START),
 }  # fmt: skip
@@ -265,6 +322,8 @@ BY_HAND: dict[str, Case | Unmeasured | Callable[[Inputs], Case]] = {
     "trainer.max_grad_norm": Case(("trainer.max_grad_norm=0.01",)),
 }  # fmt: skip
 # Stage -> key -> the change in this stage, where it differs.
+_OF_THE_DATA = "part of the fingerprint of the file of evaluated questions; the rows are those of stage.path"
+_COLUMN = Unmeasured("names a column, and the files have no others")
 _DEBUG_KEEPS_ALL = "a debug run keeps a row of each problem"
 OF_STAGE: dict[str, dict[str, Case | Unmeasured | Callable[[Inputs], Case]]] = {
     "sft": {
@@ -308,6 +367,47 @@ OF_STAGE: dict[str, dict[str, Case | Unmeasured | Callable[[Inputs], Case]]] = {
         "stage.language": Case(("stage.language=en",), ("stage.min_language_share=0.9",), idle=_DEBUG_KEEPS_ALL),
         "stage.min_language_share": Case(("stage.min_language_share=0.9",), ("stage.language=en",), idle=_DEBUG_KEEPS_ALL),
         "stage.max_paragraph": Case(("stage.max_paragraph=3",), idle=_DEBUG_KEEPS_ALL),
+    },
+    "distil": {
+        "stage.teacher": lambda inputs: Case((f"stage.teacher={inputs['start']}",)),
+        "model.lora.dropout": _TRAINED_DROPOUT,
+    },
+    "filter": {
+        "stage.path": lambda inputs: Case((f"stage.path={inputs['fewer-unfiltered.jsonl']}",)),
+        "dataset.test_path": lambda inputs: Case((f"dataset.test_path={inputs['fewer-evaluated.jsonl']}",)),
+        "dataset.num_test": Case(("dataset.num_test=5",), idle=_OF_THE_DATA),
+        "dataset.limit": Case(("dataset.limit=1",), idle=_OF_THE_DATA),
+        "dataset.test_limit": Case(("dataset.test_limit=1",)),
+        "dataset.question": _COLUMN,
+        "dataset.answer": _COLUMN,
+        "dataset.solution": _COLUMN,
+        "debug.num_rows": Case(("debug.num_rows=10",), idle=_OF_THE_DATA),
+        "prompt.style": Case(("prompt.style=boxed",)),
+        # One more token for each prompt, of which three have 99.
+        "model.chat_template_kwargs": lambda inputs: Case(
+            ("+model.chat_template_kwargs.loud=true",),
+            (f"model.path={inputs['with-template']}", "prompt.system=Add.", "stage.max_prompt_tokens=99"),
+        ),
+        "stage.max_prompt_tokens": Case(("stage.max_prompt_tokens=40",)),
+        "stage.max_total_tokens": Case(("stage.max_total_tokens=60",)),
+        "stage.min_pass_rate": Case(("stage.min_pass_rate=0.4",)),
+        "stage.max_pass_rate": Case(("stage.max_pass_rate=0.6",)),
+        "stage.languages": Case(("stage.languages=[en]",)),
+        "stage.language_share": Case(("stage.language_share=0.5",), ("stage.languages=[en]",)),
+        "stage.contamination.shared_ngram": Case(("stage.contamination.shared_ngram=5",)),
+        "stage.contamination.against": Case(("stage.contamination.against.more.dataset=arithmetic",)),
+        "stage.duplicates": Case(("stage.duplicates=row",), ("stage.near_duplicates=null",)),
+        "stage.permutations": Case(("stage.permutations=256",), idle="finds candidates, which are compared with all their n-grams"),
+        "stage.examples": Case(("stage.examples=0",)),
+    },
+    "generate": {
+        "model.dtype": Case(("model.dtype=bfloat16",), _NOISY),
+        "prompt.style": Case(("prompt.style=reasoning_summary",), (*_NOISY, "stage.only_right=false")),
+        "dataset.num_train": Case(("dataset.num_train=10",), ("dataset.num_train=12", "debug.num_prompts=12")),
+        "debug.num_rows": Case(("debug.num_rows=6",)),
+        "temperature": Case(("temperature=2.0",), _NOISY),
+        "stage.only_finished": Case(("stage.only_finished=false",), (*_NOISY, "stage.only_right=false")),
+        "stage.min_reward": Case(("stage.min_reward=1.0",), (*_NOISY, "stage.only_right=false", "rewards=graded")),
     },
     "preferences": {
         "stage.samples": lambda inputs: Case((f"stage.samples={inputs['other-samples']}",)),

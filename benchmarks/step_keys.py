@@ -34,7 +34,8 @@ PRELOADED = [
     "torch", "datasets", "peft", "math_verify", "trl.trainer.sft_trainer", "trl.trainer.grpo_trainer",
     "trl.trainer.dpo_trainer", "trl.trainer.reward_trainer", "r1exp.algorithm.trainers", "r1exp.algorithm.ppo_trainer",
     "r1exp.stage.train_rl", "r1exp.stage.train_sft", "r1exp.stage.train_reward_model", "r1exp.stage.measure",
-    "r1exp.stage.sample_answers", "r1exp.stage.make_pairs", "r1exp.plan.steps", "r1exp.rollout.hf",
+    "trl.trainer.distillation_trainer", "r1exp.stage.train_distil",
+    "r1exp.stage.sample_answers", "r1exp.stage.make_pairs", "r1exp.stage.filter_rows", "r1exp.stage.generate_answers", "r1exp.plan.steps", "r1exp.rollout.hf",
 ]  # fmt: skip
 FAULTS = ("misses", "idle", "failed", "no case")  # verdicts that are disagreements
 

@@ -94,10 +94,11 @@ def token_counter(model: ModelSettings, *, is_prompt: bool = False) -> Callable[
 
 
 def tokenizer_identity(model: ModelSettings) -> str:
-    """Return what changes with the model's tokenizer and chat template: a hash of local files, or the hub id and its revision."""
+    """Return what changes with the model's tokenizer and chat template: a hash of local files, the hub id and its revision,
+    or the words of a tiny model."""
     place, revision = locate(model), model.revision
     if place is None:
-        return "tiny"
+        return "tiny" if model.words == "arithmetic" else f"tiny-{model.words}"
     if isinstance(place, Path) and is_adapter_folder(place) and not (place / _FILES[0]).is_file():
         place, revision = base_of(place)
     if isinstance(place, str):

@@ -1,6 +1,6 @@
 """Settings of the model that a step starts from. Torch-free: they are read before torch is loaded."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -177,3 +177,8 @@ class ModelSettings(Settings):
                 "drop model.shape.qkv_bias, model.shape.qk_norm and model.shape.num_norms_per_layer"
             )
         return self
+
+    @property
+    def built_from(self) -> dict[str, Any]:
+        """All that decides the files of a tiny model: its weights and its tokenizer."""
+        return self.model_dump(mode="json", include={"shape", "init_seed", "words"})

@@ -96,7 +96,7 @@ def _base_key(model: ModelSettings) -> str:
     """Return an identifier of the weights that a run starts from."""
     place = locate(model)
     if place is None:
-        return hash_of(model.model_dump(mode="json", include={"shape", "init_seed"}))
+        return hash_of(model.built_from)
     if isinstance(place, str):
         return f"{place}@{model.revision or 'main'}"
     if not is_adapter_folder(place):

@@ -27,7 +27,7 @@ def base_model(model: ModelSettings, store: StepStore) -> Path | str:
         return _merged(place, store, trusts_code=model.trust_remote_code)
     if place is not None:
         return place.resolve() if isinstance(place, Path) else place
-    identity = hash_of([model.model_dump(mode="json", include={"shape", "init_seed"}), __version__])
+    identity = hash_of([model.built_from, __version__])
     folder = store.paths.tiny_model(identity).resolve()
     _refuse_read_only(folder, store)
     with store.lease(folder.name, on_wait=lambda: None):

@@ -48,6 +48,7 @@ def default() -> Iterator[dict[str, PlannedStep]]:
         pytest.param("health.rules.kl_explosion.above=9", FROM_SFT, id="a rule that stops"),
         pytest.param("health.rules.kl_explosion.advice=none", (), id="the advice of a rule that stops"),
         pytest.param("evaluation.temperature=0.5", EVALUATIONS, id="how problems are answered"),
+        pytest.param("model.words=bilingual", ALL, id="the tokenizer of the tiny model"),
         pytest.param("prompt.system=Think.", ALL, id="the prompt"),
         pytest.param("seed=2", ALL, id="the seed"),
         pytest.param("name=another", (), id="the name"),
