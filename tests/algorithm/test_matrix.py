@@ -318,6 +318,33 @@ class Matrix:
             write_text(folder / "replay.txt", "")
 
 
+class BreaksOnce(Matrix):
+    """Stands in for a launcher: its first start ends with an error of its second case, later ones finish theirs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.starts: list[list[Case]] = []
+
+    def _start(self, cases: list[Case]) -> None:
+        self.starts.append(cases)
+        is_first = len(self.starts) == 1
+        for case in cases[:1] if is_first else cases:
+            write_text(weights_in(self._place(case), "resumed"), "")
+        if is_first:
+            write_text(self._place(cases[1]) / "error.txt", "broken")
+
+
+def test_a_cell_that_breaks_leaves_the_others_to_a_second_start_and_is_repeated_next_time(
+    tmp_path: Path,
+) -> None:
+    first, broken, last = (Case(name, "ddp", False, "inside") for name in ("sft", "grpo", "ppo"))
+    matrix = BreaksOnce(tmp_path)
+    matrix.run([first, broken, last])
+    assert matrix.starts == [[first, broken, last], [last]]
+    matrix.run([first, broken, last])
+    assert matrix.starts[2:] == [[broken]]
+
+
 @pytest.fixture(scope="session")
 def matrix(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
     with pytest.MonkeyPatch.context() as patch:
