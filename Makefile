@@ -83,8 +83,8 @@ test-slow: install  ## run the slow tests and those that need optional parts; wh
 
 test-all: test test-slow  ## run all tests but the matrix
 
-matrix: parts  ## train every algorithm under every launcher, interrupted at every point (test-slow has a selection of it)
-	$(BIN)/python -m pytest -m matrix
+matrix: parts  ## train every algorithm under every launcher, interrupted at every point: SHARD=1/4 for a part, FOLDER=DIR to keep finished cells
+	$(if $(FOLDER),R1EXP_MATRIX_FOLDER=$(FOLDER)) $(if $(SHARD),R1EXP_MATRIX_SHARD=$(SHARD)) $(BIN)/python -m pytest -m matrix
 
 lint: install  ## check the format, ruff's rules and the types
 	$(BIN)/ruff format --check .

@@ -14,13 +14,11 @@ Noise is the variance of one difference times its cost, so that the ratio of two
 cost. Intervals are bootstrap intervals over seeds. Outcomes are means over the last optimizer steps of training, on the
 prompts that the trunk and its forks have in common.
 
-The ranks are forked from this process, which has imported torch and TRL once, so that a run has no start of its own.
+All runs fork their ranks from one fork server, which has imported torch and TRL once, so that a run has no start of its own.
 """
 
 import argparse
 import json
-import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,13 +29,11 @@ import numpy as np
 
 from r1exp.config.compose import session
 from r1exp.errors import ExitCode
-from r1exp.launcher.base import Launch
-from r1exp.paths import RunPaths, StepPaths
+from r1exp.launcher.fork_client import fork_servers
+from r1exp.paths import RunPaths
 from r1exp.plan.fork import find_parent
 from r1exp.plan.members import member_of
-from r1exp.runner import run as run_module
 from r1exp.runner.fork import command_of_fork
-from r1exp.runner.process import PARENT_VARIABLE, inherited_environment, parent_mark
 from r1exp.runner.run_directory import perform, start_run
 from r1exp.statistics.student import quantile
 from r1exp.tracking.metrics import MetricsFile
@@ -65,39 +61,6 @@ _BASE = (
     "trainer.warmup_steps=2", f"trainer.save_steps={FORK_AT}", "trainer.save_total_limit=3", "evaluation.before=false",
     "evaluation.after=false", "tracking=none", "health=off", "launcher.threads_per_process=1", "launcher.device=cpu",
 )  # fmt: skip
-
-
-def _forked(
-    launch: Launch,
-    folder: Path,
-    follow: Callable[[], None],
-    grace: Callable[[], float] = lambda: 20.0,
-    has_started: Callable[[int], None] = lambda pid: None,
-) -> int:
-    """Run the only rank of a step in a copy of this process; stands in for `r1exp.runner.process.run_process`."""
-    del grace
-    mark = parent_mark()
-    pid = os.fork()
-    if pid == 0:
-        log = os.open(StepPaths(folder).log(), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        for stream in (1, 2):
-            os.dup2(log, stream)
-        os.environ |= {**inherited_environment(), **launch.environment, PARENT_VARIABLE: mark}
-        from r1exp.worker import main
-
-        code = ExitCode.FAILED
-        try:
-            code = main(folder)
-        finally:
-            sys.stdout.flush()
-            os._exit(int(code))
-    has_started(pid)
-    while True:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        follow()
-        time.sleep(0.1)
 
 
 def run_once(folder: Path, arguments: Sequence[str]) -> None:
@@ -144,6 +107,20 @@ def fork(place: Path, trunk: Path, seed: int, change: str, *, is_seeded: bool) -
         arguments = command_of_fork(find_parent(trunk, None, FORK_AT), [change])
     run_once(folder, arguments)
     return folder
+
+
+def run_missing(place: Path, seeds: Sequence[int], of_streams: Mapping[str, str]) -> None:
+    """Run the trunks, whole runs and forks that are not there; of `of_streams` also forks without seed_each_batch."""
+    model = start_model(place)
+    for seed in seeds:
+        trunk = whole(place, model, seed, None, is_seeded=True)
+        for change in CONTRASTS.values():
+            whole(place, model, seed, change, is_seeded=True)
+            fork(place, trunk, seed, change, is_seeded=True)
+    for seed in seeds if of_streams else ():
+        trunk = whole(place, model, seed, None, is_seeded=False)
+        for change in of_streams.values():
+            fork(place, trunk, seed, change, is_seeded=False)
 
 
 def outcomes_of(run: Path) -> list[float]:
@@ -261,20 +238,8 @@ def main() -> None:
     seeds = range(1, options.seeds + 1)
     of_streams = dict(list(CONTRASTS.items())[:4])
     if not options.report:
-        import r1exp.stage.train_rl
-        import r1exp.stage.train_sft  # noqa: F401 - imported once, for all ranks
-
-        run_module.run_process = _forked
-        model = start_model(place)
-        for seed in seeds:
-            trunk = whole(place, model, seed, None, is_seeded=True)
-            for change in CONTRASTS.values():
-                whole(place, model, seed, change, is_seeded=True)
-                fork(place, trunk, seed, change, is_seeded=True)
-        for seed in seeds if options.stream else ():
-            trunk = whole(place, model, seed, None, is_seeded=False)
-            for change in of_streams.values():
-                fork(place, trunk, seed, change, is_seeded=False)
+        with fork_servers():
+            run_missing(place, seeds, of_streams if options.stream else {})
     report(place, seeds, is_seeded=True, changes=CONTRASTS)
     if options.stream:
         report(place, seeds, is_seeded=False, changes=of_streams)

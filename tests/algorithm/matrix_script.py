@@ -1,14 +1,15 @@
 """Carry out the cases of the matrix on this rank: `accelerate launch ... matrix_script.py FOLDER`.
 
-FOLDER/<case>/whole/step.json is trained; then FOLDER/<case>/resumed/step.json, from the checkpoint of
-`whole` that resumed/at.txt names. With FOLDER/<case>/replay.txt every completion is a function of its
-prompt and its place, so that any number of ranks trains on the same ones.
+For each case that FOLDER/cases.txt names, FOLDER/<case>/whole/step.json is trained; then FOLDER/<case>/resumed/step.json,
+from the checkpoint of `whole` that resumed/at.txt names. With FOLDER/<case>/replay.txt every completion is a function of
+its prompt and its place, so that any number of ranks trains on the same ones.
 """
 
 import gc
 import hashlib
 import shutil
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -53,18 +54,25 @@ def carry_out(case: Path) -> None:
     finally:
         for trainer, sampler in samplers.items():
             trainer._generate_single_turn = sampler
+    if state.is_main_process:  # thousands of checkpoints would fill a disk
+        shutil.rmtree(case / "whole" / "checkpoints")
+        shutil.rmtree(case / "resumed" / "checkpoints")
 
 
 def main(folder: Path) -> None:
     """Carry out every case; one that breaks leaves error.txt."""
-    cases = sorted(path for path in folder.iterdir() if path.is_dir())
+    cases = [folder / name for name in (folder / "cases.txt").read_text().split()]
     leave_out_unused(read_step(cases[0] / "whole").config)  # before TRL is imported, as in a worker
     from trl import GRPOTrainer, RLOOTrainer  # noqa: F401 - imported so that gc.freeze applies to them
 
     gc.freeze()  # every trainer runs the garbage collector, which takes 0.4 s with the objects of these libraries
     for case in cases:
+        begun = time.monotonic(), time.process_time()
         try:
             carry_out(case)
+            spent = time.monotonic() - begun[0], time.process_time() - begun[1]
+            with (folder / "seconds.txt").open("a") as file:
+                file.write(f"{case.name}: {spent[0]:.1f} s, {spent[1]:.1f} CPU seconds of one rank\n")
         except Exception:
             (case / "error.txt").write_text(traceback.format_exc())
             if PartialState(cpu=True).num_processes > 1:  # the other ranks cannot go on

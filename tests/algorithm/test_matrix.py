@@ -1,7 +1,8 @@
 """Trains every algorithm under every launcher, resumes it exactly, and compares it with the other launchers.
 
 A launcher is started once for all its cases. Ordinary runs take a cover of the matrix in which every pair of
-values (algorithm and launcher, launcher and LoRA, ...) stands at least once; `make matrix` takes all of it.
+values (algorithm and launcher, launcher and LoRA, ...) stands at least once; `make matrix` takes all of it, or a
+shard of it: of any number of shards the first begins with such a cover of the whole matrix.
 """
 
 import itertools
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
 from r1exp.config.compose import session
@@ -25,6 +27,10 @@ from r1exp.plan.steps import planned_steps
 from r1exp.stage.step import Step
 
 SCRIPT = Path(__file__).with_name("matrix_script.py")
+FOLDER = os.environ.get(
+    "R1EXP_MATRIX_FOLDER"
+)  # keeps what finished cells left, for later runs; make matrix FOLDER=
+SHARD = os.environ.get("R1EXP_MATRIX_SHARD", "1/1")  # which part of how many; make matrix SHARD=
 COMMON = [
     "tracking=none", "health=off", "evaluation.before=false", "evaluation.after=false", "max_completion_length=8",
     "max_steps=6", "learning_rate=1e-3", "++trainer.save_strategy=steps", "++trainer.save_total_limit=null",
@@ -32,23 +38,25 @@ COMMON = [
 ]  # fmt: skip
 SAMPLED = [
     "stage=rl", "dataset.num_train=12", "algorithm.prompts_per_step=4", "num_generations=2", "model.rows_per_device.rl=8",
-    "~rewards.graded", "~rewards.xml_count", "+rewards.letters={kind: 'bare_rewards:letters'}", "algorithm.minibatches=1",
+    "~rewards.graded", "~rewards.xml_count", "algorithm.minibatches=1",
 ]  # fmt: skip
 PAIRS = ["dataset=preference", "dataset.test_share=0", "dataset.path=PAIRS"]
+IN_WORKERS = "+rewards.letters={kind: 'bare_rewards:letters'}"  # starts processes of its own, in every cell
+IN_PROCESS = "+rewards.letters={kind: 'matrix_rewards:Letters'}"  # the same scores
 WORDS = {
     "sft": ["stage=sft", "dataset.num_train=14", "stage.rows_per_step=4"],
-    "grpo": [*SAMPLED, "algorithm=grpo"],
-    "dr_grpo": [*SAMPLED, "algorithm=dr_grpo"],
-    "dapo": [*SAMPLED, "algorithm=dapo", "rewards.soft_overlong.margin=2"],
-    "gspo": [*SAMPLED, "algorithm=gspo"],
-    "rloo": [*SAMPLED, "algorithm=rloo"],
-    "ppo": [*SAMPLED, "algorithm=ppo", "trainer.max_grad_norm=0.01"],  # both parts are clipped
-    "ppo_shared": [*SAMPLED, "algorithm=ppo", "algorithm.critic.kind=shared"],
+    "grpo": [*SAMPLED, IN_WORKERS, "algorithm=grpo"],
+    "dr_grpo": [*SAMPLED, IN_PROCESS, "algorithm=dr_grpo"],
+    "dapo": [*SAMPLED, IN_PROCESS, "algorithm=dapo", "rewards.soft_overlong.margin=2"],
+    "gspo": [*SAMPLED, IN_PROCESS, "algorithm=gspo"],
+    "rloo": [*SAMPLED, IN_PROCESS, "algorithm=rloo"],
+    "ppo": [*SAMPLED, IN_PROCESS, "algorithm=ppo", "trainer.max_grad_norm=0.01"],  # both parts are clipped
+    "ppo_shared": [*SAMPLED, IN_PROCESS, "algorithm=ppo", "algorithm.critic.kind=shared"],
     "dpo": ["stage=rl", "algorithm=dpo", "algorithm.pairs_per_step=4", *PAIRS],
-    "cispo": [*SAMPLED, "algorithm=cispo"],
-    "sapo": [*SAMPLED, "algorithm=sapo"],
-    "reinforce_pp": [*SAMPLED, "algorithm=reinforce_pp"],
-    "reinforce_pp_baseline": [*SAMPLED, "algorithm=reinforce_pp_baseline"],
+    "cispo": [*SAMPLED, IN_PROCESS, "algorithm=cispo"],
+    "sapo": [*SAMPLED, IN_PROCESS, "algorithm=sapo"],
+    "reinforce_pp": [*SAMPLED, IN_PROCESS, "algorithm=reinforce_pp"],
+    "reinforce_pp_baseline": [*SAMPLED, IN_PROCESS, "algorithm=reinforce_pp_baseline"],
     "ipo": ["stage=rl", "algorithm=ipo", "algorithm.pairs_per_step=4", *PAIRS],
     "simpo": ["stage=rl", "algorithm=simpo", "algorithm.pairs_per_step=4", *PAIRS],
     "kto": ["stage=rl", "algorithm=kto", "algorithm.answers_per_step=8", *PAIRS],
@@ -130,6 +138,22 @@ def cover(cases: Iterable[Case]) -> list[Case]:
     return chosen
 
 
+def shard_of(cases: list[Case], text: str) -> list[Case]:
+    """Return the part of the matrix that `text` (2/4: the second of four) names.
+
+    The cover stands first, and then all launchers of a case together, for they are compared. Each shard begins with
+    another launcher, so that shards that run side by side do not wait for each other's.
+    """
+    number, _, total = text.partition("/")
+    by_name = sorted(cases, key=lambda case: case.name)
+    order = list(dict.fromkeys([*cover(cases), *by_name]))
+    bounds = [len(order) * part // int(total) for part in (int(number) - 1, int(number))]
+    first = 3 * (int(number) - 1)
+    return sorted(
+        order[slice(*bounds)], key=lambda case: (LAUNCHED.index(case.launcher) - first) % len(LAUNCHED)
+    )
+
+
 EVERY = whole_matrix()
 FLOAT32 = [case for case in EVERY if case.point != "bfloat16"]
 WIDE = [case for case in FLOAT32 if case.algorithm not in NARROW]
@@ -177,6 +201,12 @@ def test_every_algorithm_with_a_model_of_its_own_and_every_launcher_is_trained_i
     assert set(BFLOAT16) <= set(EVERY)
 
 
+def test_the_shards_divide_the_matrix_and_the_first_begins_with_a_cover() -> None:
+    shards = [shard_of(EVERY, f"{number}/10") for number in range(1, 11)]
+    assert sorted(itertools.chain(*shards), key=identity) == sorted(EVERY, key=identity)
+    assert set().union(*map(pairs_of, shards[0])) == set().union(*map(pairs_of, EVERY))
+
+
 def write_teacher(student: Path, folder: Path) -> None:
     """Write a model of the same family with other weights."""
     shutil.copytree(student, folder)
@@ -189,18 +219,24 @@ def write_teacher(student: Path, folder: Path) -> None:
     save_file(moved, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+def weights_in(folder: Path, attempt: str) -> Path:
+    return folder / attempt / "artifact" / "model.safetensors"
+
+
 class Matrix:
     """Runs the cases of a launcher together, once, and hands out what they left."""
 
     def __init__(self, folder: Path, model: Path) -> None:
         self._folder = folder
         self._model = model
-        self._started: dict[tuple[str, int], Path] = {}
+        self._started: set[tuple[str, int]] = set()
         self._pairs = folder / "pairs.jsonl"
         rows = [{"prompt": f"{n} + 1?", "chosen": f"{n + 1}", "rejected": f"{n} or so"} for n in range(14)]
         self._teacher = folder / "teacher"
-        write_teacher(model, self._teacher)
-        write_text(self._pairs, "".join(json.dumps(row) + "\n" for row in rows))
+        with FileLock(folder / "lock"):
+            if not self._pairs.exists():
+                write_teacher(model, self._teacher)
+                write_text(self._pairs, "".join(json.dumps(row) + "\n" for row in rows))
 
     def weights(self, case: Case, cases: list[Case], attempt: str = "whole") -> dict[str, torch.Tensor]:
         """Return the weights that one attempt of a case ended with; `cases` are run along with it."""
@@ -208,27 +244,51 @@ class Matrix:
             pytest.skip("needs deepspeed: pip install 'r1exp[deepspeed]'")
         key = (case.launcher, len(cases))
         if key not in self._started:
-            self._started[key] = self.run(
-                [other for other in cases if other.launcher == case.launcher], str(key)
-            )
-        folder = self._started[key] / case.name
+            self._started.add(key)
+            with FileLock(self._folder / f"{case.launcher}.lock"):  # shards that run at the same time
+                self.run([other for other in cases if other.launcher == case.launcher])
+        folder = self._place(case)
         if (folder / "error.txt").exists():
             pytest.fail((folder / "error.txt").read_text())
-        model = folder / attempt / "artifact" / "model.safetensors"
-        assert model.exists(), (self._started[key] / "log.txt").read_text()[-3000:]
+        model = weights_in(folder, attempt)
+        assert model.exists(), (folder.parent / "log.txt").read_text()[-3000:]
         weights = load_file(model)
         stated = json.loads(model.with_name("config.json").read_text())["dtype"]
         assert {str(weight.dtype) for weight in weights.values()} == {f"torch.{stated}"} == {"torch.float32"}
         return weights
 
-    def run(self, cases: list[Case], name: str) -> Path:
-        """Start a launcher for its cases and return the folder they lie in."""
-        folder = self._folder / name
+    def run(self, cases: list[Case]) -> None:
+        """Start a launcher for those of its cases that are not finished; again where one has ended the others' ranks."""
+        left = [case for case in cases if not self._is_finished(case)]
+        for case in left:
+            shutil.rmtree(self._place(case), ignore_errors=True)
+        while left:
+            self._start(left)
+            number = len(left)
+            left = [
+                case
+                for case in left
+                if not self._is_finished(case) and not (self._place(case) / "error.txt").exists()
+            ]
+            if len(left) == number:
+                return
+
+    def _place(self, case: Case) -> Path:
+        return self._folder / case.launcher / case.name
+
+    def _is_finished(self, case: Case) -> bool:
+        return weights_in(self._place(case), "resumed").exists()
+
+    def _start(self, cases: list[Case]) -> None:
+        """Start a launcher for some of its cases."""
+        folder = self._folder / cases[0].launcher
         with session():
             for case in cases:
-                self._write(case, folder / case.name)
+                shutil.rmtree(self._place(case), ignore_errors=True)
+                self._write(case, self._place(case))
             words = [*launcher_words(cases[0]), *COMMON, "stage=sft"]
             launcher = experiment_from(words).steps[0].config.launcher
+        write_text(folder / "cases.txt", "".join(f"{case.name}\n" for case in cases))
         launch = launcher.launch(folder)
         for file, text in launch.files.items():
             write_text(folder / file, text)
@@ -237,7 +297,6 @@ class Matrix:
         with (folder / "log.txt").open("w") as log:
             environment = {**os.environ, "PYTHONPATH": path, **launch.environment}
             subprocess.run(arguments, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False)
-        return folder
 
     def _filled(self, word: str) -> str:
         return word.replace("PAIRS", str(self._pairs)).replace("TEACHER", str(self._teacher))
@@ -259,11 +318,40 @@ class Matrix:
             write_text(folder / "replay.txt", "")
 
 
+class BreaksOnce(Matrix):
+    """Stands in for a launcher: its first start ends with an error of its second case, later ones finish theirs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.starts: list[list[Case]] = []
+
+    def _start(self, cases: list[Case]) -> None:
+        self.starts.append(cases)
+        is_first = len(self.starts) == 1
+        for case in cases[:1] if is_first else cases:
+            write_text(weights_in(self._place(case), "resumed"), "")
+        if is_first:
+            write_text(self._place(cases[1]) / "error.txt", "broken")
+
+
+def test_a_cell_that_breaks_leaves_the_others_to_a_second_start_and_is_repeated_next_time(
+    tmp_path: Path,
+) -> None:
+    first, broken, last = (Case(name, "ddp", False, "inside") for name in ("sft", "grpo", "ppo"))
+    matrix = BreaksOnce(tmp_path)
+    matrix.run([first, broken, last])
+    assert matrix.starts == [[first, broken, last], [last]]
+    matrix.run([first, broken, last])
+    assert matrix.starts[2:] == [[broken]]
+
+
 @pytest.fixture(scope="session")
 def matrix(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(SCRIPT.parent)  # the plan looks for bare_rewards
-        yield Matrix(tmp_path_factory.mktemp("matrix"), tiny)
+        patch.syspath_prepend(SCRIPT.parent)  # the plan looks for the rewards
+        folder = Path(FOLDER) if FOLDER else tmp_path_factory.mktemp("matrix")
+        folder.mkdir(parents=True, exist_ok=True)
+        yield Matrix(folder.resolve(), tiny)
 
 
 def resumes_exactly(case: Case, cases: list[Case], matrix: Matrix, tiny: Path) -> None:
@@ -330,15 +418,18 @@ def test_epochs_with_a_remainder_make_the_same_updates_on_any_number_of_ranks(
     assert distance(matrix.weights(case, ORDINARY), one) < TOLERANCE
 
 
+PART = shard_of(EVERY, SHARD)
+PARTITIONED = [case for case in PART if case.launcher not in ("local", "ddp")]
+WITH_DDP = list(dict.fromkeys([*PART, *(replace(case, launcher="ddp") for case in PARTITIONED)]))
+
+
 @pytest.mark.matrix
-@pytest.mark.parametrize("case", EVERY, ids=identity)
+@pytest.mark.parametrize("case", PART, ids=identity)
 def test_every_cell_resumes_bit_for_bit(case: Case, matrix: Matrix, tiny: Path) -> None:
-    resumes_exactly(case, EVERY, matrix, tiny)
+    resumes_exactly(case, WITH_DDP, matrix, tiny)
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize(
-    "case", [case for case in EVERY if case.launcher not in ("local", "ddp")], ids=identity
-)
+@pytest.mark.parametrize("case", PARTITIONED, ids=identity)
 def test_every_partitioned_cell_ends_with_the_weights_of_ddp(case: Case, matrix: Matrix, tiny: Path) -> None:
-    assert agrees(case, EVERY, matrix, tiny)
+    assert agrees(case, WITH_DDP, matrix, tiny)

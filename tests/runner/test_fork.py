@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from r1exp.__main__ import main
 from r1exp.config.compose import session
 from r1exp.errors import Refused
 from r1exp.files import hash_of_file, read_json
+from r1exp.launcher.fork_client import fork_servers
 from r1exp.paths import CheckpointPaths, RunPaths, StepPaths
 from r1exp.runner.fork import Target, command_of_fork
+from r1exp.step.status import read_status
 from r1exp.tracking.metrics import MetricsFile
 
 LINE = [
@@ -25,6 +28,7 @@ LINE = [
     "evaluation.after=false", "tracking=none", "launcher.threads_per_process=1", "launcher.device=cpu", "trainer.save_steps=1",
     "trainer.save_total_limit=null", "trainer.warmup_steps=0",
 ]  # fmt: skip
+REWARDS = Path(__file__).parents[1] / "algorithm"  # the folder of matrix_rewards
 
 
 def step_of(run: Path) -> StepPaths:
@@ -108,6 +112,46 @@ def test_a_changed_fork_shares_the_past_and_goes_on_after_its_run_is_deleted(
     note = read_json(RunPaths(run).summary)["steps"]["grpo"]["fork"]
     assert note["at"] == 4
     assert "another question" in RunPaths(run).report.read_text()
+
+
+RANKS = [
+    *(word for word in LINE if not word.startswith(("max_steps", "algorithm."))),
+    "algorithm=ppo", "max_steps=4", "algorithm.prompts_per_step=2", "algorithm.minibatches=1", "learning_rate=1e-3", "health=off",
+    "launcher.num_processes=2", "~rewards.graded", "~rewards.xml_count", "+rewards.letters={kind: 'matrix_rewards:Letters'}",
+]  # fmt: skip
+
+
+def artifact_of(run: Path) -> str:
+    """Return the hash of all files of the artifact: with PPO the critic too."""
+    status = read_status(RunPaths(run).step(1, "ppo").folder)
+    assert status is not None
+    assert status.artifact is not None
+    return status.artifact.hash
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["ddp", "zero3"])
+def test_forks_of_two_ranks_with_a_critic_continue_from_the_state_of_each_rank(
+    launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if launcher == "zero3" and find_spec("deepspeed") is None:
+        pytest.skip("needs deepspeed: pip install 'r1exp[deepspeed]'")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(REWARDS)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REWARDS), os.environ.get("PYTHONPATH", "")]))
+    with fork_servers():
+        assert main([*RANKS, f"launcher={launcher}", "paths.run=trunk"]) == 0
+        assert main(["fork", "trunk@2", "paths.store=other", "paths.run=same"]) == 0
+        assert main(["fork", "trunk@2", "beta=0.5", "paths.run=changed"]) == 0
+    assert artifact_of(tmp_path / "same") == artifact_of(tmp_path / "trunk")
+    assert artifact_of(tmp_path / "changed") != artifact_of(tmp_path / "trunk")
+    before, rows = (
+        [row for row in MetricsFile(RunPaths(tmp_path / name).step(1, "ppo").metrics).rows() if "loss" in row]
+        for name in ("trunk", "changed")
+    )
+    assert rows[:2] == before[:2]
+    assert [row["beta"] for row in rows] == [0.005] * 2 + [0.5] * 2
+    assert rows[2]["reward"] == before[2]["reward"]  # the same prompts and random numbers
 
 
 @pytest.mark.slow
