@@ -18,14 +18,18 @@ and undecided otherwise. The margin is the smallest difference that would matter
 """
 
 import argparse
+import ctypes
 import fcntl
 import hashlib
 import json
+import os
 import resource
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -43,6 +47,8 @@ ROOT = Path(__file__).parents[1]
 CLAIMS = ROOT / "claims"
 PAGE = ROOT / "docs" / "claims.md"
 MARKS = {name: (f"<!-- {name} -->", f"<!-- end of {name} -->") for name in ("claims", "ablation")}
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+_PATIENCE = 60.0  # seconds for which processes that outlive a command are waited for
 Verdict = Literal["holds", "fails", "undecided"]
 
 
@@ -177,7 +183,6 @@ def run_arm(name: str, arm: list[str], claim: Claim, folder: Path, parallel: int
     place.mkdir(parents=True, exist_ok=True)
     lock = (place / "lock").open("a")  # another claim with this arm waits; unlocked when this process ends
     fcntl.flock(lock, fcntl.LOCK_EX)
-    before = processor_time()
     words = [
         *command(arm, claim.seeds),
         f"sweep.parallel={parallel}",
@@ -185,13 +190,11 @@ def run_arm(name: str, arm: list[str], claim: Claim, folder: Path, parallel: int
         f"paths.store={folder / 'store'}",
     ]
     print(f"{name}: r1exp {shlex.join(words)}", file=sys.stderr, flush=True)
-    code = subprocess.run(
-        [sys.executable, "-m", "r1exp", *words], stdout=subprocess.DEVNULL, check=False
-    ).returncode
+    code, seconds = run_counted([sys.executable, "-m", "r1exp", *words])
     if code:
         raise SystemExit(f"claims: {name} ended with exit code {code}; see r1exp sweep status {place}")
     spent = place / "core-minutes.json"  # a command that is typed again finds everything finished
-    minutes = read_json_object(spent).get("core_minutes", 0.0) + (processor_time() - before) / 60.0
+    minutes = read_json_object(spent).get("core_minutes", 0.0) + seconds / 60.0
     write_json(spent, {"core_minutes": minutes})
     num_members = sum(
         path.name.isdigit() for path in place.iterdir()
@@ -204,8 +207,26 @@ def run_arm(name: str, arm: list[str], claim: Claim, folder: Path, parallel: int
     return Arm([MEASURES[claim.measure][1](step) for step in steps], minutes * claim.seeds / num_members)
 
 
-def processor_time() -> float:
-    """Return the processor seconds of all finished processes that this one started."""
+def run_counted(command: Sequence[str]) -> tuple[int, float]:
+    """Run a command without its output, and return its exit code and the processor seconds of all its processes.
+
+    Steps are forked from servers that end shortly after the command (docs/processes.md). Only time of processes that were waited for is
+    counted, so orphans become children of this process, and are waited for.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    before = _processor_time()
+    code = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
+    give_up = time.monotonic() + _PATIENCE
+    with suppress(ChildProcessError):
+        while time.monotonic() < give_up:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(0.05)
+    return code, _processor_time() - before
+
+
+def _processor_time() -> float:
+    """Return the processor seconds of all processes that were waited for."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

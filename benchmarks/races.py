@@ -2,6 +2,7 @@
 
     python benchmarks/races.py                     # the tables of docs/race.md; about 30 s on one core
     python benchmarks/races.py --only graded --races 200
+    python benchmarks/races.py --beside runs/race/race.json    # what a fixed design would have taken instead of a race that was run
 
 Units are points of accuracy. A run's result is the mean of its setting, plus the luck of its seed that all settings share (common random
 numbers), plus luck of its own. A *false choice* is a race that is decided for a setting more than `delta` worse than the best one.
@@ -20,8 +21,9 @@ Source: R. E. Bechhofer (1954), Annals of Mathematical Statistics 25:16. Fixed d
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +202,46 @@ def measure(name: str, races: int, planned: dict[Any, int | None]) -> dict[str, 
     return found
 
 
+def own_luck(settings: Sequence[Sequence[float]]) -> tuple[float, int]:
+    """Return the standard deviation of runs beside the effects of settings and seeds, and its degrees of freedom.
+
+    Args:
+        settings: Of each setting the results of its seeds, in the order of the seeds, which all settings share.
+    """
+    rows = [
+        (setting, seed, value) for setting, each in enumerate(settings) for seed, value in enumerate(each)
+    ]
+    longest = max(map(len, settings))
+    terms = np.zeros((len(rows), len(settings) + longest))
+    for row, (setting, seed, _) in enumerate(rows):
+        terms[row, [setting, len(settings) + seed]] = 1.0
+    results = np.array([value for _, _, value in rows])
+    fitted, _, rank, _ = np.linalg.lstsq(terms, results)
+    freedom = len(rows) - int(rank)
+    return float(np.sqrt(((results - terms @ fitted) ** 2).sum() / freedom)), freedom
+
+
+def beside(path: Path) -> str:
+    """Return what the planned fixed design of a race that was run takes, with the luck that the race's runs show."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    delta = 100 * found["rules"]["delta"]
+    luck, freedom = own_luck(
+        [[100 * each for each in setting["objectives"]] for setting in found["settings"]]
+    )
+    num = len(found["settings"])
+    # Luck that settings share moves all means alike; the scenario is scaled to this file's delta.
+    scaled = luck / delta * DELTA / np.sqrt(1 - SHARED)
+    means = _others(num, 1.001 * DELTA)
+    seeds = fixed(
+        Scenario(means, partial(normal, luck=scaled)), np.random.default_rng(5), 1 - found["rules"]["alpha"]
+    )
+    planned = f"more than {LONGEST} seeds" if seeds is None else f"{seeds} seeds of each, {seeds * num} runs"
+    return (
+        f"{found['num_runs']} runs, {found['state']}; luck of a run beside its seed's {luck:.2f} points ({freedom} degrees of "
+        f"freedom); fixed, planned, to name a setting within {delta:g} points of the best: {planned}"
+    )
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the rows as a Markdown table."""
     heads = ("scenario", "false choices, %", "decided, %", "right named, %", "runs [10 %, 90 %]",
@@ -225,7 +267,11 @@ def main() -> None:
     )
     parser.add_argument("--races", type=int, default=1000, help="simulated races of each scenario")
     parser.add_argument("--output", type=Path, help="file for the rows, JSON")
+    parser.add_argument("--beside", type=Path, help="race.json of a race that was run")
     options = parser.parse_args()
+    if options.beside:
+        show(beside(options.beside))
+        return
     began = time.perf_counter()
     planned: dict[Any, int | None] = {}
     rows = [measure(name, options.races, planned) for name in options.only or SCENARIOS]

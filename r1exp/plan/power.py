@@ -122,12 +122,13 @@ def _described(size: Size) -> str:
     return f"{seeds}, {size.problems:,} problems, {answers}{comparisons}"
 
 
-def forecast(members: Sequence[Member], design: Design | None = None) -> Forecast | str:
+def forecast(members: Sequence[Member], design: Design | None = None, least_seeds: int = 1) -> Forecast | str:
     """Return which differences a sweep can see, or why that is not known.
 
     Args:
         members: Of the sweep.
         design: The design that chose them.
+        least_seeds: Seeds that every setting gets, where that is more than the members that are planned have: a race's first ones.
     """
     first = members[0]
     seeds = _shared_seeds(members)
@@ -147,7 +148,7 @@ def forecast(members: Sequence[Member], design: Design | None = None) -> Forecas
     shared = set.intersection(*seeds.values())
     if not shared:
         return "no seed is common to all settings, so that the report compares none"
-    size = Size(len(shared), min(numbers), max(suite.samples, 1), num_settings - 1)
+    size = Size(max(len(shared), least_seeds), min(numbers), max(suite.samples, 1), num_settings - 1)
     priors = first.experiment.run.sweep.power
     focus = _focus(first.experiment, first.steps)
     known = earlier_runs(Path(first.experiment.run.paths.runs), focus, evaluation)

@@ -91,7 +91,8 @@ def planned_facts(
     if command.is_optimization:
         return []
     design = design_of(command)
-    expected = forecast(members, design)
+    race = race_of(command, members)
+    expected = forecast(members, design, 1 if race is None else race.rules.first)
     lines = [expected] if isinstance(expected, str) else list(expected.lines())
     return [("design", None if design is None else _design_text(design, most)), ("power", "\n".join(lines))]
 

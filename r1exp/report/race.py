@@ -39,7 +39,8 @@ def verdict_of(race: Mapping[str, Any]) -> str:
     left = sum(each["state"] == "left" for each in settings)
     others = f"; {left} of {len(settings)} settings left the race without a result" if left else ""
     if ahead is None or not any(each["runs"] for each in settings):
-        return f"no setting has a result{others}" if race["state"] != "racing" else "no run has finished yet"
+        waits = f"nothing is decided before each setting has its first {rules['first_seeds']} seeds"
+        return f"no setting has a result{others}" if race["state"] != "racing" else waits
     name, mean = (
         label_of(ahead),
         f"mean {100 * ahead['mean']:.1f} %" if ahead["mean"] is not None else "no mean",

@@ -120,7 +120,9 @@ def test_an_arm_is_a_sweep_over_the_seeds_and_adds_up_its_processor_time(
 ) -> None:
     typed: list[list[str]] = []
 
-    def run(words: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+    seconds = iter((60.0, 3.0))
+
+    def run(words: list[str]) -> tuple[int, float]:
         typed.append(words[3:])
         place = Path(next(word for word in words if word.startswith("hydra.sweep.dir=")).partition("=")[2])
         for seed in range(3):
@@ -129,10 +131,9 @@ def test_an_arm_is_a_sweep_over_the_seeds_and_adds_up_its_processor_time(
             if not (steps / "02-rl").exists():
                 (steps / "01-sft").mkdir()
                 (steps / "02-rl").symlink_to(step)
-        return subprocess.CompletedProcess(words, 0)
+        return 0, next(seconds)
 
-    monkeypatch.setattr(claims.subprocess, "run", run)
-    monkeypatch.setattr(claims, "processor_time", iter([0.0, 60.0, 60.0, 63.0]).__next__)
+    monkeypatch.setattr(claims, "run_counted", run)
     for minutes in (1.0, 1.05):
         arm = claims.run_arm("a claim", ["beta=0"], claim(claims), tmp_path / "runs", 2)
         assert (arm.values, arm.core_minutes) == ([50.0] * 3, pytest.approx(minutes))
@@ -193,3 +194,18 @@ def test_the_commands_of_a_claim_can_be_planned(name: str, claims: ModuleType) -
         typed = claims.command(arm, 2)
         with session([], []):
             assert len(members_of(command_of(typed[1:], True))) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans are adopted on Linux only")
+def test_processor_time_holds_processes_that_outlive_the_command() -> None:
+    work = "import time\nwhile time.process_time() < 0.3: pass"
+    command = (
+        f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {work!r}], start_new_session=True)"
+    )
+    measure = f"import sys, claims; print(claims.run_counted([sys.executable, '-c', {command!r}]))"
+    found = subprocess.run(
+        [sys.executable, "-c", measure], cwd=ROOT / "benchmarks", capture_output=True, text=True, check=True
+    )
+    code, seconds = json.loads(found.stdout.replace("(", "[").replace(")", "]"))
+    assert code == 0
+    assert seconds >= 0.3

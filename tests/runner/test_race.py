@@ -14,6 +14,7 @@ import pytest
 from r1exp.__main__ import main
 from r1exp.errors import ExitCode
 from r1exp.runner import members as members_module
+from r1exp.runner import race as race_module
 from r1exp.runner.run import Run
 
 SHORT = ["stage=sft", "tracking=none", "evaluation.before=false"]
@@ -175,7 +176,20 @@ def test_plan_says_how_a_race_ends(results: Results, capsys: pytest.CaptureFixtu
     assert "each gets the seeds 1, 2, 3 first" in text
     assert "15 seeds of a setting" in text
     assert "expected: " in text
+    assert "between two settings is seen (3 seeds, " in text  # though one seed of each is planned
     assert not results.runs
+
+
+def test_the_first_round_is_not_said_to_have_no_finished_run(
+    results: Results, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results.ends[1.0, 2] = ExitCode.INTERRUPTED
+    monkeypatch.setattr(race_module, "_collect", lambda *_: None)  # killed before the round was recorded
+    main(TWO)
+    assert race()["state"] == "racing"
+    capsys.readouterr()
+    main(["sweep", "status", "sweep"])
+    assert "nothing is decided before each setting has its first 3 seeds" in capsys.readouterr().out
 
 
 @pytest.mark.slow
