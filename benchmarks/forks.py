@@ -59,7 +59,7 @@ CONTRASTS = {
 _BASE = (
     "stage=rl", "algorithm.prompts_per_step=4", "num_generations=8", "algorithm.minibatches=2", f"max_steps={STEPS}",
     "trainer.warmup_steps=2", f"trainer.save_steps={FORK_AT}", "trainer.save_total_limit=3", "evaluation.before=false",
-    "evaluation.after=false", "tracking=none", "health=off", "launcher.threads_per_process=1", "launcher.device=cpu",
+    "evaluation.after=false", "tracking=none", "health=off", "launcher=local", "launcher.threads_per_process=1", "launcher.device=cpu",
 )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def start_model(place: Path) -> Path:
     run_once(
         place / "sft",
         ("stage=sft", "max_steps=100", "evaluation.before=false", "evaluation.after=false", "tracking=none",
-         "health=off", f"paths.store={place / 'store'}", "launcher.threads_per_process=1", "launcher.device=cpu"),
+         "health=off", f"paths.store={place / 'store'}", "launcher=local", "launcher.threads_per_process=1", "launcher.device=cpu"),
     )  # fmt: skip
     return next((place / "sft" / "steps").glob("*sft")) / "artifact"
 
