@@ -1,4 +1,4 @@
-"""What stage=distil refuses, and what its key and its plan read of the teacher."""
+"""What stage=distil refuses, what its key and its plan read of the teacher, and in which precision it computes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,9 +6,13 @@ from typing import Any, cast
 
 import pytest
 
+from r1exp.__main__ import main
 from r1exp.config.experiment import Experiment
 from r1exp.errors import Refused
+from r1exp.launcher.fork_client import fork_servers
+from r1exp.paths import RunPaths
 from r1exp.plan.steps import planned_steps
+from r1exp.tracking.metrics import MetricsFile
 
 Compose = Callable[..., Experiment]
 QUIET = ["evaluation.before=false", "evaluation.after=false"]
@@ -71,3 +75,21 @@ def test_a_teacher_with_other_tokens_is_refused_by_name(theirs: tuple[str, ...],
         Refused, match=f"stage.teacher=teacher has another tokenizer than the student student: {says}"
     ):
         refuse_other_vocabulary(ours, cast(Any, Vocabulary(*theirs)), "student", "teacher")
+
+
+@pytest.mark.slow
+def test_mixed_precision_is_computed_in(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = [
+        "stage=distil", f"stage.teacher={tiny}", "model.init_seed=1", "max_steps=2", "stage.prompts_per_step=4", "tracking=none",
+        "evaluation.before=false", "evaluation.after=false", "dataset.num_train=8", "max_completion_length=8",
+        "launcher=local", "launcher.device=cpu",
+    ]  # fmt: skip
+    losses = {}
+    with fork_servers():
+        for dtype in ("float32", "bfloat16"):
+            assert main([*line, f"model.compute_dtype={dtype}", f"paths.run={dtype}"]) == 0
+            rows = MetricsFile(RunPaths(Path(dtype)).step(1, "distil").metrics).rows()
+            losses[dtype] = [row["loss"] for row in rows if "loss" in row]
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
