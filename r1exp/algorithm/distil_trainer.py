@@ -22,7 +22,9 @@ class Distil(Guards, RepeatedPrompts, DistillationTrainer):
         """Return the passes of one optimizer step, for which TRL 1.16 samples together."""
         return int(self.args.gradient_accumulation_steps)
 
-    def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> AbstractContextManager[Any]:
+    def autocast_smart_context_manager(
+        self, cache_enabled: bool | None = True
+    ) -> AbstractContextManager[Any]:
         """Return the context of the loss: mixed precision, if it is on.
 
         TRL 1.16 calls backbones and output weights itself, past the `forward` that accelerate has wrapped in it.

@@ -10,6 +10,7 @@ from r1exp.__main__ import main
 from r1exp.config.experiment import Experiment
 from r1exp.errors import Refused
 from r1exp.launcher.fork_client import fork_servers
+from r1exp.model.tiny import build_tiny
 from r1exp.paths import RunPaths
 from r1exp.plan.steps import planned_steps
 from r1exp.tracking.metrics import MetricsFile
@@ -78,10 +79,13 @@ def test_a_teacher_with_other_tokens_is_refused_by_name(theirs: tuple[str, ...],
 
 
 @pytest.mark.slow
-def test_mixed_precision_is_computed_in(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mixed_precision_is_computed_in(
+    compose_line: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = build_tiny(compose_line("stage=sft").steps[0].config.model, tmp_path / "teacher")
     monkeypatch.chdir(tmp_path)
     line = [
-        "stage=distil", f"stage.teacher={tiny}", "model.init_seed=1", "max_steps=2", "stage.prompts_per_step=4", "tracking=none",
+        "stage=distil", f"stage.teacher={teacher}", "model.init_seed=1", "max_steps=2", "stage.prompts_per_step=4", "tracking=none",
         "evaluation.before=false", "evaluation.after=false", "dataset.num_train=8", "max_completion_length=8",
         "launcher=local", "launcher.device=cpu",
     ]  # fmt: skip
