@@ -9,7 +9,8 @@ that the lengths do not change. A ratio is the geometric mean over the pairs of 
 95 % interval over the pairs. `--plain` measures r1exp in addition with its options for PPO's speed off. The exit code is 1 if
 r1exp makes less than 1.2 times the completions per second of TRL.
 
-`--learn` trains both from the same policy with the same rates and compares the mean reward of the last batches, for each seed.
+`--learn` trains both from the same policy with the same rates and compares the mean reward of the last batches, for each seed; both
+then take each completion from another prompt.
 
 TRL 1.12 is not installed beside TRL 1.16: `--trl` is a folder with it; without it, it is installed into a temporary folder. It
 is PPO of `trl.experimental`, which differs in that it takes each completion from another prompt, has one norm limit for nothing
@@ -33,6 +34,7 @@ REQUIRED = 1.2
 ROWS = 256  # completions of a turn
 LAST = 5  # generation batches whose rewards are compared
 PLAIN = ["algorithm.short_passes=false", "algorithm.sampled_logps=false"]
+AS_THEIRS = ["num_generations=1", "algorithm.prompts_per_step=64"]  # each completion answers another prompt
 COMMON = [
     "stage=rl", "algorithm=ppo", "model.path=policy", "evaluation.before=false", "evaluation.after=false", "tracking=none",
     "rewards=strict", "~rewards.format", "health=off", "launcher.threads_per_process=1", "trainer.save_strategy=no",
@@ -201,7 +203,7 @@ def learn(given: argparse.Namespace, trl: Path, folder: Path) -> None:
     """Print the mean reward of the first and the last batches of each seed."""
     print(f"| seed | PPO | reward of the first batch | mean of the last {LAST} |\n|---|---|---|---|")
     for seed in map(int, given.seeds.split(",")):
-        overrides = [*COMMON, f"seed={seed}", f"max_steps={4 * given.batches}", *given.override]
+        overrides = [*COMMON, *AS_THEIRS, f"seed={seed}", f"max_steps={4 * given.batches}", *given.override]
         step = freeze(overrides, folder / f"learn-{seed}")
         own = folder / f"theirs-{seed}"
         job = job_of(step, trl, own, given.batches)
