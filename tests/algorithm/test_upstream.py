@@ -39,6 +39,7 @@ RELIED_ON = [
     GRPOTrainer._prepare_inputs,  # the buffer that a checkpoint keeps
     RLOOTrainer._prepare_inputs,
     DistillationTrainer._prepare_inputs,
+    DistillationTrainer._compute_loss,  # calls backbones past the `forward` that accelerate has wrapped in autocast
     KTOTrainer._compute_loss,  # the answers that are paired with the prompt of another row
     Trainer._inner_training_loop,  # the order of loading, skipping and stepping
     Trainer._prepare_for_training,
@@ -73,6 +74,7 @@ KNOWN: dict[str, str] = {
     "transformers.trainer.Trainer._save": "bf720120f407",
     "transformers.trainer.Trainer._save_checkpoint": "a9111e30faa9",
     "transformers.trainer.Trainer._save_optimizer_and_scheduler": "c5ef974db69a",
+    "transformers.trainer.Trainer.autocast_smart_context_manager": "0475f690559e",
     "transformers.trainer.Trainer.create_accelerator_and_postprocess": "2dfccd378503",
     "transformers.trainer.Trainer.create_optimizer": "daff86cde6cc",
     "trl.generation.vllm_generation.VLLMGeneration._init_vllm": "0e584002e0f6",
@@ -82,6 +84,7 @@ KNOWN: dict[str, str] = {
     "trl.generation.vllm_generation.VLLMGeneration.sync_weights": "63d669fb3230",
     "trl.models.utils.prepare_fsdp": "80d48284544e",
     "trl.trainer.distillation_trainer.DistillationTrainer.__init__": "b5a0ad1b1031",
+    "trl.trainer.distillation_trainer.DistillationTrainer._compute_loss": "9fc0021cbcc0",
     "trl.trainer.distillation_trainer.DistillationTrainer._get_train_sampler": "f3a856a8af02",
     "trl.trainer.distillation_trainer.DistillationTrainer._prepare_inputs": "a0b5e05b3647",
     "trl.trainer.distillation_trainer.DistillationTrainer._save_checkpoint": "b6ee0a370c26",
