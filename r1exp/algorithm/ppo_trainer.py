@@ -326,8 +326,9 @@ class Ppo(Grpo):
         mask_bt = inputs["value_mask"].to(losses_bt.dtype)
         tokens = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes
         tokens = tokens * self.current_gradient_accumulation_steps / self.args.steps_per_generation
-        self._log_mean("value_loss", losses_bt.detach(), mask_bt)
-        self._log_mean("clip_ratio/value", clipped_bt, mask_bt)
+        share = self.token_share(inputs)
+        self._log_mean("value_loss", losses_bt.detach(), mask_bt, share)
+        self._log_mean("clip_ratio/value", clipped_bt, mask_bt, share)
         return loss + self.options.value_coefficient * (losses_bt * mask_bt).sum() / tokens
 
     def _log_rollout(
@@ -347,8 +348,9 @@ class Ppo(Grpo):
         if explained is not None:
             metrics["explained_variance"].append(explained)
 
-    def _log_mean(self, name: str, numbers_bt: Tensor, mask_bt: Tensor) -> None:
-        self._metrics["train"][name].append(moments(numbers_bt, mask_bt, self._sum_over_ranks)[0].item())
+    def _log_mean(self, name: str, numbers_bt: Tensor, mask_bt: Tensor, share: float) -> None:
+        mean, _ = moments(numbers_bt, mask_bt, self._sum_over_ranks)
+        self._metrics["train"][name].append(mean.item() * share)
 
     def _sum_over_ranks(self, numbers: Tensor) -> Tensor:
         return self.accelerator.reduce(numbers, reduction="sum")

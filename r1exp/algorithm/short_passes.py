@@ -6,8 +6,10 @@ them matrix products have other shapes, and so may differ in the last digits.
 
 Rows are sorted within an optimizer step, whose gradient is a sum over its passes, and what is left of padding in a pass is left
 out by cutting it (`r1exp.algorithm.row_groups`); passes that only score, of the policy and of the reference, are cut from the rows
-of the whole generation batch. Metrics that TRL logs as a mean over passes (`kl`,
-`entropy`, shares of clipped tokens) then give the tokens of short rows more weight: passes count alike, whatever their length.
+of the whole generation batch.
+
+TRL logs `kl`, `entropy` and the shares of clipped tokens as a mean over passes of the mean over a pass's tokens. Sorted passes have
+few tokens or many, so each pass counts by its tokens: what is logged is the mean over the tokens of an optimizer step.
 """
 
 from typing import Any, Literal
@@ -21,6 +23,8 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from r1exp.algorithm.row_groups import RowGroups, cut_rows
 
 _PROMPT = "prompt_"  # start of the names of tensors of prompts
+_SHARE = "token_share"  # name of a pass's tokens over those of a mean pass of its optimizer step, on all ranks
+_EXTREMES = {"clip_ratio/low_min", "clip_ratio/high_max"}  # what TRL logs of a pass beside means over its tokens
 
 
 class ShortPasses(Trainer):
@@ -31,6 +35,7 @@ class ShortPasses(Trainer):
     """
 
     _buffered_inputs: list[dict[str, Any]]  # attribute of TRL's trainers: the passes of the generation batch
+    _metrics: dict[str, dict[str, list[float]]]  # attribute of TRL's trainers: what is averaged in the next logged row
 
     def __init__(self, *args: Any, short_passes: bool | Literal["sorted"] = False, **kwargs: Any) -> None:
         self._trims = bool(short_passes)
@@ -91,7 +96,29 @@ class ShortPasses(Trainer):
         if not self._sorts:
             return passes
         number = min(self.args.gradient_accumulation_steps, self.args.steps_per_generation)
-        return sorted_by_length(passes, number)
+        passes = sorted_by_length(passes, number)
+        tokens = torch.stack([(each["completion_mask"] * each.get("tool_mask", 1)).sum() for each in passes])
+        shares = shares_of_tokens(self.accelerator.reduce(tokens, reduction="sum"), number)
+        return [each | {_SHARE: share} for each, share in zip(passes, shares, strict=True)]
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        share = self.token_share(inputs)
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        known = {name: len(values) for name, values in metrics.items()}
+        loss: Tensor = super()._compute_loss(model, inputs)
+        for name, values in metrics.items():
+            if name not in _EXTREMES and not (self._has_one_ratio_a_row() and "clip_ratio" in name):
+                start = known.get(name, 0)
+                values[start:] = [value * share for value in values[start:]]
+        return loss
+
+    def _has_one_ratio_a_row(self) -> bool:
+        """Whether each row has one probability ratio; every pass has as many rows."""
+        return self.args.importance_sampling_level == "sequence"
+
+    def token_share(self, inputs: dict[str, Any]) -> float:
+        """Return how much a mean over the tokens of a pass counts in the mean over the passes of its optimizer step."""
+        return float(inputs.get(_SHARE, 1.0))
 
 
 def sorted_by_length(passes: list[dict[str, Any]], number: int) -> list[dict[str, Any]]:
@@ -105,6 +132,19 @@ def sorted_by_length(passes: list[dict[str, Any]], number: int) -> list[dict[str
     for start in range(0, len(passes), number):
         found += _sorted(passes[start : start + number])
     return found
+
+
+def shares_of_tokens(tokens: Tensor, number: int) -> list[float]:
+    """Return the tokens of each pass over those of a mean pass of its optimizer step; 1 where a step has none.
+
+    Args:
+        tokens: Of each pass, (passes,).
+        number: Passes of an optimizer step.
+    """
+    tokens_sp = tokens.double().view(-1, number)
+    mean_s1 = tokens_sp.mean(dim=1, keepdim=True)
+    shares: list[float] = torch.where(mean_s1 > 0, tokens_sp / mean_s1, 1.0).flatten().tolist()
+    return shares
 
 
 def _sorted(passes: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -69,9 +69,9 @@ def _passes(step: PlanStep) -> Iterator[str]:
     online = step.config.online
     trims = None if online is None else online.trims_passes
     if online is not None and online.sorts_passes:
-        yield "rows sorted by length and passes without padding (algorithm.short_passes), with other last digits"
+        yield "rows sorted by length and passes without padding (algorithm.short_passes), with other last digits than TRL's"
     elif trims:
-        yield "passes trimmed to their longest row (algorithm.short_passes), with other last digits"
+        yield "passes trimmed to their longest row (algorithm.short_passes), with other last digits than TRL's"
     elif trims is not None:
         yield "passes padded to the longest row of the batch; algorithm.short_passes=true trims them, =sorted leaves out all padding, with other last digits"
 

@@ -18,7 +18,7 @@ BARE = Path(__file__).with_name("bare_grpo.py")
 OVERRIDES = [
     "stage=rl", "~rewards.graded", "~rewards.xml_count", "+rewards.letters={kind: 'bare_rewards:letters'}", "model.rows_per_device.rl=16", "algorithm.prompts_per_step=4",
     "max_steps=3", "evaluation.before=false", "evaluation.after=false", "tracking=none", "trainer.save_strategy=no",
-    "launcher=local", "learning_rate=1e-3", "max_completion_length=12",
+    "launcher=local", "learning_rate=1e-3", "max_completion_length=12", "algorithm.short_passes=false",
 ]  # fmt: skip
 
 

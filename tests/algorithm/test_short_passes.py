@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import PreTrainedTokenizerBase
 
-from r1exp.algorithm.short_passes import sorted_by_length, trimmed
+from r1exp.algorithm.short_passes import shares_of_tokens, sorted_by_length, trimmed
 from r1exp.algorithm.trainers import Grpo
 
 
@@ -51,6 +52,32 @@ def test_rows_are_sorted_within_an_optimizer_step_with_all_that_belongs_to_them(
     assert [each["names"] for each in found] == [["1", "2"], ["3", "4"], ["1", "2"], ["4", "5"]]
     assert [each["completion_mask"].sum(dim=1).tolist() for each in found][1] == [3, 4]
     assert {int(each["num_items_in_batch"]) for each in found} == {22}
+
+
+def test_a_pass_counts_by_its_tokens() -> None:
+    tokens = torch.tensor([1, 3, 4, 0, 0, 0])  # of six passes; two make an optimizer step
+    assert shares_of_tokens(tokens, 2) == [0.5, 1.5, 2.0, 0.0, 1.0, 1.0]
+
+
+@pytest.mark.slow
+def test_metrics_are_means_over_the_tokens_of_an_optimizer_step(
+    grpo: Callable[..., Grpo], tokenizer: PreTrainedTokenizerBase
+) -> None:
+    ends = {"sequence_bias": [[[tokenizer.eos_token_id], 4.0]]}  # completions of a few tokens and of many
+    found = {}
+    for short, rows in (("sorted", 2), (False, 8)):  # four passes of different lengths, and all rows in one pass
+        trainer = grpo(
+            extra={"short_passes": short}, per_device_train_batch_size=rows, gradient_accumulation_steps=8 // rows,
+            max_completion_length=24, beta=0.01, generation_kwargs=ends,
+        )  # fmt: skip
+        trainer.train()
+        found[short] = [row for row in trainer.state.log_history if "entropy" in row]
+        assert len(found[short]) == 3
+    lengths = [(row["completions/min_length"], row["completions/max_length"]) for row in found["sorted"]]
+    assert any(longest > 2 * shortest for shortest, longest in lengths)
+    for ours, whole in zip(found["sorted"], found[False], strict=True):
+        for name in ("entropy", "kl", "clip_ratio/region_mean"):
+            assert ours[name] == pytest.approx(whole[name], rel=1e-4, abs=1e-7), name
 
 
 @pytest.mark.slow
