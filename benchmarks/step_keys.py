@@ -169,7 +169,7 @@ def cases_of(stage: str, inputs: Inputs) -> dict[str, Found]:
     """Return for every leaf key of a stage's composed configuration how it is changed; None: nobody has said how."""
     from r1exp.config.compose import session
     from r1exp.config.experiment import experiment_from
-    from r1exp.config.targets import flat
+    from r1exp.config.overrides import flat
 
     with session():
         (step,) = experiment_from(BASES[stage].line(inputs)).steps

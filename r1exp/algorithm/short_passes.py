@@ -23,8 +23,13 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from r1exp.algorithm.row_groups import RowGroups, cut_rows
 
 _PROMPT = "prompt_"  # start of the names of tensors of prompts
-_SHARE = "token_share"  # name of a pass's tokens over those of a mean pass of its optimizer step, on all ranks
-_EXTREMES = {"clip_ratio/low_min", "clip_ratio/high_max"}  # what TRL logs of a pass beside means over its tokens
+_SHARE = (
+    "token_share"  # name of a pass's tokens over those of a mean pass of its optimizer step, on all ranks
+)
+_EXTREMES = {
+    "clip_ratio/low_min",
+    "clip_ratio/high_max",
+}  # what TRL logs of a pass beside means over its tokens
 
 
 class ShortPasses(Trainer):
@@ -35,7 +40,9 @@ class ShortPasses(Trainer):
     """
 
     _buffered_inputs: list[dict[str, Any]]  # attribute of TRL's trainers: the passes of the generation batch
-    _metrics: dict[str, dict[str, list[float]]]  # attribute of TRL's trainers: what is averaged in the next logged row
+    _metrics: dict[
+        str, dict[str, list[float]]
+    ]  # attribute of TRL's trainers: what is averaged in the next logged row
 
     def __init__(self, *args: Any, short_passes: bool | Literal["sorted"] = False, **kwargs: Any) -> None:
         self._trims = bool(short_passes)

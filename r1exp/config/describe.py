@@ -22,7 +22,8 @@ from r1exp.config.comments import comment_of, first_sentence, purpose_of, yaml_c
 from r1exp.config.compose import groups, text_of_option
 from r1exp.config.experiment import Experiment, RunConfig
 from r1exp.config.origin import Origins
-from r1exp.config.targets import NAMED, RUN_ONLY, TRAINING, flat
+from r1exp.config.overrides import flat
+from r1exp.config.targets import NAMED, RUN_ONLY, TRAINING
 from r1exp.registry import Registry
 from r1exp.stage.base import STAGE_FIELDS
 from r1exp.stage.menu import STAGES

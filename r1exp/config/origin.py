@@ -11,8 +11,8 @@ from typing import Any
 from hydra.core.default_element import GroupDefault, InputDefault
 
 from r1exp.config.compose import Composition, as_override, content_of, parsed
-from r1exp.config.overrides import Override
-from r1exp.config.targets import NAMED, flat
+from r1exp.config.overrides import Override, flat
+from r1exp.config.targets import NAMED
 from r1exp.errors import Refused
 
 

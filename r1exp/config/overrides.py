@@ -6,7 +6,7 @@ unknown key, with or without a sign.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -124,6 +124,38 @@ def parse(arguments: Sequence[str], groups: Iterable[str]) -> list[Override]:
         )
         overrides.append(choosing(override))
     return overrides
+
+
+def leaves(override: Override) -> list[Override]:
+    """Return an override whose value is a mapping as one for each value in it, `a={b:{c:1}}` as `a.b.c=1`; any other alone."""
+    if override.is_group or override.is_sweep or not override.value.lstrip().startswith("{"):
+        return [override]
+    (parsed,) = OverridesParser.create().parse_overrides([override.quoted or override.text])
+    given = parsed.value()
+    if not isinstance(given, dict) or not given:
+        return [override]
+    return [
+        Override(
+            f"{override.sign}{key}={quote(value)}",
+            key,
+            override.sign,
+            is_group=False,
+            is_sweep=False,
+            file=override.file,
+        )
+        for key, value in flat(given, f"{override.key}.").items()
+    ]
+
+
+def flat(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one mapping with dotted keys; empty mappings stay values."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[f"{prefix}{key}"] = value
+    return result
 
 
 def choosing(override: Override) -> Override:

@@ -4,14 +4,13 @@ Overrides of training settings apply only to the pipeline's focus step, so that 
 the run apply to every step, unless the step's own `use` names that group. Precedence, lowest first: group defaults,
 `use`, the experiment's overrides, `set`, typed overrides, overrides typed for one step. A training group that the
 experiment or the user chooses replaces the one in `use`, unless it is typed there
-(`pipeline.steps.rl.use.rewards=strict`).
+(`pipeline.steps.rl.use.rewards=strict`, or `pipeline.steps.rl={use:{rewards:strict}}`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from r1exp.config.overrides import Override, choosing, quote
+from r1exp.config.overrides import Override, choosing, flat, leaves, quote
 from r1exp.config.pipeline import PipelineSettings, StepSpec
 
 TRAINING = frozenset(
@@ -39,17 +38,6 @@ class StepOverrides:
     typed: tuple[Override, ...]  # those that the user typed
 
 
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one mapping with dotted keys; empty mappings stay values."""
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            result |= flat(value, f"{prefix}{key}.")
-        else:
-            result[f"{prefix}{key}"] = value
-    return result
-
-
 def overrides_for_step(
     name: str,
     spec: StepSpec,
@@ -66,6 +54,11 @@ def overrides_for_step(
         typed: Overrides of the command line.
         from_files: Overrides in the experiment's file.
     """
+    typed = [
+        each
+        for override in typed
+        for each in (leaves(override) if override.head == "pipeline" else [override])
+    ]
     prefix = f"pipeline.steps.{name}.set."
     own = [override for override in typed if override.key.startswith(prefix)]
     own_keys = {override.key.removeprefix(prefix) for override in own}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from r1exp.config.experiment import RunConfig
-from r1exp.config.targets import flat
+from r1exp.config.overrides import flat
 from r1exp.errors import Refused
 from r1exp.files import hash_of
 from r1exp.paths import CheckpointPaths, RunPaths, StorePaths

@@ -13,7 +13,7 @@ import yaml
 
 from r1exp.config.experiment import Experiment
 from r1exp.config.origin import Origins
-from r1exp.config.targets import flat
+from r1exp.config.overrides import flat
 from r1exp.launcher.base import Launch
 from r1exp.launcher.slurm import job_text
 from r1exp.paths import RunPaths

@@ -16,7 +16,7 @@ from typing import Any
 
 from r1exp import __version__
 from r1exp.assets import ROOT
-from r1exp.config.targets import flat
+from r1exp.config.overrides import flat
 from r1exp.dataset.rows import fingerprint_of_file
 from r1exp.errors import Refused
 from r1exp.files import hash_of, hash_of_file, hash_of_folder

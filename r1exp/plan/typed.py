@@ -42,10 +42,17 @@ def typed_rows(experiment: Experiment, steps: Sequence[PlannedStep], texts: Sequ
             targets = targets_of(by_text[text], steps)
             step = next(step.composed for step in steps if step.name == targets[0])
             rows.append(TypedRow(text, tuple(targets), _was_in_step(by_text[text], step, experiment)))
-        else:  # applies to the run as a whole: name, pipeline, paths, ...
+        else:  # a mapping that sets a step, or what applies to the run as a whole: name, pipeline, paths, ...
             was = _was_in_run(of_run[text], experiment) if text in of_run else NOTHING
-            rows.append(TypedRow(text, (), was))
+            rows.append(TypedRow(text, _set_as_a_whole(text, steps), was))
     return rows
+
+
+def _set_as_a_whole(text: str, steps: Sequence[PlannedStep]) -> tuple[str, ...]:
+    """Return the step that an override `pipeline.steps.NAME={...}`, or of its `use` or `set`, is about."""
+    parts = text.partition("=")[0].lstrip("+~").split(".")
+    names = {step.name for step in steps}
+    return (parts[2],) if parts[:2] == ["pipeline", "steps"] and len(parts) > 2 and parts[2] in names else ()
 
 
 def _was_in_run(override: Override, experiment: Experiment) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from r1exp.assets import ROOT
-from r1exp.config.targets import flat
+from r1exp.config.overrides import flat
 from r1exp.errors import Refused
 from r1exp.files import read_json_object
 from r1exp.paths import RunPaths

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from r1exp.config.targets import flat
+from r1exp.config.overrides import flat
 from r1exp.errors import ExitCode, Interrupted, Preempted, R1ExpError, StepFailed
 from r1exp.files import (
     hash_of,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from r1exp.config.compose import compose, groups, parsed, search_path_of, session
 from r1exp.config.describe import ANY, allowed, every_key
-from r1exp.config.targets import flat
+from r1exp.config.overrides import flat
 from r1exp.errors import ExitCode, R1ExpError, Refused
 from r1exp.terminal import show
 from r1exp.verbs.menu import VERBS

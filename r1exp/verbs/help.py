@@ -17,7 +17,7 @@ from r1exp.config.describe import (
 )
 from r1exp.config.experiment import Experiment, experiment_from
 from r1exp.config.names import hint_for
-from r1exp.config.targets import flat
+from r1exp.config.overrides import flat
 from r1exp.config.validation import nearest_key
 from r1exp.errors import ExitCode, Refused
 from r1exp.settings import nearest

@@ -65,7 +65,10 @@ def test_metrics_are_means_over_the_tokens_of_an_optimizer_step(
 ) -> None:
     ends = {"sequence_bias": [[[tokenizer.eos_token_id], 4.0]]}  # completions of a few tokens and of many
     found = {}
-    for short, rows in (("sorted", 2), (False, 8)):  # four passes of different lengths, and all rows in one pass
+    for short, rows in (
+        ("sorted", 2),
+        (False, 8),
+    ):  # four passes of different lengths, and all rows in one pass
         trainer = grpo(
             extra={"short_passes": short}, per_device_train_batch_size=rows, gradient_accumulation_steps=8 // rows,
             max_completion_length=24, beta=0.01, generation_kwargs=ends,

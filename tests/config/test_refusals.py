@@ -13,8 +13,7 @@ import pytest
 from r1exp.__main__ import main
 from r1exp.config.compose import groups, session
 from r1exp.config.experiment import experiment_from
-from r1exp.config.overrides import quote
-from r1exp.config.targets import flat
+from r1exp.config.overrides import flat, quote
 
 MUTATIONS = ("dropped", "doubled", "swapped")
 ROUTES = ("plain", "+", "++", "yaml")

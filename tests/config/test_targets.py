@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from r1exp.config.overrides import parse
+from r1exp.config.overrides import flat, parse
 from r1exp.config.pipeline import PipelineSettings, StepSpec
-from r1exp.config.targets import flat, overrides_for_step
+from r1exp.config.targets import overrides_for_step
 
 GROUPS = ("algorithm", "dataset", "pipeline", "experiment")
 
@@ -52,6 +52,22 @@ def test_a_group_typed_in_use_replaces_the_experiments_and_the_common_one() -> N
     assert "algorithm=grpo" in overrides("rl", own, from_file=["algorithm=dapo"])
     assert "algorithm=dapo" not in overrides("rl", own, from_file=["algorithm=dapo"])
     assert "algorithm=ppo" not in overrides("rl", "algorithm=ppo", own)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        "pipeline.steps.rl.use={algorithm:grpo}",
+        "pipeline.steps.rl={use:{stage:rl,algorithm:grpo},set:{beta:0.3}}",
+        "pipeline.steps={rl:{use:{algorithm:grpo}}}",
+        "++pipeline.steps.rl={use:{stage:rl,algorithm:grpo}}",
+    ],
+)
+def test_a_group_typed_in_a_mapping_counts_like_one_typed_alone(own: str) -> None:
+    found = overrides("rl", own, "algorithm=ppo", "beta=0.1", from_file=["algorithm=dapo"])
+    assert "algorithm=grpo" in found
+    assert not {"algorithm=dapo", "algorithm=ppo"} & set(found)
+    assert found[-1] == ("++beta=0.3" if "beta" in own else "++beta=0.1")
 
 
 def test_overrides_for_one_step_come_last_and_replace_its_set() -> None:

@@ -103,6 +103,14 @@ def test_the_screen_says_what_runs_on_what_and_what_was_typed() -> None:
     assert line_of(text, "odd").split() == ["odd", "nothing"]
 
 
+def test_a_mapping_that_sets_a_step_is_shown_with_the_step_and_chooses_its_rewards() -> None:
+    text = plan_text(
+        ["rewards=strict", "pipeline.steps.rl={use:{stage:rl,rewards:vote_partial},set:{beta:0.3}}"]
+    )
+    assert " rl " in line_of(text, "pipeline.steps.rl={")
+    assert "vote_partial 1" in line_of(text, "rewards ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "key", "was"),
     [

@@ -11,7 +11,7 @@ from r1exp.config.compose import groups, session
 from r1exp.config.describe import ANY, allowed, every_key, meaning, option_purpose, readers, value_now
 from r1exp.config.experiment import Experiment, experiment_from
 from r1exp.config.names import _ELSEWHERE
-from r1exp.config.targets import flat
+from r1exp.config.overrides import flat
 
 
 @pytest.mark.parametrize(
