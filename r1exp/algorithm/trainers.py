@@ -1,7 +1,7 @@
 """Subclasses of TRL's trainers with guards, exact resume, KL control, and logged sampler log-probabilities.
 
-With the same arguments and a fixed `beta` the trained weights equal those of TRL's trainer bit for bit
-(tests/algorithm/test_parity.py).
+With the same arguments, a fixed `beta` and `short_passes` false the trained weights equal those of TRL's trainer bit for bit
+(tests/algorithm/test_parity.py); with sorted passes they do up to rounding.
 """
 
 from dataclasses import dataclass
