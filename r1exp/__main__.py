@@ -21,10 +21,11 @@ from r1exp.verbs.options import is_hydra_flag
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
-    # As with `python -m`: modules in the current folder can be imported, here and by the workers.
-    if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
     try:
+        here = _working_directory()
+        # As with `python -m`: modules in the current folder can be imported, here and by the workers.
+        if here not in sys.path:
+            sys.path.insert(0, here)
         _handle_sigterm()
         provide_cache()
         reach_private_directly(os.environ)
@@ -41,6 +42,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a file that may not be read
         say(f"r1exp: {why_not_written(error, Path.cwd())}")
         return int(ExitCode.FAILED)
+
+
+def _working_directory() -> str:
+    """Return the directory in which the command was typed.
+
+    Raises:
+        Refused: it was deleted.
+    """
+    try:
+        return os.getcwd()  # noqa: PTH109 - sys.path holds strings
+    except FileNotFoundError as error:
+        raise Refused("the directory in which this was typed has been deleted; change to another one with cd") from error
 
 
 def _handle_sigterm() -> None:

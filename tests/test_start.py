@@ -1,4 +1,4 @@
-"""The parent process never imports torch, so that it starts quickly."""
+"""The start of a command: without torch, so that it is quick, and in any directory."""
 
 import subprocess
 import sys
@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from r1exp.__main__ import main
 
 SCRIPT = """
 import sys
@@ -37,6 +39,17 @@ def test_a_verb_that_does_not_train_imports_no_large_library(
     )
     assert done.stderr.splitlines()[-1] == "0 []"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_typed_in_a_deleted_directory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main(["plan"]) == 2
+    assert "the directory in which this was typed has been deleted" in capsys.readouterr().err
 
 
 @pytest.mark.slow
