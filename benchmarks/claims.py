@@ -347,8 +347,8 @@ f"| {label} | {_cell(cells[0])} | {_cell(cells[1])} |"
 
 
 def _cell(values: Sequence[float]) -> str:
-    """Return the mean with the values of the seeds."""
-    return f"{fmean(values):.1f} ({', '.join(f'{value:.1f}' for value in values)})"
+    """Return the mean over seeds, their standard deviation, the lowest and the highest value."""
+    return f"{fmean(values):.1f} (sd {stdev(values):.1f}; {min(values):.1f} to {max(values):.1f})"
 
 
 def seeds_needed(spread: float, difference: float, power: float = 0.8) -> int:

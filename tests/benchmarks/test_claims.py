@@ -157,7 +157,7 @@ def test_the_contrasts_of_the_ablation_are_those_of_its_four_settings(claims: Mo
             "partial_credit_after_sft": found([30.0, 32.0], [36.0, 38.0]),
         }
     )
-    assert "| GRPO alone | 41.0 (40.0, 42.0) | 45.0 (44.0, 46.0) |" in text
+    assert "| GRPO alone | 41.0 (sd 1.4; 40.0 to 42.0) | 45.0 (sd 1.4; 44.0 to 46.0) |" in text
     assert "| partial credit less strict, mean of both | +5.0 [+5.0, +5.0] points | 2 |" in text
     assert "| SFT first less GRPO alone, mean of both rewards | -9.0 [-9.0, -9.0] points | 2 |" in text
     assert "| what SFT first adds to the effect of partial credit | +2.0 [+2.0, +2.0] points | 2 |" in text
