@@ -53,7 +53,9 @@ def _working_directory() -> str:
     try:
         return os.getcwd()  # noqa: PTH109 - sys.path holds strings
     except FileNotFoundError as error:
-        raise Refused("the directory in which this was typed has been deleted; change to another one with cd") from error
+        raise Refused(
+            "the directory in which this was typed has been deleted; change to another one with cd"
+        ) from error
 
 
 def _handle_sigterm() -> None:

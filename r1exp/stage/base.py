@@ -16,6 +16,7 @@ from r1exp.model.workload import Load
 from r1exp.paths import ARTIFACT, ArtifactPaths
 from r1exp.records import Problem
 from r1exp.settings import Settings
+from r1exp.stage.recent import Recent
 from r1exp.stage.step_settings import StepSettings
 
 Config = TypeVar("Config", bound=StepSettings)
@@ -31,6 +32,8 @@ TRAINING_READS = _MODEL_READS | {"seed", "learning_rate", "trainer", "model.comp
 GENERATION_READS = _MODEL_READS | {"seed", "prompt", "rollout"}
 # Top-level settings that only some stages and algorithms read; each lists its own in `fields`.
 STAGE_FIELDS = ("algorithm", "rewards", *sorted(TRAINING_FIELDS), "beta", "num_generations", "temperature")
+
+_COUNTS: Recent[int] = Recent(8)  # problems without those kept for evaluations during training
 
 
 class Stage(Settings):
@@ -130,9 +133,12 @@ class Stage(Settings):
     def count(self, config: StepSettings) -> int | None:
         """Return how many problems this stage finds; None: not known before a download."""
         number = config.dataset.count(self.split)
-        if number is None or not self.num_validation(config):
+        kept = self.num_validation(config)
+        if number is None or not kept:
             return number
-        return sum(1 for _ in self.problems(config))
+        dataset = config.dataset
+        key = (dataset.fingerprint(), dataset.model_dump_json(), self.split, kept)
+        return _COUNTS.get(key, lambda: sum(1 for _ in self.problems(config)))
 
     def fingerprint(self, config: StepSettings) -> str:
         """Return a content hash of the data that this stage reads."""

@@ -11,6 +11,7 @@ from r1exp.errors import Refused
 from r1exp.model.preview import chat_tokenizer
 from r1exp.model.workload import Load
 from r1exp.stage.base import TRAINING_FIELDS, TRAINING_READS, Stage, num_validation
+from r1exp.stage.recent import Recent
 from r1exp.stage.sft_rows import ChatTurns, FittingRows, TooLong, max_length_of
 from r1exp.stage.step_settings import StepSettings
 
@@ -91,25 +92,25 @@ class Sft(Stage):
             self.num_validation(config),
             *(group.model_dump_json() for group in groups),
         )
-        if key not in _COUNTED:
-            place = config.dataset.unteachable()
-            if place is not None:
-                raise Refused(
-                    f"{place}, which stage=sft learns from; correct it, name the right column, or use a data set with "
-                    "worked solutions"
-                )
-            tokenizer = chat_tokenizer(config.model)
-            rows = FittingRows(
-                self.problems(config),
-                config,
-                self.chat_turns,
-                tokenizer,
-                every_token=not self.completion_only,
+        return _COUNTED.get(key, lambda: self._count_fitting(config))
+
+    def _count_fitting(self, config: StepSettings) -> FittingRows:
+        place = config.dataset.unteachable()
+        if place is not None:
+            raise Refused(
+                f"{place}, which stage=sft learns from; correct it, name the right column, or use a data set with "
+                "worked solutions"
             )
-            deque(rows, maxlen=0)
-            _COUNTED.clear()  # the steps of one run after the other: only the last one is needed again
-            _COUNTED[key] = rows
-        return _COUNTED[key]
+        tokenizer = chat_tokenizer(config.model)
+        rows = FittingRows(
+            self.problems(config),
+            config,
+            self.chat_turns,
+            tokenizer,
+            every_token=not self.completion_only,
+        )
+        deque(rows, maxlen=0)
+        return rows
 
     def rows(self, config: StepSettings) -> Rows:
         """Return the rows of one optimizer step."""
@@ -126,4 +127,4 @@ class Sft(Stage):
         return replace(load, tokens=longest, logit_tokens=longest)
 
 
-_COUNTED: dict[tuple[Any, ...], FittingRows] = {}
+_COUNTED: Recent[FittingRows] = Recent(8)
