@@ -19,7 +19,7 @@ from turns import Runner, bare, bare_job, build_tiny_policy, freeze, over_pairs,
 OVERRIDES = [
     "stage=rl", "rewards=strict", "~rewards.format", "model.path=policy", "model.rows_per_device.rl=64",
     "algorithm.prompts_per_step=8", "max_steps=100000", "evaluation.before=false", "evaluation.after=false", "tracking=none",
-    "launcher=local", "trainer.save_strategy=no",
+    "launcher=local", "trainer.save_strategy=no", "algorithm.short_passes=false",  # the same passes as TRL's
 ]  # fmt: skip
 
 
