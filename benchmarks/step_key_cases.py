@@ -220,6 +220,11 @@ _DROPOUT = (*_LORA, "model.lora.dropout=0.5")
 _TRAINED_DROPOUT = Case(("model.lora.dropout=0.5",), (*_LORA, "trainer.disable_dropout=false"))
 _EACH_STEP = ("algorithm.minibatches=1",)
 _KL = ("algorithm.kl.target=1e-6",)
+_PASSES: dict[str, Any] = {
+    "algorithm.short_passes": Case(("algorithm.short_passes=false",)),
+    # bnpo is a mean over the tokens of a pass.
+    "trainer.loss_type": Case(("trainer.loss_type=bnpo",), ("algorithm.short_passes=false",)),
+}
 _NO_LLAMA = Unmeasured("describes published models; the tiny model is a Llama and takes no other value")
 _NO_ADAPTERS = Unmeasured("the stage refuses adapters")
 _KIND = Unmeasured("chooses the type of its group, whose fields are settings of their own")
@@ -334,10 +339,9 @@ OF_STAGE: dict[str, dict[str, Case | Unmeasured | Callable[[Inputs], Case]]] = {
     "evaluate": {
         "prompt.style": Case(("prompt.style=reasoning_summary",), ("evaluation.samples=8", "evaluation.temperature=1.5")),
     },
-    "grpo": {"model.lora.dropout": _TRAINED_DROPOUT},
+    "grpo": {**_PASSES, "model.lora.dropout": _TRAINED_DROPOUT},
     "ppo": {
-        "algorithm.short_passes": Case(("algorithm.short_passes=false",)),
-        "trainer.loss_type": Case(("trainer.loss_type=bnpo",), ("algorithm.short_passes=false",)),
+        **_PASSES,
         "model.lora.dropout": _TRAINED_DROPOUT,
         # The penalty is computed once per generation batch.
         "algorithm.kl.target": Case(("algorithm.kl.target=1e-6",), _EACH_STEP),

@@ -87,9 +87,11 @@ def test_a_plan_says_which_options_for_speed_are_on_and_why_not_the_others(compo
         "gradient checkpointing on",
         "algorithm.track_kl=false",
         "overlap_comm",
-        "algorithm.short_passes=true",
+        "passes without padding (algorithm.short_passes)",
     ):
         assert said in text
+    padded = planned(compose_line, "h100", "algorithm.short_passes=false")
+    assert "algorithm.short_passes=true trims them" in "\n".join(speed_lines(padded, hardware))
     share = float(text.partition("gpu_memory_utilization=")[2].split()[0])
     assert 0.3 < share < 0.9
     awake = planned(compose_line, "h100", "rollout.sleep=false")
