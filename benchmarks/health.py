@@ -55,7 +55,7 @@ class Trip:
 
 TRIPS = {
     "kl_high": Trip(("learning_rate=3e-3", "beta=0")),
-    "kl_explosion": Trip(("learning_rate=1e-2", "beta=0", "trainer.warmup_steps=0")),
+    "kl_explosion": Trip(("learning_rate=1e-2", "beta=0", "trainer.warmup_steps=0", "temperature=0.5")),
     "gradient_explosion": Trip(("algorithm=dr_grpo", *_UNBOUNDED, "learning_rate=2e-3")),
     "gradient_clipped": Trip(("trainer.max_grad_norm=0.05",)),
     "completions_clipped": Trip(("max_completion_length=16",)),
