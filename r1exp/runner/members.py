@@ -111,7 +111,7 @@ class MemberRuns:
             try:
                 planned = self._planned(task)
                 run = start_run(planned.experiment, planned.steps, folder, is_compared=True)
-                if self._has_all(task):
+                if run.is_complete():
                     show(self._record(task, *run.execute(), None))
                 else:
                     plans[task.number] = run.plan

@@ -56,7 +56,7 @@ from r1exp.stage.sequence_length import with_longest
 from r1exp.stage.step import Step, run_of
 from r1exp.step.checkpoints import last_checkpoint, pass_over_damaged, remove_incomplete
 from r1exp.step.full_disk import is_full, release, reserve
-from r1exp.step.status import EXIT_CODES, Status, is_changed, read_status, state_of, state_with
+from r1exp.step.status import EXIT_CODES, Status, is_changed, is_finished, read_status, state_of, state_with
 from r1exp.terminal import say
 from r1exp.tracking.base import TrackedRun
 from r1exp.tracking.trackers import Trackers
@@ -184,6 +184,14 @@ class Run:
     def paths_of(self, step: PlanStep) -> StepPaths:
         """Return the paths of a step."""
         return RunPaths(self.folder).step(step.index, step.name)
+
+    def is_complete(self) -> bool:
+        """Whether every step that may run is finished, here or in the store, so that only the report is to be written."""
+        return all(
+            is_finished(self.paths_of(step).folder) or self.store.find(self._slot(step)) is not None
+            for step in self.plan.steps
+            if step.runs
+        )
 
     def _step(self, step: PlanStep) -> Status:
         folder = self.paths_of(step).folder

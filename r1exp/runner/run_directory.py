@@ -105,6 +105,8 @@ def _checked_rewards(
 def perform(run: Run) -> tuple[ExitCode, dict[str, Any], int | None]:
     """Execute a run on this machine, or submit it to SLURM and, with launcher.wait, wait for its end.
 
+    A run whose steps are all finished needs no job.
+
     Returns:
         The exit code, the summary (empty for a submitted run), and the id of the job (None without a job).
 
@@ -112,7 +114,7 @@ def perform(run: Run) -> tuple[ExitCode, dict[str, Any], int | None]:
         StepFailed: SLURM rejects the job.
     """
     job = job_of(run.plan.config, run.plan.steps)
-    if job is None:
+    if job is None or run.is_complete():
         return *run.execute(), None
     number = submit_run(run.plan, run.folder)
     if not job.wait:

@@ -154,6 +154,9 @@ def test_rl_on_two_nodes_trains_a_model(tmp_path: Path) -> None:
         tmp_path / "a run" / "steps" / "01-grpo" / "log-rank-1.txt"
     ).exists()  # of the rank on the other node
     assert "1 runs: 1 done" in r1exp(tmp_path, "sweep", "status", "a run")
+    printed = r1exp(tmp_path, *overrides[:-1], "paths.run=the same again")
+    assert "reused from a run" in printed
+    assert not (tmp_path / "the same again" / "job.json").exists()
 
 
 def test_a_sweep_is_submitted_at_once_and_failed_members_are_retried(tmp_path: Path) -> None:

@@ -60,11 +60,11 @@ class Terminal:
 
 @pytest.mark.slow
 def test_the_bar_of_an_evaluation_moves_at_least_every_two_seconds(tmp_path: Path) -> None:
-    terminal = Terminal(tmp_path, "stage=evaluate", "evaluation.num_problems=400")
+    terminal = Terminal(tmp_path, "stage=evaluate", "evaluation.num_problems=1000", "evaluation.samples=3")
     moved: list[float] = []
     shown = ""
     for at, text in terminal.output():
-        for count in re.findall(r"([\d,]+)/800 completions", text):
+        for count in re.findall(r"([\d,]+)/4,000 completions", text):
             if count != shown:
                 moved.append(at)
                 shown = count
