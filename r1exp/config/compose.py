@@ -85,6 +85,7 @@ def session(config_dirs: Sequence[Path] = (), search_path: Sequence[str] = ()) -
     _groups.clear()
     _files.cache_clear()
     content_of.cache_clear()
+    _composed_option.cache_clear()
     with initialize_config_dir(str(CONF), version_base="1.3", job_name="r1exp"):
         _refuse_ambiguous_options()
         cache_sources()
@@ -380,8 +381,12 @@ def _of_step(whole: DictConfig, name: str, texts: tuple[str, ...]) -> Compositio
     return Composition(config, None, texts, prefix=f"{FOLDER}/{name}", place=f"step {name}: ")
 
 
+@cache
 def _composed_option(text: str) -> DictConfig:
-    return _compose(None, (text,), with_hydra=False)
+    """Return what an override that chooses an option sets; the members of a sweep read the same one."""
+    option = _compose(None, (text,), with_hydra=False)
+    OmegaConf.set_struct(option, False)  # an unknown key over it is refused by the validation
+    return option
 
 
 def _compose(config_name: str | None, texts: tuple[str, ...], *, with_hydra: bool) -> DictConfig:

@@ -34,7 +34,7 @@ def fill_presets(config: DictConfig, options: Options, composed: Callable[[str],
     Args:
         config: A composed, unresolved configuration that can be changed.
         options: Config group -> its options.
-        composed: Returns the configuration of an override that chooses an option, `+dataset=gsm8k`.
+        composed: Returns the configuration of an override that chooses an option, `+dataset=gsm8k`; it is only read.
 
     Raises:
         Refused: an option does not exist.
@@ -99,5 +99,4 @@ def _chosen(
         hint = f" Did you mean {close[0]}?" if close else ""
         raise Refused(f"{place}={given}: no such option.{hint} {group} has: {', '.join(options[group])}")
     preset = composed(f"+{group}={given}")
-    OmegaConf.set_struct(preset, False)  # an unknown key is refused by the validation
     return preset, own

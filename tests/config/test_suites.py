@@ -63,6 +63,21 @@ def test_an_experiment_file_chooses_suites(tmp_path: Path) -> None:
         assert [suite.name for suite in suites(experiment_from(["experiment=mine"]))] == ["test", "gsm8k"]
 
 
+def test_a_data_set_of_a_suite_is_that_of_the_session(tmp_path: Path) -> None:
+    from r1exp.config.compose import session
+    from r1exp.config.experiment import experiment_from
+
+    for name in ("here", "there"):
+        (tmp_path / name / "dataset").mkdir(parents=True)
+        (tmp_path / name / "dataset" / "mine.yaml").write_text(f"defaults: [gsm8k]\npath: {name}\n")
+        with session([tmp_path / name]):
+            for limit in (3, None):  # what one member of a sweep changes is not changed for the next
+                changed = [] if limit is None else [f"evaluation.suites.own.dataset.test_limit={limit}"]
+                (own,) = suites(experiment_from(["evaluation.suites.own.dataset=mine", *changed]))
+                settings = own.dataset.model_dump()
+                assert (settings["path"], settings["test_limit"]) == (name, limit)
+
+
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
