@@ -1,5 +1,6 @@
 """Expands a command line into its members: one run, or the runs of a sweep, each composed, validated and planned."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -14,8 +15,12 @@ from r1exp.plan.design import Design, combinations_of, designed
 from r1exp.plan.reuse import within
 from r1exp.plan.step_range import WHOLE, StepRange
 from r1exp.plan.steps import PlannedStep, planned_steps
+from r1exp.terminal import say
 
 BASIC = "basic"  # Hydra's sweeper that runs every combination
+
+_SAMPLE = 3  # members after which the time of all is known
+_SILENCE = 5.0  # seconds that nothing need be said
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,15 @@ def members_of(command: Command) -> list[Member]:
     if command.is_optimization:
         return [_first_member(command)]
     combinations = combinations_of(_all_overrides(command), expanded, design_of(command))
-    return [member_of(combination, span=command.span, is_compared=True) for combination in combinations]
+    members: list[Member] = []
+    begun = time.monotonic()
+    for number, combination in enumerate(combinations, start=1):
+        members.append(member_of(combination, span=command.span, is_compared=True))
+        if number == _SAMPLE:
+            seconds = (time.monotonic() - begun) / number * len(combinations)
+            if seconds > _SILENCE:
+                say(f"planning {len(combinations)} members takes about {seconds:.0f} s")
+    return members
 
 
 def design_of(command: Command) -> Design | None:
