@@ -18,6 +18,7 @@ def test_a_sweep_whose_planning_takes_long_says_so_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = ["seed=1,2,3,4", "debug=fast"]
+    monkeypatch.setattr(members, "_SILENCE", float("inf"))
     assert said(line, capsys) == ""
     monkeypatch.setattr(members, "_SILENCE", 0.0)
     assert said(line, capsys).startswith("planning 4 members takes about ")
